@@ -1,0 +1,5 @@
+"""What a user did that cannot work: one clear line, exit code 2."""
+
+
+class UsageError(Exception):
+    """Bad input or an environment that cannot measure. The message says what, where and what to do."""

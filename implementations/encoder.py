@@ -1,0 +1,255 @@
+"""What all models share around their layers: embedding, layer stack, pooling and heads.
+
+Layouts are batch first: tokens `(batch, length)`, states `(batch, length, dim)`, padding masks
+`(batch, length)` boolean with True at padding. A layer is a module with `forward(x, padding_mask)`
+that gives states of the same shape.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from implementations.task import PADDING, Task
+
+Pooling = Literal["mean", "first"]
+
+
+def padding_mask_of(lengths: Tensor | None, length: int) -> Tensor | None:
+    """`(batch, length)` mask, True beyond each row's true length; None where every position is real."""
+    if lengths is None:
+        return None
+    return torch.arange(length, device=lengths.device) >= lengths[:, None]
+
+
+class Sinusoids(nn.Module):
+    """Absolute positions `[sin(t f), cos(t f)]`, `f_i = 10000^(-2i/dim)`, times a scale that is learned or 1."""
+
+    inv_freq: Tensor
+
+    def __init__(self, dim: int, scale: float | None = None) -> None:
+        super().__init__()
+        self.register_buffer("inv_freq", 10000.0 ** (-torch.arange(0, dim, 2).float() / dim))
+        self.scale = None if scale is None else nn.Parameter(torch.tensor([scale]))
+
+    def forward(self, length: int) -> Tensor:
+        """`(length, dim)` positions."""
+        angle = torch.outer(
+            torch.arange(length, device=self.inv_freq.device, dtype=self.inv_freq.dtype), self.inv_freq
+        )
+        positions = torch.cat([angle.sin(), angle.cos()], dim=-1)
+        return positions if self.scale is None else positions * self.scale
+
+
+class LearnedPositions(nn.Module):
+    """A learned vector a position, `N(0, dim^-½)`."""
+
+    def __init__(self, length: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(length, dim) * dim**-0.5)
+
+    def forward(self, length: int) -> Tensor:
+        """`(length, dim)` positions."""
+        return self.weight[:length]
+
+
+class RealEmbedding(nn.Module):
+    """A real number `x` a time step becomes `x·weight + bias`: (batch, length) to (batch, length, dim)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(dim) * dim**-0.5)
+        self.bias = nn.Parameter(torch.randn(dim) * dim**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.bias, x.unsqueeze(-1), self.weight)
+
+
+def token_embedding(vocabulary: int, dim: int) -> nn.Embedding:
+    """`N(0, dim^-½)`."""
+    embedding = nn.Embedding(vocabulary, dim)
+    nn.init.normal_(embedding.weight, std=dim**-0.5)
+    return embedding
+
+
+class Encoder(nn.Module):
+    """Embedding, positions, dropout, layers, final norm; padded states are zero before and after the layers.
+
+    pad_to: the length is padded with the padding token to a multiple of this, and masked, where the
+    sequence is longer (MEGA-chunk). Returns states of the padded length.
+    """
+
+    def __init__(
+        self,
+        embedding: nn.Module,
+        layers: Iterable[nn.Module],
+        *,
+        positions: nn.Module | None = None,
+        final_norm: nn.Module | None = None,
+        embedding_scale: float = 1.0,
+        dropout: float = 0.0,
+        pad_to: int = 1,
+        padding_token: int = PADDING,
+    ) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.positions = positions
+        self.layers = nn.ModuleList(layers)
+        self.final_norm = final_norm
+        self.embedding_scale = embedding_scale
+        self.dropout = nn.Dropout(dropout)
+        self.pad_to = pad_to
+        self.padding_token = padding_token
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """inputs `(batch, length)`, lengths `(batch,)` or None where every position is real.
+
+        Returns states `(batch, length, dim)` and the padding mask `(batch, length)` or None.
+        """
+        inputs, lengths = self._pad(inputs, lengths)
+        mask = padding_mask_of(lengths, inputs.shape[1])
+        x = self.embedding(inputs)
+        if self.embedding_scale != 1.0:
+            x = x * self.embedding_scale
+        if self.positions is not None:
+            x = x + self.positions(inputs.shape[1])
+        x = _zero_padding(self.dropout(x), mask)
+        for layer in self.layers:
+            x = layer(x, mask)
+        if self.final_norm is not None:
+            x = self.final_norm(x)
+        return _zero_padding(x, mask), mask
+
+    def _pad(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        batch, length = inputs.shape
+        missing = -length % self.pad_to
+        if missing == 0 or length < self.pad_to:
+            return inputs, lengths
+        if lengths is None:
+            lengths = torch.full((batch,), length, device=inputs.device)
+        return F.pad(inputs, (0, missing), value=self.padding_token), lengths
+
+
+def _zero_padding(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x if mask is None else x.masked_fill(mask.unsqueeze(-1), 0.0)
+
+
+class Pool(nn.Module):
+    """Masked mean or first state: `(batch, length, dim)` to `(batch, dim)`."""
+
+    def __init__(self, encoder: Encoder, kind: Pooling = "mean") -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.kind = kind
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
+        states, _ = self.encoder(inputs, lengths)
+        if self.kind == "first":
+            return states[:, 0]
+        count = inputs.shape[1] if lengths is None else lengths.to(states.dtype)[:, None]
+        return states.sum(dim=1) / count
+
+
+class MLPHead(nn.Module):
+    """The fairseq LRA classifier: Linear, activation, projection without bias; Xavier uniform."""
+
+    def __init__(
+        self, dim: int, hidden: int, classes: int, activation: Callable[[Tensor], Tensor] = F.gelu
+    ) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(dim, hidden)
+        self.activation = activation
+        self.projection = nn.Linear(hidden, classes, bias=False)
+        for layer in (self.hidden, self.projection):
+            nn.init.xavier_uniform_(layer.weight)
+        nn.init.zeros_(self.hidden.bias)
+
+    def forward(self, representation: Tensor) -> Tensor:
+        logits: Tensor = self.projection(self.activation(self.hidden(representation)))
+        return logits
+
+
+class Classifier(nn.Module):
+    """One sequence, one label: inputs `(batch, length)`, lengths `(batch,)` or None; logits `(batch, classes)`."""
+
+    def __init__(self, encoder: Encoder, head: nn.Module, pooling: Pooling = "mean") -> None:
+        super().__init__()
+        self.pool = Pool(encoder, pooling)
+        self.head = head
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.head(self.pool(inputs, lengths))
+        return logits
+
+
+class TwoTower(nn.Module):
+    """Two documents through one encoder: inputs `(batch, 2, length)`, lengths `(batch, 2)` or None.
+
+    The head reads `[second, first, first·second, first − second]` with `interactions`, where first and
+    second are the documents' representations; without it `[second, first]`.
+    """
+
+    def __init__(
+        self, encoder: Encoder, head: nn.Module, pooling: Pooling = "mean", interactions: bool = True
+    ) -> None:
+        super().__init__()
+        self.pool = Pool(encoder, pooling)
+        self.head = head
+        self.interactions = interactions
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        first, second = (
+            self.pool(inputs[:, tower], None if lengths is None else lengths[:, tower]) for tower in (0, 1)
+        )
+        return self.classify(first, second)
+
+    def classify(self, first: Tensor, second: Tensor) -> Tensor:
+        """Logits of two representations `(batch, dim)`."""
+        parts = [second, first]
+        if self.interactions:
+            parts += [first * second, first - second]
+        logits: Tensor = self.head(torch.cat(parts, dim=-1))
+        return logits
+
+
+class LanguageModel(nn.Module):
+    """Next token at every step: inputs `(batch, length)`; logits `(batch, length, vocabulary)`."""
+
+    def __init__(self, encoder: Encoder, dim: int, vocabulary: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projection = nn.Linear(dim, vocabulary)
+        nn.init.normal_(self.projection.weight, std=dim**-0.5)
+        nn.init.zeros_(self.projection.bias)
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        states, _ = self.encoder(inputs, lengths)
+        logits: Tensor = self.projection(states[:, : inputs.shape[1]])
+        return logits
+
+
+def embed(task: Task, dim: int) -> nn.Module:
+    """The embedding that a task's inputs need."""
+    return RealEmbedding(dim) if task.input == "reals" else token_embedding(task.vocabulary, dim)
+
+
+def with_head(
+    task: Task, encoder: Encoder, dim: int, hidden: int, pooling: Pooling = "mean", interactions: bool = True
+) -> nn.Module:
+    """The encoder under the head that the task asks for: classifier, two towers or language model.
+
+    dim: width of the encoder's states; hidden: width of the classifier's hidden layer.
+    """
+    if task.head == "language-model":
+        return LanguageModel(encoder, dim, task.vocabulary)
+    if task.head == "classifier":
+        return Classifier(encoder, MLPHead(dim, hidden, task.classes), pooling)
+    width = dim * (4 if interactions else 2)
+    return TwoTower(encoder, MLPHead(width, hidden, task.classes), pooling, interactions)
+
+
+def parameter_count(model: nn.Module) -> int:
+    return sum(math.prod(p.shape) for p in model.parameters())

@@ -1,0 +1,61 @@
+"""The norms of MEGA and SeqBoat over states `(batch, length, dim)`."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+NormKind = Literal["layernorm", "batchnorm", "scalenorm", "rmsnorm"]
+
+EPSILON = 1e-5
+
+
+class ScaleNorm(nn.Module):
+    """`x·rsqrt(mean(x²) + ε)·g` with one learned scalar g."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scalar = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + EPSILON) * self.scalar
+
+
+class RMSNorm(nn.Module):
+    """`x·rsqrt(mean(x²) + ε)·g` with a learned vector g `(dim,)`."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + EPSILON) * self.weight
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Statistics over batch and length, padding included, of states `(batch, length, dim)`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.reshape(-1, x.shape[-1])).view_as(x)
+
+
+class SequenceNorm(nn.Module):
+    """One of the four norms by name; parameters under `norm`, as in the official code."""
+
+    def __init__(self, kind: NormKind, dim: int, affine: bool = True) -> None:
+        super().__init__()
+        self.norm: nn.Module
+        if kind == "layernorm":
+            self.norm = nn.LayerNorm(dim, eps=EPSILON, elementwise_affine=affine)
+        elif kind == "batchnorm":
+            self.norm = BatchNorm(dim, eps=EPSILON, affine=affine)
+        elif kind == "scalenorm":
+            self.norm = ScaleNorm()
+        elif kind == "rmsnorm":
+            self.norm = RMSNorm(dim)
+        else:
+            raise ValueError(f"unknown norm {kind!r}: choose layernorm, batchnorm, scalenorm or rmsnorm")
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.norm(x)
+        return y

@@ -1,0 +1,144 @@
+"""The catalogue of implementations, read from the cards in `cards/`: one YAML file per system.
+
+A card is all that can be known of a system without building it: names, citation, complexity class
+and published hyper-parameters. It imports no torch. A model of someone else's joins by its import
+path (`package.module:build`) or by the entry-point group `seqboat_bench.implementations`.
+"""
+
+import difflib
+import functools
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from implementations.task import Task
+
+    Build = Callable[[Task, Mapping[str, Any]], nn.Module]
+
+ENTRY_POINTS = "seqboat_bench.implementations"
+CARDS = Path(__file__).parent / "cards"
+
+Complexity = Literal["quadratic", "sub-quadratic", "linear", "unknown"]
+
+
+class RegistryError(ValueError):
+    """An unknown implementation, or one that has no hyper-parameters for a task."""
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One row of a table: a system, or a variant of it."""
+
+    name: str
+    title: str
+    path: str
+    """Where its `build(task, hyperparameters)` is: `package.module:function`."""
+    complexity: Complexity = "unknown"
+    """Inference complexity in the sequence length, as the published table groups it."""
+    system: str = ""
+    reference: str | None = None
+    """The implementation that computes the same function by plain means; None for the plain form."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Hyper-parameters that make this variant of the system, whatever the task."""
+    published: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Published hyper-parameters by task."""
+    unpublished: Mapping[str, str] = field(default_factory=dict)
+    """Why a task has no published hyper-parameters, and what stands in their place."""
+    matched: Mapping[str, float] = field(default_factory=dict)
+    """Sizes as multiples of the width, for comparisons at the same depth and width."""
+    citation: str = ""
+
+    def hyperparameters(self, task: str, mode: str = "published") -> dict[str, Any]:
+        """The hyper-parameters of this implementation for a task.
+
+        mode `published`: those of its authors; `matched`: depth 4 and width 128 for every model, the
+        other sizes in the card's proportion. Raises RegistryError where there are none.
+        """
+        if mode not in ("published", "matched"):
+            raise RegistryError(f"hyper-parameters {mode!r}: choose published or matched")
+        if not self.published:
+            return dict(self.options)
+        if task not in self.published:
+            known = ", ".join(sorted(self.published))
+            why = self.unpublished.get(task, f"its card has {known}")
+            raise RegistryError(f"{self.name} has no hyper-parameters for the task {task!r}: {why}")
+        values = {**self.published[task], **self.options}
+        if mode == "matched":
+            values |= {"layers": 4, "dim": 128}
+            values |= {name: int(ratio * 128) for name, ratio in self.matched.items()}
+        return values
+
+    def load(self) -> "Build":
+        """Import the function that builds the model. Raises RegistryError where there is none."""
+        module, _, name = self.path.partition(":")
+        try:
+            build: Build = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise RegistryError(f"implementation {self.name}: cannot import {self.path} ({error})") from error
+        return build
+
+
+def catalogue() -> dict[str, Implementation]:
+    """Every implementation by name: the cards first, in the order of the published table."""
+    found = dict(_from_cards())
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name in found:
+            raise RegistryError(
+                f"entry point {point.name!r} ({point.value}) takes the name of another implementation; rename it"
+            )
+        found[point.name] = _plugged_in(point.name, point.value)
+    return found
+
+
+def find(name: str) -> Implementation:
+    """The implementation of that name, or at that import path. Raises RegistryError, naming the nearest."""
+    if ":" in name:
+        return _plugged_in(name, name)
+    known = catalogue()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        raise RegistryError(f"unknown implementation {name!r}; {hint}")
+    return known[name]
+
+
+def _plugged_in(name: str, path: str) -> Implementation:
+    return Implementation(name=name, title=name.partition(":")[0].rpartition(".")[2], path=path, system=name)
+
+
+@functools.cache
+def _from_cards() -> Mapping[str, Implementation]:
+    cards = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in CARDS.glob("*.yaml")]
+    rows = [(entry.get("order", 1000), item) for card in cards for entry, item in _rows_of(card)]
+    return {item.name: item for _, item in sorted(rows, key=lambda row: (row[0], row[1].name))}
+
+
+def _rows_of(card: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Implementation]]:
+    for entry in card["implementations"]:
+        yield (
+            entry,
+            Implementation(
+                name=entry["name"],
+                title=entry["title"],
+                path=entry.get("build", f"implementations.{card['system']}:build"),
+                complexity=entry["complexity"],
+                system=card["system"],
+                reference=entry.get("reference"),
+                options=entry.get("options", {}),
+                published={
+                    task: {**card.get("defaults", {}), **values, **entry.get("by_task", {}).get(task, {})}
+                    for task, values in card["published"].items()
+                },
+                unpublished=card.get("unpublished", {}),
+                matched=card.get("matched", {}),
+                citation=card["citation"],
+            ),
+        )

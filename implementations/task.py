@@ -1,0 +1,31 @@
+"""What a model is built for. Imports no torch, so that suites can be read without it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+PADDING = 0
+"""The token that fills a row beyond its true length; real tokens count from 1."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Shapes of the inputs and outputs that a model must accept and give.
+
+    inputs: `(batch, length)` int64 tokens, or float reals (`input="reals"`);
+        `(batch, 2, length)` for a two-tower task.
+    outputs: `(batch, classes)`, or `(batch, length, classes)` for a language model.
+    """
+
+    name: str
+    """Key of the published hyper-parameters: text, listops, retrieval, image, pathfinder, …"""
+    length: int
+    """The longest sequence the model must take, in time steps."""
+    classes: int
+    head: Literal["classifier", "two-tower", "language-model"] = "classifier"
+    input: Literal["tokens", "reals"] = "tokens"
+    vocabulary: int = 0
+    """Number of distinct tokens, the padding token included; 0 where the input is reals."""
+
+    @property
+    def causal(self) -> bool:
+        return self.head == "language-model"
