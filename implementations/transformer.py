@@ -1,0 +1,159 @@
+"""The Transformer of the Long Range Arena tables, and the frame that its efficient relatives share.
+
+Vaswani et al., NeurIPS 2017, arXiv 1706.03762; as the baseline of MEGA (arXiv 2209.10655, table 2).
+`transformer` materialises the attention matrix: the published 1×. `transformer-sdpa` is the same model
+on `scaled_dot_product_attention`.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from implementations.encoder import Encoder, LearnedPositions, Pooling, Sinusoids, embed, with_head
+from implementations.ops.attention import MultiHeadAttention, SDPAMixer, SoftmaxMixer
+from implementations.task import Task
+
+Activation = Literal["gelu", "gelu_tanh", "relu"]
+
+ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameConfig:
+    """What every model of the family needs around its attention; a system's own config extends it."""
+
+    layers: int
+    dim: int
+    heads: int
+    ffn: int
+    """Width of the feed-forward network, and of the classifier's hidden layer."""
+    prenorm: bool = False
+    activation: Activation = "gelu"
+    norm_epsilon: float = 1e-5
+    positions: Literal["sinusoidal", "learned", "none"] = "sinusoidal"
+    pooling: Pooling = "mean"
+    dropout: float = 0.1
+    """On the embedding, and on the output of each sub-layer."""
+    activation_dropout: float = 0.0
+    """On the feed-forward network's hidden units."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig(FrameConfig):
+    """Hyper-parameters of the Transformer."""
+
+    attention_dropout: float = 0.1
+    sdpa: bool = False
+
+
+class TransformerLayer(nn.Module):
+    """Attention and a feed-forward network, each with a residual and a LayerNorm: `(batch, length, dim)`.
+
+    attention: any module `forward(x, padding_mask)` from states to states of the same shape. The norm
+    stands after each sum, or with `prenorm` before each sub-layer.
+    """
+
+    def __init__(
+        self,
+        attention: nn.Module,
+        dim: int,
+        ffn: int,
+        *,
+        prenorm: bool = False,
+        activation: Activation = "gelu",
+        norm_epsilon: float = 1e-5,
+        dropout: float = 0.0,
+        activation_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.prenorm = prenorm
+        self.activation = ACTIVATIONS[activation]
+        self.self_attn = attention
+        self.self_attn_layer_norm = nn.LayerNorm(dim, eps=norm_epsilon)
+        self.fc1 = nn.Linear(dim, ffn)
+        self.fc2 = nn.Linear(ffn, dim)
+        self.final_layer_norm = nn.LayerNorm(dim, eps=norm_epsilon)
+        self.dropout = nn.Dropout(dropout)
+        self.activation_dropout = nn.Dropout(activation_dropout)
+
+    def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        x = self._sublayer(x, self.self_attn_layer_norm, lambda u: self.self_attn(u, padding_mask))
+        return self._sublayer(x, self.final_layer_norm, self.feed_forward)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """`fc2(activation(fc1(x)))`, without norm and residual."""
+        y: Tensor = self.fc2(self.activation_dropout(self.activation(self.fc1(x))))
+        return y
+
+    def _sublayer(self, x: Tensor, norm: nn.Module, function: Callable[[Tensor], Tensor]) -> Tensor:
+        if self.prenorm:
+            y: Tensor = x + self.dropout(function(norm(x)))
+        else:
+            y = norm(x + self.dropout(function(x)))
+        return y
+
+
+def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
+    """The Transformer for a task; see TransformerConfig. Raises TypeError on unknown hyper-parameters."""
+    config = TransformerConfig(**hyperparameters)
+    mixer = SDPAMixer if config.sdpa else SoftmaxMixer
+    return build_around(
+        task,
+        config,
+        lambda: MultiHeadAttention(
+            config.dim, config.heads, mixer(causal=task.causal, dropout=config.attention_dropout)
+        ),
+    )
+
+
+def build_around(task: Task, config: FrameConfig, attention: Callable[[], nn.Module]) -> nn.Module:
+    """The whole model around an attention, which is called once a layer to make its own module."""
+    return frame(task, config, [transformer_layer(config, attention()) for _ in range(config.layers)])
+
+
+def transformer_layer(config: FrameConfig, attention: nn.Module) -> TransformerLayer:
+    """One layer of the config's shape."""
+    return TransformerLayer(
+        attention,
+        config.dim,
+        config.ffn,
+        prenorm=config.prenorm,
+        activation=config.activation,
+        norm_epsilon=config.norm_epsilon,
+        dropout=config.dropout,
+        activation_dropout=config.activation_dropout,
+    )
+
+
+def frame(
+    task: Task, config: FrameConfig, layers: Iterable[nn.Module], encoder: type[Encoder] = Encoder
+) -> nn.Module:
+    """Embedding (times √dim), positions and the task's head around layers `forward(x, padding_mask)`.
+
+    encoder: a subclass of Encoder where layers hand on more than their states.
+    """
+    body = encoder(
+        embed(task, config.dim),
+        layers,
+        positions=_positions(task, config),
+        final_norm=nn.LayerNorm(config.dim, eps=config.norm_epsilon) if config.prenorm else None,
+        embedding_scale=math.sqrt(config.dim),
+        dropout=config.dropout,
+    )
+    return with_head(task, body, config.dim, config.ffn, config.pooling)
+
+
+def _positions(task: Task, config: FrameConfig) -> nn.Module | None:
+    if config.positions == "none":
+        return None
+    if config.positions == "learned":
+        return LearnedPositions(task.length, config.dim)
+    return Sinusoids(config.dim)
