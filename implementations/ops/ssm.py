@@ -1,0 +1,160 @@
+"""What the state-space models share: HiPPO initialisation, long convolutions, the residual backbone.
+
+Complex parameters are stored as real pairs in a last dimension of 2, as the official code stores them; of
+every conjugate pair of states only one is kept.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple
+
+import torch
+from scipy.fft import next_fast_len
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from implementations.encoder import Classifier, Encoder, LanguageModel, MLPHead, TwoTower, embed
+from implementations.ops.norms import SequenceNorm
+from implementations.task import Task
+
+NormKind = Literal["batchnorm", "layernorm"]
+
+
+class NPLR(NamedTuple):
+    """`V diag(A) Vᴴ` plus its conjugate is `A_hippo + P Pᵀ`; complex128, by ascending negative frequency."""
+
+    A: Tensor
+    """`(state_dim/2,)` eigenvalues."""
+    P: Tensor
+    """`(state_dim/2,)` low-rank term in the eigenvectors' basis."""
+    B: Tensor
+    """`(state_dim/2,)` input vector in the eigenvectors' basis."""
+    V: Tensor
+    """`(state_dim, state_dim/2)` eigenvectors, each of arbitrary phase."""
+
+
+def hippo_legs(state_dim: int) -> tuple[Tensor, Tensor]:
+    """HiPPO-LegS (Gu et al. 2020, theorem 2): A `(state_dim, state_dim)` and B `(state_dim,)` in float64."""
+    n = torch.arange(state_dim, dtype=torch.float64)
+    B = torch.sqrt(2 * n + 1)
+    A = -torch.tril(torch.outer(B, B), diagonal=-1) - torch.diag(n + 1)
+    return A, B
+
+
+def nplr_legs(state_dim: int) -> NPLR:
+    """HiPPO-LegS as normal plus low rank (Gu et al. 2022, theorem 1), one state of every conjugate pair.
+
+    Raises ValueError where state_dim is odd.
+    """
+    if state_dim % 2:
+        raise ValueError(f"state_dim is {state_dim}: states come in conjugate pairs, so it must be even")
+    A, B = hippo_legs(state_dim)
+    P = torch.sqrt(torch.arange(state_dim, dtype=torch.float64) + 0.5)
+    # A + P Pᵀ is −½ on the diagonal and skew-symmetric off it, so i times it is Hermitian.
+    skew = A + torch.outer(P, P) + 0.5 * torch.eye(state_dim, dtype=torch.float64)
+    imaginary, V = torch.linalg.eigh(-1j * skew)
+    half = state_dim // 2
+    V = V[:, :half]
+    return NPLR(
+        A=torch.complex(torch.full((half,), -0.5, dtype=torch.float64), imaginary[:half]),
+        P=V.mH @ P.to(V.dtype),
+        B=V.mH @ B.to(V.dtype),
+        V=V,
+    )
+
+
+def log_uniform(size: int, low: float, high: float) -> Tensor:
+    """`(size,)` logarithms of step sizes that are log-uniform between low and high."""
+    return torch.rand(size) * math.log(high / low) + math.log(low)
+
+
+def as_pairs(x: Tensor) -> Tensor:
+    """A complex tensor in the default precision as real pairs `(…, 2)`."""
+    return torch.view_as_real(x).to(torch.get_default_dtype()).contiguous()
+
+
+def as_complex(pairs: Tensor) -> Tensor:
+    """Real pairs `(…, 2)` as a complex tensor, in float32 at least."""
+    return torch.view_as_complex(at_least_float32(pairs).contiguous())
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """There is neither a complex arithmetic nor a transform of half precision."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def fft_conv(u: Tensor, kernel: Tensor, backward_kernel: Tensor | None = None) -> Tensor:
+    """`y_t = Σ_j kernel[j]·u_{t−j} + Σ_j backward_kernel[j]·u_{t+1+j}` by zero-padded transforms.
+
+    u: `(…, dim, length)`; kernels: `(dim, taps)`, both as long. Returns `(…, dim, length)`, float32 at least.
+    """
+    u = at_least_float32(u)
+    length, taps = u.shape[-1], kernel.shape[-1]
+    size = int(next_fast_len(length + taps, real=True))
+    if backward_kernel is not None:
+        # The tap j of the backward kernel is the lag −(1+j), which wraps around to size − 1 − j.
+        kernel = torch.cat([F.pad(kernel, (0, size - 2 * taps)), backward_kernel.flip(-1)], dim=-1)
+    spectrum = torch.fft.rfft(u, n=size) * torch.fft.rfft(kernel, n=size)
+    return torch.fft.irfft(spectrum, n=size)[..., :length]
+
+
+class TiedDropout(nn.Module):
+    """Dropout of whole channels of `(batch, length, dim)`: one mask for all time steps."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0.0:
+            return x
+        mask: Tensor = F.dropout(x.new_ones(x.shape[0], 1, x.shape[2]), self.p)
+        return x * mask
+
+
+class ResidualBlock(nn.Module):
+    """`x + dropout(layer(norm x))`, or `norm(x + dropout(layer x))` where the norm comes last."""
+
+    def __init__(self, layer: nn.Module, dim: int, norm: NormKind, prenorm: bool, dropout: float) -> None:
+        super().__init__()
+        self.layer = layer
+        self.norm = SequenceNorm(norm, dim)
+        self.prenorm = prenorm
+        self.dropout = TiedDropout(dropout)
+
+    def forward(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """x `(batch, length, dim)`, padding_mask `(batch, length)` or None."""
+        if self.prenorm:
+            return x + self.dropout(self.layer(self.norm(x), padding_mask))
+        y: Tensor = self.norm(x + self.dropout(self.layer(x, padding_mask)))
+        return y
+
+
+def backbone(
+    task: Task,
+    make_layer: Callable[[], nn.Module],
+    *,
+    layers: int,
+    dim: int,
+    norm: NormKind,
+    prenorm: bool,
+    dropout: float,
+) -> nn.Module:
+    """The S4 repository's model around its layers: embedding, residual blocks, a final norm after pre-norm ones.
+
+    make_layer gives a fresh layer, `(batch, length, dim)` and padding mask to `(batch, length, dim)`.
+    """
+    blocks: Iterable[nn.Module] = [
+        ResidualBlock(make_layer(), dim, norm, prenorm, dropout) for _ in range(layers)
+    ]
+    encoder = Encoder(embed(task, dim), blocks, final_norm=SequenceNorm(norm, dim) if prenorm else None)
+    return with_decoder(task, encoder, dim)
+
+
+def with_decoder(task: Task, encoder: Encoder, dim: int) -> nn.Module:
+    """The encoder under a linear decoder of its masked mean; two towers meet in a layer with ReLU."""
+    if task.head == "language-model":
+        return LanguageModel(encoder, dim, task.vocabulary)
+    if task.head == "classifier":
+        return Classifier(encoder, nn.Linear(dim, task.classes))
+    return TwoTower(encoder, MLPHead(4 * dim, dim, task.classes, F.relu))
