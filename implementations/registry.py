@@ -55,6 +55,9 @@ class Implementation:
     matched: Mapping[str, float] = field(default_factory=dict)
     """Sizes as multiples of the width, for comparisons at the same depth and width."""
     citation: str = ""
+    sparse: bool | None = None
+    """Whether a latent configurator decides how much is computed, so that an activation rate can be set;
+    None where nobody knows before the model is built."""
 
     def hyperparameters(self, task: str, mode: str = "published") -> dict[str, Any]:
         """The hyper-parameters of this implementation for a task.
@@ -140,5 +143,6 @@ def _rows_of(card: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Imple
                 unpublished=card.get("unpublished", {}),
                 matched=card.get("matched", {}),
                 citation=card["citation"],
+                sparse=card.get("sparse", False),
             ),
         )

@@ -1,0 +1,47 @@
+"""One cell of the grid: what is measured, with an id that names it in every record and table."""
+
+from typing import Literal, get_args
+
+import msgspec
+
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp64"]
+Phase = Literal["train", "forward"]
+Fill = Literal["full", "real"]
+HyperparameterMode = Literal["published", "matched"]
+Backend = Literal["auto", "torch", "cpu", "triton"]
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+PHASES: tuple[Phase, ...] = get_args(Phase)
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One implementation on one workload, at one length, batch size, precision and phase."""
+
+    implementation: str
+    workload: str
+    length: int
+    """Sequence length in time steps."""
+    batch: int
+    """Sequences a step."""
+    fill: Fill
+    """`full`: every position is real; `real`: true lengths, right-padded."""
+    precision: Precision
+    phase: Phase
+    hyperparameters: HyperparameterMode
+    activation: float | None
+    """The activation rate that is set before measuring; None leaves the model as it was initialised."""
+    backend: Backend
+    seed: int
+
+    @property
+    def id(self) -> str:
+        parts = [
+            self.implementation,
+            f"{self.workload}-{self.length}x{self.batch}-{self.fill}",
+            f"{self.phase}-{self.precision}",
+        ]
+        if self.hyperparameters != "published":
+            parts.append(self.hyperparameters)
+        if self.activation is not None:
+            parts.append(f"activation-{self.activation:g}")
+        return "/".join(parts)

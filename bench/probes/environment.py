@@ -1,0 +1,97 @@
+"""Where a run is made: hardware, driver, clocks, library versions, commit."""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+from bench.record import Environment
+
+LIBRARIES = ("numpy", "safetensors", "triton", "numba")
+
+
+def read_environment(device: str, threads: int) -> Environment:
+    """The environment as it is now. Imports torch, and asks CUDA and NVML only for a CUDA device."""
+    import torch
+
+    processor = processor_name()
+    gpu = torch.cuda.get_device_properties(device) if device.startswith("cuda") else None
+    commit, dirty = _commit()
+    return Environment(
+        device=device,
+        hardware=gpu.name if gpu else processor,
+        processor=processor,
+        threads=threads,
+        memory_bytes=gpu.total_memory if gpu else psutil.virtual_memory().total,
+        driver=_driver() if gpu else None,
+        cuda=torch.version.cuda if gpu else None,
+        torch=torch.__version__,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        libraries={name: version for name in LIBRARIES if (version := _version(name))},
+        commit=commit,
+        dirty=dirty,
+        load_average=os.getloadavg()[0],
+        clocks=_clocks(device) if gpu else None,
+    )
+
+
+def processor_name() -> str:
+    """The processor's model, as the kernel names it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def default_threads() -> int:
+    """One thread for each physical core that this process may use."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _driver() -> str | None:
+    from bench.probes import nvml
+
+    return nvml.driver_version()
+
+
+def _clocks(device: str) -> dict[str, int] | None:
+    from bench.probes import nvml
+
+    return nvml.clocks(device)
+
+
+def _commit() -> tuple[str | None, bool | None]:
+    """Commit of the checkout that this code runs from, and whether it has uncommitted changes."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None, None
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def command_line() -> list[str]:
+    """How this run was called, without the folder of the executable."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]

@@ -1,0 +1,88 @@
+"""Paired ratios and their intervals: plain functions on arrays.
+
+The block, not the step, is the unit: steps of one process share its luck (addresses, caches, clocks),
+so pooling them would claim a precision that is not there.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+MIN_BLOCKS = 3
+"""Below this many blocks no interval is given."""
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A ratio with its confidence interval; low and high are None with fewer than MIN_BLOCKS blocks."""
+
+    ratio: float
+    low: float | None
+    high: float | None
+    blocks: int
+
+    @property
+    def half_width(self) -> float:
+        """Half the interval's width on the log scale, which for small widths is a relative width."""
+        if self.low is None or self.high is None:
+            return math.inf
+        return (math.log(self.high) - math.log(self.low)) / 2
+
+    def inverse(self) -> "Interval":
+        low = None if self.high is None else 1 / self.high
+        high = None if self.low is None else 1 / self.low
+        return Interval(1 / self.ratio, low, high, self.blocks)
+
+
+def round_log_ratio(baseline: Sequence[float], other: Sequence[float]) -> float:
+    """Log of the baseline's time over the other's in one palindromic round.
+
+    Both are the step times of the two visits. Their sums are compared: time that drifts linearly over
+    the round adds the same to every case, since the two visits of each lie symmetrically in it.
+    """
+    return math.log(sum(baseline)) - math.log(sum(other))
+
+
+def block_value(log_ratios: Sequence[float]) -> float:
+    """A block's value for a pair: the median of its rounds' log ratios. Raises ValueError for none."""
+    if not log_ratios:
+        raise ValueError("a block without a round has no value")
+    return float(np.median(np.asarray(log_ratios, dtype=np.float64)))
+
+
+def ratio_interval(block_values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Mean ratio over blocks (geometric), and Student's t interval over their log values."""
+    values: Array = np.asarray(block_values, dtype=np.float64)
+    if values.size == 0:
+        raise ValueError("no block, no ratio")
+    mean = float(values.mean())
+    if values.size < MIN_BLOCKS:
+        return Interval(math.exp(mean), None, None, int(values.size))
+    half = float(
+        student_t(values.size - 1, (1 + confidence) / 2) * values.std(ddof=1) / math.sqrt(values.size)
+    )
+    return Interval(math.exp(mean), math.exp(mean - half), math.exp(mean + half), int(values.size))
+
+
+def student_t(degrees: int, probability: float) -> float:
+    """Quantile of Student's t distribution."""
+    # special.stdtrit rather than scipy.stats, whose import takes longer than a whole `bench table`.
+    return float(special.stdtrit(degrees, probability))
+
+
+def is_stationary(step_seconds: Sequence[float], window: int = 3, tolerance: float = 0.1) -> bool:
+    """Whether the last `window` steps lie within `tolerance` of their median, and show no descent.
+
+    A warm-up that still descends (caches fill, allocators grow) has its last step clearly the fastest.
+    """
+    if len(step_seconds) < window:
+        return False
+    last: Array = np.asarray(step_seconds[-window:], dtype=np.float64)
+    median = float(np.median(last))
+    return bool(np.abs(last - median).max() <= tolerance * median)

@@ -1,0 +1,223 @@
+"""What to measure: suites, read from YAML and strictly checked."""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import yaml
+
+from bench import workloads
+from bench.case import Backend, Case, Fill, HyperparameterMode, Phase, Precision
+from bench.errors import UsageError
+from bench.units import parse_duration, parse_percentage
+from implementations import registry
+from implementations.registry import Implementation, RegistryError
+
+PACKAGED = Path(__file__).parent / "_packaged" / "suites"
+CHECKOUT = Path(__file__).parent.parent / "suites"
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Rate = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When to stop, and how long to wait."""
+
+    min_blocks: Positive = 3
+    max_blocks: Positive = 12
+    max_rounds: Positive = 8
+    """Rounds in a block at most; fewer where a round is long."""
+    target: str | float = "3%"
+    """Half-width of every interval at which there is nothing more to gain."""
+    budget: str | float = "8m"
+    """Of the whole run: no new block is begun that would pass it."""
+    deadline: str | float = "2m"
+    """Of one case's solo pass; a case that passes it gets an X."""
+
+
+class BatchSizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sequences a step by kind of device."""
+
+    cpu: Positive = 1
+    cuda: Positive = 25
+
+
+class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One comparison: implementations, workload, lengths and how they are timed."""
+
+    name: str
+    description: str
+    workload: str
+    lengths: tuple[Positive, ...]
+    implementations: tuple[str, ...]
+    baseline: str
+    """The implementation that every ratio is against."""
+    batch: BatchSizes = BatchSizes()
+    fill: Fill = "full"
+    precision: Precision = "fp32"
+    phase: Phase = "train"
+    hyperparameters: HyperparameterMode = "published"
+    activation: tuple[Rate, ...] = ()
+    """Activation rates that sparse models are set to, a row each; empty leaves them as initialised."""
+    backend: Backend = "auto"
+    seed: int = 0
+    timing: Timing = Timing()
+    quick: Timing = Timing(min_blocks=1, max_blocks=1, max_rounds=1, budget="150s")
+    """What --quick replaces `timing` by."""
+
+    @property
+    def target(self) -> float:
+        return parse_percentage(self.timing.target)
+
+    @property
+    def budget_seconds(self) -> float:
+        return parse_duration(self.timing.budget)
+
+    @property
+    def deadline_seconds(self) -> float:
+        return parse_duration(self.timing.deadline)
+
+    def cases(self, device: str) -> list[Case]:
+        """The grid on a kind of device (`cpu` or `cuda`), length by length."""
+        batch = self.batch.cuda if device == "cuda" else self.batch.cpu
+        return [
+            Case(
+                implementation=name,
+                workload=self.workload,
+                length=length,
+                batch=batch,
+                fill=self.fill,
+                precision=self.precision,
+                phase=self.phase,
+                hyperparameters=self.hyperparameters,
+                activation=rate,
+                backend=self.backend,
+                seed=self.seed,
+            )
+            for length in self.lengths
+            for name in self.implementations
+            for rate in self._rates(registry.find(name))
+        ]
+
+    def _rates(self, implementation: Implementation) -> tuple[float | None, ...]:
+        if implementation.sparse is False or not self.activation:
+            return (None,)
+        return self.activation if implementation.sparse else self.activation[:1]
+
+
+def suite_folder() -> Path:
+    """Where the suites lie: in the checkout, or beside the installed package."""
+    return CHECKOUT if CHECKOUT.is_dir() else PACKAGED
+
+
+def suite_names() -> list[str]:
+    return sorted(path.stem for path in suite_folder().glob("*.yaml"))
+
+
+def load(name: str, overrides: dict[str, Any] | None = None) -> Suite:
+    """A suite by name, or from a path that ends in .yaml, with some of its fields replaced.
+
+    Raises UsageError: file, place and reason in one line.
+    """
+    path = _path_of(name)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: is no UTF-8 text (byte {error.start})") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: not valid YAML: {_yaml_problem(error)}") from None
+    if not isinstance(raw, dict):
+        raise UsageError(f"{path}: must be a mapping of keys (name, workload, lengths, …)")
+    return _checked(_decode({"name": path.stem, **raw, **(overrides or {})}, path), path)
+
+
+def _path_of(name: str) -> Path:
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise UsageError(f"{name}: no such suite file")
+        return path
+    path = suite_folder() / f"{name}.yaml"
+    if "/" in name or not path.is_file():
+        near = difflib.get_close_matches(name, suite_names(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(suite_names())}"
+        raise UsageError(f"unknown suite {name!r}; {hint} (a file of your own must end in .yaml)")
+    return path
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return str(error).splitlines()[0]
+
+
+def _decode(raw: dict[str, Any], path: Path) -> Suite:
+    try:
+        return msgspec.convert(raw, Suite)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{path}: {_with_hint(str(error))}") from None
+
+
+def _with_hint(message: str) -> str:
+    unknown = re.search(r"unknown field `(\w+)`", message)
+    fields = {name for struct in (Suite, Timing, BatchSizes) for name in struct.__struct_fields__}
+    if not unknown:
+        return message
+    near = difflib.get_close_matches(unknown[1], fields, n=1)
+    return f"{message}; did you mean `{near[0]}`?" if near else f"{message}; known: {', '.join(sorted(fields))}"
+
+
+def _checked(suite: Suite, path: Path) -> Suite:
+    for problem in _problems(suite):
+        raise UsageError(f"{path}: {problem}")
+    return suite
+
+
+def _problems(suite: Suite) -> Iterator[str]:
+    if not suite.lengths:
+        yield "`lengths` is empty: give at least one sequence length"
+    yield from _repeated("lengths", suite.lengths)
+    yield from _repeated("implementations", suite.implementations)
+    yield from _repeated("activation", suite.activation)
+    for timing, place in ((suite.timing, "timing"), (suite.quick, "quick")):
+        yield from _timing_problems(timing, place)
+    try:
+        workload = workloads.load(suite.workload)
+    except UsageError as error:
+        yield f"`workload`: {error}"
+        return
+    too_long = [length for length in suite.lengths if length > workload.max_length]
+    if too_long:
+        yield f"`lengths`: {suite.workload} has at most {workload.max_length} time steps, not {too_long[0]}"
+    if suite.baseline not in suite.implementations:
+        yield f"`baseline`: {suite.baseline!r} is not among the implementations"
+    for name in suite.implementations:
+        try:
+            registry.find(name).hyperparameters(workload.task(suite.lengths[0]).name, suite.hyperparameters)
+        except RegistryError as error:
+            yield f"`implementations`: {error}"
+
+
+def _timing_problems(timing: Timing, place: str) -> Iterator[str]:
+    try:
+        parse_duration(timing.budget)
+        parse_duration(timing.deadline)
+        parse_percentage(timing.target)
+    except ValueError as error:
+        yield f"`{place}`: {error}"
+    if timing.max_blocks < timing.min_blocks:
+        yield f"`{place}.max_blocks` ({timing.max_blocks}) is below min_blocks ({timing.min_blocks})"
+
+
+def _repeated(key: str, values: Iterable[object]) -> Iterator[str]:
+    seen: set[object] = set()
+    for value in values:
+        if value in seen:
+            yield f"`{key}`: {value} stands there twice"
+        seen.add(value)

@@ -1,0 +1,70 @@
+"""Durations, bytes and counts, read and written the way people write them."""
+
+import re
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\s*")
+_SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+
+
+def parse_duration(text: str | float) -> float:
+    """Seconds in `90`, `90s`, `5m`, `1.5h` or `200ms`. Raises ValueError."""
+    if isinstance(text, int | float):
+        seconds = float(text)
+    else:
+        match = _DURATION.fullmatch(text)
+        if not match:
+            raise ValueError(f"{text!r} is no duration; write it as 90s, 5m or 1h")
+        seconds = float(match[1]) * _SECONDS[match[2]]
+    if seconds <= 0:
+        raise ValueError(f"a duration of {text!r} leaves no time to measure")
+    return seconds
+
+
+def parse_percentage(text: str | float) -> float:
+    """A fraction from `3%` or `0.03`. Raises ValueError."""
+    try:
+        value = float(text[:-1]) / 100 if isinstance(text, str) and text.endswith("%") else float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no percentage; write it as 3% or 0.03") from None
+    if not 0 < value < 1:
+        raise ValueError(f"{text!r} must lie between 0% and 100%")
+    return value
+
+
+def format_duration(seconds: float) -> str:
+    """`850 ms`, `12.3 s`, `4m 05s`, `2h 03m`."""
+    if seconds < 1:
+        return f"{seconds * 1e3:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m {rest:02d}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02d}m"
+
+
+def format_bytes(count: float) -> str:
+    """Binary units with three digits: `512 B`, `1.50 KiB`, `108 MiB`."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{_three_digits(value)} {unit}"
+        value /= 1024
+    return f"{_three_digits(value)} TiB"
+
+
+def format_count(count: float) -> str:
+    """`950`, `12.3K`, `4.56M`, `1.20B`."""
+    value = float(count)
+    for unit in ("", "K", "M"):
+        if value < 1000:
+            return f"{value:.0f}" if not unit else f"{_three_digits(value)}{unit}"
+        value /= 1000
+    return f"{_three_digits(value)}B"
+
+
+def _three_digits(value: float) -> str:
+    if value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

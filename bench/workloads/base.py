@@ -1,0 +1,49 @@
+"""What a workload is: a deterministic batch for (seed, index), the same to every model of a suite."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.case import Fill
+from implementations.task import Task
+
+
+@dataclass(frozen=True)
+class Batch:
+    """inputs `(batch, length)` int64 tokens or float32 reals (`(batch, 2, length)` for two towers);
+    lengths `(batch,)` true lengths, or None where every position is real; targets `(batch,)` int64,
+    or `(batch, length)` for a language model."""
+
+    inputs: npt.NDArray[np.int64] | npt.NDArray[np.float32]
+    lengths: npt.NDArray[np.int64] | None
+    targets: npt.NDArray[np.int64]
+
+    @property
+    def tokens(self) -> int:
+        """Positions that a step computes, padding included."""
+        return int(self.inputs.size)
+
+    @property
+    def real_tokens(self) -> int:
+        """Positions that hold data."""
+        return self.tokens if self.lengths is None else int(self.lengths.sum())
+
+
+class Workload(Protocol):
+    """One task of the arena: the shapes a model must accept, and batches of them."""
+
+    name: str
+    description: str
+    max_length: int
+    """The longest sequence it can give."""
+
+    def task(self, length: int) -> Task:
+        """What a model is built for at this length."""
+
+    def batch(self, length: int, batch: int, fill: Fill, seed: int, index: int = 0) -> Batch:
+        """The batch number `index` of that seed."""
+
+    def data(self) -> str:
+        """Which data the batches are made of, as every output states it."""
