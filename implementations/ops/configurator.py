@@ -1,0 +1,77 @@
+"""The latent configurator of SeqBoat (Ren et al., NeurIPS 2023, section 3.2): which steps are active."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Routing(NamedTuple):
+    """A configurator's decision at every step."""
+
+    active: Tensor
+    """`(batch, length)` boolean, False at padding."""
+    confidence: Tensor
+    """`(batch, length)`, the probability p₁ of being active; the only way for a gradient to the router."""
+
+
+class LatentConfigurator(nn.Module):
+    """Activates a step where option 1 is likelier than option 0, by `p = softmax(logits / exp(temp))`.
+
+    A tie is inactive. act_bias, added to logit 0, moves the activation rate; this class follows the
+    protocol of implementations/activation.py.
+    Parameter temp `(1,)`, initially `ln(temperature_scale·√dim)`; buffer act_bias, a scalar, initially 0.
+    """
+
+    act_bias: Tensor
+
+    def __init__(self, dim: int, temperature_scale: float = 1.0) -> None:
+        super().__init__()
+        self.temp = nn.Parameter(torch.tensor([math.log(temperature_scale * math.sqrt(dim))]))
+        self.register_buffer("act_bias", torch.zeros(()))
+        self._active: Tensor | None = None
+        self._real: Tensor | int = 0
+
+    def forward(self, logits: Tensor, padding_mask: Tensor | None = None) -> Routing:
+        """logits `(batch, length, 2)`; padding_mask `(batch, length)`, True at padding, or None."""
+        confidence = self.probabilities(logits)[..., 1].to(logits.dtype)
+        active = _margin(logits) > self.act_bias
+        if padding_mask is not None:
+            active = active & ~padding_mask
+        self._active = active.sum()
+        self._real = active.numel() if padding_mask is None else (~padding_mask).sum()
+        return Routing(active, confidence)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """`(batch, length, 2)`: p₀ and p₁ at every step, in float32 at least."""
+        biased = _wide(logits) + F.pad(self.act_bias.view(1), (0, 1))
+        return torch.softmax(biased / self.temp.exp(), dim=-1)
+
+    def margins(self, logits: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """`(steps,)`: logit 1 − logit 0 at the real steps; a step is active where it exceeds act_bias."""
+        margin = _margin(logits)
+        return margin.flatten() if padding_mask is None else margin[~padding_mask]
+
+    def activation_rate(self) -> float:
+        """Active steps over real steps in the last forward pass. Raises RuntimeError before the first one."""
+        if self._active is None:
+            raise RuntimeError("no activation rate yet: run the model once")
+        return float(self._active) / max(1, int(self._real))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LatentConfigurator":
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        # Half precision would round the threshold to another activation rate.
+        self.act_bias = _wide(self.act_bias)
+        return self
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _margin(logits: Tensor) -> Tensor:
+    inactive, active = _wide(logits).unbind(dim=-1)
+    return active - inactive

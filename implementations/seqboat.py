@@ -1,0 +1,182 @@
+"""SeqBoat and SeqBoat-full (Ren et al., Sparse Modular Activation, NeurIPS 2023, arXiv 2306.11197).
+
+A layer is a damped EMA at every step, and gated attention at the steps that a latent configurator
+activates. This is the plain form: each primitive is the one of `implementations/ops`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from implementations.encoder import Encoder, Sinusoids, embed, with_head
+from implementations.ops.attention_functions import AttentionKind
+from implementations.ops.configurator import LatentConfigurator, Routing
+from implementations.ops.ema import DampedEMA
+from implementations.ops.local_attention import full_attention, local_attention
+from implementations.ops.norms import NormKind, SequenceNorm
+from implementations.ops.relative_bias import RelativeBias
+from implementations.ops.rotary import rotate
+from implementations.ops.sma import ActiveSteps, choose_steps, sparse_modular_activation, steps_in_place
+from implementations.task import Task
+
+INITIAL_DEVIATION = 0.02
+"""Of linear weights (cut at two deviations) and of the query and key scales."""
+
+
+@dataclass(frozen=True)
+class SeqBoatConfig:
+    """Hyper-parameters. Raises ValueError where two of them exclude each other."""
+
+    layers: int
+    dim: int
+    hidden: int
+    """Width of values and gates, and of the classifier's hidden layer."""
+    attention_dim: int
+    """Width of queries and keys."""
+    states: int = 16
+    """Damped averages a channel of the EMA."""
+    window: int | None = 128
+    """How far attention reaches in the working memory, in steps; None for all of it (SeqBoat-full)."""
+    truncation: int | None = None
+    """Longest kernel of the EMA, in time steps."""
+    attention: AttentionKind = "softmax"
+    norm: NormKind = "layernorm"
+    prenorm: bool = True
+    relative_bias: Literal["simple", "local", "rotary"] = "simple"
+    """By original positions, by offsets in the working memory, or rotary queries and keys."""
+    absolute_positions: bool = False
+    temperature_scale: float = 1.0
+    """Initial temperature of the configurator over √dim."""
+    dropout: float = 0.0
+    hidden_dropout: float = 0.0
+    """Dropout of the values."""
+    always_active: bool = False
+    """Attention at every step, without a configurator."""
+
+    def __post_init__(self) -> None:
+        if self.window is None and self.relative_bias == "local":
+            raise ValueError("relative_bias 'local' needs a window: its table is as long as six of them")
+        if self.relative_bias == "rotary" and self.attention_dim % 2:
+            raise ValueError(f"relative_bias 'rotary' needs an even attention_dim, not {self.attention_dim}")
+
+
+class SeqBoatLayer(nn.Module):
+    """One layer: states `(batch, length, dim)` to states of the same shape.
+
+    max_positions: length of the table of `relative_bias="simple"`, beyond which its ends repeat.
+    """
+
+    dense: float
+    """Share of active steps in the densest row from which the working memory is the whole sequence."""
+
+    def __init__(self, config: SeqBoatConfig, *, causal: bool = False, max_positions: int = 1024) -> None:
+        super().__init__()
+        self.config = config
+        self.causal = causal
+        self.dense = 0.9 if config.window is None else 1.0
+        dim, hidden, z = config.dim, config.hidden, config.attention_dim
+        self.norm = SequenceNorm(config.norm, dim)
+        self.ema = DampedEMA(dim, config.states, bidirectional=not causal, truncation=config.truncation)
+        self.configurator = (
+            None if config.always_active else LatentConfigurator(dim, config.temperature_scale)
+        )
+        router = 0 if config.always_active else 2
+        self.hx_proj = nn.Linear(dim, router + dim)
+        self.mx_proj = nn.Linear(dim, z + hidden + hidden)
+        self.h_proj = nn.Linear(hidden, dim)
+        self.gamma = nn.Parameter(torch.empty(2, z))
+        self.beta = nn.Parameter(torch.zeros(2, z))
+        self.rel_pos_bias = _relative_bias(config, max_positions)
+        self.dropout = nn.Dropout(config.dropout)
+        self.hidden_dropout = nn.Dropout(config.hidden_dropout)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Linear weights `N(0, 0.02)` cut at two deviations, their biases 0; gamma `N(0, 0.02)`, beta 0."""
+        bound = 2 * INITIAL_DEVIATION
+        for linear in (self.hx_proj, self.mx_proj, self.h_proj):
+            nn.init.trunc_normal_(linear.weight, std=INITIAL_DEVIATION, a=-bound, b=bound)
+            nn.init.zeros_(linear.bias)
+        nn.init.normal_(self.gamma, std=INITIAL_DEVIATION)
+        nn.init.zeros_(self.beta)
+
+    def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """x `(batch, length, dim)`; padding_mask `(batch, length)`, True at padding, or None."""
+        u = self.norm(x) if self.config.prenorm else x
+        m = self.dropout(F.silu(self.ema(u, padding_mask)))
+        routing, linear = self.route(m, padding_mask)
+        memory = self.choose_steps(routing.active)
+        gated = partial(self.gated_attention, steps=memory)
+        h = sparse_modular_activation(m, memory, routing.confidence, gated)
+        branches = self.dropout(linear + h) if self.causal else linear + h
+        y = F.silu(branches + x)
+        return y if self.config.prenorm else self.norm(y)
+
+    def route(self, m: Tensor, padding_mask: Tensor | None) -> tuple[Routing, Tensor]:
+        """Which steps are active, and the linear branch `(batch, length, dim)`."""
+        hx = self.hx_proj(m)
+        if self.configurator is None:
+            active = m.new_ones(m.shape[:2], dtype=torch.bool) if padding_mask is None else ~padding_mask
+            return Routing(active, m.new_ones(m.shape[:2])), hx
+        logits, linear = torch.split(hx, [2, self.config.dim], dim=-1)
+        return self.configurator(logits, padding_mask), linear
+
+    def choose_steps(self, active: Tensor) -> ActiveSteps:
+        """The working memory for active steps `(batch, length)`."""
+        return steps_in_place(active) if self.config.always_active else choose_steps(active, self.dense)
+
+    def gated_attention(self, m: Tensor, steps: ActiveSteps) -> Tensor:
+        """The gated attention unit over the working memory: `(batch, memory, dim)` to the same shape."""
+        config = self.config
+        widths = [config.attention_dim, config.hidden, config.hidden]
+        z, r, v = torch.split(F.silu(self.mx_proj(m)), widths, dim=-1)
+        q, k = (z.unsqueeze(-2) * self.gamma + self.beta).unbind(dim=-2)
+        if config.relative_bias == "rotary":
+            q, k = rotate(q, steps.positions), rotate(k, steps.positions)
+        h: Tensor = self.h_proj(self.attention(q, k, self.hidden_dropout(v), steps) * r)
+        return h if self.causal else self.dropout(h)
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, steps: ActiveSteps) -> Tensor:
+        """Attention within the window: q, k `(batch, memory, attention_dim)`, v `(batch, memory, hidden)`."""
+        options: dict[str, Any] = {
+            "kind": self.config.attention,
+            "causal": self.causal,
+            "valid": steps.valid,
+            "bias": self.rel_pos_bias,
+            "positions": steps.positions if self.config.relative_bias == "simple" else None,
+        }
+        if self.config.window is None:
+            return full_attention(q, k, v, **options)
+        return local_attention(q, k, v, self.config.window, **options)
+
+
+def _relative_bias(config: SeqBoatConfig, max_positions: int) -> RelativeBias | None:
+    if config.relative_bias == "simple":
+        return RelativeBias.simple(max_positions)
+    if config.relative_bias == "local":
+        assert config.window is not None
+        return RelativeBias.local(config.window)
+    return None
+
+
+def build(
+    task: Task, hyperparameters: Mapping[str, Any], layer: type[SeqBoatLayer] = SeqBoatLayer
+) -> nn.Module:
+    """The model of a task. layer: the class of its layers, for forms of them that compute the same function.
+
+    Raises TypeError on an unknown hyper-parameter, ValueError where two exclude each other.
+    """
+    config = SeqBoatConfig(**hyperparameters)
+    encoder = Encoder(
+        embed(task, config.dim),
+        [layer(config, causal=task.causal, max_positions=task.length) for _ in range(config.layers)],
+        positions=Sinusoids(config.dim, scale=config.dim**-0.5) if config.absolute_positions else None,
+        final_norm=SequenceNorm(config.norm, config.dim) if config.prenorm else None,
+        dropout=config.dropout,
+    )
+    return with_head(task, encoder, config.dim, config.hidden)
