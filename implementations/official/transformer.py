@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from implementations.official.options import check_options
 from implementations.official.view import OfficialView, Unsupported, paths_of
 from implementations.ops.attention import MultiHeadAttention, SDPAMixer, SoftmaxMixer
 from implementations.transformer import TransformerLayer
@@ -15,6 +16,7 @@ Config = Mapping[str, Any]
 def _attention(config: Config, variant: str | None) -> MultiHeadAttention:
     if variant not in (None, "sdpa"):
         raise Unsupported(f"the Transformer has no variant {variant!r}")
+    check_options(config, ("d", "h", "ff", "act", "causal", "need_weights", "wstd"))
     mixer = SoftmaxMixer if variant is None else SDPAMixer
     return MultiHeadAttention(config["d"], config["h"], mixer(causal=config.get("causal", False)))
 
