@@ -1,0 +1,234 @@
+"""Convolution kernels of state-space models: diagonal plus low rank (S4), and diagonal (S4D).
+
+Neither ever holds a number per channel, state and step, `(dim, states, length)`: the first works through
+slices of the channels, and again in the backward pass; the second is a product of two short tables.
+Of every conjugate pair of states one is given, and a sum over states counts its conjugate too.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+SLICE_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 24}
+"""Channels times states times frequencies to work on at once: what a cache holds, what fills a GPU."""
+
+
+def dplr_kernel(A: Tensor, B: Tensor, C: Tensor, P: Tensor, dt: Tensor, length: int) -> Tensor:
+    """`K_l = C Ā^l B̄` for the bilinear form of `diag(A) − P Pᴴ`, where C holds `C̃ = C(I − Ā^length)`.
+
+    A, B, P: complex `(dim, states)`; C: `(channels, dim, states)`; dt: `(dim,)`. Returns real
+    `(channels, dim, length)`. Gu et al. 2022 (S4), algorithm 1.
+    """
+    left = torch.stack([B, P], dim=1).unsqueeze(2)
+    right = torch.stack([*C, P.conj()], dim=1).unsqueeze(1)
+    products = (left * right).flatten(1, 2)
+    terms = _Terms(
+        even=-2 * dt[:, None, None] * (products * A.conj().unsqueeze(1)).real,
+        odd=2 * products.real,
+        radius=dt.unsqueeze(1) * (A.real.square() + A.imag.square()),
+        stiffness=4 / dt,
+        e=4 * A.real,
+    )
+    spectrum: Tensor = _DPLRSpectrum.apply(length, *terms)  # type: ignore[no-untyped-call]
+    kernel: Tensor = torch.fft.irfft(spectrum, n=length)
+    return kernel.transpose(0, 1)
+
+
+def dplr_truncate(A: Tensor, C: Tensor, P: Tensor, dt: Tensor, length: int) -> Tensor:
+    """`C̃ = C(I − Ā^length)`, which makes the kernel's generating function a finite sum.
+
+    Shapes as in `dplr_kernel`. Works in float64, on real matrices over the states' two parts.
+    """
+    step = max(1, SLICE_ELEMENTS["cpu"] // (2 * A.shape[1]) ** 2)
+    rows = [slice(start, start + step) for start in range(0, len(dt), step)]
+    parts = [_truncate(A[r], C[:, r].transpose(0, 1), P[r], dt[r], length) for r in rows]
+    return torch.cat(parts).transpose(0, 1).to(C.dtype)
+
+
+def _truncate(A: Tensor, C: Tensor, P: Tensor, dt: Tensor, length: int) -> Tensor:
+    A, C, P, dt = A.to(torch.cdouble), C.to(torch.cdouble), P.to(torch.cdouble), dt.double()
+    decay, rotation = torch.diag_embed(A.real), torch.diag_embed(A.imag)
+    matrix = torch.cat([torch.cat([decay, -rotation], dim=2), torch.cat([rotation, decay], dim=2)], dim=1)
+    p = torch.cat([P.real, P.imag], dim=1)
+    matrix = dt[:, None, None] / 2 * (matrix - 2 * p.unsqueeze(2) * p.unsqueeze(1))
+    identity = torch.eye(p.shape[1], dtype=matrix.dtype, device=matrix.device)
+    power = torch.linalg.solve(identity - matrix, identity + matrix)
+    rows = tail = torch.cat([C.real, -C.imag], dim=2)
+    while length:
+        if length & 1:
+            tail = tail @ power
+        length >>= 1
+        if length:
+            power = power @ power
+    real, negated_imaginary = (rows - tail).chunk(2, dim=2)
+    return torch.complex(real, -negated_imaginary)
+
+
+def diagonal_kernel(weights: Tensor, exponents: Tensor, length: int) -> Tensor:
+    """`K_l = 2·Re Σ_n weights_n · exp(l·exponents_n)`.
+
+    weights: complex `(channels, dim, states)`; exponents: `(dim, states)`, logarithms of the transition.
+    Returns real `(channels, dim, length)`. Gu et al. 2022 (S4D), equation 7.
+    """
+    # With l = i·stride + j the powers are a product of two tables, and the sum one of real matrices.
+    stride = math.isqrt(length - 1) + 1
+    steps = torch.arange(stride, device=weights.device)
+    fine = torch.exp(exponents.unsqueeze(1) * steps[:, None])
+    coarse = torch.exp(exponents.unsqueeze(1) * (steps[:, None] * stride))
+    scaled = weights.unsqueeze(2) * coarse
+    left, right = (torch.view_as_real(x).flatten(-2) for x in (scaled, fine.conj().resolve_conj()))
+    kernel: Tensor = 2 * (left @ right.mT)
+    return kernel.flatten(-2)[..., :length]
+
+
+def _full_precision(like: Tensor) -> torch.autocast:
+    """Sums over poles cancel: half precision would leave nothing of them."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
+class _Frequencies(NamedTuple):
+    """Roots of unity ω up to −1, by sine and cosine of half their angle: `z = 2(1−ω)/(1+ω) = 2i·sin/cos`."""
+
+    sin: Tensor
+    cos: Tensor
+
+    @classmethod
+    def of(cls, length: int, like: Tensor) -> "_Frequencies":
+        angle = torch.arange(length // 2 + 1, dtype=torch.float64, device=like.device) * (math.pi / length)
+        return cls(angle.sin().to(like.dtype), angle.cos().to(like.dtype))
+
+
+class _Terms(NamedTuple):
+    """The sums `Σ_n dt·(v/(z − a) + v*/(z − a*))` over poles a = dt·A, for every product v, in real numbers.
+
+    Over a common denominator such a term is `(z·odd + even)·cos²/(d − i·e·sin·cos)` with
+    `d = radius·cos² − stiffness·sin²`: finite at every frequency, ω = −1 included.
+    """
+
+    even: Tensor
+    """`−2·dt·Re(v·A*)`, `(dim, products, states)`."""
+    odd: Tensor
+    """`2·Re v`, `(dim, products, states)`."""
+    radius: Tensor
+    """`dt·|A|²`, `(dim, states)`."""
+    stiffness: Tensor
+    """`4/dt`, `(dim,)`."""
+    e: Tensor
+    """`4·Re A`, `(dim, states)`."""
+
+    def slices(self, length: int) -> "Iterator[tuple[slice, _Terms]]":
+        dim, states = self.radius.shape
+        step = max(1, SLICE_ELEMENTS[self.radius.device.type] // (states * (length // 2 + 1)))
+        for start in range(0, dim, step):
+            rows = slice(start, start + step)
+            yield rows, _Terms(*(x[rows] for x in self))
+
+
+class _Poles(NamedTuple):
+    """`1/(d − i·e·sin·cos) = (d + i·e·sin·cos)·t`, which all sums share: `(dim, states, frequencies)`."""
+
+    d: Tensor
+    t: Tensor
+    d_t: Tensor
+
+    @classmethod
+    def of(cls, terms: _Terms, at: _Frequencies) -> "_Poles":
+        offset = (-terms.stiffness.unsqueeze(1) * at.sin.square()).unsqueeze(1)
+        d = torch.addcmul(offset, terms.radius.unsqueeze(2), at.cos.square())
+        t = terms.e.square().unsqueeze(2) * (at.sin * at.cos).square()
+        t.addcmul_(d, d).reciprocal_()
+        return cls(d, t, d * t)
+
+
+class _DPLRSpectrum(Function):
+    """The kernel's transform at the roots of unity, complex `(dim, channels, frequencies)`.
+
+    Its terms' products are those of {B, P} with {C, P*}: 2(channels + 1) of them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, length: int, *tensors: Tensor) -> Tensor:
+        ctx.save_for_backward(*tensors)
+        ctx.length = length
+        terms = _Terms(*tensors)
+        at = _Frequencies.of(length, terms.radius)
+        shape = (len(terms.radius), terms.odd.shape[1] // 2 - 1, length // 2 + 1)
+        spectrum = torch.empty(shape, dtype=at.cos.dtype.to_complex(), device=at.cos.device)
+        with _full_precision(spectrum):
+            for rows, part in terms.slices(length):
+                spectrum[rows] = _woodbury(_resolvents(part, _Poles.of(part, at), at), at)
+        return spectrum
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        terms = _Terms(*ctx.saved_tensors)
+        at = _Frequencies.of(ctx.length, terms.radius)
+        gradients = _Terms(*(torch.empty_like(x) for x in terms))
+        with _full_precision(gradient):
+            for rows, part in terms.slices(ctx.length):
+                poles = _Poles.of(part, at)
+                upstream = _woodbury_gradient(gradient[rows], _resolvents(part, poles, at), at)
+                for out, value in zip(gradients, _term_gradients(upstream, part, poles, at), strict=True):
+                    out[rows] = value
+        return None, *gradients
+
+
+def _resolvents(terms: _Terms, poles: _Poles, at: _Frequencies) -> Tensor:
+    """The terms' sums over cos, complex `(dim, 2, channels + 1, frequencies)`."""
+    numerators = torch.cat([terms.even, terms.odd], dim=1)
+    even_d, odd_d = (numerators @ poles.d_t).chunk(2, dim=1)
+    even_e, odd_e = ((numerators * terms.e.unsqueeze(1)) @ poles.t).chunk(2, dim=1)
+    real = torch.addcmul(even_d, odd_e, -2 * at.sin.square()).mul_(at.cos)
+    imaginary = torch.addcmul(2 * odd_d, even_e, at.cos.square()).mul_(at.sin)
+    sums = torch.complex(real, imaginary)
+    return sums.view(len(sums), 2, -1, sums.shape[2])
+
+
+def _term_gradients(gradient: Tensor, terms: _Terms, poles: _Poles, at: _Frequencies) -> _Terms:
+    """The terms' gradients from that of the resolvents."""
+    d, t, d_t = poles
+    gradient = gradient.flatten(1, 2)
+    even_d, odd_d = gradient.real * at.cos, gradient.imag * (2 * at.sin)
+    by_d = torch.cat([even_d, odd_d], dim=1)
+    by_e = torch.cat([odd_d * (at.cos.square() / 2), even_d * (-2 * at.sin.square())], dim=1)
+    numerators, e = torch.cat([terms.even, terms.odd], dim=1), terms.e.unsqueeze(1)
+    from_d, from_e = by_d @ d_t.mT, by_e @ t.mT
+    d_t_gradient, t_gradient = numerators.mT @ by_d, (numerators * e).mT @ by_e
+    # t = 1/(d² + u) for u = (e·sin·cos)², so that d acts through t as 2d times u does, and directly on d·t.
+    u_gradient = torch.addcmul(t_gradient * t, d_t_gradient, d_t).mul_(t).neg_()
+    d_gradient = d_t_gradient.mul_(t).addcmul_(d, u_gradient, value=2)
+    even, odd = torch.addcmul(from_d, from_e, e).chunk(2, dim=1)
+    return _Terms(
+        even=even,
+        odd=odd,
+        radius=d_gradient @ at.cos.square(),
+        stiffness=-(d_gradient @ at.sin.square()).sum(dim=1),
+        e=(from_e * numerators).sum(dim=1) + 2 * terms.e * (u_gradient @ (at.sin * at.cos).square()),
+    )
+
+
+def _woodbury(r: Tensor, at: _Frequencies) -> Tensor:
+    """`2/(1+ω)·(r_BC − r_BP·r_PC/(1 + r_PP))`, where r holds the resolvents over cos."""
+    r_bc, r_bp, r_pc, r_pp = r[:, 0, :-1], r[:, 0, -1:], r[:, 1, :-1], r[:, 1, -1:]
+    correction = r_bp * (at.cos / (1 + at.cos * r_pp))
+    return (r_bc - correction * r_pc).mul_(torch.complex(at.cos, at.sin))
+
+
+def _woodbury_gradient(gradient: Tensor, r: Tensor, at: _Frequencies) -> Tensor:
+    """The gradient of the resolvents from that of `_woodbury`."""
+    r_bp, r_pc, r_pp = (x.conj() for x in (r[:, 0, -1:], r[:, 1, :-1], r[:, 1, -1:]))
+    factor = at.cos / (1 + at.cos * r_pp)
+    direct = gradient * torch.complex(at.cos, -at.sin)
+    shared = (r_pc * direct).sum(dim=1, keepdim=True) * factor
+    out = torch.empty_like(r)
+    out[:, 0, :-1] = direct
+    out[:, 0, -1:] = -shared
+    out[:, 1, :-1] = direct * (-r_bp * factor)
+    out[:, 1, -1:] = shared * (r_bp * factor)
+    return out
