@@ -6,7 +6,6 @@ activates. This is the plain form: each primitive is the one of `implementations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 
 from implementations.encoder import Encoder, Sinusoids, embed, with_head
 from implementations.ops.attention_functions import AttentionKind
-from implementations.ops.configurator import LatentConfigurator, Routing
+from implementations.ops.configurator import LatentConfigurator
 from implementations.ops.ema import DampedEMA
 from implementations.ops.local_attention import full_attention, local_attention
 from implementations.ops.norms import NormKind, SequenceNorm
@@ -109,26 +108,17 @@ class SeqBoatLayer(nn.Module):
         """x `(batch, length, dim)`; padding_mask `(batch, length)`, True at padding, or None."""
         u = self.norm(x) if self.config.prenorm else x
         m = self.dropout(F.silu(self.ema(u, padding_mask)))
-        routing, linear = self.route(m, padding_mask)
-        memory = self.choose_steps(routing.active)
-        gated = partial(self.gated_attention, steps=memory)
-        h = sparse_modular_activation(m, memory, routing.confidence, gated)
+        hx = self.hx_proj(m)
+        if self.configurator is None:
+            linear, h = hx, self.gated_attention(m, steps_in_place(_real_steps(m, padding_mask)))
+        else:
+            logits, linear = torch.split(hx, [2, self.config.dim], dim=-1)
+            active, confidence = self.configurator(logits, padding_mask)
+            steps = choose_steps(active, self.dense)
+            h = sparse_modular_activation(m, steps, confidence, self.gated_attention)
         branches = self.dropout(linear + h) if self.causal else linear + h
         y = F.silu(branches + x)
         return y if self.config.prenorm else self.norm(y)
-
-    def route(self, m: Tensor, padding_mask: Tensor | None) -> tuple[Routing, Tensor]:
-        """Which steps are active, and the linear branch `(batch, length, dim)`."""
-        hx = self.hx_proj(m)
-        if self.configurator is None:
-            active = m.new_ones(m.shape[:2], dtype=torch.bool) if padding_mask is None else ~padding_mask
-            return Routing(active, m.new_ones(m.shape[:2])), hx
-        logits, linear = torch.split(hx, [2, self.config.dim], dim=-1)
-        return self.configurator(logits, padding_mask), linear
-
-    def choose_steps(self, active: Tensor) -> ActiveSteps:
-        """The working memory for active steps `(batch, length)`."""
-        return steps_in_place(active) if self.config.always_active else choose_steps(active, self.dense)
 
     def gated_attention(self, m: Tensor, steps: ActiveSteps) -> Tensor:
         """The gated attention unit over the working memory: `(batch, memory, dim)` to the same shape."""
@@ -155,6 +145,10 @@ class SeqBoatLayer(nn.Module):
         return local_attention(q, k, v, self.config.window, **options)
 
 
+def _real_steps(x: Tensor, padding_mask: Tensor | None) -> Tensor:
+    return x.new_ones(x.shape[:2], dtype=torch.bool) if padding_mask is None else ~padding_mask
+
+
 def _relative_bias(config: SeqBoatConfig, max_positions: int) -> RelativeBias | None:
     if config.relative_bias == "simple":
         return RelativeBias.simple(max_positions)
@@ -172,11 +166,15 @@ def build(
     Raises TypeError on an unknown hyper-parameter, ValueError where two exclude each other.
     """
     config = SeqBoatConfig(**hyperparameters)
-    encoder = Encoder(
+    return with_head(task, build_encoder(task, config, layer), config.dim, config.hidden)
+
+
+def build_encoder(task: Task, config: SeqBoatConfig, layer: type[SeqBoatLayer] = SeqBoatLayer) -> Encoder:
+    """Everything below the task's head."""
+    return Encoder(
         embed(task, config.dim),
         [layer(config, causal=task.causal, max_positions=task.length) for _ in range(config.layers)],
         positions=Sinusoids(config.dim, scale=config.dim**-0.5) if config.absolute_positions else None,
         final_norm=SequenceNorm(config.norm, config.dim) if config.prenorm else None,
         dropout=config.dropout,
     )
-    return with_head(task, encoder, config.dim, config.hidden)

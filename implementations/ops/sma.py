@@ -68,14 +68,14 @@ def extract(h: Tensor, steps: ActiveSteps) -> Tensor:
 
 
 def sparse_modular_activation(
-    x: Tensor, steps: ActiveSteps, confidence: Tensor, module: Callable[[Tensor], Tensor]
+    x: Tensor, steps: ActiveSteps, confidence: Tensor, module: Callable[[Tensor, ActiveSteps], Tensor]
 ) -> Tensor:
     """The module on the working memory, back in place, times the confidence (equation 4 of the paper).
 
-    x `(batch, length, dim)`; confidence `(batch, length)`; the module maps `(batch, memory, dim)` to
-    `(batch, memory, width)`. Returns `(batch, length, width)`, zeros at inactive steps.
+    x `(batch, length, dim)`; confidence `(batch, length)`; the module maps `(batch, memory, dim)`, and where
+    these steps stand, to `(batch, memory, width)`. Returns `(batch, length, width)`, zeros at inactive steps.
     """
-    return extract(module(compress(x, steps)), steps) * confidence.unsqueeze(-1)
+    return extract(module(compress(x, steps), steps), steps) * confidence.unsqueeze(-1)
 
 
 def _slots(active: Tensor) -> Tensor:
