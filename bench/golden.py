@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.errors import UsageError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -14,7 +16,7 @@ OPTIONAL = "OPTIONAL.txt"
 GROUPS = ("param", "buffer", "in", "out", "cot", "grad_in", "grad_param")
 
 
-class GoldenError(ValueError):
+class GoldenError(UsageError):
     """A folder or file of golden vectors that cannot be read."""
 
 
@@ -63,6 +65,11 @@ class GoldenFile:
             )
         except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
             raise GoldenError(f"{self.path}: not a file of golden vectors ({error})") from None
+
+
+def systems(folder: Path) -> list[str]:
+    """The systems that a folder holds vectors of."""
+    return sorted({file.system for file in find_cases(folder)})
 
 
 def find_cases(folder: Path) -> Iterator[GoldenFile]:

@@ -106,6 +106,8 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     tokens: int | None = None
     """Positions a step computes."""
     real_tokens: int | None = None
+    prepare_seconds: float = 0.0
+    """From the start of the process to a model that is ready."""
     warmup_seconds: list[float] = []
     stationary: bool | None = None
     step_seconds: float | None = None

@@ -64,6 +64,13 @@ def format_count(count: float) -> str:
     return f"{_three_digits(value)}B"
 
 
+def format_ratio(value: float) -> str:
+    """`123`, `10.4`, `2.45`, `0.053`: as published tables have them."""
+    if value >= 0.1:
+        return _three_digits(value)
+    return f"{value:.3f}"
+
+
 def _three_digits(value: float) -> str:
     if value >= 100:
         return f"{value:.0f}"

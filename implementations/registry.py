@@ -46,6 +46,10 @@ class Implementation:
     system: str = ""
     reference: str | None = None
     """The implementation that computes the same function by plain means; None for the plain form."""
+    variant: str | None = None
+    """Name of this form of its system, as the official views know it; None for the plain one."""
+    golden: str = ""
+    """Folder of golden vectors that it must reproduce."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Hyper-parameters that make this variant of the system, whatever the task."""
     published: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -135,6 +139,8 @@ def _rows_of(card: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Imple
                 complexity=entry["complexity"],
                 system=card["system"],
                 reference=entry.get("reference"),
+                variant=entry.get("variant"),
+                golden=entry.get("golden", card["system"]),
                 options=entry.get("options", {}),
                 published={
                     task: {**card.get("defaults", {}), **values, **entry.get("by_task", {}).get(task, {})}

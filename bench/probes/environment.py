@@ -7,6 +7,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import msgspec
 import psutil
 
 from bench.record import Environment
@@ -95,3 +96,28 @@ def _commit() -> tuple[str | None, bool | None]:
 def command_line() -> list[str]:
     """How this run was called, without the folder of the executable."""
     return [Path(sys.argv[0]).name, *sys.argv[1:]]
+
+
+def main() -> None:
+    """Print the environment of a device as JSON; in a process of its own, since a GPU's context stays."""
+    print(msgspec.json.encode(read_environment(resolve_device(sys.argv[1]), int(sys.argv[2]))).decode())
+
+
+def resolve_device(wanted: str) -> str:
+    """`cpu` or `cuda:i` for `auto`, `cpu`, `cuda` or `cuda:i`. Exits with one line where there is none."""
+    import torch
+
+    if wanted == "cpu":
+        return "cpu"
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted == "auto":
+        return "cuda:0" if count else "cpu"
+    index = int(wanted.partition(":")[2] or 0)
+    if index < count:
+        return f"cuda:{index}"
+    built = "" if torch.version.cuda else "; this torch is a build without CUDA"
+    sys.exit(f"--device {wanted}: this machine has {count} CUDA devices{built}; use --device cpu")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""From timed samples to ratios: which case is compared with which, and what the blocks say."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from bench.case import Case
+from bench.record import Sample
+from bench.stats import Interval, block_value, ratio_interval, round_log_ratio
+
+Visits = Mapping[str, list[float]]
+
+
+def baseline_of(case: Case, cases: Iterable[Case], baseline: str) -> Case | None:
+    """The case that another's ratio is against: the same cell of the grid, of the baseline's."""
+    wanted = msgspec.structs.replace(case, implementation=baseline, activation=None)
+    return next(
+        (
+            other
+            for other in cases
+            if msgspec.structs.replace(other, activation=None) == wanted
+        ),
+        None,
+    )
+
+
+def block_values(samples: Iterable[Sample], baseline: str, other: str) -> list[float]:
+    """Per block, the median over rounds of the log ratio of baseline to other (case ids).
+
+    A round counts when both cases were visited twice in it, in one group.
+    """
+    times: dict[tuple[int, int, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for sample in samples:
+        if sample.case_id in (baseline, other):
+            times[sample.block, sample.group, sample.round][sample.case_id].append(sample.step_seconds)
+    blocks: dict[int, list[float]] = defaultdict(list)
+    for (block, _, _), visits in times.items():
+        if all(len(visits[name]) == 2 for name in (baseline, other)):
+            blocks[block].append(round_log_ratio(visits[baseline], visits[other]))
+    return [block_value(values) for _, values in sorted(blocks.items())]
+
+
+def speed_ratio(samples: Iterable[Sample], baseline: str, other: str) -> Interval | None:
+    """How many times faster a case is than its baseline; None before the first complete round."""
+    if baseline == other:
+        return Interval(1.0, 1.0, 1.0, len({sample.block for sample in samples}))
+    values = block_values(samples, baseline, other)
+    return ratio_interval(values) if values else None
+
+
+def step_seconds(samples: Iterable[Sample], case_id: str) -> float | None:
+    """Median over blocks of the median step time in a block, in seconds."""
+    blocks: dict[int, list[float]] = defaultdict(list)
+    for sample in samples:
+        if sample.case_id == case_id:
+            blocks[sample.block].append(sample.step_seconds)
+    if not blocks:
+        return None
+    return block_value([block_value(times) for times in blocks.values()])

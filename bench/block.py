@@ -1,0 +1,121 @@
+"""A block: one fresh process a case, then rounds, each a palindrome of visits."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Protocol
+
+import numpy as np
+
+from bench.case import Case
+from bench.messages import Prepared, Ran, Run, Warmed
+from bench.plan import Plan
+from bench.process import WorkerFailed, WorkerProcess
+from bench.record import Sample, Solo
+
+DEADLINE_FACTOR = 20
+"""A run that takes this many times longer than its solo pass foretold has hung."""
+
+
+class Recorder(Protocol):
+    """Who is told what a block measured."""
+
+    def sampled(self, sample: Sample, done: int, total: int) -> None: ...
+    def case_lost(self, case: Case, block: int, failure: WorkerFailed) -> None: ...
+
+
+class Block:
+    """The cases of one group, timed side by side.
+
+    Every round runs each case once in an order drawn afresh and once in its reverse, so that drift which
+    is linear over the round cancels. Workers are resident where memory allows; else each visit has a
+    process of its own.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        number: int,
+        group: int,
+        solos: list[Solo],
+        rounds: int,
+        random: np.random.Generator,
+        recorder: Recorder,
+    ) -> None:
+        self.plan = plan
+        self.number = number
+        self.group = group
+        self.alive = list(solos)
+        self.rounds = rounds
+        self.random = random
+        self.recorder = recorder
+        self.resident = plan.fits(solos)
+        self.workers: dict[str, WorkerProcess] = {}
+        self.done = 0
+
+    def run(self) -> None:
+        with ExitStack() as stack:
+            if self.resident:
+                self._start(stack)
+            for round_number in range(self.rounds):
+                self._round(round_number)
+
+    def _start(self, stack: ExitStack) -> None:
+        """Start every process, let them build together, then warm them one at a time."""
+        for solo in self.alive:
+            worker = stack.enter_context(WorkerProcess(solo.case, self.plan.threads))
+            self.workers[solo.case.id] = worker
+            self._guarded(solo, lambda s, w=worker: w.send(self.plan.prepare(s.case)))  # type: ignore[misc]
+        for solo in list(self.alive):
+            self._guarded(solo, self._await_prepared)
+        for solo in list(self.alive):
+            self._guarded(solo, self._warm)
+
+    def _await_prepared(self, solo: Solo) -> None:
+        self.workers[solo.case.id].receive(Prepared, self.plan.deadline_seconds)
+
+    def _warm(self, solo: Solo) -> None:
+        self.workers[solo.case.id].ask(self.plan.block_warm_up(solo), Warmed, self.plan.deadline_seconds)
+
+    def _round(self, round_number: int) -> None:
+        order = [self.alive[index] for index in self.random.permutation(len(self.alive))]
+        for position, solo in enumerate([*order, *reversed(order)]):
+            if solo in self.alive:
+                self._guarded(solo, lambda s, p=position: self._visit(s, round_number, p, len(order)))  # type: ignore[misc]
+            self.done += 1
+
+    def _visit(self, solo: Solo, round_number: int, position: int, cases: int) -> None:
+        ran = self._time(solo)
+        sample = Sample(
+            case_id=solo.case.id,
+            block=self.number,
+            group=self.group,
+            round=round_number,
+            visit=0 if position < cases else 1,
+            position=position,
+            steps=self.plan.steps(solo),
+            seconds=ran.seconds,
+            activation=ran.activation,
+            throttled=ran.throttled,
+        )
+        self.recorder.sampled(sample, self.done + 1, 2 * self.rounds * cases)
+
+    def _time(self, solo: Solo) -> Ran:
+        question = Run(self.plan.steps(solo))
+        expected = question.steps * (solo.step_seconds or 0)
+        deadline = max(self.plan.deadline_seconds, DEADLINE_FACTOR * expected)
+        if self.resident:
+            return self.workers[solo.case.id].ask(question, Ran, deadline)
+        with WorkerProcess(solo.case, self.plan.threads) as worker:
+            worker.ask(self.plan.prepare(solo.case), Prepared, self.plan.deadline_seconds)
+            worker.ask(self.plan.block_warm_up(solo), Warmed, self.plan.deadline_seconds)
+            return worker.ask(question, Ran, deadline)
+
+    def _guarded(self, solo: Solo, action: Callable[[Solo], None]) -> None:
+        """A failure costs its own case only; the others go on."""
+        try:
+            action(solo)
+        except WorkerFailed as failure:
+            self.alive.remove(solo)
+            if solo.case.id in self.workers:
+                self.workers[solo.case.id].kill()
+            self.recorder.case_lost(solo.case, self.number, failure)

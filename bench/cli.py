@@ -1,0 +1,195 @@
+"""`bench …`: parses, calls and prints. Torch is loaded only by the commands that compute."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from bench import __version__
+from bench.errors import UsageError
+from implementations.registry import RegistryError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="How fast, and how much memory, is this sequence model really?",
+)
+
+OK, FAILED, BAD_USAGE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
+
+Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Result files.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main() -> None:
+    """The console script: a UsageError is one line and exit code 2."""
+    try:
+        app()
+    except (UsageError, RegistryError) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough (`bench table … | head`).
+        sys.stderr.close()
+        sys.exit(OK)
+
+
+def _fail(line: str) -> None:
+    print(f"bench: {line}", file=sys.stderr)
+    sys.exit(BAD_USAGE)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"seqboat-bench {__version__}")
+        raise typer.Exit
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="[suites|implementations|workloads]")] = "suites",
+    json: Json = False,
+) -> None:
+    """What there is: suites, implementations or workloads."""
+    from bench import listing
+
+    rows = listing.rows(what)
+    print(msgspec.json.format(msgspec.json.encode(rows)).decode() if json else listing.as_text(rows))
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Option(help="A suite's name, or a file that ends in .yaml.")],
+    impl: Annotated[
+        str | None,
+        typer.Option(help="Implementations, comma-separated; package.module:build for one of your own."),
+    ] = None,
+    length: Annotated[str | None, typer.Option(help="Sequence lengths, comma-separated.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Sequences a step.")] = None,
+    fill: Annotated[str | None, typer.Option(help="full (every position real) or real (true lengths).")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16, fp16 or fp64.")] = None,
+    phase: Annotated[str | None, typer.Option(help="train or forward.")] = None,
+    hyperparameters: Annotated[
+        str | None, typer.Option(help="published, or matched (the same depth and width for all).")
+    ] = None,
+    activation: Annotated[
+        str | None, typer.Option(help="Activation rates of sparse models, comma-separated; init leaves them.")
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="What ratios are against.")] = None,
+    backend: Annotated[str | None, typer.Option(help="auto, torch, cpu or triton.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for the whole run, as 90s, 5m or 1h.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of models and batches.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="One short block, no intervals.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Result file; by default below results/runs.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with a run that was cut short.")] = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="terminal, markdown, latex, csv, html or json.")
+    ] = "terminal",
+) -> None:
+    """Measure a suite and print its table."""
+    from bench import session
+
+    overrides = {
+        "implementations": _names(impl),
+        "lengths": _numbers(length, int, "--length"),
+        "fill": fill,
+        "precision": precision,
+        "phase": phase,
+        "hyperparameters": hyperparameters,
+        "activation": _rates(activation),
+        "baseline": baseline,
+        "backend": backend,
+        "seed": seed,
+    }
+    request = session.Request(
+        suite=suite,
+        overrides={key: value for key, value in overrides.items() if value is not None},
+        batch=batch,
+        budget=budget,
+        device=device,
+        threads=threads,
+        quick=quick,
+        out=out or _default_out(suite),
+        resume=resume,
+    )
+    form = _format(format_)
+    outcome = session.run(request)
+    _print_table(outcome.results, form)
+    if outcome.interrupted:
+        print(f"bench: interrupted; go on with: {outcome.resume_line}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED)
+    print(f"bench: kept in {outcome.results.path}", file=sys.stderr)
+    raise typer.Exit(OK if outcome.complete else INCOMPLETE)
+
+
+@app.command()
+def table(
+    files: Files,
+    format_: Annotated[
+        str, typer.Option("--format", help="terminal, markdown, latex, csv, html or json.")
+    ] = "terminal",
+    baseline: Annotated[str | None, typer.Option(help="What ratios are against.")] = None,
+    json: Json = False,
+) -> None:
+    """Print the table of a result file again."""
+    from bench.record import read
+
+    form = "json" if json else _format(format_)
+    for path in files:
+        _print_table(read(path), form, baseline)
+
+
+@app.command()
+def verify(
+    golden: Annotated[Path, typer.Option(help="Folder of golden vectors.")] = Path("tests/golden"),
+    impl: Annotated[str | None, typer.Option(help="Systems or variants, comma-separated.")] = None,
+    json: Json = False,
+) -> None:
+    """Hold implementations against vectors recorded from official code."""
+    from bench import verification_report
+
+    failed = verification_report.print_verdicts(golden, _names(impl), json)
+    raise typer.Exit(FAILED if failed else OK)
+
+
+def _print_table(results: Any, form: Any, baseline: str | None = None) -> None:
+    from bench.formats import render
+    from bench.tables import build_table
+
+    print(render(build_table(results, baseline), form))
+
+
+def _format(name: str) -> Any:
+    from bench.formats import FORMATS
+
+    if name not in FORMATS:
+        raise UsageError(f"--format {name}: choose {', '.join(FORMATS)}")
+    return name
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(text: str | None, kind: type[int] | type[float], option: str) -> list[Any] | None:
+    try:
+        return None if text is None else [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option} {text}: give numbers, comma-separated") from None
+
+
+def _rates(text: str | None) -> list[float] | None:
+    return [] if text == "init" else _numbers(text, float, "--activation")
+
+
+def _default_out(suite: str) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return Path("results") / "runs" / f"{Path(suite).stem}-{stamp}.jsonl"

@@ -1,0 +1,78 @@
+"""Does a variant compute what its reference computes? Asked before it is timed, on a batch of its shape."""
+
+import contextlib
+from collections.abc import Iterator
+
+import msgspec
+from torch import Tensor, nn
+
+from bench.case import Precision
+from bench.record import Variant
+from bench.step import Step, build_model
+from bench.verify import LOOSE_GRADIENT_BOUND, LOOSE, relative_error
+from implementations import activation, registry
+
+OUTPUT_BOUND: dict[Precision, float] = {
+    "fp64": 1e-9,
+    "fp32": 1e-4,
+    "tf32": 2e-2,
+    "bf16": 5e-2,
+    "fp16": 2e-2,
+}
+GRADIENT_FACTOR = 10.0
+"""Gradients may differ by this much more than outputs."""
+
+
+def compare_with_reference(step: Step) -> Variant:
+    """Relative errors of logits and gradients against the plain form, at the same parameters and batch.
+
+    Dropout is off, and both have the activation thresholds of the model that is timed.
+    Raises ValueError where the implementation has no reference or other parameters than it.
+    """
+    reference_name = registry.find(step.case.implementation).reference
+    if reference_name is None:
+        raise ValueError(f"{step.case.implementation} has no reference to compare with")
+    plain = msgspec.structs.replace(step.case, implementation=reference_name)
+    reference = build_model(plain, step.task, step.device)
+    reference.load_state_dict(step.model.state_dict())
+    theirs, their_gradients = _evaluate(reference, step)
+    ours, our_gradients = _evaluate(step.model, step)
+    bound = OUTPUT_BOUND[step.case.precision]
+    output_error = relative_error(ours, theirs)
+    errors = {name: relative_error(our_gradients[name], value) for name, value in their_gradients.items()}
+    worst = max(errors, key=lambda name: errors[name] / _gradient_bound(name, bound))
+    return Variant(
+        reference=reference_name,
+        output_error=output_error,
+        gradient_error=errors[worst],
+        worst_gradient=worst,
+        agrees=output_error <= bound
+        and all(error <= _gradient_bound(name, bound) for name, error in errors.items()),
+    )
+
+
+def _gradient_bound(name: str, bound: float) -> float:
+    return max(LOOSE_GRADIENT_BOUND, bound * GRADIENT_FACTOR) if LOOSE.search(name) else bound * GRADIENT_FACTOR
+
+
+def _evaluate(model: nn.Module, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+    """Logits and gradients by parameter name, without dropout."""
+    with _no_dropout(model):
+        model.zero_grad(set_to_none=True)
+        logits = step.logits(model)
+        step.loss_of(logits).backward()
+        gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        model.zero_grad(set_to_none=True)
+    return logits.detach(), gradients
+
+
+@contextlib.contextmanager
+def _no_dropout(model: nn.Module) -> Iterator[None]:
+    rates = {module: module.p for module in model.modules() if isinstance(module, nn.Dropout)}
+    for module in rates:
+        module.p = 0.0
+    try:
+        yield
+    finally:
+        for module, rate in rates.items():
+            module.p = rate

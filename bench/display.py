@@ -1,0 +1,135 @@
+"""What a person sees while a suite runs: a live table in a terminal, plain lines anywhere else."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from bench.case import Case
+from bench.record import Lost, Sample, Solo
+from bench.stats import Interval
+from bench.units import format_duration, format_ratio
+
+
+class PlainDisplay:
+    """One line for every event, to standard error."""
+
+    def __init__(self, console: Console, budget_seconds: float) -> None:
+        self.console = console
+        self.budget_seconds = budget_seconds
+        self.begin = time.monotonic()
+
+    def __enter__(self) -> "PlainDisplay":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return
+
+    def solo_begins(self, case: Case, number: int, total: int) -> None:
+        self._say(f"[{number}/{total}] {label(case)}: alone, for memory and step time")
+
+    def solo_ends(self, solo: Solo) -> None:
+        self._say(f"    {describe(solo)}")
+
+    def block_begins(self, block: int, length: int, rounds: int) -> None:
+        self._say(f"block {block + 1} at length {length}: {rounds} rounds, {self.time_left()} left")
+
+    def sampled(self, sample: Sample, done: int, total: int) -> None:
+        return
+
+    def case_lost(self, lost: Lost) -> None:
+        self._say(f"    {lost.case_id}: {lost.status}, {lost.reason}")
+
+    def ratios(self, ratios: dict[str, Interval | None]) -> None:
+        for name, ratio in ratios.items():
+            if ratio is not None:
+                self._say(f"    {name}: {show_ratio(ratio)}")
+
+    def time_left(self) -> str:
+        left = self.budget_seconds - (time.monotonic() - self.begin)
+        return format_duration(max(left, 0.0))
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False)
+
+
+class LiveDisplay(PlainDisplay):
+    """A table that grows narrower intervals as blocks come in, with the time left."""
+
+    def __init__(self, console: Console, budget_seconds: float) -> None:
+        super().__init__(console, budget_seconds)
+        self.solo_lines: dict[str, str] = {}
+        self.shown: dict[str, Interval | None] = {}
+        # Redrawn between measurements only: a thread that redraws would take time from what is timed.
+        self.live = Live(console=console, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> "LiveDisplay":
+        self.live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.live.__exit__(kind, error, trace)
+
+    def solo_begins(self, case: Case, number: int, total: int) -> None:
+        self._show(f"alone, for memory and step time: {label(case)} ({number} of {total})")
+
+    def solo_ends(self, solo: Solo) -> None:
+        self.solo_lines[solo.case.id] = describe(solo)
+
+    def block_begins(self, block: int, length: int, rounds: int) -> None:
+        self._show(f"block {block + 1} at length {length}: starting a fresh process for each model")
+
+    def sampled(self, sample: Sample, done: int, total: int) -> None:
+        self._show(f"block {sample.block + 1}, run {done} of {total}")
+
+    def case_lost(self, lost: Lost) -> None:
+        self.solo_lines[lost.case_id] = f"{lost.status}: {lost.reason}"
+
+    def ratios(self, ratios: dict[str, Interval | None]) -> None:
+        self.shown.update(ratios)
+
+    def _show(self, stage: str) -> None:
+        table = Table(title=f"{stage} · {self.time_left()} left", title_justify="left")
+        table.add_column("case")
+        table.add_column("alone")
+        table.add_column("speed", justify="right")
+        for name, line in self.solo_lines.items():
+            ratio = self.shown.get(name)
+            table.add_row(escape(name), escape(line), show_ratio(ratio) if ratio else "")
+        self.live.update(table, refresh=True)
+
+
+def open_display(budget_seconds: float) -> PlainDisplay:
+    """Live where standard error is a terminal, else plain."""
+    console = Console(stderr=True)
+    kind = LiveDisplay if console.is_terminal else PlainDisplay
+    return kind(console, budget_seconds)
+
+
+def label(case: Case) -> str:
+    """A case in a few words."""
+    rate = "" if case.activation is None else f" at activation {case.activation:g}"
+    return f"{case.implementation}, {case.length} × {case.batch}{rate}"
+
+
+def describe(solo: Solo) -> str:
+    """A solo pass in a few words."""
+    if solo.status != "ok" or solo.step_seconds is None:
+        return f"{solo.status}: {solo.reason}"
+    steady = "" if solo.stationary else ", not yet stationary"
+    rate = f", activation {solo.activation.mean:.1%}" if solo.activation else ""
+    return f"{format_duration(solo.step_seconds)} a step{steady}{rate}"
+
+
+def show_ratio(ratio: Interval) -> str:
+    """`2.41 ± 1.2%`."""
+    if ratio.low is None:
+        return f"{format_ratio(ratio.ratio)}×"
+    return f"{format_ratio(ratio.ratio)}× ± {ratio.half_width:.1%}"

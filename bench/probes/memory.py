@@ -1,0 +1,84 @@
+"""Peak memory of one step: the figures of a device, each under its own name.
+
+On a CPU: exact live tensor bytes, and the process's high-water mark. On CUDA: allocated, requested and
+reserved peaks of torch's allocator, and the driver's figures for this process and the device.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from bench.probes import nvml
+from bench.probes.tensor_bytes import TensorBytes
+from bench.record import MemoryFigure
+
+COLUMN = {"cpu": "tensor_bytes", "cuda": "allocated"}
+"""Which figure the table's memory column is, by kind of device."""
+
+KIND_NAMES = {
+    "tensor_bytes": "peak of live tensor bytes",
+    "allocated": "peak allocated by torch",
+}
+
+Step = Callable[[], object]
+
+
+def peak_of(step: Step, device: torch.device) -> list[MemoryFigure]:
+    """Run a step and report its peaks; each is reset first, so warm-up does not count."""
+    return _cuda_peaks(step, device) if device.type == "cuda" else _cpu_peaks(step)
+
+
+def _cpu_peaks(step: Step) -> list[MemoryFigure]:
+    whole_run = _high_water_bytes()
+    reset = _reset_high_water()
+    step()
+    high_water = _high_water_bytes() if reset is None else None
+    with TensorBytes() as watched:
+        step()
+    return [
+        MemoryFigure(kind="tensor_bytes", bytes=watched.peak),
+        nvml.figure("rss_high_water", high_water, reset),
+        nvml.figure("rss_high_water_whole_run", whole_run, None if whole_run else "no /proc/self/status"),
+    ]
+
+
+def _high_water_bytes() -> int | None:
+    """VmHWM of this process. `ru_maxrss` won't do: it is inherited across exec."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _reset_high_water() -> str | None:
+    """Set the high-water mark back to what is resident; the reason where that can't be done."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError as error:
+        return f"/proc/self/clear_refs: {error.strerror}"
+    return None
+
+
+def _cuda_peaks(step: Step, device: torch.device) -> list[MemoryFigure]:
+    driver, missing = nvml.open_device(str(device))
+    distrusted = missing if driver is None else nvml.trusted_process_bytes(driver, str(device))
+    whole_run = torch.cuda.max_memory_allocated(device)
+    torch.cuda.synchronize(device)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    step()
+    torch.cuda.synchronize(device)
+    stats = torch.cuda.memory_stats(device)
+    return [
+        MemoryFigure(kind="allocated", bytes=stats["allocated_bytes.all.peak"]),
+        MemoryFigure(kind="requested", bytes=stats["requested_bytes.all.peak"]),
+        MemoryFigure(kind="reserved", bytes=stats["reserved_bytes.all.peak"]),
+        nvml.figure("nvml_process", driver.process_bytes() if driver and not distrusted else None, distrusted),
+        nvml.figure("nvml_device", driver.device_bytes() if driver else None, missing),
+        MemoryFigure(kind="allocated_whole_run", bytes=whole_run),
+    ]

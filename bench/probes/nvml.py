@@ -1,0 +1,158 @@
+"""NVIDIA's management library: memory as the driver sees it, clocks and throttling.
+
+Nothing here raises: what cannot be read is None, or an unavailable figure with the reason.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pynvml
+
+from bench.record import MemoryFigure
+
+PROBE_BYTES = 256 << 20
+TOLERANCE_BYTES = 32 << 20
+
+_THROTTLE_REASONS = {
+    "SwPowerCap": "power cap",
+    "HwSlowdown": "hardware slowdown",
+    "SwThermalSlowdown": "thermal slowdown",
+    "HwThermalSlowdown": "hardware thermal slowdown",
+    "HwPowerBrakeSlowdown": "power brake",
+}
+
+
+class Nvml:
+    """One GPU, matched to a torch device by UUID, since the two count devices differently."""
+
+    def __init__(self, uuid: str) -> None:
+        pynvml.nvmlInit()
+        self.handle = _handle_of(uuid)
+        self.mig = _is_mig(self.handle)
+
+    def device_bytes(self) -> int:
+        """Bytes in use on the whole device."""
+        return int(pynvml.nvmlDeviceGetMemoryInfo(self.handle).used)
+
+    def process_bytes(self) -> int | None:
+        """Bytes that the driver attributes to this process; None where it lists no such process."""
+        for process in pynvml.nvmlDeviceGetComputeRunningProcesses(self.handle):
+            if process.pid == os.getpid() and process.usedGpuMemory is not None:
+                return int(process.usedGpuMemory)
+        return None
+
+    def other_processes(self) -> int:
+        """How many other processes compute on this device."""
+        processes = pynvml.nvmlDeviceGetComputeRunningProcesses(self.handle)
+        return sum(process.pid != os.getpid() for process in processes)
+
+    def throttle_reason(self) -> str | None:
+        """Why the clocks are held below what was asked for, if they are."""
+        mask = pynvml.nvmlDeviceGetCurrentClocksEventReasons(self.handle)
+        found = [
+            words
+            for name, words in _THROTTLE_REASONS.items()
+            if mask & getattr(pynvml, f"nvmlClocksThrottleReason{name}")
+        ]
+        return ", ".join(found) or None
+
+    def clocks(self) -> dict[str, int]:
+        """SM and memory clock in MHz, power in mW, temperature in °C."""
+        return {
+            "sm_mhz": int(pynvml.nvmlDeviceGetClockInfo(self.handle, pynvml.NVML_CLOCK_SM)),
+            "memory_mhz": int(pynvml.nvmlDeviceGetClockInfo(self.handle, pynvml.NVML_CLOCK_MEM)),
+            "power_milliwatts": int(pynvml.nvmlDeviceGetPowerUsage(self.handle)),
+            "temperature_celsius": int(
+                pynvml.nvmlDeviceGetTemperature(self.handle, pynvml.NVML_TEMPERATURE_GPU)
+            ),
+        }
+
+
+def open_device(device: str) -> tuple[Nvml | None, str | None]:
+    """The GPU of a torch device, or None and the reason."""
+    import torch
+
+    try:
+        return Nvml(str(torch.cuda.get_device_properties(device).uuid)), None
+    except pynvml.NVMLError as error:
+        return None, f"NVML: {error}"
+
+
+def trusted_process_bytes(nvml: Nvml, device: str) -> str | None:
+    """Why the per-process figure can't be trusted here, or None where it can.
+
+    A known amount is allocated, and this process's figure must move by as much.
+    """
+    import torch
+
+    if nvml.mig:
+        return "MIG is on: the driver does not split processes by instance"
+    try:
+        before = nvml.process_bytes()
+        if before is None:
+            return "the driver lists no process of this id (another PID namespace, or no permission)"
+        block = torch.empty(PROBE_BYTES, dtype=torch.uint8, device=device)
+        torch.cuda.synchronize(device)
+        after = nvml.process_bytes()
+        del block
+        torch.cuda.empty_cache()
+    except pynvml.NVMLError as error:
+        return f"NVML: {error}"
+    moved = (after or 0) - before
+    if abs(moved - PROBE_BYTES) > TOLERANCE_BYTES:
+        return f"allocating {PROBE_BYTES >> 20} MiB moved this process's figure by {moved >> 20} MiB"
+    return None
+
+
+def figure(kind: str, count: int | None, unavailable: str | None) -> MemoryFigure:
+    if unavailable is not None or count is None:
+        return MemoryFigure(kind=kind, bytes=None, unavailable=unavailable or "not listed by the driver")
+    return MemoryFigure(kind=kind, bytes=count)
+
+
+def driver_version() -> str | None:
+    with _quietly():
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    return None
+
+
+def clocks(device: str) -> dict[str, int] | None:
+    nvml, _ = open_device(device)
+    if nvml is not None:
+        with _quietly():
+            return nvml.clocks()
+    return None
+
+
+def throttle_reason(nvml: Nvml | None) -> str | None:
+    """As Nvml.throttle_reason, None where it can't be read."""
+    if nvml is not None:
+        with _quietly():
+            return nvml.throttle_reason()
+    return None
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    with contextlib.suppress(pynvml.NVMLError):
+        yield
+
+
+def _handle_of(uuid: str) -> Any:
+    wanted = uuid.removeprefix("GPU-").lower()
+    for index in range(pynvml.nvmlDeviceGetCount()):
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        if str(pynvml.nvmlDeviceGetUUID(handle)).removeprefix("GPU-").lower() == wanted:
+            return handle
+    raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+
+
+def _is_mig(handle: Any) -> bool:
+    try:
+        current, _ = pynvml.nvmlDeviceGetMigMode(handle)
+    except pynvml.NVMLError:
+        return False
+    return bool(current == pynvml.NVML_DEVICE_MIG_ENABLE)

@@ -1,0 +1,168 @@
+"""One `bench run` from request to results: suite, environment, store, display, runner."""
+
+import shlex
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+
+from bench import suite as suites
+from bench import workloads
+from bench.display import open_display
+from bench.errors import UsageError
+from bench.plan import Plan
+from bench.probes.environment import command_line, default_threads
+from bench.record import SCHEMA, Environment, Header, Results, Store, read
+from bench.runner import Runner
+from bench.suite import Suite
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for."""
+
+    suite: str
+    out: Path
+    overrides: dict[str, Any] = field(default_factory=dict)
+    batch: int | None = None
+    budget: str | None = None
+    device: str = "auto"
+    threads: int | None = None
+    quick: bool = False
+    resume: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to."""
+
+    results: Results
+    interrupted: bool
+    resume_line: str
+
+    @property
+    def complete(self) -> bool:
+        """Whether every case ran, and was timed to the end."""
+        return not self.results.lost and all(solo.status == "ok" for solo in self.results.solos.values())
+
+
+def run(request: Request) -> Outcome:
+    """Measure, and read back what was recorded. Raises UsageError before anything is measured."""
+    suite = load_suite(request)
+    environment = probe_environment(request.device, request.threads or default_threads())
+    earlier = _earlier(request, suite, environment)
+    path = request.resume or request.out
+    plan = Plan(suite, environment.device, environment.threads, environment.memory_bytes, request.quick)
+    interrupted = False
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with Store(path, resume=earlier is not None) as store:
+            if earlier is None:
+                store.append(_header(suite, environment))
+            with open_display(suite.budget_seconds) as display:
+                Runner(plan, store, display, earlier).run()
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return Outcome(read(path), interrupted, _resume_line(path))
+
+
+def load_suite(request: Request) -> Suite:
+    """The suite with the request's changes. Raises UsageError."""
+    overrides = dict(request.overrides)
+    suite = suites.load(request.suite)
+    if request.batch is not None:
+        overrides["batch"] = {"cpu": request.batch, "cuda": request.batch}
+    timing = suite.quick if request.quick else suite.timing
+    if request.budget is not None:
+        timing = msgspec.structs.replace(timing, budget=request.budget)
+    overrides["timing"] = msgspec.to_builtins(timing)
+    chosen = overrides.get("implementations", list(suite.implementations))
+    baseline = overrides.get("baseline", suite.baseline)
+    if baseline not in chosen and "baseline" not in overrides:
+        # Ratios need their baseline, also where the user named only her own models.
+        overrides["implementations"] = [baseline, *chosen]
+    return suites.load(request.suite, overrides)
+
+
+def probe_environment(device: str, threads: int) -> Environment:
+    """The environment, read in a process of its own. Raises UsageError where the device is not there."""
+    if not _is_device(device):
+        raise UsageError(f"--device {device}: choose auto, cpu, cuda or cuda:i")
+    child = subprocess.run(
+        [sys.executable, "-m", "bench.probes.environment", device, str(threads)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if child.returncode != 0:
+        lines = child.stderr.strip().splitlines() or ["no reason given"]
+        raise UsageError(lines[-1])
+    return msgspec.json.decode(child.stdout, type=Environment)
+
+
+def _is_device(name: str) -> bool:
+    kind, _, index = name.partition(":")
+    return name in ("auto", "cpu", "cuda") or (kind == "cuda" and index.isdigit())
+
+
+def _header(suite: Suite, environment: Environment) -> Header:
+    return Header(
+        schema=SCHEMA,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command_line(),
+        suite=suite,
+        environment=environment,
+        data=workloads.load(suite.workload).data(),
+    )
+
+
+def _earlier(request: Request, suite: Suite, environment: Environment) -> Results | None:
+    """What is to be continued. Raises UsageError where that was another suite or another machine."""
+    if request.resume is None:
+        return None
+    earlier = read(request.resume)
+    if _grid(earlier.header.suite) != _grid(suite):
+        raise UsageError(
+            f"{request.resume}: was made by another suite ({earlier.header.suite.name} with other settings); "
+            f"repeat its command line: {shlex.join(earlier.header.command)}"
+        )
+    if earlier.header.environment.machine != environment.machine:
+        then, now = earlier.header.environment, environment
+        raise UsageError(
+            f"{request.resume}: was made on another machine ({then.hardware}, {then.threads} threads, torch "
+            f"{then.torch}; this is {now.hardware}, {now.threads} threads, torch {now.torch}); start a new run"
+        )
+    return earlier
+
+
+def _grid(suite: Suite) -> Suite:
+    """What must be equal for two runs to be one; the time that they may take is not part of it."""
+    return msgspec.structs.replace(suite, timing=suites.Timing(), quick=suites.Timing(), description="")
+
+
+def _resume_line(path: Path) -> str:
+    words = command_line()
+    if "--resume" not in words:
+        words = [*_without_out(words), "--resume", str(path)]
+    return shlex.join(words)
+
+
+def _without_out(words: list[str]) -> list[str]:
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if not skip and word != "--out" and not word.startswith("--out="):
+            kept.append(word)
+        skip = word == "--out"
+    return kept
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt

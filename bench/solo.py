@@ -1,0 +1,65 @@
+"""The solo pass: a case alone on the machine, to see whether it runs and what it needs."""
+
+import statistics
+import time
+
+from bench.case import Case
+from bench.messages import Check, Checked, MeasureMemory, MemoryMeasured, Prepared, Warmed
+from bench.plan import Plan
+from bench.process import WorkerFailed, WorkerProcess
+from bench.record import Solo, Variant
+from implementations import registry
+
+
+def measure_solo(case: Case, plan: Plan) -> Solo:
+    """Build, warm up, measure memory and activation, and hold a variant against its reference.
+
+    A case that fails comes back with its status and the reason; nothing is raised.
+    """
+    with WorkerProcess(case, plan.threads) as worker:
+        try:
+            return _measure(case, plan, worker)
+        except WorkerFailed as failure:
+            return Solo(case=case, status=failure.status, reason=failure.reason)
+
+
+def _measure(case: Case, plan: Plan, worker: WorkerProcess) -> Solo:
+    end = time.monotonic() + plan.deadline_seconds
+
+    def left() -> float:
+        return max(0.0, end - time.monotonic())
+
+    begin = time.monotonic()
+    prepared = worker.ask(plan.prepare(case), Prepared, left())
+    prepare_seconds = time.monotonic() - begin
+    warmed = worker.ask(plan.solo_warm_up, Warmed, left())
+    memory = worker.ask(MeasureMemory(), MemoryMeasured, left())
+    variant = worker.ask(Check(), Checked, left()).variant if _has_reference(case) else None
+    agrees = variant is None or variant.agrees
+    return Solo(
+        case=case,
+        status="ok" if agrees else "wrong",
+        reason=None if variant is None or agrees else _disagreement(variant),
+        parameters=prepared.parameters,
+        tokens=prepared.tokens,
+        real_tokens=prepared.real_tokens,
+        prepare_seconds=prepare_seconds,
+        warmup_seconds=warmed.step_seconds,
+        stationary=warmed.stationary,
+        step_seconds=statistics.median(warmed.step_seconds[-3:]),
+        memory=memory.figures,
+        activation=memory.activation,
+        variant=variant,
+        backend=prepared.backend,
+    )
+
+
+def _has_reference(case: Case) -> bool:
+    return case.phase == "train" and registry.find(case.implementation).reference is not None
+
+
+def _disagreement(variant: Variant) -> str:
+    return (
+        f"computes something else than {variant.reference}: outputs differ by {variant.output_error:.1e}, "
+        f"the gradient of {variant.worst_gradient} by {variant.gradient_error:.1e}"
+    )

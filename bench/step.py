@@ -1,0 +1,106 @@
+"""One step of one case: model, batch, optimiser and precision, ready to run."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench import workloads
+from bench.case import Case, Precision
+from bench.workloads import Batch
+from implementations import activation, registry
+from implementations.task import Task
+
+AUTOCAST: Mapping[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+LEARNING_RATE = 0.0
+"""The optimiser does all its work and moves nothing, so that every step of a case is the same step: a
+model that learned while it is timed would change its activation rate, and with it its cost."""
+
+
+class Step:
+    """A case as something to call: `step()` runs it once; `loss` is that step's, or its logits' sum."""
+
+    def __init__(self, case: Case, device: str) -> None:
+        self.case = case
+        self.device = torch.device(device)
+        self.workload = workloads.load(case.workload)
+        self.task = self.workload.task(case.length)
+        self.batch = self.workload.batch(case.length, case.batch, case.fill, case.seed)
+        self.inputs, self.lengths, self.targets = _to_device(self.batch, self.device, case.precision)
+        _set_matmul_precision(case.precision)
+        self.model = build_model(case, self.task, self.device)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98))
+        self._run: Callable[[], Tensor] = self._train if case.phase == "train" else self._forward
+        self.loss = torch.zeros(())
+
+    def __call__(self) -> None:
+        self.loss = self._run()
+
+    def calibrate(self) -> None:
+        """Set the activation rate that the case asks for. Raises ValueError where the model has none."""
+        if self.case.activation is not None and (
+            registry.find(self.case.implementation).sparse or activation.configurators(self.model)
+        ):
+            with self._autocast():
+                activation.calibrate(self.model, self.inputs, self.lengths, self.case.activation)
+
+    def activation_rates(self) -> list[float]:
+        """Rates by layer of the last step; empty for a model that always computes everything."""
+        return activation.activation_rates(self.model)
+
+    def _train(self) -> Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss_of(self.logits(self.model))
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    @torch.no_grad()
+    def _forward(self) -> Tensor:
+        return self.logits(self.model).sum()
+
+    def logits(self, model: nn.Module) -> Tensor:
+        """A model's logits on this batch, at this case's precision."""
+        with self._autocast():
+            logits: Tensor = model(self.inputs, self.lengths)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def loss_of(self, logits: Tensor) -> Tensor:
+        """Mean cross-entropy against this batch's targets."""
+        return F.cross_entropy(logits.flatten(0, -2), self.targets.flatten())
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        dtype = AUTOCAST.get(self.case.precision)
+        return contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+
+
+def build_model(case: Case, task: Task, device: torch.device) -> nn.Module:
+    """The model of a case, seeded, so that two runs build the same one."""
+    implementation = registry.find(case.implementation)
+    torch.manual_seed(case.seed)
+    hyperparameters = implementation.hyperparameters(task.name, case.hyperparameters)
+    model = implementation.load()(task, hyperparameters).to(device)
+    if case.precision == "fp64":
+        model = model.double()
+    return model.train(case.phase == "train")
+
+
+def _to_device(
+    batch: Batch, device: torch.device, precision: Precision
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    inputs = torch.from_numpy(batch.inputs).to(device)
+    if precision == "fp64" and inputs.is_floating_point():
+        inputs = inputs.double()
+    lengths = None if batch.lengths is None else torch.from_numpy(batch.lengths).to(device)
+    return inputs, lengths, torch.from_numpy(batch.targets).to(device)
+
+
+def _set_matmul_precision(precision: Precision) -> None:
+    tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32

@@ -1,0 +1,185 @@
+"""A child process: builds one case and does what it is told, one answer for each question.
+
+Run as `python -m bench.worker`: questions on standard input, answers on standard output. Whatever a
+model prints goes to standard error instead.
+"""
+
+import ctypes
+import gc
+import math
+import os
+import signal
+import sys
+import time
+from typing import BinaryIO
+
+import msgspec
+
+from bench.messages import (
+    Answer,
+    Check,
+    Checked,
+    Failure,
+    FailureKind,
+    MeasureMemory,
+    MemoryMeasured,
+    Prepare,
+    Prepared,
+    Question,
+    Ran,
+    Run,
+    Warm,
+    Warmed,
+)
+from bench.record import Activation
+
+PR_SET_PDEATHSIG = 1
+OUT_OF_MEMORY_SCORE = "1000"
+"""The kernel kills a worker before anything else, so that the parent can tell what happened."""
+
+
+class Worker:
+    """Holds the case that it was given and answers questions about it."""
+
+    def answer(self, question: Question) -> Answer:
+        try:
+            return self._answer(question)
+        except MemoryError:
+            return Failure("oom", "out of memory")
+        except Exception as error:
+            return Failure(*_classify(error))
+
+    def _answer(self, question: Question) -> Answer:
+        match question:
+            case Prepare():
+                return self._prepare(question)
+            case Warm():
+                return self._warm(question)
+            case MeasureMemory():
+                return self._measure_memory()
+            case Check():
+                return self._check()
+            case Run():
+                return self._time(question)
+
+    def _prepare(self, question: Prepare) -> Answer:
+        import torch
+
+        from bench.probes import nvml
+        from bench.step import Step
+        from implementations.encoder import parameter_count
+
+        torch.set_num_threads(question.threads)
+        if question.memory_limit_bytes is not None:
+            _limit_memory(question.memory_limit_bytes)
+        self.step = Step(question.case, question.device)
+        self.step.calibrate()
+        self.nvml = nvml.open_device(question.device)[0] if self.step.device.type == "cuda" else None
+        return Prepared(
+            parameters=parameter_count(self.step.model),
+            tokens=self.step.batch.tokens,
+            real_tokens=self.step.batch.real_tokens,
+            data=self.step.workload.data(),
+            backend=getattr(self.step.model, "backend", "torch"),
+        )
+
+    def _warm(self, question: Warm) -> Answer:
+        from bench.stats import is_stationary
+
+        begin = time.perf_counter()
+        times: list[float] = []
+        while len(times) < question.max_steps:
+            times.append(self._seconds(1))
+            if len(times) == 1 and not math.isfinite(float(self.step.loss)):
+                return Failure("nan", "the loss of the first step is not finite")
+            enough = len(times) >= question.min_steps
+            if enough and (is_stationary(times) or time.perf_counter() - begin > question.max_seconds):
+                break
+        # Garbage of building and warming must not be collected in the middle of a timed step.
+        gc.collect()
+        gc.freeze()
+        return Warmed(step_seconds=times, stationary=is_stationary(times))
+
+    def _measure_memory(self) -> Answer:
+        from bench.probes.memory import peak_of
+
+        figures = peak_of(self.step, self.step.device)
+        return MemoryMeasured(figures=figures, activation=self._activation())
+
+    def _check(self) -> Answer:
+        from bench.correctness import compare_with_reference
+
+        return Checked(compare_with_reference(self.step))
+
+    def _time(self, question: Run) -> Answer:
+        from bench.probes import nvml
+
+        seconds = self._seconds(question.steps)
+        activation = self._activation()
+        return Ran(
+            seconds=seconds,
+            activation=activation.mean if activation else None,
+            throttled=nvml.throttle_reason(self.nvml),
+        )
+
+    def _seconds(self, steps: int) -> float:
+        from bench.probes.clock import seconds_of
+
+        return seconds_of(self.step, steps, self.step.device)
+
+    def _activation(self) -> Activation | None:
+        rates = self.step.activation_rates()
+        return Activation(sum(rates) / len(rates), rates) if rates else None
+
+
+def _classify(error: Exception) -> tuple[FailureKind, str]:
+    text = " ".join(str(error).split()) or type(error).__name__
+    lowered = text.lower()
+    if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in lowered:
+        return "oom", _first_sentence(text)
+    if isinstance(error, NotImplementedError):
+        return "unsupported", _first_sentence(text)
+    return "error", f"{type(error).__name__}: {_first_sentence(text)}"
+
+
+def _first_sentence(text: str, limit: int = 300) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _limit_memory(limit: int) -> None:
+    """Let allocations fail cleanly before the machine swaps or the kernel kills something."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+def _die_with_parent() -> None:
+    parent = os.getppid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        try:
+            with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+                file.write(OUT_OF_MEMORY_SCORE)
+        except OSError:
+            pass  # A container may forbid it; the kernel then chooses by size, which is mostly the worker.
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+def main() -> None:
+    """Answer questions until standard input ends."""
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    questions = sys.stdin.buffer
+    answers: BinaryIO = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    worker = Worker()
+    for line in questions:
+        answer = worker.answer(msgspec.json.decode(line, type=Question))  # type: ignore[arg-type]
+        answers.write(msgspec.json.encode(answer) + b"\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
