@@ -122,11 +122,11 @@ def _forward(model: nn.Module, inputs: Tensor, lengths: Tensor | None, before: A
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         before(module, module.margins(*args, **kwargs))
 
+    devices = [inputs.device] if inputs.is_cuda else []
     hooks = [module.register_forward_pre_hook(hook, with_kwargs=True) for module in configurators(model)]
     try:
-        with _buffers_kept(model), torch.random.fork_rng([inputs.device] if inputs.is_cuda else []):
-            with torch.no_grad():
-                model(inputs, lengths)
+        with _buffers_kept(model), torch.random.fork_rng(devices), torch.no_grad():
+            model(inputs, lengths)
     finally:
         for handle in hooks:
             handle.remove()
