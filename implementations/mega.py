@@ -4,7 +4,7 @@
 The damped EMA carries context from chunk to chunk.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,14 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.encoder import Encoder, embed, with_head
-from implementations.ops.chunked_attention import AttentionKind, ChunkedAttention
+from implementations.ops.attention_functions import AttentionKind
+from implementations.ops.chunked_attention import chunked_attention
 from implementations.ops.ema import DampedEMA
 from implementations.ops.norms import NormKind, SequenceNorm
 from implementations.task import Task
 
 BiasKind = Literal["simple", "rotary"]
 
-INITIAL_STD = 0.02
+INITIAL_DEVIATION = 0.02
+"""Of linear weights (cut at two deviations), of the query and key scales and of the biases."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +60,8 @@ class SimpleRelativeBias(nn.Module):
     def __init__(self, max_positions: int) -> None:
         super().__init__()
         self.max_positions = max_positions
-        self.rel_pos_bias = nn.Parameter(torch.empty(2 * max_positions - 1))
-        nn.init.normal_(self.rel_pos_bias, std=INITIAL_STD)
+        table = torch.empty(2 * max_positions - 1)
+        self.rel_pos_bias = nn.Parameter(nn.init.normal_(table, std=INITIAL_DEVIATION))
 
     def forward(self, length: int) -> Tensor:
         """`(length, length)`. Raises ValueError where the length is beyond the table."""
@@ -82,10 +84,8 @@ class RotaryRelativeBias(nn.Module):
         super().__init__()
         if dim % 2:
             raise ValueError(f"the rotary bias turns pairs: {dim} is odd")
-        self.alpha = nn.Parameter(torch.empty(1, dim))
-        self.beta = nn.Parameter(torch.empty(1, dim))
-        nn.init.normal_(self.alpha, std=INITIAL_STD)
-        nn.init.normal_(self.beta, std=INITIAL_STD)
+        self.alpha = nn.Parameter(nn.init.normal_(torch.empty(1, dim), std=INITIAL_DEVIATION))
+        self.beta = nn.Parameter(nn.init.normal_(torch.empty(1, dim), std=INITIAL_DEVIATION))
 
     def forward(self, length: int) -> Tensor:
         """`(length, length)`."""
@@ -103,48 +103,71 @@ def _rotate(x: Tensor, angle: Tensor) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-def relative_bias(config: MegaConfig, length: int) -> nn.Module:
-    """The config's bias, for attention over at most `length` steps."""
+def _relative_bias(config: MegaConfig, max_positions: int) -> SimpleRelativeBias | RotaryRelativeBias:
     if config.relative_bias == "rotary":
         return RotaryRelativeBias(config.attention_dim)
-    return SimpleRelativeBias(length)
+    return SimpleRelativeBias(max_positions)
 
 
 class MovingAverageGatedAttention(nn.Module):
     """One MEGA layer without its feed-forward network, `(batch, length, dim)` (section 3.2, equations 7–15).
 
-    move: the EMA, `forward(x, padding_mask)`; attention: `forward(q, k, v, padding_mask)`, see
-    ChunkedAttention. A faster form of either takes its place without a change of parameters.
+    causal: of the attention; bidirectional: of the EMA, by default the contrary; max_positions: the longest
+    sequence that a whole-sequence attention with the bias `simple` takes. A faster form of the EMA takes
+    the place of `move`, one of the attention overrides `attention`: the parameters stay.
     """
 
-    def __init__(self, config: MegaConfig, move: nn.Module, attention: nn.Module) -> None:
+    def __init__(
+        self,
+        config: MegaConfig,
+        *,
+        causal: bool = False,
+        bidirectional: bool | None = None,
+        max_positions: int = 1024,
+    ) -> None:
         super().__init__()
         dim, hidden, z = config.dim, config.hidden, config.attention_dim
-        self.widths = (dim, z, hidden, dim)
-        self.prenorm = config.prenorm
+        self.config = config
+        self.causal = causal
         self.norm = SequenceNorm(config.norm, dim)
-        self.move = move
-        self.attention = attention
+        self.move = DampedEMA(
+            dim, config.states, not causal if bidirectional is None else bidirectional, config.truncation
+        )
         self.v_proj = _linear(dim, hidden)
-        self.mx_proj = _linear(dim, sum(self.widths))
+        self.mx_proj = _linear(dim, dim + z + hidden + dim)
         self.h_proj = _linear(hidden, dim)
-        self.gamma = nn.Parameter(torch.empty(2, z))
+        self.gamma = nn.Parameter(nn.init.normal_(torch.empty(2, z), std=INITIAL_DEVIATION))
         self.beta = nn.Parameter(torch.zeros(2, z))
-        nn.init.normal_(self.gamma, std=INITIAL_STD)
+        self.rel_pos_bias = _relative_bias(config, config.chunk or max_positions)
         self.dropout = nn.Dropout(config.dropout)
         self.hidden_dropout = nn.Dropout(config.hidden_dropout)
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        u = self.norm(x) if self.prenorm else x
+        config = self.config
+        u = self.norm(x) if config.prenorm else x
         v = self.hidden_dropout(F.silu(self.v_proj(u)))
-        average = self.dropout(F.silu(self.move(u, padding_mask)))
-        update, z, reset, candidate = self.mx_proj(average).split(self.widths, dim=-1)
-        z = F.silu(z)
-        q, k = (z * gamma + beta for gamma, beta in zip(self.gamma, self.beta, strict=True))
-        attended = self.attention(q, k, v, padding_mask) * F.silu(reset)
+        m = self.dropout(F.silu(self.move(u, padding_mask)))
+        widths = [config.dim, config.attention_dim, config.hidden, config.dim]
+        update, z, r, candidate = self.mx_proj(m).split(widths, dim=-1)
+        q, k = (F.silu(z).unsqueeze(-2) * self.gamma + self.beta).unbind(dim=-2)
+        attended = self.attention(q, k, v, padding_mask) * F.silu(r)
         h = self.dropout(F.silu(candidate + self.h_proj(attended)))
         y: Tensor = x + update.sigmoid() * (h - x)
-        return y if self.prenorm else self.norm(y)
+        return y if config.prenorm else self.norm(y)
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """q, k `(batch, length, attention_dim)`, v and the result `(batch, length, hidden)`."""
+        return chunked_attention(
+            q,
+            k,
+            v,
+            self.rel_pos_bias,
+            chunk=self.config.chunk,
+            kind=self.config.attention,
+            causal=self.causal,
+            padding_mask=padding_mask,
+            dropout=self.config.attention_dropout if self.training else 0.0,
+        )
 
 
 class FeedForward(nn.Module):
@@ -168,7 +191,7 @@ class FeedForward(nn.Module):
 class MegaLayer(nn.Module):
     """Gated attention and a feed-forward network: `(batch, length, dim)`."""
 
-    def __init__(self, mega_layer: nn.Module, nffn: nn.Module) -> None:
+    def __init__(self, mega_layer: MovingAverageGatedAttention, nffn: FeedForward) -> None:
         super().__init__()
         self.mega_layer = mega_layer
         self.nffn = nffn
@@ -181,18 +204,21 @@ class MegaLayer(nn.Module):
 def build(
     task: Task,
     hyperparameters: Mapping[str, Any],
-    ema: Callable[..., nn.Module] = DampedEMA,
-    attention: Callable[..., nn.Module] = ChunkedAttention,
+    gated_attention: type[MovingAverageGatedAttention] = MovingAverageGatedAttention,
 ) -> nn.Module:
     """MEGA for a task; see MegaConfig. Raises TypeError on unknown hyper-parameters.
 
-    ema, attention: classes called like DampedEMA and ChunkedAttention, that compute the same.
+    gated_attention: a subclass that computes the same function in another form.
     """
     config = MegaConfig(**hyperparameters)
-    reach = config.chunk or task.length
     encoder = Encoder(
         embed(task, config.dim),
-        [layer(config, task.causal, reach, ema, attention) for _ in range(config.layers)],
+        [
+            MegaLayer(
+                gated_attention(config, causal=task.causal, max_positions=task.length), FeedForward(config)
+            )
+            for _ in range(config.layers)
+        ],
         final_norm=SequenceNorm(config.norm, config.dim, config.final_norm_affine)
         if config.prenorm
         else None,
@@ -203,24 +229,9 @@ def build(
     return with_head(task, encoder, config.dim, config.hidden, interactions=False)
 
 
-def layer(
-    config: MegaConfig,
-    causal: bool,
-    reach: int,
-    ema: Callable[..., nn.Module] = DampedEMA,
-    attention: Callable[..., nn.Module] = ChunkedAttention,
-) -> MegaLayer:
-    """One layer; reach: the most time steps that attend to one another."""
-    move = ema(config.dim, config.states, bidirectional=not causal, truncation=config.truncation)
-    bias = relative_bias(config, reach)
-    core = attention(
-        config.attention, bias, chunk=config.chunk, causal=causal, dropout=config.attention_dropout
-    )
-    return MegaLayer(MovingAverageGatedAttention(config, move, core), FeedForward(config))
-
-
 def _linear(inputs: int, outputs: int) -> nn.Linear:
     linear = nn.Linear(inputs, outputs)
-    nn.init.trunc_normal_(linear.weight, std=INITIAL_STD, a=-2 * INITIAL_STD, b=2 * INITIAL_STD)
+    bound = 2 * INITIAL_DEVIATION
+    nn.init.trunc_normal_(linear.weight, std=INITIAL_DEVIATION, a=-bound, b=bound)
     nn.init.zeros_(linear.bias)
     return linear

@@ -8,16 +8,14 @@ from torch.nn import functional as F
 
 from implementations.encoder import Classifier, Encoder, MLPHead, RealEmbedding, TwoTower, token_embedding
 from implementations.mega import (
+    FeedForward,
     MegaConfig,
     MegaLayer,
     MovingAverageGatedAttention,
     RotaryRelativeBias,
     SimpleRelativeBias,
-    layer,
-    relative_bias,
 )
 from implementations.official.view import OfficialView, Unsupported, paths_of
-from implementations.ops.chunked_attention import ChunkedAttention
 from implementations.ops.ema import DampedEMA
 from implementations.ops.norms import SequenceNorm
 
@@ -95,21 +93,19 @@ CLASSIFIER_ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 def attention_layer(config: Config, variant: str | None) -> OfficialView:
     kwargs = _kwargs(config, variant)
     ours = _mega_config({"prenorm": True, "ndim": 2, **kwargs}, ATTENTION)
-    causal = config.get("attn_mask") is not None
-    move = DampedEMA(ours.dim, ours.states, kwargs.get("bidirectional", False), ours.truncation)
-    core = ChunkedAttention(
-        ours.attention, relative_bias(ours, _reach(ours, kwargs)), chunk=ours.chunk, causal=causal
+    mega = MovingAverageGatedAttention(
+        ours,
+        causal=config.get("attn_mask") is not None,
+        bidirectional=kwargs.get("bidirectional", False),
+        max_positions=kwargs.get("max_positions", 1024),
     )
-    mega = MovingAverageGatedAttention(ours, move, core)
-    return OfficialView(_mega_paths(mega), _length_first(mega))
+    return OfficialView(paths_of(mega), _length_first(mega))
 
 
 def encoder_layer(config: Config, variant: str | None) -> OfficialView:
     kwargs = _kwargs(config, variant)
-    ours = _mega_config(ENCODER_LAYER_DEFAULTS | kwargs, ENCODER_LAYER)
-    block = layer(ours, causal=False, reach=_reach(ours, kwargs))
-    paths: Paths = {**_mega_paths(block.mega_layer, "mega_layer"), "nffn": block.nffn}
-    return OfficialView(paths, _length_first(block))
+    block = _layer(_mega_config(ENCODER_LAYER_DEFAULTS | kwargs, ENCODER_LAYER), kwargs)
+    return OfficialView(paths_of(block), _length_first(block))
 
 
 def ema(config: Config, variant: str | None) -> OfficialView:
@@ -144,7 +140,7 @@ def lra_model(config: Config, variant: str | None) -> OfficialView:
         RealEmbedding(ours.dim)
         if kwargs["input_type"] == "image"
         else token_embedding(config["vocab_size"], ours.dim),
-        [layer(ours, causal=False, reach=_reach(ours, kwargs)) for _ in range(ours.layers)],
+        [_layer(ours, kwargs) for _ in range(ours.layers)],
         final_norm=SequenceNorm(ours.norm, ours.dim) if ours.prenorm else None,
         pad_to=ours.chunk or 1,
         padding_token=config.get("padding_idx", 1),
@@ -186,18 +182,13 @@ def _model_paths(encoder: Encoder, head: MLPHead) -> Paths:
     if encoder.final_norm is not None:
         paths[f"{root}.final_norm"] = encoder.final_norm
     for index, block in enumerate(encoder.layers):
-        assert isinstance(block, MegaLayer)
-        paths |= _mega_paths(block.mega_layer, f"{root}.layers.{index}.mega_layer")
-        paths[f"{root}.layers.{index}.nffn"] = block.nffn
+        paths[f"{root}.layers.{index}"] = block
     return paths
 
 
-def _mega_paths(mega: nn.Module, prefix: str = "") -> Paths:
-    """The relative bias, which our attention holds, stands beside its projections in the official layer."""
-    paths = paths_of(mega, prefix)
-    attention = paths.pop(f"{prefix}.attention" if prefix else "attention")
-    assert isinstance(attention, ChunkedAttention)
-    return {**paths, f"{prefix}.rel_pos_bias" if prefix else "rel_pos_bias": attention.rel_pos_bias}
+def _layer(ours: MegaConfig, kwargs: Config) -> MegaLayer:
+    max_positions = kwargs.get("max_positions", 1024)
+    return MegaLayer(MovingAverageGatedAttention(ours, max_positions=max_positions), FeedForward(ours))
 
 
 def _length_first(module: Callable[..., Tensor]) -> Callable[..., dict[str, Tensor]]:
@@ -224,11 +215,6 @@ def _mega_config(kwargs: Config, renames: Mapping[str, str]) -> MegaConfig:
     if ours.get("chunk") == -1:
         ours["chunk"] = None
     return MegaConfig(**({"layers": 1, "hidden": 1, "attention_dim": 2, "ffn": 1} | ours))
-
-
-def _reach(ours: MegaConfig, kwargs: Config) -> int:
-    """How many positions the relative bias knows."""
-    return ours.chunk or int(kwargs.get("max_positions", 1024))
 
 
 def _named(table: Mapping[str, Any], name: str) -> Any:

@@ -1,86 +1,78 @@
 """Attention within chunks of a sequence, as in MEGA-chunk (Ma et al., ICLR 2023, section 3.5)."""
 
-from typing import Literal
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from implementations.ops.attention import causal_mask
-
-AttentionKind = Literal["softmax", "relu2", "laplace"]
-
-
-def relu2(x: Tensor) -> Tensor:
-    return F.relu(x).square()
+from implementations.ops.attention_functions import AttentionKind, laplace, relu2
 
 
-def laplace(x: Tensor) -> Tensor:
-    """`½(1 + erf((x − μ) / (σ√2)))`, μ = √½, σ = √(1/4π): relu²'s smooth and bounded likeness."""
-    return 0.5 * (1.0 + torch.erf((x - 0.707107) / (0.282095 * 2**0.5)))
+def chunked_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Callable[[int], Tensor],
+    *,
+    chunk: int | None = None,
+    kind: AttentionKind = "softmax",
+    causal: bool = False,
+    padding_mask: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Each query sees the keys of its own chunk, or where causal those up to itself.
 
+    q, k `(batch, length, dim)`, v `(batch, length, width)`; bias gives `(size, size)` for chunks of that
+    size; padding_mask `(batch, length)` True at padding; dropout on the weights. chunk: None, or a chunk
+    longer than the sequence, makes it one chunk. Linear in the length for a given chunk.
 
-class ChunkedAttention(nn.Module):
-    """Single-head attention within chunks of the sequence, with a relative bias on the scores.
-
-    bias: gives `(size, size)` for a chunk of that size. chunk: None, or a chunk longer than the sequence,
-    makes it one chunk; a longer sequence must be a multiple of it. Padded and (causal) later keys weigh
-    nothing, except that the softmax over a chunk of nothing but padding sees the padding.
+    Returns `(batch, length, width)`. Raises ValueError where the chunks do not divide the length.
     """
+    length = q.shape[1]
+    size = min(chunk or length, length)
+    if length % size:
+        raise ValueError(f"{length} time steps are no multiple of the chunk {size}: pad them")
 
-    def __init__(
-        self,
-        kind: AttentionKind,
-        bias: nn.Module,
-        *,
-        chunk: int | None = None,
-        causal: bool = False,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        if kind not in ("softmax", "relu2", "laplace"):
-            raise ValueError(f"unknown attention {kind!r}: choose softmax, relu2 or laplace")
-        self.kind = kind
-        self.rel_pos_bias = bias
-        self.chunk = chunk
-        self.causal = causal
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        """q, k `(batch, length, z)`, v `(batch, length, hidden)`, mask `(batch, length)`; the shape of v.
-
-        Raises ValueError where the chunks do not divide the length.
-        """
-        mask = None if padding_mask is None else self._split(padding_mask)
-        weights: Tensor = self.dropout(self.weights(self._split(q), self._split(k), mask))
-        return (weights @ self._split(v)).view_as(v)
-
-    def weights(self, q: Tensor, k: Tensor, padding_mask: Tensor | None) -> Tensor:
-        """`(chunks, size, size)` of queries and keys `(chunks, size, z)`, mask `(chunks, size)`."""
-        size = q.shape[1]
-        later = causal_mask(size, q.device) if self.causal else None
-        if self.kind == "softmax":
-            scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.transpose(1, 2) + self.rel_pos_bias(size)
-            if padding_mask is not None:
-                padding_mask = padding_mask & ~padding_mask.all(dim=-1, keepdim=True)
-            return _fill(scores, padding_mask, later, float("-inf")).softmax(dim=-1)
-        scores = q @ k.transpose(1, 2) / self._counts(size, padding_mask, q) + self.rel_pos_bias(size)
-        return _fill(relu2(scores) if self.kind == "relu2" else laplace(scores), padding_mask, later, 0.0)
-
-    def _counts(self, size: int, padding_mask: Tensor | None, like: Tensor) -> Tensor | int:
-        """How many keys there are to see, at least 1; a causal query counts padded ones too."""
-        if self.causal:
-            return torch.arange(1, size + 1, device=like.device, dtype=like.dtype)[:, None]
-        if padding_mask is None:
-            return size
-        return (~padding_mask).sum(dim=-1).clamp(min=1).to(like.dtype)[:, None, None]
-
-    def _split(self, x: Tensor) -> Tensor:
-        length = x.shape[1]
-        size = length if self.chunk is None else min(self.chunk, length)
-        if length % size:
-            raise ValueError(f"{length} time steps are no multiple of the chunk {size}: pad them")
+    def split(x: Tensor) -> Tensor:
         return x.reshape(-1, size, *x.shape[2:])
+
+    mask = None if padding_mask is None else split(padding_mask)
+    weights = attention_weights(split(q), split(k), bias(size), kind, causal, mask)
+    return (F.dropout(weights, dropout, training=dropout > 0.0) @ split(v)).view_as(v)
+
+
+def attention_weights(
+    q: Tensor, k: Tensor, bias: Tensor, kind: AttentionKind, causal: bool, padding_mask: Tensor | None
+) -> Tensor:
+    """Weights `(chunks, size, size)` of q, k `(chunks, size, dim)` and padding_mask `(chunks, size)`.
+
+    bias `(size, size)`. Softmax scores are `q·k/√dim + bias`, others `q·k/n + bias`: n the real keys of the
+    chunk (1 at least) or, causal, those up to the query, padded or not. Padded and later keys weigh nothing,
+    except that the softmax over a chunk of nothing but padding sees the padding.
+    Raises ValueError for an unknown kind.
+    """
+    size = q.shape[1]
+    later = causal_mask(size, q.device) if causal else None
+    if kind == "softmax":
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(1, 2) + bias
+        if padding_mask is not None:
+            padding_mask = padding_mask & ~padding_mask.all(dim=-1, keepdim=True)
+        return _fill(scores, padding_mask, later, float("-inf")).softmax(dim=-1)
+    if kind not in ("relu2", "laplace"):
+        raise ValueError(f"unknown attention {kind!r}: choose softmax, relu2 or laplace")
+    scores = q @ k.transpose(1, 2) / _keys_in_reach(q, causal, padding_mask) + bias
+    return _fill(relu2(scores) if kind == "relu2" else laplace(scores), padding_mask, later, 0.0)
+
+
+def _keys_in_reach(q: Tensor, causal: bool, padding_mask: Tensor | None) -> Tensor | int:
+    size = q.shape[1]
+    if causal:
+        return torch.arange(1, size + 1, device=q.device, dtype=q.dtype)[:, None]
+    if padding_mask is None:
+        return size
+    return (~padding_mask).sum(dim=-1).clamp(min=1).to(q.dtype)[:, None, None]
 
 
 def _fill(x: Tensor, padding_mask: Tensor | None, later: Tensor | None, value: float) -> Tensor:
