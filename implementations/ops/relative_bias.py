@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class RelativeBias(nn.Module):
@@ -30,4 +29,4 @@ class RelativeBias(nn.Module):
         """Positions int64 `(…, queries)` and `(…, keys)`; biases `(…, queries, keys)`."""
         distance = key_positions.unsqueeze(-2) - query_positions.unsqueeze(-1)
         index = (distance + self.origin).clamp(0, self.rel_pos_bias.numel() - 1)
-        return F.embedding(index, self.rel_pos_bias.unsqueeze(-1)).squeeze(-1)
+        return self.rel_pos_bias.gather(0, index.flatten()).view_as(index)
