@@ -46,6 +46,8 @@ class MegaConfig:
     relative_bias: BiasKind = "simple"
     norm: NormKind = "layernorm"
     prenorm: bool = False
+    norm_affine: bool = True
+    """Whether the layers' norms scale and shift."""
     final_norm_affine: bool = True
     dropout: float = 0.0
     """On the embedding, the EMA's output and the output of each sub-layer."""
@@ -110,10 +112,10 @@ def _relative_bias(config: MegaConfig, max_positions: int) -> SimpleRelativeBias
 
 
 class MovingAverageGatedAttention(nn.Module):
-    """One MEGA layer without its feed-forward network, `(batch, length, dim)` (section 3.2, equations 7–15).
+    """One MEGA layer without its feed-forward network, `(batch, length, dim)`.
 
-    causal: of the attention; bidirectional: of the EMA, by default the contrary; max_positions: the longest
-    sequence that a whole-sequence attention with the bias `simple` takes. A faster form of the EMA takes
+    causal: the attention sees no later key; bidirectional: the EMA looks ahead, by default where the attention
+    does; max_positions: the longest sequence that the bias `simple` takes without chunks. A faster form of the EMA takes
     the place of `move`, one of the attention overrides `attention`: the parameters stay.
     """
 
@@ -129,7 +131,7 @@ class MovingAverageGatedAttention(nn.Module):
         dim, hidden, z = config.dim, config.hidden, config.attention_dim
         self.config = config
         self.causal = causal
-        self.norm = SequenceNorm(config.norm, dim)
+        self.norm = SequenceNorm(config.norm, dim, config.norm_affine)
         self.move = DampedEMA(
             dim, config.states, not causal if bidirectional is None else bidirectional, config.truncation
         )
@@ -176,7 +178,7 @@ class FeedForward(nn.Module):
     def __init__(self, config: MegaConfig) -> None:
         super().__init__()
         self.prenorm = config.prenorm
-        self.norm = SequenceNorm(config.norm, config.dim)
+        self.norm = SequenceNorm(config.norm, config.dim, config.norm_affine)
         self.fc1 = _linear(config.dim, config.ffn)
         self.fc2 = _linear(config.ffn, config.dim)
         self.dropout = nn.Dropout(config.dropout)

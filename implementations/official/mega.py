@@ -30,7 +30,13 @@ SHARED = {
     "norm_type": "norm",
     "prenorm": "prenorm",
 }
-ATTENTION = SHARED | {"embed_dim": "dim", "zdim": "attention_dim", "hdim": "hidden", "ndim": "states"}
+ATTENTION = SHARED | {
+    "embed_dim": "dim",
+    "zdim": "attention_dim",
+    "hdim": "hidden",
+    "ndim": "states",
+    "norm_affine": "norm_affine",
+}
 ENCODER_LAYER = SHARED | {
     "embedding_dim": "dim",
     "hidden_dim": "hidden",
@@ -66,7 +72,6 @@ ENCODER_LAYER_DEFAULTS = {
 REQUIRED = {
     "activation": "silu",
     "activation_fn": "silu",
-    "norm_affine": True,
     "layer_type": "mega",
     "classifier_layers": 1,
     "normalize_embedding": False,

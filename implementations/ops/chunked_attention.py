@@ -1,4 +1,4 @@
-"""Attention within chunks of a sequence, as in MEGA-chunk (Ma et al., ICLR 2023, section 3.5)."""
+"""Attention within chunks of a sequence, as in MEGA-chunk (Ma et al., ICLR 2023, arXiv 2209.10655)."""
 
 from collections.abc import Callable
 
