@@ -114,9 +114,10 @@ def _relative_bias(config: MegaConfig, max_positions: int) -> SimpleRelativeBias
 class MovingAverageGatedAttention(nn.Module):
     """One MEGA layer without its feed-forward network, `(batch, length, dim)`.
 
-    causal: the attention sees no later key; bidirectional: the EMA looks ahead, by default where the attention
-    does; max_positions: the longest sequence that the bias `simple` takes without chunks. A faster form of the EMA takes
-    the place of `move`, one of the attention overrides `attention`: the parameters stay.
+    causal: the attention sees no later key; bidirectional: the EMA looks ahead, by default where the
+    attention does; max_positions: the longest sequence that the bias `simple` takes without chunks.
+    A faster form of the EMA takes the place of `move`, one of the attention overrides `attention`: the
+    parameters stay.
     """
 
     def __init__(
