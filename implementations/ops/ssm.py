@@ -1,4 +1,4 @@
-"""What the state-space models share: HiPPO initialisation, long convolutions, the residual backbone.
+"""What the state-space models share: HiPPO initialisation, the residual backbone.
 
 Complex parameters are stored as real pairs in a last dimension of 2, as the official code stores them; of
 every conjugate pair of states only one is kept.
@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 import torch
-from scipy.fft import next_fast_len
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -83,21 +82,6 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
-def fft_conv(u: Tensor, kernel: Tensor, backward_kernel: Tensor | None = None) -> Tensor:
-    """`y_t = Σ_j kernel[j]·u_{t−j} + Σ_j backward_kernel[j]·u_{t+1+j}` by zero-padded transforms.
-
-    u: `(…, dim, length)`; kernels: `(dim, taps)`, both as long. Returns `(…, dim, length)`, float32 at least.
-    """
-    u = at_least_float32(u)
-    length, taps = u.shape[-1], kernel.shape[-1]
-    size = int(next_fast_len(length + taps, real=True))
-    if backward_kernel is not None:
-        # The tap j of the backward kernel is the lag −(1+j), which wraps around to size − 1 − j.
-        kernel = torch.cat([F.pad(kernel, (0, size - 2 * taps)), backward_kernel.flip(-1)], dim=-1)
-    spectrum = torch.fft.rfft(u, n=size) * torch.fft.rfft(kernel, n=size)
-    return torch.fft.irfft(spectrum, n=size)[..., :length]
-
-
 class TiedDropout(nn.Module):
     """Dropout of whole channels of `(batch, length, dim)`: one mask for all time steps."""
 
@@ -125,8 +109,9 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
         """x `(batch, length, dim)`, padding_mask `(batch, length)` or None."""
         if self.prenorm:
-            return x + self.dropout(self.layer(self.norm(x), padding_mask))
-        y: Tensor = self.norm(x + self.dropout(self.layer(x, padding_mask)))
+            y: Tensor = x + self.dropout(self.layer(self.norm(x), padding_mask))
+        else:
+            y = self.norm(x + self.dropout(self.layer(x, padding_mask)))
         return y
 
 
@@ -140,7 +125,7 @@ def backbone(
     prenorm: bool,
     dropout: float,
 ) -> nn.Module:
-    """The S4 repository's model around its layers: embedding, residual blocks, a final norm after pre-norm ones.
+    """The S4 repository's model around its layers: embedding, residual blocks, a final norm if pre-norm.
 
     make_layer gives a fresh layer, `(batch, length, dim)` and padding mask to `(batch, length, dim)`.
     """

@@ -1,0 +1,252 @@
+"""S4: a state space of HiPPO-LegS form, diagonal plus low rank, as one long convolution a layer.
+
+Gu, Goel and Ré, ICLR 2022, arXiv 2111.00396; as in version 3 of the paper, whose figures the Long Range
+Arena tables give.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from implementations.ops.fft_conv import fft_convolution
+from implementations.ops.ssm import (
+    NormKind,
+    TiedDropout,
+    as_complex,
+    as_pairs,
+    at_least_float32,
+    backbone,
+    log_uniform,
+    nplr_legs,
+)
+from implementations.ops.ssm_kernels import dplr_kernel, dplr_truncate
+from implementations.task import Task
+
+StepTransform = Literal["softplus", "exp"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class S4Config:
+    """Hyper-parameters of S4."""
+
+    layers: int
+    dim: int
+    state_dim: int = 64
+    """Real states of a channel: half as many complex ones are kept."""
+    n_ssm: int = 1
+    """Independent state matrices, each shared by `dim / n_ssm` channels."""
+    norm: NormKind = "batchnorm"
+    prenorm: bool = True
+    dropout: float = 0.0
+    dt_min: float = 0.001
+    dt_max: float = 0.1
+
+
+def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
+    """S4 for a task; see S4Config. Raises TypeError on unknown hyper-parameters."""
+    config = S4Config(**hyperparameters)
+    return build_around(
+        task,
+        config,
+        lambda kernels: DPLRKernel(
+            config.dim,
+            config.state_dim,
+            kernels,
+            n_ssm=config.n_ssm,
+            max_length=task.length,
+            dt_min=config.dt_min,
+            dt_max=config.dt_max,
+        ),
+    )
+
+
+def build_around(task: Task, config: S4Config, make_kernel: Callable[[int], "SSMKernel"]) -> nn.Module:
+    """The whole model around a kernel; make_kernel is told how many a channel it needs, 2 where both ways."""
+    bidirectional = not task.causal
+
+    def layer() -> nn.Module:
+        kernel = make_kernel(2 if bidirectional else 1)
+        return S4Block(config.dim, kernel, bidirectional=bidirectional, dropout=config.dropout)
+
+    return backbone(
+        task,
+        layer,
+        layers=config.layers,
+        dim=config.dim,
+        norm=config.norm,
+        prenorm=config.prenorm,
+        dropout=config.dropout,
+    )
+
+
+def _inverse_softplus(x: Tensor) -> Tensor:
+    return x + (-torch.expm1(-x)).log()
+
+
+class SSMKernel(nn.Module):
+    """What S4's and S4D's kernels are parametrised by; a subclass's forward gives the kernels.
+
+    n_ssm: number of independent (A, B), which channel h takes modulo it; None for one a channel.
+    kernels: number of C, and so of kernels, a channel.
+    Raises ValueError where n_ssm does not divide dim.
+    """
+
+    def __init__(
+        self,
+        A: Tensor,
+        B: Tensor,
+        dim: int,
+        kernels: int,
+        *,
+        dt_min: float,
+        dt_max: float,
+        dt_transform: StepTransform,
+    ) -> None:
+        super().__init__()
+        ssms, states = A.shape
+        if dim % ssms:
+            raise ValueError(f"n_ssm is {ssms}: it must divide the width, {dim}")
+        log_dt = log_uniform(dim, dt_min, dt_max)
+        inverse = log_dt if dt_transform == "exp" else _inverse_softplus(log_dt.exp())
+        self.dt_transform = dt_transform
+        self.inv_dt = nn.Parameter(inverse.unsqueeze(1))
+        self.C = nn.Parameter(as_pairs(torch.randn(kernels, dim, states, dtype=torch.cdouble)))
+        self.B = nn.Parameter(as_pairs(B.unsqueeze(0)))
+        self.A_real = nn.Parameter((-A.real).log().to(inverse.dtype))
+        self.A_imag = nn.Parameter((-A.imag).to(inverse.dtype))
+
+    def dt(self) -> Tensor:
+        """`(dim,)` step sizes."""
+        inverse = at_least_float32(self.inv_dt).squeeze(1)
+        return inverse.exp() if self.dt_transform == "exp" else F.softplus(inverse)
+
+    def A(self) -> Tensor:
+        """`(dim, states)` eigenvalues."""
+        return self._spread(
+            torch.complex(-at_least_float32(self.A_real).exp(), -at_least_float32(self.A_imag))
+        )
+
+    def _spread(self, x: Tensor) -> Tensor:
+        """Give channel h the state space h mod n_ssm."""
+        return x.repeat(self.inv_dt.shape[0] // x.shape[0], 1)
+
+
+class DPLRKernel(SSMKernel):
+    """`A_full = diag(A, A*) − [P; P*][P; P*]ᴴ`, bilinear; `forward(length)` gives `(kernels, dim, length)`.
+
+    C is stored truncated at l_kernel, `C̃ = C(I − Ā^l_kernel)`: the first forward rewrites it in place, at
+    max_length, or at its own length where max_length is None. From there on C̃ is what is trained.
+    """
+
+    l_kernel: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        state_dim: int,
+        kernels: int = 1,
+        *,
+        n_ssm: int | None = None,
+        max_length: int | None = None,
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
+        dt_transform: StepTransform = "softplus",
+    ) -> None:
+        legs = nplr_legs(state_dim)
+        A, B, P = (x.expand(n_ssm or dim, -1) for x in (legs.A, legs.B, legs.P))
+        # The imaginary part that the eigenvectors' phase gives B can be large; the official code clips it.
+        B = torch.complex(B.real, B.imag.clamp(-2, 2))
+        super().__init__(A, B, dim, kernels, dt_min=dt_min, dt_max=dt_max, dt_transform=dt_transform)
+        self.P = nn.Parameter(as_pairs(P.unsqueeze(0)))
+        self.max_length = max_length
+        self.register_buffer("l_kernel", torch.tensor(0))
+        self._length = 0
+
+    def forward(self, length: int, rate: float = 1.0) -> Tensor:
+        """Kernels of that length; rate: time steps of the l_kernel's unit that one step here takes.
+
+        Raises ValueError where `length·rate` is beyond l_kernel.
+        """
+        with torch.autocast(self.C.device.type, enabled=False):
+            full = self._prepare(round(length * rate))
+            if round(length * rate) > full:
+                raise ValueError(
+                    f"length {length} is beyond the {full} steps that this S4 kernel was built for"
+                )
+            dt, A, C = self.dt() * rate, self.A(), as_complex(self.C)
+            B, P = (self._spread(as_complex(x[0])) for x in (self.B, self.P))
+            return dplr_kernel(A, B, C, P, dt, round(full / rate))[..., :length]
+
+    @torch.no_grad()
+    def _prepare(self, length: int) -> int:
+        """l_kernel as a number. The first call reads it from the device, and rewrites C where it is 0."""
+        if self._length == 0:
+            self._length = int(self.l_kernel)
+        if self._length == 0:
+            self._length = self.max_length or length
+            P = self._spread(as_complex(self.P[0]))
+            truncated = dplr_truncate(self.A(), as_complex(self.C), P, self.dt(), self._length)
+            self.C.copy_(torch.view_as_real(truncated))
+            self.l_kernel.fill_(self._length)
+        return self._length
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._length = 0
+
+
+class S4Block(nn.Module):
+    """`GLU(Linear(dropout(gelu(kernel * u + D·u))))` over `(batch, length, dim)`, padding zeroed first.
+
+    kernel: `forward(length)` gives `(channels, dim, length)`, twice as many where bidirectional: the second
+    half runs over the future, the current step left out.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        kernel: nn.Module,
+        *,
+        channels: int = 1,
+        bidirectional: bool = True,
+        dropout: float = 0.0,
+        activation: Callable[[Tensor], Tensor] = F.gelu,
+        gated: bool = True,
+    ) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.D = nn.Parameter(torch.randn(channels, dim))
+        self.bidirectional = bidirectional
+        self.dropout = TiedDropout(dropout)
+        self.activation = activation
+        self.output_linear = nn.Linear(channels * dim, (2 if gated else 1) * dim)
+        self.gated = gated
+
+    def forward(self, u: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        if padding_mask is not None:
+            u = u.masked_fill(padding_mask.unsqueeze(-1), 0.0)
+        y = self.dropout(self.activation(self.convolve(u)))
+        y = self.output_linear(y)
+        return F.glu(y, dim=-1) if self.gated else y
+
+    def convolve(self, u: Tensor) -> Tensor:
+        """The state space's response with the feed-through: `(batch, length, dim)` to `(…, channels·dim)`."""
+        u = at_least_float32(u)
+        kernels = self.kernel(u.shape[1])
+        causal, anticausal = kernels.chunk(2) if self.bidirectional else (kernels, [None] * len(kernels))
+        responses = [
+            torch.addcmul(_respond(u, *pair), u, D)
+            for *pair, D in zip(causal, anticausal, self.D, strict=True)
+        ]
+        return responses[0] if len(responses) == 1 else torch.cat(responses, dim=-1)
+
+
+def _respond(u: Tensor, causal: Tensor, anticausal: Tensor | None) -> Tensor:
+    if anticausal is None:
+        return fft_convolution(u, causal)
+    # The anti-causal kernel's first tap is for the next step, not for this one.
+    return fft_convolution(u, F.pad(causal, (0, 1)), F.pad(anticausal, (1, 0)))
