@@ -68,11 +68,13 @@ def _evaluate(model: nn.Module, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
 
 @contextlib.contextmanager
 def _no_dropout(model: nn.Module) -> Iterator[None]:
-    rates = {module: module.p for module in model.modules() if isinstance(module, nn.Dropout)}
-    for module in rates:
-        module.p = 0.0
+    """Evaluation mode, but for batch norms: those take the batch's statistics, as in training."""
+    training = model.training
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train(training)
     try:
         yield
     finally:
-        for module, rate in rates.items():
-            module.p = rate
+        model.train(training)

@@ -55,7 +55,7 @@ class PlainDisplay:
         return format_duration(max(left, 0.0))
 
     def _say(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False)
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 class LiveDisplay(PlainDisplay):

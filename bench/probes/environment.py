@@ -30,7 +30,7 @@ def read_environment(device: str, threads: int) -> Environment:
         memory_bytes=gpu.total_memory if gpu else psutil.virtual_memory().total,
         driver=_driver() if gpu else None,
         cuda=torch.version.cuda if gpu else None,
-        torch=torch.__version__,
+        torch=str(torch.__version__),
         python=platform.python_version(),
         platform=platform.platform(),
         libraries={name: version for name in LIBRARIES if (version := _version(name))},
