@@ -28,26 +28,35 @@ def causal_mask(length: int, device: torch.device) -> Tensor:
 class MultiHeadAttention(nn.Module):
     """Projections to heads, a mixer, and the projection back: states `(batch, length, dim)` to the same.
 
-    inner: width of all heads together, `dim` unless given; bias: of the four projections, Xavier uniform.
+    inner: width of all heads together, `dim` unless given; bias: of the four projections, Xavier uniform;
+    qkv_bias: the same for queries, keys and values only, where it differs.
     Raises ValueError where the heads do not divide the width.
     """
 
     def __init__(
-        self, dim: int, heads: int, mixer: nn.Module, *, inner: int | None = None, bias: bool = True
+        self,
+        dim: int,
+        heads: int,
+        mixer: nn.Module,
+        *,
+        inner: int | None = None,
+        bias: bool = True,
+        qkv_bias: bool | None = None,
     ) -> None:
         super().__init__()
         inner = inner or dim
+        qkv_bias = bias if qkv_bias is None else qkv_bias
         if inner % heads:
             raise ValueError(f"{heads} heads do not divide the attention width {inner}")
         self.heads = heads
-        self.q_proj = nn.Linear(dim, inner, bias=bias)
-        self.k_proj = nn.Linear(dim, inner, bias=bias)
-        self.v_proj = nn.Linear(dim, inner, bias=bias)
+        self.q_proj = nn.Linear(dim, inner, bias=qkv_bias)
+        self.k_proj = nn.Linear(dim, inner, bias=qkv_bias)
+        self.v_proj = nn.Linear(dim, inner, bias=qkv_bias)
         self.out_proj = nn.Linear(inner, dim, bias=bias)
         self.mixer = mixer
         for linear in (self.q_proj, self.k_proj, self.v_proj, self.out_proj):
             nn.init.xavier_uniform_(linear.weight)
-            if bias:
+            if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
