@@ -162,8 +162,6 @@ class S5SSM(nn.Module):
         step_rescale: float = 1.0,
     ) -> None:
         super().__init__()
-        if state % blocks:
-            raise ValueError(f"a state of {state} does not divide into {blocks} blocks")
         if discretization not in ("zoh", "bilinear"):
             raise ValueError(f"unknown discretization {discretization!r}: choose zoh or bilinear")
         eigenvalues, V = hippo_blocks(state, blocks, conj_sym)
@@ -285,8 +283,11 @@ class S5Encoder(Encoder):
 def hippo_blocks(state: int, blocks: int, conj_sym: bool = True) -> tuple[Tensor, Tensor]:
     """Λ `(kept,)` and V `(state, kept)` of a block-diagonal normal HiPPO-LegS matrix, complex128.
 
-    kept: half of the states, those of negative frequency, with conj_sym; else all.
+    kept: half of the states, those of negative frequency, with conj_sym; else all. Raises ValueError where
+    the state does not divide into blocks of even size.
     """
+    if state % (2 * blocks):
+        raise ValueError(f"a state of {state} does not divide into {blocks} blocks of even size")
     hippo = nplr_legs(state // blocks)
     eigenvalues, V = hippo.A, hippo.V
     if not conj_sym:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from implementations.encoder import Classifier
+from implementations.official.s4 import constructor
 from implementations.official.view import OfficialView, Unsupported
 from implementations.s5 import S5SSM, Dense, S5Encoder, S5Layer, hippo_blocks
 
@@ -14,45 +15,48 @@ Config = Mapping[str, Any]
 
 IGNORED = ("init_V", "init_Vinv")
 """Eigenvectors that only the initialisation reads."""
+SSM_OPTIONS = (
+    "H", "ssm_size", "blocks", "C_init", "disc", "dt_min", "dt_max", "conj_sym", "clip_eigs", "bi",
+    "step_rescale",
+)  # fmt: skip
+LAYER_OPTIONS = (*SSM_OPTIONS, "act", "batchnorm", "bn_momentum", "prenorm", "dropout", "training")
+MODEL_OPTIONS = (*LAYER_OPTIONS, "n_layers", "d_input", "d_output", "onehot", "padded", "mode")
 
 
-def _ssm(kwargs: Config) -> S5SSM:
+def _ssm(options: Config) -> S5SSM:
     return S5SSM(
-        kwargs["H"],
-        kwargs["ssm_size"],
-        blocks=kwargs["blocks"],
-        bidirectional=kwargs["bi"],
-        discretization=kwargs["disc"],
-        output_init=kwargs["C_init"],
-        clip_eigenvalues=kwargs["clip_eigs"],
-        dt_min=kwargs["dt_min"],
-        dt_max=kwargs["dt_max"],
-        conj_sym=kwargs["conj_sym"],
-        step_rescale=kwargs.get("step_rescale", 1.0),
+        options["H"],
+        options["ssm_size"],
+        blocks=options.get("blocks", 1),
+        bidirectional=options.get("bi", False),
+        discretization=options["disc"],
+        output_init=options["C_init"],
+        clip_eigenvalues=options.get("clip_eigs", False),
+        conj_sym=options.get("conj_sym", True),
+        step_rescale=options.get("step_rescale", 1.0),
     )
 
 
-def _layer(kwargs: Config) -> S5Layer:
+def _layer(options: Config) -> S5Layer:
     return S5Layer(
-        _ssm(kwargs),
-        activation=kwargs["act"],
-        norm="batchnorm" if kwargs["batchnorm"] else "layernorm",
-        momentum=kwargs.get("bn_momentum", 0.9),
-        prenorm=kwargs["prenorm"],
-        dropout=kwargs.get("dropout", 0.0),
+        _ssm(options),
+        activation=options.get("act", "gelu"),
+        norm="batchnorm" if options.get("batchnorm", False) else "layernorm",
+        momentum=options.get("bn_momentum", 0.9),
+        prenorm=options.get("prenorm", False),
+        dropout=options.get("dropout", 0.0),
     )
 
 
 def ssm(config: Config, variant: str | None) -> OfficialView:
-    _plain(variant)
-    ours = _ssm(config["ctor"])
+    ours = _ssm(constructor(config, variant, SSM_OPTIONS))
     return OfficialView({"": ours}, lambda x: {"y": ours(x)}, IGNORED)
 
 
 def layer(config: Config, variant: str | None) -> OfficialView:
-    _plain(variant)
-    ours = _layer(config["ctor"])
-    ours.train(config["ctor"]["training"])
+    options = constructor(config, variant, LAYER_OPTIONS)
+    ours = _layer(options)
+    ours.train(options.get("training", True))
 
     def call(x: Tensor) -> dict[str, Tensor]:
         return {"y": ours(x), **_statistics_after(view)}
@@ -63,15 +67,14 @@ def layer(config: Config, variant: str | None) -> OfficialView:
 
 def classifier(config: Config, variant: str | None) -> OfficialView:
     """The official model gives log-probabilities; ours gives the logits below them."""
-    _plain(variant)
-    kwargs = config["ctor"]
-    embedding, decoder = Dense(kwargs["d_input"], kwargs["H"]), Dense(kwargs["H"], kwargs["d_output"])
-    encoder = S5Encoder(embedding, [_layer(kwargs) for _ in range(kwargs["n_layers"])])
-    ours = Classifier(encoder, decoder)
-    ours.train(kwargs["training"])
-    mode = kwargs.get("mode", "pool")
+    options = constructor(config, variant, MODEL_OPTIONS)
+    mode = options.get("mode", "pool")
     if mode not in ("pool", "last"):
         raise Unsupported(f"no pooling {mode!r} in S5: pool or last")
+    embedding, decoder = Dense(options["d_input"], options["H"]), Dense(options["H"], options["d_output"])
+    encoder = S5Encoder(embedding, [_layer(options) for _ in range(options["n_layers"])])
+    ours = Classifier(encoder, decoder)
+    ours.train(options.get("training", True))
 
     def call(x: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:
         logits = ours(x, lengths) if mode == "pool" else decoder(encoder(x)[0][:, -1])
@@ -86,15 +89,9 @@ def classifier(config: Config, variant: str | None) -> OfficialView:
 
 def hippo(config: Config, variant: str | None) -> OfficialView:
     """The initial eigenvalues. Eigenvectors are left out: each has an arbitrary phase."""
-    _plain(variant)
-    kwargs = config["ctor"]
-    eigenvalues, _ = hippo_blocks(kwargs["ssm_size"], kwargs["blocks"], kwargs["conj_sym"])
+    options = constructor(config, variant, ("ssm_size", "blocks", "conj_sym"))
+    eigenvalues, _ = hippo_blocks(options["ssm_size"], options["blocks"], options["conj_sym"])
     return OfficialView({}, lambda: {"Lambda": torch.view_as_real(eigenvalues)})
-
-
-def _plain(variant: str | None) -> None:
-    if variant is not None:
-        raise Unsupported(f"S5 has no variant {variant!r}")
 
 
 def _statistics_after(view: OfficialView) -> dict[str, Tensor]:
