@@ -43,10 +43,8 @@ def hippo_legs(state_dim: int) -> tuple[Tensor, Tensor]:
 def nplr_legs(state_dim: int) -> NPLR:
     """HiPPO-LegS as normal plus low rank (Gu et al. 2022, theorem 1), one state of every conjugate pair.
 
-    Raises ValueError where state_dim is odd.
+    Of an odd state_dim the state of frequency zero, which has no pair, is left out.
     """
-    if state_dim % 2:
-        raise ValueError(f"state_dim is {state_dim}: states come in conjugate pairs, so it must be even")
     A, B = hippo_legs(state_dim)
     P = torch.sqrt(torch.arange(state_dim, dtype=torch.float64) + 0.5)
     # A + P Pᵀ is −½ on the diagonal and skew-symmetric off it, so i times it is Hermitian.
