@@ -1,0 +1,51 @@
+"""Segment-level recurrence: a long sequence goes through a stack of layers in segments, one after another.
+
+A layer sees its own segment and a memory of the states before it. The memory carries no gradient, so that
+a segment costs the same wherever it stands, and time and memory are linear in the length.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+Memory = list[Tensor]
+"""States before a segment, one `(batch, ≤ memory, dim)` a layer: what each layer took in."""
+
+
+class SegmentedStack(nn.Module, ABC):
+    """Causal layers over segments: states `(batch, length, dim)` to the same.
+
+    Padding stands at the right, where nothing real sees it; the mask is not needed.
+    """
+
+    def __init__(self, layers: Iterable[nn.Module], segment: int) -> None:
+        super().__init__()
+        if segment < 1:
+            raise ValueError(f"a segment of {segment} time steps")
+        self.layers = nn.ModuleList(layers)
+        self.segment = segment
+
+    @abstractmethod
+    def advance(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """One segment `(batch, ≤ segment, dim)` after a memory: its states, and the memory after it."""
+
+    def empty_memory(self, x: Tensor) -> Memory:
+        """The memory before the first segment."""
+        return [x.new_empty(x.shape[0], 0, x.shape[2]) for _ in self.layers]
+
+    def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        memory = self.empty_memory(x)
+        segments = []
+        for segment in torch.split(x, self.segment, dim=1):
+            states, memory = self.advance(segment, memory)
+            segments.append(states)
+        return torch.cat(segments, dim=1)
+
+
+def remember(memory: Tensor, x: Tensor, size: int) -> Tensor:
+    """The last `size` states of a memory `(batch, m, dim)` followed by x, without gradient."""
+    if size <= x.shape[1]:
+        return x[:, x.shape[1] - size :].detach()
+    return torch.cat([memory, x], dim=1)[:, -size:].detach()
