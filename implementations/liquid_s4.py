@@ -16,7 +16,6 @@ Oddities of the official code, kept because its figures come from it:
 - The diagonal state space, too, is bilinear.
 """
 
-import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from implementations.ops.combinations import products
 from implementations.ops.fft_conv import fft_convolution
 from implementations.ops.ssm import (
     NormKind,
@@ -175,43 +175,6 @@ class LiquidS4Block(S4Block):
 def both_conjugates(x: Tensor) -> Tensor:
     """The sum over states, `(…, states)` to real `(…)`, counting the conjugates that are not kept."""
     return 2 * x.real.sum(dim=-1)
-
-
-def products(u: Tensor, degree: int, all_combinations: bool) -> Iterator[Tensor]:
-    """Products of 2, 3, … degree steps of u `(batch, length, dim)`, each of that shape.
-
-    all_combinations: those of the last combinations of steps, in lexicographic order; else each product is
-    that of fewer steps times itself one step earlier. Raises ValueError where the length is below degree + 1.
-    """
-    product = u
-    for size in range(2, degree + 1):
-        if all_combinations:
-            first, rest = last_combinations(u.shape[1], size, u.device)
-            product = u.index_select(1, first) * product.index_select(1, rest)
-        else:
-            product = product * F.pad(product[:, :-1], (0, 0, 1, 0))
-        yield product
-
-
-@functools.lru_cache(maxsize=64)
-def last_combinations(length: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The last `length` combinations of `size` steps out of `length`, in lexicographic order.
-
-    Returns, each `(length,)`: the first step of every combination, and where its other steps stand among the
-    last `length` combinations of `size − 1`. The combinations with one first step are as many as those of the
-    steps after it, which are the last ones of their own list. Raises ValueError where there are too few.
-    """
-    if math.comb(length, size) < length:
-        raise ValueError(f"a length of {length} has fewer than {length} combinations of {size} steps")
-    first: list[Tensor] = []
-    rest: list[Tensor] = []
-    found, step = 0, length - size
-    while found < length:
-        count = math.comb(length - 1 - step, size - 1)
-        first.insert(0, torch.full((count,), step))
-        rest.insert(0, torch.arange(length - count, length))
-        found, step = found + count, step - 1
-    return torch.cat(first)[-length:].to(device), torch.cat(rest)[-length:].to(device)
 
 
 class LiquidKernel(nn.Module):

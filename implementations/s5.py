@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.encoder import Classifier, Encoder, LanguageModel, TwoTower, padding_mask_of
+from implementations.ops.flax_layers import BatchNorm, Dense, InputDense, LayerNorm, lecun_normal
 from implementations.ops.scan import linear_scan
 from implementations.ops.ssm import (
     NormKind,
@@ -62,78 +63,6 @@ class S5Config:
     dt_min: float = 1e-3
     dt_max: float = 0.1
     dropout: float = 0.0
-
-
-class Dense(nn.Module):
-    """`x·kernel + bias` with kernel `(in, out)`, LeCun-normal: `(…, in)` to `(…, out)`."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.kernel = nn.Parameter(lecun_normal(inputs, outputs, fan_in=inputs))
-        self.bias = nn.Parameter(torch.zeros(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.kernel.mT, self.bias)
-
-
-class InputDense(Dense):
-    """A dense layer of one-hot tokens, or of one real number a step: `(batch, length)` to `(…, outputs)`."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        if inputs.is_floating_point():
-            return super().forward(inputs.unsqueeze(-1))
-        return F.embedding(inputs, self.kernel) + self.bias
-
-
-class BatchNorm(nn.Module):
-    """Statistics over batch and length of `(batch, length, dim)`, padding included; biased running variance.
-
-    momentum: what the running statistics keep at every step.
-    """
-
-    mean: Tensor
-    var: Tensor
-
-    def __init__(self, dim: int, momentum: float, epsilon: float = 1e-5) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(dim))
-        self.bias = nn.Parameter(torch.zeros(dim))
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("var", torch.ones(dim))
-        self.momentum = momentum
-        self.epsilon = epsilon
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])
-        # The graph keeps the variance that it is given, so that it may not be corrected in place.
-        var = self.var.clone() if self.training else self.var
-        y = F.batch_norm(
-            rows,
-            self.mean,
-            var,
-            self.scale,
-            self.bias,
-            training=self.training,
-            momentum=1 - self.momentum,
-            eps=self.epsilon,
-        )
-        if self.training:
-            # It has moved towards the unbiased variance, which is n/(n − 1) times the biased one.
-            self.var.copy_(torch.lerp(self.momentum * self.var, var, (len(rows) - 1) / len(rows)))
-        return y.view_as(x)
-
-
-class LayerNorm(nn.Module):
-    """LayerNorm over the last dimension with ε = 1e-6, as flax has it."""
-
-    def __init__(self, dim: int, epsilon: float = 1e-6) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(dim))
-        self.bias = nn.Parameter(torch.zeros(dim))
-        self.epsilon = epsilon
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.scale.shape, self.scale, self.bias, self.epsilon)
 
 
 class S5SSM(nn.Module):
@@ -313,13 +242,6 @@ def initial_C(dim: int, V: Tensor, kind: OutputInit, directions: int = 1) -> Ten
     fan_in = state * dim if kind == "lecun_normal" else state
     pairs = lecun_normal(dim, state, 2, fan_in=fan_in)
     return as_pairs(torch.view_as_complex(pairs).to(V.dtype) @ V)
-
-
-def lecun_normal(*shape: int, fan_in: int) -> Tensor:
-    """Normal, cut at two standard deviations and scaled to a variance of `1/fan_in`."""
-    cut_normal_std = 0.87962566103423978
-    x = nn.init.trunc_normal_(torch.empty(shape), a=-2.0, b=2.0)
-    return x / (cut_normal_std * math.sqrt(fan_in))
 
 
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:

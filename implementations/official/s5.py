@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from implementations.encoder import Classifier
 from implementations.official.s4 import constructor
 from implementations.official.view import OfficialView, Unsupported
-from implementations.s5 import S5SSM, Dense, S5Encoder, S5Layer, hippo_blocks
+from implementations.ops.flax_layers import Dense
+from implementations.s5 import S5SSM, S5Encoder, S5Layer, hippo_blocks
 
 Config = Mapping[str, Any]
 
