@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from efficient_attention import growth
 from torch import Tensor, nn
 
 from implementations.ops.segments import remember
@@ -183,6 +184,13 @@ def test_every_head_learns(
     assert logits.shape == shape
     logits.square().sum().backward()
     assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
+
+
+def test_time_and_memory_are_linear_in_the_length() -> None:
+    small = {"dim": 64, "heads": 2, "layers": 2, "ffn": 128, "segment": 128, "memory": 128}
+    growing = growth(build, small, length=1024, name="enwik8")
+    assert growing.peak_bytes < 2.1
+    assert growing.flops < 2.1
 
 
 def meta(task: str) -> nn.Module:
