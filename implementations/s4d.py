@@ -124,7 +124,7 @@ class StandaloneKernel(nn.Module):
 
 
 class StandaloneS4D(nn.Module):
-    """The official standalone S4D: `GLU(Conv1d(gelu(kernel * u + D·u)))` of `(batch, length, dim)`, causal."""
+    """The official standalone S4D, causal: `GLU(Conv1d(gelu(kernel * u + D·u)))`, `(batch, length, dim)`."""
 
     def __init__(self, dim: int, state_dim: int = 64, dropout: float = 0.0) -> None:
         super().__init__()

@@ -1,7 +1,11 @@
 """Long convolutions along time, by the fast Fourier transform."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -25,12 +29,53 @@ def fft_convolution(x: Tensor, kernel: Tensor, anticausal_kernel: Tensor | None 
     x: `(batch, length, dim)`; kernels: `(dim, taps)`, both with lag 0. All float32 or all float64.
     Returns `(batch, length, dim)`.
     """
-    length, taps = x.shape[1], kernel.shape[1]
-    size = fft_length(length + taps - 1)
-    spectrum = torch.fft.rfft(kernel, n=size)
-    if anticausal_kernel is not None:
-        # The conjugate spectrum is that of the kernel run backwards in time.
-        spectrum = spectrum + torch.fft.rfft(anticausal_kernel, n=size).conj()
-    channels_first = F.pad(x.transpose(1, 2), (0, size - length))
-    y: Tensor = torch.fft.irfft(torch.fft.rfft(channels_first) * spectrum, n=size)
+    y: Tensor = _Convolution.apply(x, kernel, anticausal_kernel)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _Convolution(Function):
+    """Real transforms in both directions: autograd's own gradient of one is a complex one, twice as large.
+
+    The transform of x is taken again in the backward pass, not kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, anticausal_kernel: Tensor | None) -> Tensor:
+        length, taps = x.shape[1], kernel.shape[1]
+        size = fft_length(length + taps - 1)
+        ring = F.pad(kernel, (0, size - taps))
+        if anticausal_kernel is not None:
+            # Lag −s of a circular convolution is lag size − s.
+            ring[:, 0] += anticausal_kernel[:, 0]
+            ring[:, size - taps + 1 :] += anticausal_kernel[:, 1:].flip(1)
+        spectrum = torch.fft.rfft(ring)
+        ctx.save_for_backward(x, spectrum)
+        ctx.taps, ctx.size = taps, size
+        return _from_spectrum(_to_spectrum(x, size).mul_(spectrum), size, length)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, spectrum = ctx.saved_tensors
+        taps, size = ctx.taps, ctx.size
+        upstream = _to_spectrum(gradient, size)
+        causal = anticausal = None
+        if any(ctx.needs_input_grad[1:]):
+            correlation = (_to_spectrum(x, size).conj() * upstream).sum(dim=0)
+            ring = torch.fft.irfft(correlation, n=size)
+            causal = ring[:, :taps]
+            anticausal = torch.cat([ring[:, :1], ring[:, size - taps + 1 :].flip(1)], dim=1)
+        x_gradient = _from_spectrum(upstream.mul_(spectrum.conj()), size, x.shape[1])
+        return x_gradient, causal, anticausal if ctx.needs_input_grad[2] else None
+
+
+def _to_spectrum(x: Tensor, size: int) -> Tensor:
+    """`(batch, length, dim)` to `(batch, dim, frequencies)`."""
+    spectrum: Tensor = torch.fft.rfft(x.transpose(1, 2), n=size)
+    return spectrum
+
+
+def _from_spectrum(spectrum: Tensor, size: int, length: int) -> Tensor:
+    """`(batch, dim, frequencies)` to `(batch, length, dim)`."""
+    y: Tensor = torch.fft.irfft(spectrum, n=size)
     return y[..., :length].transpose(1, 2)
