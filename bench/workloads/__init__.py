@@ -8,7 +8,7 @@ from bench.workloads.base import Batch, Workload
 
 __all__ = ["WORKLOADS", "Batch", "Workload", "load"]
 
-WORKLOADS = ("text",)
+WORKLOADS = ("text", "lm")
 
 
 def load(name: str) -> Workload:

@@ -1,0 +1,112 @@
+"""Byte-level language modelling: a user's own file, an excerpt of enwiki, or the Python manual.
+
+Byte b is token b + 1, so that 0 stays the padding token.
+"""
+
+import bz2
+import functools
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.case import Fill
+from bench.errors import UsageError
+from bench.workloads.base import Batch
+from implementations.task import Task
+
+VOCABULARY = 257
+MAX_LENGTH = 1 << 18
+FILE_VARIABLE = "SEQBOAT_BENCH_LM_FILE"
+"""Environment variable that names a file whose bytes to model, such as enwik8."""
+ENWIKI = "test/test_data/enwiki-latest-pages-articles*.xml*.bz2"
+"""Articles of the English Wikipedia in the package gensim: XML, as enwik8 is."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Bytes `(size,)` uint8, and what they are."""
+
+    content: npt.NDArray[np.uint8]
+    description: str
+
+
+class LanguageModelling:
+    """enwik8's task: the next byte at every position."""
+
+    name = "lm"
+    description = "byte-level language modelling of Wikipedia's XML (next byte)"
+    max_length = MAX_LENGTH
+
+    def task(self, length: int) -> Task:
+        return Task("enwik8", length=length, classes=VOCABULARY, head="language-model", vocabulary=VOCABULARY)
+
+    def data(self) -> str:
+        return source().description
+
+    def batch(self, length: int, batch: int, fill: Fill, seed: int, index: int = 0) -> Batch:
+        """Excerpts that start anywhere; the targets are one byte further. Either fill is full."""
+        if not 1 <= length <= MAX_LENGTH:
+            raise UsageError(f"lm gives lengths from 1 to {MAX_LENGTH}, not {length}")
+        content = source().content
+        if content.size <= length:
+            raise UsageError(
+                f"lm: {content.size} bytes are too few for a sequence of {length} and its target"
+            )
+        generator = np.random.default_rng([seed, index, length])
+        starts = generator.integers(content.size - length, size=batch)
+        tokens = content[starts[:, None] + np.arange(length + 1)].astype(np.int64) + 1
+        return Batch(inputs=tokens[:, :-1].copy(), lengths=None, targets=tokens[:, 1:].copy())
+
+
+@functools.cache
+def source() -> Source:
+    """The user's file, else enwiki where the extra `data` is installed, else the Python manual."""
+    path = os.environ.get(FILE_VARIABLE)
+    if path:
+        return _file(Path(path))
+    archive = _enwiki_archive()
+    return _python_manual() if archive is None else _enwiki(archive)
+
+
+def _file(path: Path) -> Source:
+    try:
+        content = np.memmap(path, dtype=np.uint8, mode="r")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{FILE_VARIABLE}={path}: cannot be read ({error})") from None
+    return Source(content, f"{path.name}, {content.size} bytes ({FILE_VARIABLE})")
+
+
+def _enwiki_archive() -> Path | None:
+    spec = importlib.util.find_spec("gensim")
+    if spec is None or spec.origin is None:
+        return None
+    return min(Path(spec.origin).parent.glob(ENWIKI), default=None)
+
+
+def _enwiki(archive: Path) -> Source:
+    try:
+        content = np.frombuffer(bz2.decompress(archive.read_bytes()), dtype=np.uint8)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{archive}: cannot be read ({error}); reinstall with pip install 'seqboat-bench[data]'"
+        ) from None
+    return Source(content, f"enwiki, {content.size} bytes of its XML (gensim)")
+
+
+def _python_manual() -> Source:
+    from pydoc_data.topics import topics
+
+    text = "\n\n".join(topics[name] for name in sorted(topics))
+    content = np.frombuffer(text.encode(), dtype=np.uint8)
+    return Source(
+        content,
+        f"{content.size} bytes of the Python manual "
+        f"(install the extra 'data' for enwiki, or name a file in {FILE_VARIABLE})",
+    )
+
+
+WORKLOAD = LanguageModelling()
