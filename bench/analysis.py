@@ -43,8 +43,6 @@ def block_values(samples: Iterable[Sample], baseline: str, other: str) -> list[f
 
 def speed_ratio(samples: Iterable[Sample], baseline: str, other: str) -> Interval | None:
     """How many times faster a case is than its baseline; None before the first complete round."""
-    if baseline == other:
-        return Interval(1.0, 1.0, 1.0, len({sample.block for sample in samples}))
     values = block_values(samples, baseline, other)
     return ratio_interval(values) if values else None
 

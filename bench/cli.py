@@ -193,3 +193,7 @@ def _rates(text: str | None) -> list[float] | None:
 def _default_out(suite: str) -> Path:
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     return Path("results") / "runs" / f"{Path(suite).stem}-{stamp}.jsonl"
+
+
+if __name__ == "__main__":
+    main()

@@ -183,13 +183,13 @@ class Store:
     def __init__(self, path: Path, *, resume: bool = False) -> None:
         self.path = path
         self.count = 0
+        if path.exists() and not resume:
+            raise ResultError(f"{path}: exists already; continue it with --resume or choose another --out")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if resume:
                 _drop_torn_line(path)
             self._file = path.open("ab" if resume else "xb")
-        except FileExistsError:
-            raise ResultError(f"{path}: exists already; continue it with --resume or choose another --out") from None
         except OSError as error:
             raise ResultError(f"{path}: cannot be written ({error.strerror})") from None
 
@@ -267,3 +267,7 @@ def _drop_torn_line(path: Path) -> None:
     if whole != len(content):
         with path.open("r+b") as file:
             file.truncate(whole)
+
+
+if __name__ == "__main__":
+    print(msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode())

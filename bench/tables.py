@@ -3,6 +3,7 @@
 A view on records. A figure that was not measured is None, and is printed as such.
 """
 
+import statistics
 from collections.abc import Sequence
 
 import msgspec
@@ -100,12 +101,14 @@ def _row(results: Results, case: Case, baseline: Case | None, by_case: dict[str,
     base_id = baseline.id if baseline else None
     speed = None
     if timed and base_id is not None and _ranked(results, base_id):
-        speed = speed_ratio(by_case[base_id] + by_case[case.id], base_id, case.id)
+        others = by_case[case.id] if case.id != base_id else []
+        speed = speed_ratio(by_case[base_id] + others, base_id, case.id)
     seconds = step_seconds(by_case[case.id], case.id) if timed else None
     memory = _memory(results, case.id) if status in ("ok", "wrong") else None
     base_memory = _memory(results, base_id) if base_id is not None and _ranked(results, base_id) else None
     published = long_range_arena().get(case.implementation, {}) if case.workload == "text" else {}
     activation = solo.activation if solo else None
+    timed_rates = [s.activation for s in by_case[case.id] if s.activation is not None]
     return Row(
         model=case.implementation,
         title=_title(case.implementation),
@@ -124,7 +127,7 @@ def _row(results: Results, case: Case, baseline: Case | None, by_case: dict[str,
         peak_memory_bytes=memory,
         peak_memory_kind=MEMORY_KIND[_kind(results)],
         parameters=solo.parameters if solo else None,
-        activation_rate=activation.mean if activation else None,
+        activation_rate=statistics.fmean(timed_rates) if timed_rates else None,
         activation_by_layer=activation.by_layer if activation else None,
         length=case.length,
         batch=case.batch,

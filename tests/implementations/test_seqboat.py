@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from implementations.activation import calibrate, configurators
 from implementations.registry import find
@@ -108,28 +108,33 @@ def test_causal_outputs_do_not_see_the_future(options: dict[str, object]) -> Non
         assert gradient[:, t].abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("window", [3, None])
-def test_a_full_row_switches_compression_off_for_all_rows(window: int | None) -> None:
-    made = layer(window=window, attention="relu2", relative_bias="rotary")
+@pytest.mark.parametrize(
+    ("window", "causal", "edge"), [(3, False, 1.0), (3, True, 1.0), (None, True, 0.9)], ids=str
+)
+def test_a_dense_row_switches_compression_off_for_all_rows(
+    window: int | None, causal: bool, edge: float
+) -> None:
+    made = layer(causal=causal, window=window, attention="relu2", relative_bias="rotary")
+    torch.nn.init.ones_(made.beta)  # positive scores, of which relu² leaves something
     x = states(20, batch=2)
     assert active_steps(made, x).sum(dim=1).max() < 18
     alone = made(x)[0]
-    logits = made.hx_proj
-    original = logits.forward
 
-    def second_row_active(m: Tensor) -> Tensor:
-        hx = original(m)
-        hx = hx.clone()
-        hx[1, :, 1] = hx[1, :, 0] + 1.0
-        return hx
+    def beside(active: int) -> Tensor:
+        def force(module: nn.Module, inputs: tuple[Tensor], hx: Tensor) -> Tensor:
+            first = torch.arange(20) < active
+            router = torch.stack([~first, first], dim=-1) * 100.0
+            return torch.cat([hx[:1], torch.cat([router, hx[1, :, 2:]], dim=-1)[None]])
 
-    logits.forward = second_row_active  # type: ignore[method-assign]
-    beside_a_full_row = made(x)[0]
-    if window is None:
-        # Rotary keys and a divisor by the count of active keys do not see where the memory lies.
-        torch.testing.assert_close(beside_a_full_row, alone)
-    else:
-        assert not torch.allclose(beside_a_full_row, alone, rtol=1e-3)
+        hook = made.hx_proj.register_forward_hook(force)
+        try:
+            return made(x)[0]
+        finally:
+            hook.remove()
+
+    dense = round(edge * 20)
+    torch.testing.assert_close(beside(dense - 1), alone)
+    assert not torch.allclose(beside(dense), alone, rtol=1e-6)
 
 
 @pytest.mark.parametrize("options", VARIANTS[:6])
@@ -171,15 +176,21 @@ def test_gradients_reach_the_router_through_the_confidence_only() -> None:
     torch.testing.assert_close(router[..., 0], -router[..., 1])
 
 
-def test_dropout_only_in_training() -> None:
-    for causal in (False, True):
-        made = layer(causal=causal, window=4, dropout=0.5, hidden_dropout=0.5)
-        x = states(15)
-        assert not torch.equal(made(x), made(x))
-        made.eval()
-        plain = layer(causal=causal, window=4)
-        plain.load_state_dict(made.state_dict())
-        torch.testing.assert_close(made(x), plain(x))
+@pytest.mark.parametrize("causal", [False, True])
+def test_where_dropout_stands(causal: bool) -> None:
+    made, x, silu = layer(causal=causal, window=4, rate=1.0), states(15), torch.nn.functional.silu
+    expected, bias = made(x), made.configurator.act_bias.clone()
+    made.hidden_dropout.p = 1.0  # no values: the gated branch is its bias, times the confidence
+    confidence = made.configurator(made.hx_proj(silu(made.ema(made.norm(x))))[..., :2]).confidence
+    linear = made.hx_proj(silu(made.ema(made.norm(x))))[..., 2:]
+    gated = made.h_proj.bias * confidence.unsqueeze(-1)
+    torch.testing.assert_close(made(x), silu(linear + gated + x))
+    made.dropout.p = 1.0  # no EMA; bidirectional: no gated branch; causal: no branch at all
+    made.configurator.act_bias.fill_(-1e6)
+    left = x if causal else made.hx_proj.bias[2:] + x
+    torch.testing.assert_close(made(x), silu(left))
+    made.configurator.act_bias.copy_(bias)
+    torch.testing.assert_close(made.eval()(x), expected)
 
 
 @pytest.mark.parametrize("name", ["seqboat", "seqboat-full"])

@@ -88,6 +88,7 @@ def test_a_window_over_everything_is_full_softmax_attention(causal: bool) -> Non
 def test_full_attention_by_definition(kind: AttentionKind, causal: bool) -> None:
     length = 7
     q, k, v, valid, positions = draw(length)
+    valid[0] = torch.arange(length) == 2
     valid[1] = False
     bias = RelativeBias.simple(40).double()
     divisor: Tensor | float
