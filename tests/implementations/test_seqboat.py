@@ -33,6 +33,7 @@ def layer(causal: bool = False, rate: float = 0.5, **options: object) -> SeqBoat
     for name, parameter in made.named_parameters():
         if not name.startswith("norm"):
             torch.nn.init.normal_(parameter, std=0.4)
+    torch.nn.init.ones_(made.beta)  # scores are positive, and relu² leaves something of them
     if configurators(made):
         calibrate(made, states(100, seed=2), None, rate)
     return made
@@ -115,7 +116,6 @@ def test_a_dense_row_switches_compression_off_for_all_rows(
     window: int | None, causal: bool, edge: float
 ) -> None:
     made = layer(causal=causal, window=window, attention="relu2", relative_bias="rotary")
-    torch.nn.init.ones_(made.beta)  # positive scores, of which relu² leaves something
     x = states(20, batch=2)
     assert active_steps(made, x).sum(dim=1).max() < 18
     alone = made(x)[0]
