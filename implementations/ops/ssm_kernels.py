@@ -96,11 +96,15 @@ class _Frequencies(NamedTuple):
 
     sin: Tensor
     cos: Tensor
+    sin_2: Tensor
+    cos_2: Tensor
+    sin_2_cos_2: Tensor
 
     @classmethod
     def of(cls, length: int, like: Tensor) -> "_Frequencies":
         angle = torch.arange(length // 2 + 1, dtype=torch.float64, device=like.device) * (math.pi / length)
-        return cls(angle.sin().to(like.dtype), angle.cos().to(like.dtype))
+        sin, cos = angle.sin(), angle.cos()
+        return cls(*(x.to(like.dtype) for x in (sin, cos, sin**2, cos**2, (sin * cos) ** 2)))
 
 
 class _Terms(NamedTuple):
@@ -129,6 +133,20 @@ class _Terms(NamedTuple):
             yield rows, _Terms(*(x[rows] for x in self))
 
 
+class _Scratch:
+    """Tensors that every slice overwrites: to have new ones from the system costs more than to fill them."""
+
+    def __init__(self, like: Tensor) -> None:
+        self._like = like
+        self._tensors: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, *shape: int) -> Tensor:
+        """The tensor of that name; the first slice, which is the largest, makes it."""
+        if name not in self._tensors:
+            self._tensors[name] = self._like.new_empty(shape)
+        return self._tensors[name][: shape[0]]
+
+
 class _Poles(NamedTuple):
     """`1/(d − i·e·sin·cos) = (d + i·e·sin·cos)·t`, which all sums share: `(dim, states, frequencies)`."""
 
@@ -137,12 +155,14 @@ class _Poles(NamedTuple):
     d_t: Tensor
 
     @classmethod
-    def of(cls, terms: _Terms, at: _Frequencies) -> "_Poles":
-        offset = (-terms.stiffness.unsqueeze(1) * at.sin.square()).unsqueeze(1)
-        d = torch.addcmul(offset, terms.radius.unsqueeze(2), at.cos.square())
-        t = terms.e.square().unsqueeze(2) * (at.sin * at.cos).square()
+    def of(cls, terms: _Terms, at: _Frequencies, scratch: _Scratch) -> "_Poles":
+        shape = (*terms.radius.shape, len(at.sin))
+        d, t, d_t = (scratch(name, *shape) for name in cls._fields)
+        torch.mul(terms.radius.unsqueeze(2), at.cos_2, out=d)
+        d.addcmul_(terms.stiffness[:, None, None], at.sin_2, value=-1)
+        torch.mul(terms.e.square().unsqueeze(2), at.sin_2_cos_2, out=t)
         t.addcmul_(d, d).reciprocal_()
-        return cls(d, t, d * t)
+        return cls(d, t, torch.mul(d, t, out=d_t))
 
 
 class _DPLRSpectrum(Function):
@@ -156,60 +176,72 @@ class _DPLRSpectrum(Function):
         ctx.save_for_backward(*tensors)
         ctx.length = length
         terms = _Terms(*tensors)
-        at = _Frequencies.of(length, terms.radius)
-        shape = (len(terms.radius), terms.odd.shape[1] // 2 - 1, length // 2 + 1)
-        spectrum = torch.empty(shape, dtype=at.cos.dtype.to_complex(), device=at.cos.device)
+        at, scratch = _Frequencies.of(length, terms.radius), _Scratch(terms.radius)
+        shape = (len(terms.radius), terms.odd.shape[1] // 2 - 1, len(at.sin))
+        spectrum = torch.empty(shape, dtype=at.sin.dtype.to_complex(), device=at.sin.device)
         with _full_precision(spectrum):
             for rows, part in terms.slices(length):
-                spectrum[rows] = _woodbury(_resolvents(part, _Poles.of(part, at), at), at)
+                r = _resolvents(part, _Poles.of(part, at, scratch), at, scratch)
+                spectrum[rows] = _woodbury(r, at)
         return spectrum
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         terms = _Terms(*ctx.saved_tensors)
-        at = _Frequencies.of(ctx.length, terms.radius)
+        at, scratch = _Frequencies.of(ctx.length, terms.radius), _Scratch(terms.radius)
         gradients = _Terms(*(torch.empty_like(x) for x in terms))
         with _full_precision(gradient):
             for rows, part in terms.slices(ctx.length):
-                poles = _Poles.of(part, at)
-                upstream = _woodbury_gradient(gradient[rows], _resolvents(part, poles, at), at)
-                for out, value in zip(gradients, _term_gradients(upstream, part, poles, at), strict=True):
+                poles = _Poles.of(part, at, scratch)
+                r = _resolvents(part, poles, at, scratch)
+                upstream = _woodbury_gradient(gradient[rows], r, at)
+                for out, value in zip(
+                    gradients, _term_gradients(upstream, part, poles, at, scratch), strict=True
+                ):
                     out[rows] = value
         return None, *gradients
 
 
-def _resolvents(terms: _Terms, poles: _Poles, at: _Frequencies) -> Tensor:
+def _resolvents(terms: _Terms, poles: _Poles, at: _Frequencies, scratch: _Scratch) -> Tensor:
     """The terms' sums over cos, complex `(dim, 2, channels + 1, frequencies)`."""
     numerators = torch.cat([terms.even, terms.odd], dim=1)
-    even_d, odd_d = (numerators @ poles.d_t).chunk(2, dim=1)
-    even_e, odd_e = ((numerators * terms.e.unsqueeze(1)) @ poles.t).chunk(2, dim=1)
-    real = torch.addcmul(even_d, odd_e, -2 * at.sin.square()).mul_(at.cos)
-    imaginary = torch.addcmul(2 * odd_d, even_e, at.cos.square()).mul_(at.sin)
+    shape = (*numerators.shape[:2], len(at.sin))
+    by_d, by_e = scratch("by_d", *shape), scratch("by_e", *shape)
+    even_d, odd_d = torch.bmm(numerators, poles.d_t, out=by_d).chunk(2, dim=1)
+    even_e, odd_e = torch.bmm(numerators * terms.e.unsqueeze(1), poles.t, out=by_e).chunk(2, dim=1)
+    real = even_d.addcmul_(odd_e, at.sin_2, value=-2).mul_(at.cos)
+    imaginary = odd_d.mul_(2).addcmul_(even_e, at.cos_2).mul_(at.sin)
     sums = torch.complex(real, imaginary)
-    return sums.view(len(sums), 2, -1, sums.shape[2])
+    return sums.view(len(sums), 2, -1, len(at.sin))
 
 
-def _term_gradients(gradient: Tensor, terms: _Terms, poles: _Poles, at: _Frequencies) -> _Terms:
+def _term_gradients(
+    gradient: Tensor, terms: _Terms, poles: _Poles, at: _Frequencies, scratch: _Scratch
+) -> _Terms:
     """The terms' gradients from that of the resolvents."""
     d, t, d_t = poles
-    gradient = gradient.flatten(1, 2)
-    even_d, odd_d = gradient.real * at.cos, gradient.imag * (2 * at.sin)
-    by_d = torch.cat([even_d, odd_d], dim=1)
-    by_e = torch.cat([odd_d * (at.cos.square() / 2), even_d * (-2 * at.sin.square())], dim=1)
     numerators, e = torch.cat([terms.even, terms.odd], dim=1), terms.e.unsqueeze(1)
+    by_d, by_e = (scratch(name, *numerators.shape[:2], len(at.sin)) for name in ("by_d", "by_e"))
+    (even_d, odd_d), (even_e, odd_e) = by_d.chunk(2, dim=1), by_e.chunk(2, dim=1)
+    gradient = gradient.flatten(1, 2)
+    torch.mul(gradient.real, at.cos, out=even_d)
+    torch.mul(gradient.imag, 2 * at.sin, out=odd_d)
+    torch.mul(odd_d, at.cos_2 / 2, out=even_e)
+    torch.mul(even_d, -2 * at.sin_2, out=odd_e)
     from_d, from_e = by_d @ d_t.mT, by_e @ t.mT
-    d_t_gradient, t_gradient = numerators.mT @ by_d, (numerators * e).mT @ by_e
-    # t = 1/(d² + u) for u = (e·sin·cos)², so that d acts through t as 2d times u does, and directly on d·t.
-    u_gradient = torch.addcmul(t_gradient * t, d_t_gradient, d_t).mul_(t).neg_()
-    d_gradient = d_t_gradient.mul_(t).addcmul_(d, u_gradient, value=2)
+    d_t_gradient = torch.bmm(numerators.mT, by_d, out=scratch("d_t_gradient", *d.shape))
+    t_gradient = torch.bmm((numerators * e).mT, by_e, out=scratch("t_gradient", *d.shape))
+    # t = 1/(d² + u) for u = (e·sin·cos)²: d acts through t, 2d times as u does, and by itself on d·t.
+    through_t = t_gradient.mul_(t).addcmul_(d_t_gradient, d_t).mul_(t)
+    d_gradient = d_t_gradient.mul_(t).addcmul_(d, through_t, value=-2)
     even, odd = torch.addcmul(from_d, from_e, e).chunk(2, dim=1)
     return _Terms(
         even=even,
         odd=odd,
-        radius=d_gradient @ at.cos.square(),
-        stiffness=-(d_gradient @ at.sin.square()).sum(dim=1),
-        e=(from_e * numerators).sum(dim=1) + 2 * terms.e * (u_gradient @ (at.sin * at.cos).square()),
+        radius=d_gradient @ at.cos_2,
+        stiffness=-(d_gradient @ at.sin_2).sum(dim=1),
+        e=(from_e * numerators).sum(dim=1) - 2 * terms.e * (through_t @ at.sin_2_cos_2),
     )
 
 
