@@ -16,11 +16,7 @@ def baseline_of(case: Case, cases: Iterable[Case], baseline: str) -> Case | None
     """The case that another's ratio is against: the same cell of the grid, of the baseline's."""
     wanted = msgspec.structs.replace(case, implementation=baseline, activation=None)
     return next(
-        (
-            other
-            for other in cases
-            if msgspec.structs.replace(other, activation=None) == wanted
-        ),
+        (other for other in cases if msgspec.structs.replace(other, activation=None) == wanted),
         None,
     )
 

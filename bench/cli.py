@@ -72,7 +72,9 @@ def run(
     ] = None,
     length: Annotated[str | None, typer.Option(help="Sequence lengths, comma-separated.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Sequences a step.")] = None,
-    fill: Annotated[str | None, typer.Option(help="full (every position real) or real (true lengths).")] = None,
+    fill: Annotated[
+        str | None, typer.Option(help="full (every position real) or real (true lengths).")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
     precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16, fp16 or fp64.")] = None,
     phase: Annotated[str | None, typer.Option(help="train or forward.")] = None,

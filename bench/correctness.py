@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from bench.case import Precision
 from bench.record import Variant
 from bench.step import Step, build_model
-from bench.verify import LOOSE_GRADIENT_BOUND, LOOSE, relative_error
-from implementations import activation, registry
+from bench.verify import LOOSE, LOOSE_GRADIENT_BOUND, relative_error
+from implementations import registry
 
 OUTPUT_BOUND: dict[Precision, float] = {
     "fp64": 1e-9,
@@ -52,7 +52,9 @@ def compare_with_reference(step: Step) -> Variant:
 
 
 def _gradient_bound(name: str, bound: float) -> float:
-    return max(LOOSE_GRADIENT_BOUND, bound * GRADIENT_FACTOR) if LOOSE.search(name) else bound * GRADIENT_FACTOR
+    return (
+        max(LOOSE_GRADIENT_BOUND, bound * GRADIENT_FACTOR) if LOOSE.search(name) else bound * GRADIENT_FACTOR
+    )
 
 
 def _evaluate(model: nn.Module, step: Step) -> tuple[Tensor, dict[str, Tensor]]:

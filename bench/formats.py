@@ -43,7 +43,9 @@ def render(table: Table, form: Format) -> str:
     if form == "csv":
         return _csv(table.rows)
     columns = _columns(table)
-    headers = [column.header if form == "terminal" else column.header.replace("\n", " ") for column in columns]
+    headers = [
+        column.header if form == "terminal" else column.header.replace("\n", " ") for column in columns
+    ]
     cells = [[column.text(row) for column in columns] for row in table.rows]
     style = {"terminal": "simple", "markdown": "pipe", "latex": "latex_booktabs", "html": "html"}[form]
     body = tabulate(
@@ -86,7 +88,9 @@ def _columns(table: Table) -> list[Column]:
         Column("real\ntokens/s", lambda row: _count(row.real_tokens_per_second), timed=True),
         Column("Peak\nmemory", _peak_memory),
         Column("Params", lambda row: _count(row.parameters)),
-        Column("Activation", lambda row: None if row.activation_rate is None else f"{row.activation_rate:.1%}"),
+        Column(
+            "Activation", lambda row: None if row.activation_rate is None else f"{row.activation_rate:.1%}"
+        ),
     ]
 
 

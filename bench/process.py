@@ -4,6 +4,7 @@ The parent sleeps in a blocking read while the worker works; it never polls, sin
 core from what is being timed.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -39,7 +40,7 @@ class WorkerProcess:
 
     def __init__(self, case: Case, threads: int) -> None:
         self.case = case
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by kill)
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.worker"],
@@ -72,7 +73,7 @@ class WorkerProcess:
 
     def receive(self, expected: type[A], deadline_seconds: float) -> A:
         """Wait for the answer to the last question. Raises WorkerFailed."""
-        answer: Answer = msgspec.json.decode(self._read_line(deadline_seconds), type=Answer)  # type: ignore[arg-type]
+        answer: Answer = msgspec.json.decode(self._read_line(deadline_seconds), type=Answer)
         if isinstance(answer, Failure):
             raise WorkerFailed(_STATUS[answer.kind], answer.reason)
         if not isinstance(answer, expected):
@@ -82,17 +83,15 @@ class WorkerProcess:
     def kill(self) -> None:
         """End the worker and everything that it started."""
         if self._process.poll() is None:
-            try:
+            # It may have ended by itself in between.
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # It ended by itself in between.
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
-                try:
+                # What it had not read is of no use any more.
+                with contextlib.suppress(BrokenPipeError):
                     stream.close()
-                except BrokenPipeError:
-                    pass  # What it had not read is of no use any more.
         self._stderr.close()
 
     def __enter__(self) -> "WorkerProcess":

@@ -230,7 +230,9 @@ def read(path: Path) -> Results:
     notice = f"{path}: its torn last line was dropped" if torn else None
     records = [_decode(line, number, path) for number, line in enumerate(lines, 1)]
     if not records or not isinstance(records[0], Header):
-        raise ResultError(f"{path}: does not begin with a header; it is no result file, or was cut off at once")
+        raise ResultError(
+            f"{path}: does not begin with a header; it is no result file, or was cut off at once"
+        )
     header = records[0]
     if header.schema != SCHEMA:
         raise ResultError(f"{path}: has schema {header.schema}, this version reads {SCHEMA}")
@@ -254,7 +256,9 @@ def _of(records: Iterable[Any], kind: type[T]) -> list[T]:
     return [record for record in records if isinstance(record, kind)]
 
 
-def _decode(line: bytes, number: int, path: Path, decode: Callable[..., Record] = msgspec.json.decode) -> Record:
+def _decode(
+    line: bytes, number: int, path: Path, decode: Callable[..., Record] = msgspec.json.decode
+) -> Record:
     try:
         return decode(line, type=Record)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

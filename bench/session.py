@@ -136,7 +136,7 @@ def _earlier(request: Request, suite: Suite, environment: Environment) -> Result
     if earlier.header.environment.machine != environment.machine:
         then, now = earlier.header.environment, environment
         raise UsageError(
-            f"{request.resume}: was made on another machine ({then.hardware}, {then.threads} threads, torch "
+            f"{request.resume}: comes from another machine ({then.hardware}, {then.threads} threads, torch "
             f"{then.torch}; this is {now.hardware}, {now.threads} threads, torch {now.torch}); start a new run"
         )
     return earlier

@@ -170,7 +170,9 @@ def _with_hint(message: str) -> str:
     if not unknown:
         return message
     near = difflib.get_close_matches(unknown[1], fields, n=1)
-    return f"{message}; did you mean `{near[0]}`?" if near else f"{message}; known: {', '.join(sorted(fields))}"
+    return (
+        f"{message}; did you mean `{near[0]}`?" if near else f"{message}; known: {', '.join(sorted(fields))}"
+    )
 
 
 def _checked(suite: Suite, path: Path) -> Suite:

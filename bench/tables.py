@@ -28,7 +28,7 @@ MEMORY_KIND_NAMES = {
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One model at one length. Ratios are to the baseline: speed above 1 is faster, memory below 1 is less."""
+    """One model at one length. Ratios are to the baseline: speed above 1 is faster, memory below 1 less."""
 
     model: str
     title: str
@@ -210,7 +210,9 @@ def _footer(results: Results, rows: Sequence[Row]) -> list[str]:
         _how_it_stopped(results),
     ]
     if any(row.published_speed is not None for row in rows):
-        lines.append("Published: Text at 4K, on other hardware and by several protocols; see results/published")
+        lines.append(
+            "Published: Text at 4K, on other hardware and by several protocols; see results/published"
+        )
     return lines
 
 

@@ -144,7 +144,7 @@ def _errors(case: GoldenCase, module: "nn.Module") -> "Iterator[tuple[str, float
             yield f"out/{name}", float("inf")
     loss = sum((outputs[name] * cotangent).sum() for name, cotangent in case.group("cot").items())
     if case.group("cot"):
-        loss.backward()  # type: ignore[union-attr]
+        loss.backward()
     for name, reference in case.group("grad_in").items():
         yield f"grad_in/{name}", relative_error(_gradient(inputs[name]), reference)
     parameters = dict(module.named_parameters())

@@ -176,7 +176,7 @@ def main() -> None:
     os.dup2(2, 1)
     worker = Worker()
     for line in questions:
-        answer = worker.answer(msgspec.json.decode(line, type=Question))  # type: ignore[arg-type]
+        answer = worker.answer(msgspec.json.decode(line, type=Question))
         answers.write(msgspec.json.encode(answer) + b"\n")
         answers.flush()
 

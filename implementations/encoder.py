@@ -26,7 +26,7 @@ def padding_mask_of(lengths: Tensor | None, length: int) -> Tensor | None:
 
 
 class Sinusoids(nn.Module):
-    """Absolute positions `[sin(t f), cos(t f)]`, `f_i = 10000^(-2i/dim)`, times a scale that is learned or 1."""
+    """Absolute positions `[sin(t f), cos(t f)]`, `f_i = 10000^(-2i/dim)`, times a learned scale or 1."""
 
     inv_freq: Tensor
 
@@ -173,7 +173,7 @@ class MLPHead(nn.Module):
 
 
 class Classifier(nn.Module):
-    """One sequence, one label: inputs `(batch, length)`, lengths `(batch,)` or None; logits `(batch, classes)`."""
+    """One label a sequence: inputs `(batch, length)`, lengths `(batch,)` or None; logits `(batch, classes)`."""
 
     def __init__(self, encoder: Encoder, head: nn.Module, pooling: Pooling = "mean") -> None:
         super().__init__()

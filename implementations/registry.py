@@ -99,7 +99,7 @@ def catalogue() -> dict[str, Implementation]:
     for point in entry_points(group=ENTRY_POINTS):
         if point.name in found:
             raise RegistryError(
-                f"entry point {point.name!r} ({point.value}) takes the name of another implementation; rename it"
+                f"entry point {point.name!r} ({point.value}) takes a name that is taken; rename it"
             )
         found[point.name] = _plugged_in(point.name, point.value)
     return found
@@ -118,7 +118,9 @@ def find(name: str) -> Implementation:
 
 
 def _plugged_in(name: str, path: str) -> Implementation:
-    return Implementation(name=name, title=name.partition(":")[0].rpartition(".")[2], path=path, system=name)
+    module, _, function = name.partition(":")
+    title = module.rpartition(".")[2] if function in ("", "build") else function
+    return Implementation(name=name, title=title, path=path, system=name)
 
 
 @functools.cache

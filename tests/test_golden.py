@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from bench.golden import GoldenError, find_cases
 from bench.verify import bound, relative_error, verify, verify_case
 from implementations import registry

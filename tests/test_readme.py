@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+OPTIONS = "--suite ci --quick --device cpu --impl my_model:build --length 64 --format json".split()
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
@@ -16,8 +17,7 @@ def test_the_example_model_joins_a_run(tmp_path):
     assert len(lines) <= 15
     (tmp_path / name).write_text(code)
     finished = subprocess.run(
-        [sys.executable, "-m", "bench.cli", "run", "--suite", "ci", "--quick", "--device", "cpu"]
-        + ["--impl", "my_model:build", "--length", "64", "--format", "json"],
+        [sys.executable, "-m", "bench.cli", "run", *OPTIONS],
         cwd=tmp_path,
         capture_output=True,
         text=True,

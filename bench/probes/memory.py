@@ -78,7 +78,9 @@ def _cuda_peaks(step: Step, device: torch.device) -> list[MemoryFigure]:
         MemoryFigure(kind="allocated", bytes=stats["allocated_bytes.all.peak"]),
         MemoryFigure(kind="requested", bytes=stats["requested_bytes.all.peak"]),
         MemoryFigure(kind="reserved", bytes=stats["reserved_bytes.all.peak"]),
-        nvml.figure("nvml_process", driver.process_bytes() if driver and not distrusted else None, distrusted),
+        nvml.figure(
+            "nvml_process", driver.process_bytes() if driver and not distrusted else None, distrusted
+        ),
         nvml.figure("nvml_device", driver.device_bytes() if driver else None, missing),
         MemoryFigure(kind="allocated_whole_run", bytes=whole_run),
     ]

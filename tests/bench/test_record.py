@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 from bench import suite as suites
 from bench.record import (
     SCHEMA,
@@ -41,9 +42,7 @@ def header() -> Header:
 
 
 def sample(number: int) -> Sample:
-    return Sample(
-        case_id="a/case", block=0, group=0, round=number, visit=0, position=0, steps=3, seconds=0.3
-    )
+    return Sample(case_id="a/case", block=0, group=0, round=number, visit=0, position=0, steps=3, seconds=0.3)
 
 
 @pytest.fixture
@@ -160,4 +159,6 @@ def test_the_json_schema_accepts_what_is_written(written):
 
 def test_the_schema_in_the_docs_is_current():
     path = Path(__file__).parents[2] / "docs" / "result-schema.json"
-    assert json.loads(path.read_text()) == json.loads(msgspec.json.encode(json_schema())), "run: python -m bench.record > docs/result-schema.json"
+    assert json.loads(path.read_text()) == json.loads(msgspec.json.encode(json_schema())), (
+        "run: python -m bench.record > docs/result-schema.json"
+    )

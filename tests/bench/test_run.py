@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from bench.errors import UsageError
 from bench.record import Sample, read
 from bench.session import Request, run
@@ -99,11 +100,12 @@ def test_every_model_failing_is_reported(write_suite, tmp_path):
 
 
 def test_an_interrupted_run_keeps_what_it_has_and_resumes(write_suite, tmp_path):
-    suite = write_suite("fault_models:tiny", "fault_models:slow", timing={"max_blocks": 50, "target": "0.01%"})
+    suite = write_suite(
+        "fault_models:tiny", "fault_models:slow", timing={"max_blocks": 50, "target": "0.01%"}
+    )
     out = tmp_path / "run.jsonl"
     child = subprocess.Popen(
-        [sys.executable, "-m", "bench.cli", "run", "--suite", suite, "--device", "cpu", "--threads", "1"]
-        + ["--out", str(out)],
+        bench("run", "--suite", suite, "--device", "cpu", "--threads", "1", "--out", str(out)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -129,7 +131,7 @@ def test_a_killed_parent_leaves_no_worker_and_a_readable_file(write_suite, tmp_p
     suite = write_suite("fault_models:tiny", "fault_models:hanging")
     out = tmp_path / "run.jsonl"
     child = subprocess.Popen(
-        [sys.executable, "-m", "bench.cli", "run", "--suite", suite, "--device", "cpu", "--out", str(out)],
+        bench("run", "--suite", suite, "--device", "cpu", "--out", str(out)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -149,7 +151,7 @@ def test_quick_has_no_interval_and_resume_refuses_what_differs(write_suite, tmp_
     assert [row.speed_low for row in table.rows] == [None, None]
     assert any("an interval needs 3" in note for note in table.notes)
 
-    with pytest.raises(UsageError, match="made on another machine"):
+    with pytest.raises(UsageError, match="comes from another machine"):
         run_suite(suite, out, resume=out, quick=True, threads=7)
     with pytest.raises(UsageError, match="made by another suite"):
         run_suite(write_suite("fault_models:tiny", lengths=[64]), out, resume=out, quick=True)
@@ -182,6 +184,10 @@ def test_an_activation_rate_is_set_and_stated(write_suite, tmp_path):
     assert len(rows[0].activation_by_layer) == 4
 
 
+def bench(*words: str) -> list[str]:
+    return [sys.executable, "-m", "bench.cli", *words]
+
+
 def children_of(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task/{pid}/children")
     return [int(child) for child in tasks.read_text().split()] if tasks.exists() else []
@@ -192,5 +198,3 @@ def wait_for(condition, seconds: float = 120.0) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.05)
-
-

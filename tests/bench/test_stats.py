@@ -4,6 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bench.stats import (
     Interval,
     block_value,
@@ -12,8 +15,6 @@ from bench.stats import (
     round_log_ratio,
     student_t,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 positive = st.floats(0.01, 100)
 
@@ -27,9 +28,7 @@ def test_linear_drift_cancels_in_a_palindromic_round(base, other, drift, order):
     sums = {name: sum(values) for name, values in visits.items()}
     assert max(sums.values()) == pytest.approx(min(sums.values()), abs=1e-12)
     first, second = order[0], order[1]
-    with_drift = round_log_ratio(
-        [base + d for d in visits[first]], [other + d for d in visits[second]]
-    )
+    with_drift = round_log_ratio([base + d for d in visits[first]], [other + d for d in visits[second]])
     common = sums[first] / 2
     assert with_drift == pytest.approx(math.log(base + common) - math.log(other + common))
 
@@ -58,9 +57,7 @@ def test_interval_covers_at_its_rate():
     generator = np.random.default_rng(0)
     truth = 0.7
     blocks = generator.normal(truth, 0.1, size=(2000, 5))
-    hits = [
-        interval.low <= math.exp(truth) <= interval.high for interval in map(ratio_interval, blocks)
-    ]
+    hits = [interval.low <= math.exp(truth) <= interval.high for interval in map(ratio_interval, blocks)]
     assert 0.935 <= np.mean(hits) <= 0.965
 
 

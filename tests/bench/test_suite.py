@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from bench import suite as suites
 from bench.errors import UsageError
 

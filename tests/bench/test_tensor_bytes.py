@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from bench.probes.tensor_bytes import TensorBytes, tensor_bytes
 from torch import nn
+
+from bench.probes.tensor_bytes import TensorBytes, tensor_bytes
 
 KIB = 1024
 

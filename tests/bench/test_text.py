@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from bench.errors import UsageError
 from bench.workloads import load, text
 from bench.workloads.text import WORKLOAD
