@@ -29,7 +29,7 @@ INITIAL_DEVIATION = 0.02
 
 @dataclass(frozen=True)
 class SeqBoatConfig:
-    """Hyper-parameters. Raises ValueError where two of them exclude each other."""
+    """Hyper-parameters. Raises ValueError for one out of its range, or where two exclude each other."""
 
     layers: int
     dim: int
@@ -58,6 +58,12 @@ class SeqBoatConfig:
     """Attention at every step, without a configurator."""
 
     def __post_init__(self) -> None:
+        if self.relative_bias not in ("simple", "local", "rotary"):
+            raise ValueError(f"unknown relative_bias {self.relative_bias!r}: choose simple, local or rotary")
+        if self.attention not in ("softmax", "relu2", "laplace"):
+            raise ValueError(f"unknown attention {self.attention!r}: choose softmax, relu2 or laplace")
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"window {self.window}: it is 1 step at least, or none for full attention")
         if self.window is None and self.relative_bias == "local":
             raise ValueError("relative_bias 'local' needs a window: its table is as long as six of them")
         if self.relative_bias == "rotary" and self.attention_dim % 2:
@@ -70,13 +76,11 @@ class SeqBoatLayer(nn.Module):
     max_positions: length of the table of `relative_bias="simple"`, beyond which its ends repeat.
     """
 
-    dense: float
-    """Share of active steps in the densest row from which the working memory is the whole sequence."""
-
     def __init__(self, config: SeqBoatConfig, *, causal: bool = False, max_positions: int = 1024) -> None:
         super().__init__()
         self.config = config
         self.causal = causal
+        # From this share of active steps in its densest row, a batch is not compressed.
         self.dense = 0.9 if config.window is None else 1.0
         dim, hidden, z = config.dim, config.hidden, config.attention_dim
         self.norm = SequenceNorm(config.norm, dim)
@@ -163,7 +167,7 @@ def build(
 ) -> nn.Module:
     """The model of a task. layer: the class of its layers, for forms of them that compute the same function.
 
-    Raises TypeError on an unknown hyper-parameter, ValueError where two exclude each other.
+    Raises TypeError on an unknown hyper-parameter, ValueError on an impossible one.
     """
     config = SeqBoatConfig(**hyperparameters)
     return with_head(task, build_encoder(task, config, layer), config.dim, config.hidden)

@@ -41,12 +41,7 @@ LAYER_OPTIONS = {
     "hidden_dropout": "hidden_dropout",
     "always_act": "always_active",
 }
-LAYER_FIXED = {
-    "attention_dropout": 0.0,
-    "activation": "silu",
-    "feature_dropout": False,
-    "norm_affine": True,
-}
+LAYER_FIXED = {"attention_dropout": 0.0, "activation": "silu", "feature_dropout": False, "norm_affine": True}
 MODEL_OPTIONS = {
     "encoder_layers": "layers",
     "encoder_embed_dim": "dim",

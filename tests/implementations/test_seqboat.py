@@ -243,5 +243,10 @@ def test_bad_hyperparameters_are_refused() -> None:
         build(task, {**SIZES, "window": None, "relative_bias": "local"})
     with pytest.raises(ValueError, match="even attention_dim"):
         build(task, {**SIZES, "attention_dim": 5, "relative_bias": "rotary"})
+    for name in ("relative_bias", "attention"):
+        with pytest.raises(ValueError, match=f"unknown {name} 'cosine': choose"):
+            build(task, {**SIZES, name: "cosine"})
+    with pytest.raises(ValueError, match="1 step at least"):
+        build(task, {**SIZES, "window": 0})
     with pytest.raises(ValueError, match="unknown norm"):
         build(task, {**SIZES, "norm": "groupnorm"})
