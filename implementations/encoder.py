@@ -146,7 +146,7 @@ class Pool(nn.Module):
         self.kind = kind
 
     def forward(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
-        states, _ = self.encoder(inputs, lengths)
+        states: Tensor = self.encoder(inputs, lengths)[0]
         if self.kind == "first":
             return states[:, 0]
         count = inputs.shape[1] if lengths is None else lengths.to(states.dtype)[:, None]

@@ -30,4 +30,5 @@ def _cuda_seconds(step: Step, steps: int, device: torch.device) -> float:
             step()
         end.record()
         end.synchronize()
-    return begin.elapsed_time(end) / 1e3
+    milliseconds: float = begin.elapsed_time(end)
+    return milliseconds / 1e3
