@@ -47,8 +47,12 @@ class PerformerConfig(FrameConfig):
 def orthogonal_projection(features: int, dim: int) -> Tensor:
     """`(features, dim)`: rows orthogonal in blocks of `dim`, with the lengths of Gaussian vectors."""
     blocks = math.ceil(features / dim)
-    rows = torch.linalg.qr(torch.randn(blocks, dim, dim)).Q.mT.flatten(0, 1)[:features]
-    return rows * torch.randn(features, dim).norm(dim=-1, keepdim=True)
+    directions, triangle = torch.linalg.qr(torch.randn(blocks, dim, dim))
+    # Householder QR fixes signs, so that directions crowd one half of the space; undone, they are uniform.
+    directions = directions * triangle.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
+    lengths = torch.randn(features, dim).norm(dim=-1, keepdim=True)
+    rows: Tensor = directions.mT.flatten(0, 1)[:features] * lengths
+    return rows
 
 
 def softmax_features(x: Tensor, projection: Tensor, over: tuple[int, ...]) -> Tensor:
@@ -70,7 +74,7 @@ def relu_features(x: Tensor, projection: Tensor) -> Tensor:
 
 
 def _scaled(x: Tensor) -> Tensor:
-    return x / x.shape[-1] ** 0.25
+    return x / math.sqrt(math.sqrt(x.shape[-1]))
 
 
 def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -110,13 +114,20 @@ class FavorMixer(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         if padding_mask is not None:
             v = v.masked_fill(padding_mask[:, None, :, None], 0.0)
+        if q.dtype is not torch.float16:
+            return self._attend(q, k, v)
+        # Small denominators: the gradient of their reciprocals is beyond float16.
+        with torch.autocast(q.device.type, enabled=False):
+            return self._attend(q.float(), k.float(), v.float()).half()
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         attend = causal_linear_attention if self.causal else linear_attention
         return attend(*self._features(q, k), v)
 
     def _features(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         if self.kernel == "none":
             return q.softmax(dim=-1), k.exp() if self.causal else k.softmax(dim=-2)
-        projection = self.projection_matrix
+        projection = self.projection_matrix.to(q.dtype)
         if self.kernel == "relu":
             return relu_features(q, projection), relu_features(k, projection)
         return softmax_features(q, projection, over=(-1,)), softmax_features(k, projection, over=(-2, -1))

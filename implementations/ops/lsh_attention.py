@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 SELF_SCORE = -5e4
 """Score of a position with itself: it attends there only where it can see nothing else."""
 COUNT_EPSILON = 1e-9
+NORM_EPSILON = 1e-12
 
 
 class LSHAttention(NamedTuple):
@@ -68,7 +68,7 @@ def lsh_attention(
     rank = order.argsort(dim=-1)
     positions = order.view(order.shape[0], -1, chunk)
     q = _take(qk, positions)
-    scores = q @ with_previous(F.normalize(q, dim=-1)).mT * q.shape[-1] ** -0.5
+    scores = _scores(q, with_previous(_unit(q)))
     _mask_pairs(scores, positions, padding_mask, causal)
     if not across_buckets:
         own = buckets.gather(-1, order).view_as(positions)
@@ -78,14 +78,14 @@ def lsh_attention(
         scores = scores - (counts.to(scores.dtype) + COUNT_EPSILON).log()
     mass = scores.logsumexp(dim=-1, keepdim=True)
     weights = (scores - mass).exp()
-    seen = (weights if dropout is None else dropout(weights)) @ with_previous(_take(v, positions))
+    seen = _mix(weights, with_previous(_take(v, positions)), dropout)
     by_round = _take(seen.reshape(-1, length, v.shape[-1]), rank.flatten(0, 1)).view(
         -1, rounds, length, v.shape[-1]
     )
     # Not `softmax`: a mass near SELF_SCORE has few digits left, and these are those of the official code.
     mass = mass.view(buckets.shape).gather(-1, rank)
     round_weights = (mass - mass.logsumexp(dim=1, keepdim=True)).exp()
-    output = (by_round * round_weights.unsqueeze(-1)).sum(dim=1)
+    output = (by_round * round_weights.to(v.dtype).unsqueeze(-1)).sum(dim=1)
     return LSHAttention(output, weights, positions, round_weights)
 
 
@@ -98,7 +98,7 @@ def full_attention(
     dropout: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """The same attention over all positions, for sequences of one bucket; here padding hides itself too."""
-    scores = qk @ F.normalize(qk, dim=-1).mT * qk.shape[-1] ** -0.5
+    scores = _scores(qk, _unit(qk))
     positions = torch.arange(qk.shape[1], device=qk.device)
     scores = scores.masked_fill(positions[:, None] == positions, SELF_SCORE)
     hidden = None if padding_mask is None else padding_mask[:, :, None] | padding_mask[:, None, :]
@@ -107,13 +107,34 @@ def full_attention(
         hidden = later if hidden is None else hidden | later
     if hidden is not None:
         scores = scores.masked_fill(hidden, -torch.finfo(scores.dtype).max)
-    weights = scores.softmax(dim=-1)
-    return (weights if dropout is None else dropout(weights)) @ v
+    return _mix(scores.softmax(dim=-1), v, dropout)
 
 
 def with_previous(x: Tensor) -> Tensor:
     """Each chunk followed by the one before it, in a ring: `(rows, chunks, chunk, …)` to 2·chunk."""
     return torch.cat([x, x.roll(1, dims=1)], dim=2)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Vectors of length 1, of x's type."""
+    length = _full_range(x).norm(dim=-1, keepdim=True).clamp_min(NORM_EPSILON)
+    unit: Tensor = (x / length).to(x.dtype)
+    return unit
+
+
+def _scores(q: Tensor, k: Tensor) -> Tensor:
+    """`q kᵀ / √d_head`, in float32 at least."""
+    return _full_range(q @ k.mT) * float(q.shape[-1] ** -0.5)
+
+
+def _full_range(x: Tensor) -> Tensor:
+    """In float32 at least: half precision holds neither SELF_SCORE nor the epsilons."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _mix(weights: Tensor, v: Tensor, dropout: Callable[[Tensor], Tensor] | None) -> Tensor:
+    mixed: Tensor = (weights if dropout is None else dropout(weights)).to(v.dtype) @ v
+    return mixed
 
 
 def _take(x: Tensor, positions: Tensor) -> Tensor:

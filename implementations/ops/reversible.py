@@ -23,7 +23,7 @@ def reversible(
     choice comes out the same from inputs that differ in their last digits.
     """
     parameters = [parameter for step in steps for parameter in _trained(step)]
-    outputs: tuple[Tensor, Tensor] = _Reversible.apply(steps, padding_mask, a, b, *parameters)  # type: ignore[no-untyped-call]
+    outputs: tuple[Tensor, Tensor] = _Reversible.apply(steps, padding_mask, a, b, *parameters)
     return outputs
 
 
@@ -93,7 +93,8 @@ class _Reversible(torch.autograd.Function):
         for step, circumstances, memo in reversed(ctx.runs):
             x = a.detach().requires_grad_()
             with circumstances.again():
-                y, _ = step(x, ctx.padding_mask, memo)
+                # A view: hooks on the inputs of modules (a FLOP counter's) can't bear a leaf in here.
+                y, _ = step(x.view_as(x), ctx.padding_mask, memo)
             dx, *own = torch.autograd.grad(y, [x, *_trained(step)], db.to(y.dtype), allow_unused=True)
             a, b = b - y.detach(), a
             da, db = db, da + dx

@@ -96,6 +96,20 @@ def logits_of_every_head(
         assert all(any(key.endswith(end) for key in unused) for end in expected_unused)
 
 
+def half_precision_is_close(build: Build, hyperparameters: Mapping[str, Any]) -> None:
+    """Under automatic mixed precision logits move a little, and gradients stay finite."""
+    model = seeded(build, task(length=100), hyperparameters)
+    inputs, lengths = tokens(2, 100), torch.tensor([100, 70])
+    exact = model(inputs, lengths)
+    for dtype, bound in ((torch.bfloat16, 0.1), (torch.float16, 0.02)):
+        with torch.autocast("cpu", dtype=dtype):
+            logits = model(inputs, lengths).float()
+        assert (logits - exact).norm() < bound * exact.norm()
+        model.zero_grad()
+        logits.square().sum().backward()
+        assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
 def published_models(name: str) -> None:
     """Every task of the card builds a model that takes a sequence."""
     item = find(name)

@@ -4,8 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from efficient_attention import (
+from torch import Tensor
+
+from implementations.bigbird import BigBirdMixer, block_sparse_attention, build
+from implementations.ops.attention import SoftmaxMixer
+
+from .efficient_attention import (
     growth,
+    half_precision_is_close,
     logits_of_every_head,
     padding,
     padding_error,
@@ -15,10 +21,6 @@ from efficient_attention import (
     task,
     tokens,
 )
-from torch import Tensor
-
-from implementations.bigbird import BigBirdMixer, block_sparse_attention, build
-from implementations.ops.attention import SoftmaxMixer
 
 TINY: dict[str, Any] = {
     "layers": 2,
@@ -124,6 +126,10 @@ def test_every_head_learns() -> None:
     logits_of_every_head(build, TINY, causal=False)
     with pytest.raises(ValueError, match="no causal form"):
         build(task("enwik8"), TINY)
+
+
+def test_half_precision_is_close() -> None:
+    half_precision_is_close(build, TINY)
 
 
 def test_published_models_build() -> None:

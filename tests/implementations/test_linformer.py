@@ -4,8 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from efficient_attention import (
+
+from implementations.linformer import LinformerAttention, build
+from implementations.ops.attention import MultiHeadAttention, SoftmaxMixer
+
+from .efficient_attention import (
     growth,
+    half_precision_is_close,
     logits_of_every_head,
     padding_error,
     published_models,
@@ -14,9 +19,6 @@ from efficient_attention import (
     task,
     tokens,
 )
-
-from implementations.linformer import LinformerAttention, build
-from implementations.ops.attention import MultiHeadAttention, SoftmaxMixer
 
 TINY: dict[str, Any] = {
     "layers": 2,
@@ -88,6 +90,10 @@ def test_every_head_learns() -> None:
     logits_of_every_head(build, TINY, causal=False)
     with pytest.raises(ValueError, match="no causal form"):
         build(task("enwik8"), TINY)
+
+
+def test_half_precision_is_close() -> None:
+    half_precision_is_close(build, TINY)
 
 
 def test_published_models_build() -> None:

@@ -5,9 +5,15 @@ from typing import Any
 
 import pytest
 import torch
-from efficient_attention import (
+from torch.nn import functional as F
+
+from implementations.luna import CausalLunaAttention, LunaAttention, build
+from implementations.ops.attention import split_heads
+
+from .efficient_attention import (
     future_gradients,
     growth,
+    half_precision_is_close,
     logits_of_every_head,
     padding,
     padding_error,
@@ -17,10 +23,6 @@ from efficient_attention import (
     task,
     tokens,
 )
-from torch.nn import functional as F
-
-from implementations.luna import CausalLunaAttention, LunaAttention, build
-from implementations.ops.attention import split_heads
 
 TINY: dict[str, Any] = {
     "layers": 2,
@@ -125,6 +127,10 @@ def test_every_head_learns() -> None:
     # The last layer's p goes nowhere.
     last = [f"layers.1.self_atten_proj_layer_norm.{name}" for name in ("weight", "bias")]
     logits_of_every_head(build, TINY, causal=True, idle=last)
+
+
+def test_half_precision_is_close() -> None:
+    half_precision_is_close(build, TINY)
 
 
 def test_published_models_build() -> None:

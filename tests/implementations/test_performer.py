@@ -4,17 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from efficient_attention import (
-    future_gradients,
-    growth,
-    logits_of_every_head,
-    padding,
-    padding_error,
-    published_models,
-    random,
-    seeded,
-    task,
-)
 from torch import Tensor
 
 from implementations import performer
@@ -26,6 +15,19 @@ from implementations.performer import (
     linear_attention,
     orthogonal_projection,
     softmax_features,
+)
+
+from .efficient_attention import (
+    future_gradients,
+    growth,
+    half_precision_is_close,
+    logits_of_every_head,
+    padding,
+    padding_error,
+    published_models,
+    random,
+    seeded,
+    task,
 )
 
 TINY: dict[str, Any] = {
@@ -135,6 +137,10 @@ def test_cost_is_linear_in_the_length(name: str) -> None:
 
 def test_every_head_learns() -> None:
     logits_of_every_head(build, TINY, causal=True)
+
+
+def test_half_precision_is_close() -> None:
+    half_precision_is_close(build, TINY)
 
 
 def test_published_models_build() -> None:

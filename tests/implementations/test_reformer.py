@@ -5,9 +5,17 @@ from typing import Any
 
 import pytest
 import torch
-from efficient_attention import (
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench.probes.tensor_bytes import TensorBytes
+from implementations.ops.lsh_attention import SELF_SCORE, full_attention, hash_buckets, lsh_attention
+from implementations.reformer import ReformerAttention, ReformerConfig, ReformerStack, build
+
+from .efficient_attention import (
     future_gradients,
     growth,
+    half_precision_is_close,
     logits_of_every_head,
     padding,
     padding_error,
@@ -17,12 +25,6 @@ from efficient_attention import (
     task,
     tokens,
 )
-from torch import Tensor
-from torch.nn import functional as F
-
-from bench.probes.tensor_bytes import TensorBytes
-from implementations.ops.lsh_attention import SELF_SCORE, full_attention, hash_buckets, lsh_attention
-from implementations.reformer import ReformerAttention, ReformerConfig, ReformerStack, build
 
 TINY: dict[str, Any] = {
     "layers": 2,
@@ -213,6 +215,10 @@ def test_cost_is_far_from_quadratic(name: str) -> None:
 
 def test_every_head_learns() -> None:
     logits_of_every_head(build, TINY, causal=True)
+
+
+def test_half_precision_is_close() -> None:
+    half_precision_is_close(build, TINY)
 
 
 def test_published_models_build() -> None:
