@@ -62,7 +62,7 @@ def _evaluate(model: nn.Module, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
     with _no_dropout(model):
         model.zero_grad(set_to_none=True)
         logits = step.logits(model)
-        step.loss_of(logits).backward()
+        step.loss_of(logits).backward()  # type: ignore[no-untyped-call]
         gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
         model.zero_grad(set_to_none=True)
     return logits.detach(), gradients

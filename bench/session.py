@@ -137,7 +137,7 @@ def _earlier(request: Request, suite: Suite, environment: Environment) -> Result
         then, now = earlier.header.environment, environment
         raise UsageError(
             f"{request.resume}: comes from another machine ({then.hardware}, {then.threads} threads, torch "
-            f"{then.torch}; this is {now.hardware}, {now.threads} threads, torch {now.torch}); start a new run"
+            f"{then.torch}; this is {now.hardware}, {now.threads} threads, torch {now.torch}); start anew"
         )
     return earlier
 

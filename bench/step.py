@@ -56,7 +56,7 @@ class Step:
     def _train(self) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss_of(self.logits(self.model))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return loss.detach()
 

@@ -6,7 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-OPTIONS = "--suite ci --quick --device cpu --impl my_model:build --length 64 --format json".split()
+OPTIONS = [
+    "--suite",
+    "ci",
+    "--quick",
+    "--device",
+    "cpu",
+    "--impl",
+    "my_model:build",
+    "--length",
+    "64",
+    "--format",
+    "json",
+]
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 

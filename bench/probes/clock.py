@@ -22,8 +22,8 @@ def _cpu_seconds(step: Step, steps: int) -> float:
 
 def _cuda_seconds(step: Step, steps: int, device: torch.device) -> float:
     with torch.cuda.device(device):
-        begin = torch.cuda.Event(enable_timing=True)
-        end = torch.cuda.Event(enable_timing=True)
+        begin = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
         begin.record()
         for _ in range(steps):
