@@ -176,8 +176,13 @@ class ReformerStack(nn.Module):
 
 
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
-    """The Reformer for a task; see ReformerConfig. Raises TypeError on unknown hyper-parameters."""
+    """The Reformer for a task; see ReformerConfig.
+
+    Raises TypeError on unknown hyper-parameters, ValueError where layers are not to be pre-norm.
+    """
     config = ReformerConfig(**hyperparameters)
+    if not config.prenorm:
+        raise ValueError("the Reformer's reversible layers are pre-norm: prenorm can't be false")
     return frame(task, config, [ReformerStack(config, task.length, task.causal)])
 
 

@@ -4,7 +4,7 @@ Gomez et al., NeurIPS 2017, arXiv 1707.04585. From the outputs of a step its inp
 and so are its activations, one step at a time, while the gradient passes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +23,8 @@ def reversible(
     choice comes out the same from inputs that differ in their last digits.
     """
     parameters = [parameter for step in steps for parameter in _trained(step)]
-    outputs: tuple[Tensor, Tensor] = _Reversible.apply(steps, padding_mask, a, b, *parameters)
-    return outputs
+    apply: Callable[..., tuple[Tensor, Tensor]] = _Reversible.apply
+    return apply(steps, padding_mask, a, b, *parameters)
 
 
 def _trained(step: nn.Module) -> list[nn.Parameter]:

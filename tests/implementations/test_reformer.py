@@ -228,6 +228,8 @@ def test_published_models_build() -> None:
 def test_mistakes_are_named() -> None:
     with pytest.raises(TypeError, match="features"):
         build(task(), {**TINY, "features": 3})
+    with pytest.raises(ValueError, match="are pre-norm"):
+        build(task(), {**TINY, "prenorm": False})
     with pytest.raises(ValueError, match="3 heads do not divide"):
         build(task(), {**TINY, "heads": 3})
     with pytest.raises(ValueError, match="at most 64, this one has 72"):
