@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 SLICE_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 24}
 """Channels times states times frequencies to work on at once: what a cache holds, what fills a GPU."""
@@ -75,15 +76,58 @@ def diagonal_kernel(weights: Tensor, exponents: Tensor, length: int) -> Tensor:
     weights: complex `(channels, dim, states)`; exponents: `(dim, states)`, logarithms of the transition.
     Returns real `(channels, dim, length)`. Gu et al. 2022 (S4D), equation 7.
     """
-    # With l = i·stride + j the powers are a product of two tables, and the sum one of real matrices.
-    stride = math.isqrt(length - 1) + 1
-    steps = torch.arange(stride, device=weights.device)
-    fine = torch.exp(exponents.unsqueeze(1) * steps[:, None])
-    coarse = torch.exp(exponents.unsqueeze(1) * (steps[:, None] * stride))
-    scaled = weights.unsqueeze(2) * coarse
-    left, right = (torch.view_as_real(x).flatten(-2) for x in (scaled, fine.conj().resolve_conj()))
-    kernel: Tensor = 2 * (left @ right.mT)
-    return kernel.flatten(-2)[..., :length]
+    kernel: Tensor = _PowerSums.apply(weights, exponents, length)  # type: ignore[no-untyped-call]
+    return kernel
+
+
+class _PowerSums(Function):
+    """With `l = i·stride + j` the powers are a product of two tables, and their sum one of real matrices.
+
+    The tables, `(dim, stride, states)`, are made again in the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, exponents: Tensor, length: int) -> Tensor:
+        ctx.save_for_backward(weights, exponents)
+        stride = math.isqrt(length - 1) + 1
+        coarse, fine_conj = _powers(exponents * stride, stride), _powers(exponents.conj(), stride)
+        with _full_precision(weights):
+            kernel = _pairs(weights.unsqueeze(2) * coarse) @ _pairs(fine_conj).mT
+        return kernel.mul_(2).flatten(-2)[..., :length]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weights, exponents = (x.conj() for x in ctx.saved_tensors)
+        length = gradient.shape[-1]
+        stride = math.isqrt(length - 1) + 1
+        steps = torch.arange(stride, device=gradient.device)[:, None]
+        coarse, fine = _powers(exponents * stride, stride), _powers(exponents, stride)
+        grid = F.pad(2 * gradient, (0, stride**2 - length)).view(*gradient.shape[:-1], stride, stride)
+        with _full_precision(gradient):
+            scaled_gradient = _from_pairs(grid @ _pairs(fine))
+            fine_gradient = _from_pairs((grid.mT @ _pairs(weights.unsqueeze(2) * coarse)).sum(dim=0))
+        coarse_gradient = (scaled_gradient * weights.unsqueeze(2)).sum(dim=0)
+        exponents_gradient = (coarse_gradient * coarse * stride + fine_gradient * fine) * steps
+        return (scaled_gradient * coarse).sum(dim=2), exponents_gradient.sum(dim=1), None
+
+
+def _powers(exponents: Tensor, count: int) -> Tensor:
+    """`exp(l·exponents)` for l below count, `(dim, count, states)`: few exponentials and their products."""
+    stride = math.isqrt(count - 1) + 1
+    steps = torch.arange(stride, device=exponents.device)[:, None]
+    exponents = exponents.unsqueeze(1)
+    fine, coarse = torch.exp(exponents * steps), torch.exp(exponents * (steps * stride))
+    return (coarse.unsqueeze(2) * fine.unsqueeze(1)).flatten(1, 2)[:, :count]
+
+
+def _pairs(x: Tensor) -> Tensor:
+    """The parts of complex numbers side by side in the last dimension."""
+    return torch.view_as_real(x.resolve_conj()).flatten(-2)
+
+
+def _from_pairs(x: Tensor) -> Tensor:
+    return torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
 
 
 def _full_precision(like: Tensor) -> torch.autocast:
