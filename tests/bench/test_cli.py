@@ -1,0 +1,113 @@
+"""The command line as a user meets it: output, exit codes, and one clear line for whatever is wrong."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def bench(*words: str, cwd=None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bench.cli", *words], capture_output=True, text=True, check=False, cwd=cwd
+    )
+
+
+def test_importing_the_command_line_loads_nothing_heavy():
+    code = "import sys, bench.cli; print([m for m in ('torch', 'numpy', 'scipy', 'rich.live') if m in sys.modules])"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], *([name, "--help"] for name in ("list", "run", "table", "verify"))]
+)
+def test_help(words):
+    finished = bench(*words)
+    assert finished.returncode == 0
+    assert "Usage: " in finished.stdout
+
+
+def test_version():
+    from bench import __version__
+
+    assert bench("--version").stdout == f"seqboat-bench {__version__}\n"
+
+
+@pytest.mark.parametrize("what", ["suites", "implementations", "workloads"])
+def test_list_as_json_names_everything(what):
+    finished = bench("list", what, "--json")
+    names = [row["name"] for row in json.loads(finished.stdout)]
+    assert {"suites": "lra-text-4k", "implementations": "seqboat", "workloads": "text"}[what] in names
+    assert len(names) == len(set(names))
+
+
+def test_list_follows_the_published_table():
+    names = [row["name"] for row in json.loads(bench("list", "implementations", "--json").stdout)]
+    table = ["transformer", "mega", "seqboat-full", "s4", "mega-chunk", "seqboat"]
+    assert [name for name in names if name in table] == table
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "--suite", "lra-text-4"], "unknown suite 'lra-text-4'; did you mean 'lra-text-4k'?"),
+        (["run", "--suite", "none.yaml"], "none.yaml: no such suite file"),
+        (["run", "--suite", "ci", "--impl", "seqbot"], "unknown implementation 'seqbot'; did you mean 'seqboat'?"),
+        (["run", "--suite", "ci", "--length", "4k"], "--length 4k: give numbers, comma-separated"),
+        (["run", "--suite", "ci", "--length", "-4"], "$.lengths[0]"),
+        (["run", "--suite", "ci", "--length", "2000000000"], "at most"),
+        (["run", "--suite", "ci", "--activation", "2"], "$.activation[0]"),
+        (["run", "--suite", "ci", "--budget", "soon"], "'soon' is no duration"),
+        (["run", "--suite", "ci", "--precision", "int8"], "int8"),
+        (["run", "--suite", "ci", "--device", "tpu"], "--device tpu: choose auto, cpu, cuda or cuda:i"),
+        (["run", "--suite", "ci", "--format", "word"], "--format word: choose terminal"),
+        (["run", "--suite", "ci", "--baseline", "s4"], "`baseline`: 's4' is not among the implementations"),
+        (["run", "--suite", "ci", "--resume", "gone.jsonl"], "gone.jsonl: cannot be read"),
+        (["list", "gadgets"], "list gadgets: choose suites, implementations, workloads"),
+        (["table", "gone.jsonl"], "gone.jsonl: cannot be read"),
+        (["verify", "--golden", "gone"], "gone: no such folder"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_exit_code_2(words, message, tmp_path):
+    finished = bench(*words, cwd=tmp_path)
+    assert finished.returncode == 2
+    assert finished.stderr.count("\n") == 1
+    assert finished.stderr.startswith("bench: ")
+    assert message in finished.stderr
+    assert finished.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["run"], ["run", "--suite", "ci", "--lenght", "64"], ["fly"]])
+def test_bad_usage_is_exit_code_2_without_a_traceback(words):
+    finished = bench(*words)
+    assert finished.returncode == 2
+    assert "Traceback" not in finished.stderr
+
+
+def test_verify_exits_with_1_on_a_failure_and_0_on_none(golden, tmp_path):
+    source = golden / "transformer" / "layer_prenorm_gelu_causal.safetensors"
+    folder = tmp_path / "transformer"
+    folder.mkdir()
+    (folder / source.name).write_bytes(source.read_bytes())
+    good = bench("verify", "--golden", str(tmp_path))
+    assert (good.returncode, good.stdout.splitlines()[-1]) == (
+        0,
+        "1 passed, 0 failed, 0 optional and unsupported",
+    )
+    (folder / "torn.safetensors").write_bytes(source.read_bytes()[:100])
+    bad = bench("verify", "--golden", str(tmp_path), "--json")
+    assert bad.returncode == 1
+    verdicts = {verdict["case"]: verdict for verdict in json.loads(bad.stdout)}
+    assert verdicts["torn"]["status"] == "error"
+    good_verdict = verdicts["layer_prenorm_gelu_causal"]
+    assert good_verdict["status"] == "passed"
+    assert good_verdict["max_error"] < 1e-4
+    assert {"system", "case", "status", "max_error", "worst_tensor", "detail"} <= set(good_verdict)
+
+
+def test_output_cut_short_by_its_reader_is_no_error():
+    command = f"{sys.executable} -m bench.cli list implementations --json | head -c 10"
+    finished = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert finished.stderr == ""
