@@ -1,0 +1,176 @@
+"""Attention over whole sequences, or chunks of them, in blocks of queries: memory linear in the length.
+
+The plain forms are `implementations.ops.local_attention.full_attention` and
+`implementations.ops.chunked_attention.ChunkedAttention`. Scores are recomputed in the backward pass.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from implementations.kernels.cpu.band import sum_by_distance, toeplitz
+from implementations.kernels.cpu.local_attention import Bias
+from implementations.kernels.cpu.weights import (
+    AttentionKind,
+    blind_queries,
+    hidden_score,
+    scores_gradient_,
+    weigh_,
+)
+
+BLOCK_SCORES = 1 << 19
+"""Scores in memory at a time: what stays in the cache beside queries, keys and values."""
+
+
+@dataclass(frozen=True)
+class DenseAttention:
+    """Queries `(sequences, length, z)` on keys `(sequences, length, z)` and values `(sequences, length, hidden)`.
+
+    Scores are `q·k` plus the bias: queries are scaled already.
+    hidden: `(sequences, length)` boolean, keys that nobody sees, or None; a query without keys gives zeros.
+    by_distance: `(2·length − 1,)`, a bias by the distance key − query, from the most negative on, or None.
+    table, origin, positions: instead, a bias `table[clamp(origin + t_j − t_i)]` for the positions t
+    `(sequences, length)` int64.
+    """
+
+    kind: AttentionKind
+    causal: bool = False
+    hidden: Tensor | None = None
+    by_distance: Tensor | None = None
+    table: Tensor | None = None
+    origin: int = 0
+    positions: Tensor | None = None
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """`(sequences, length, hidden)`."""
+        out = v.new_empty(v.shape)
+        for block in self._blocks(*q.shape[:2]):
+            scores = self._scores(block, q, k)
+            blind = self._blind(scores)
+            weigh_(scores, self.kind)
+            attended = torch.bmm(scores, v[block.keys])
+            out[block.queries] = attended if blind is None else attended.masked_fill_(blind, 0.0)
+        return out
+
+    def backward(
+        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Gradients of q, k, v and the bias (by_distance or table) from that of the output."""
+        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        bias = self.table if self.by_distance is None else self.by_distance
+        grad_bias = None if bias is None else torch.zeros_like(bias)
+        for block in self._blocks(*q.shape[:2]):
+            weights = self._scores(block, q, k)
+            blind, upstream = self._blind(weights), grad[block.queries]
+            if blind is not None:
+                upstream = upstream.masked_fill(blind, 0.0)
+            slope = weigh_(weights, self.kind, slope=True)
+            grad_v[block.keys] += torch.bmm(weights.transpose(1, 2), upstream)
+            grad_scores = torch.bmm(upstream, v[block.keys].transpose(1, 2))
+            scores_gradient_(grad_scores, weights, slope)
+            grad_q[block.queries] = torch.bmm(grad_scores, k[block.keys])
+            grad_k[block.keys] += torch.bmm(grad_scores.transpose(1, 2), q[block.queries])
+            if grad_bias is not None:
+                self._add_bias_gradient(grad_bias, block, grad_scores)
+        return grad_q, grad_k, grad_v, grad_bias
+
+    def _blocks(self, sequences: int, length: int) -> "Iterator[Block]":
+        rows = max(1, BLOCK_SCORES // max(1, length))
+        together, block = max(1, rows // length), min(rows, length)
+        for first in range(0, sequences, together):
+            for start in range(0, length, block):
+                stop = min(start + block, length)
+                yield Block(slice(first, first + together), start, stop, stop if self.causal else length)
+
+    def _scores(self, block: "Block", q: Tensor, k: Tensor) -> Tensor:
+        scores = torch.bmm(q[block.queries], k[block.keys].transpose(1, 2))
+        if self.by_distance is not None:
+            scores += toeplitz(self._distances(self.by_distance, block, q.shape[1]), block.size)
+        if self.table is not None and self.positions is not None:
+            index = self._index(block, self.positions)
+            scores += self.table.index_select(0, index.flatten()).view(index.shape)
+        lowest = hidden_score(scores.dtype)
+        if self.causal:
+            later = torch.ones(block.size, block.size, dtype=torch.bool, device=q.device).triu(1)
+            scores[:, :, block.start :].masked_fill_(later, lowest)
+        if self.hidden is not None:
+            scores.masked_fill_(self.hidden[block.keys].unsqueeze(1), lowest)
+        return scores
+
+    def _blind(self, scores: Tensor) -> Tensor | None:
+        """Queries of a block that see no key; None where each sees itself."""
+        return None if self.hidden is None else blind_queries(scores)
+
+    def _distances(self, values: Tensor, block: "Block", length: int) -> Tensor:
+        """Of values by distance, those of the pairs of a block."""
+        zero = length - 1
+        return values[zero - (block.stop - 1) : zero + block.last - block.start]
+
+    def _index(self, block: "Block", positions: Tensor) -> Tensor:
+        assert self.table is not None
+        distance = positions[block.keys].unsqueeze(1) - positions[block.queries].unsqueeze(2)
+        return distance.add_(self.origin).clamp_(0, self.table.numel() - 1)
+
+    def _add_bias_gradient(self, grad: Tensor, block: "Block", grad_scores: Tensor) -> None:
+        if self.positions is not None:
+            index = self._index(block, self.positions)
+            grad.scatter_add_(0, index.flatten(), grad_scores.flatten())
+            return
+        length = (grad.numel() + 1) // 2
+        self._distances(grad, block, length).add_(sum_by_distance(grad_scores.sum(dim=0)))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Queries start … stop − 1 of some sequences, against their keys 0 … last − 1."""
+
+    sequences: slice
+    start: int
+    stop: int
+    last: int
+
+    @property
+    def size(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def queries(self) -> tuple[slice, slice]:
+        return self.sequences, slice(self.start, self.stop)
+
+    @property
+    def keys(self) -> tuple[slice, slice]:
+        return self.sequences, slice(self.last)
+
+
+class DenseRow(NamedTuple):
+    """DenseAttention of one row, called like `local_attention.RowAttention`."""
+
+    kind: AttentionKind
+    causal: bool
+    bias: Bias | None
+    hidden: Tensor | None
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return self._attention(len(q)).forward(q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0)).squeeze(0)
+
+    def backward(
+        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        attention = self._attention(len(q))
+        *grads, grad_bias = attention.backward(*(x.unsqueeze(0) for x in (grad, q, k, v)))
+        return *(g.squeeze(0) for g in grads), grad_bias
+
+    def _attention(self, length: int) -> DenseAttention:
+        hidden = None if self.hidden is None else self.hidden.unsqueeze(0)
+        if self.bias is None:
+            return DenseAttention(self.kind, self.causal, hidden)
+        positions = self.bias.positions
+        if positions is None:
+            positions = torch.arange(length, device=self.bias.table.device)
+        table, origin = self.bias.table, self.bias.origin
+        return DenseAttention(
+            self.kind, self.causal, hidden, table=table, origin=origin, positions=positions.unsqueeze(0)
+        )

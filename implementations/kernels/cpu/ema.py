@@ -1,0 +1,211 @@
+"""The damped EMA, fused: both directions and `ω·x` are one circular convolution.
+
+The plain form is `implementations.ops.ema.DampedEMA`, which also gives the coefficients: the kernel of a
+channel is `k[t] = Σ_n weight_n·exp(t·log_decay_n)`, and `log_decay` keeps its digits where the decay is
+near 1. Everything here runs on rows `(dim, length)`, one sequence with time innermost.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from implementations.kernels.cpu.saved import load, save
+from implementations.ops.ema import DampedEMA
+from implementations.ops.fft_conv import fft_length
+
+
+class PowerTables(NamedTuple):
+    """The powers of every decay, as products: `q^(a·c + b) = coarse[a]·fine[b]`, with c about √taps.
+
+    Two tables of √taps exponentials a state in the place of one of `taps`; the sum over the states is a
+    matrix product of the two.
+    """
+
+    coarse: Tensor
+    """`(kernels, states, rows)`: `exp(log_decay·a·c)`."""
+    fine: Tensor
+    """`(kernels, states, c)`: `exp(log_decay·b)`."""
+    taps: int
+
+    @classmethod
+    def of(cls, log_decay: Tensor, taps: int) -> "PowerTables":
+        """log_decay `(kernels, states)`; powers 0 … taps − 1."""
+        columns = math.isqrt(taps - 1) + 1
+        rows = -(-taps // columns)
+        return cls(_powers(log_decay, rows, step=columns), _powers(log_decay, columns, step=1), taps)
+
+    def kernel(self, weight: Tensor) -> Tensor:
+        """`(kernels, taps)`: `Σ_n weight_n·q_n^t`."""
+        scaled = weight.unsqueeze(-1) * self.coarse
+        return torch.bmm(scaled.transpose(1, 2), self.fine).flatten(1)[:, : self.taps]
+
+    def backward(self, grad: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of weight and log_decay, `(kernels, states)` each, from that of the kernel."""
+        rows, columns = self.coarse.shape[-1], self.fine.shape[-1]
+        grid = F.pad(grad, (0, rows * columns - self.taps)).view(-1, rows, columns)
+        by_row = torch.bmm(self.fine, grid.transpose(1, 2)).mul_(self.coarse)
+        by_column = torch.bmm(self.coarse, grid).mul_(self.fine)
+        grad_weight = by_row.sum(dim=-1)
+        grad_log_decay = weight * (
+            by_row @ _steps(by_row, rows, columns) + by_column @ _steps(by_column, columns, 1)
+        )
+        return grad_weight, grad_log_decay
+
+
+def _powers(log_decay: Tensor, count: int, step: int) -> Tensor:
+    # exp2, because torch's exp takes a path a hundred times slower where its result underflows.
+    return ((log_decay / math.log(2.0)).unsqueeze(-1) * _steps(log_decay, count, step)).exp2_()
+
+
+def _steps(like: Tensor, count: int, step: int) -> Tensor:
+    return torch.arange(0, count * step, step, dtype=like.dtype, device=like.device)
+
+
+class Row(NamedTuple):
+    """One row's part of what the backward pass needs."""
+
+    spectrum: Tensor
+    padded: Tensor | None
+    """`(padded steps,)` int64."""
+    hidden: Tensor | None
+    """`(dim, padded steps)`: the input there."""
+
+
+class CircularKernel(NamedTuple):
+    """The taps of an EMA on a circle long enough that nothing wraps onto the sequence, in frequency space.
+
+    Tap 0 holds the causal tap, the anti-causal one and ω; the anti-causal taps stand at negative times,
+    that is at the end of the circle.
+    """
+
+    spectrum: Tensor
+    tables: PowerTables
+    weight: Tensor
+    omega: Tensor
+    length: int
+    size: int
+    """Steps of the circle."""
+
+    @classmethod
+    def of(
+        cls, weight: Tensor, log_decay: Tensor, omega: Tensor, length: int, truncation: int | None
+    ) -> "CircularKernel":
+        """weight, log_decay `(directions·dim, states)`, omega `(dim,)`; for rows of that length."""
+        taps = length if truncation is None else min(truncation, length)
+        size = fft_length(length + taps - 1)
+        tables = PowerTables.of(log_decay, taps)
+        kernel, dim = tables.kernel(weight), len(omega)
+        circle = kernel.new_zeros(dim, size)
+        circle[:, :taps] = kernel[:dim]
+        circle[:, 0] += omega
+        if len(kernel) > dim:
+            circle[:, 0] += kernel[dim:, 0]
+            circle[:, size - taps + 1 :] = kernel[dim:, 1:].flip(-1)
+        return cls(torch.fft.rfft(circle), tables, weight, omega, length, size)
+
+    def forward(self, x: Tensor, padded: Tensor | None = None) -> tuple[Tensor, Row]:
+        """The average of x `(dim, length)`, and what the backward pass needs.
+
+        padded: indices of padded steps, which add nothing to others but keep their own `ω·x`.
+        """
+        hidden = None
+        if padded is not None:
+            hidden = x.index_select(1, padded)
+            x = x.index_fill(1, padded, 0.0)
+        spectrum = torch.fft.rfft(x, n=self.size)
+        average = torch.fft.irfft(spectrum * self.spectrum, n=self.size)[:, : self.length]
+        if padded is not None and hidden is not None:
+            average.index_add_(1, padded, hidden * self.omega.unsqueeze(-1))
+        return average, Row(spectrum, padded, hidden)
+
+
+class KernelBackward:
+    """The backward pass of a kernel over the rows of a batch."""
+
+    def __init__(self, kernel: CircularKernel) -> None:
+        self.kernel = kernel
+        self.grad_spectrum = torch.zeros_like(kernel.spectrum)
+        self.grad_omega = torch.zeros_like(kernel.omega)
+
+    def row(self, grad: Tensor, row: Row) -> Tensor:
+        """The gradient of x `(dim, length)` from that of the average."""
+        kernel = self.kernel
+        spectrum = torch.fft.rfft(grad, n=kernel.size)
+        self.grad_spectrum.addcmul_(spectrum, row.spectrum.conj())
+        grad_x = torch.fft.irfft(spectrum.mul_(kernel.spectrum.conj()), n=kernel.size)[:, : kernel.length]
+        if row.padded is not None and row.hidden is not None:
+            hidden = grad.index_select(1, row.padded)
+            self.grad_omega += (hidden * row.hidden).sum(dim=1)
+            grad_x.index_copy_(1, row.padded, hidden * kernel.omega.unsqueeze(-1))
+        return grad_x
+
+    def parameters(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of weight, log_decay and omega, after those of all rows."""
+        kernel, taps = self.kernel, self.kernel.tables.taps
+        circle = torch.fft.irfft(self.grad_spectrum, n=kernel.size)
+        grad = circle[:, :taps]
+        if len(kernel.weight) > len(kernel.omega):
+            ahead = torch.cat([circle[:, kernel.size - taps + 1 :], circle[:, :1]], dim=1).flip(-1)
+            grad = torch.cat([grad, ahead])
+        grad_weight, grad_log_decay = kernel.tables.backward(grad, kernel.weight)
+        return grad_weight, grad_log_decay, circle[:, 0] + self.grad_omega
+
+
+class _FusedEMA(torch.autograd.Function):
+    """The average of `(batch, dim, length)`, row by row, each while it lies in the cache."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        log_decay: Tensor,
+        omega: Tensor,
+        padding_mask: Tensor | None,
+        truncation: int | None,
+    ) -> Tensor:
+        kernel = CircularKernel.of(weight, log_decay, omega, x.shape[-1], truncation)
+        average, rows = torch.empty_like(x), []
+        for row, padded, out in zip(x, padded_steps(padding_mask, len(x)), average, strict=True):
+            result, saved = kernel.forward(row, padded)
+            out.copy_(result)
+            rows.append(saved)
+        save(ctx, (kernel, rows))
+        return average
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        kernel, rows = load(ctx)
+        backward, grad = KernelBackward(kernel), grads[0].contiguous()
+        grad_x = torch.empty_like(grad)
+        for row, saved, out in zip(grad, rows, grad_x, strict=True):
+            out.copy_(backward.row(row, saved))
+        return grad_x, *backward.parameters(), None, None
+
+
+def padded_steps(padding_mask: Tensor | None, batch: int) -> list[Tensor | None]:
+    """For each row of a mask `(batch, length)` the indices of its padded steps, None where it has none."""
+    if padding_mask is None:
+        return [None] * batch
+    steps = (row.nonzero().squeeze(-1) for row in padding_mask)
+    return [padded if padded.numel() else None for padded in steps]
+
+
+class FusedEMA(DampedEMA):
+    """DampedEMA with the same parameters, the same arguments and the same result."""
+
+    def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """x `(batch, length, dim)`; best with time innermost in memory, as what this returns."""
+        with torch.autocast(x.device.type, enabled=False):
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            average: Tensor = _FusedEMA.apply(  # type: ignore[no-untyped-call]
+                wide.transpose(1, 2).contiguous(),
+                *self.coefficients(wide.dtype),
+                self.omega,
+                padding_mask,
+                self.truncation,
+            )
+            return average.transpose(1, 2).to(x.dtype)

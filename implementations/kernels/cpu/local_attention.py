@@ -1,0 +1,169 @@
+"""Attention within a window, fused: no masks, no copies of keys, scores recomputed in the backward pass.
+
+The plain form is `implementations.ops.local_attention.local_attention`. RowAttention runs on one row.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from implementations.kernels.cpu.band import Layout, layout_of
+from implementations.kernels.cpu.weights import (
+    AttentionKind,
+    blind_queries,
+    hidden_score,
+    scores_gradient_,
+    weigh_,
+)
+from implementations.ops.relative_bias import RelativeBias
+
+
+@dataclass(frozen=True)
+class Bias:
+    """Numbers of a table added to the scores: `table[clamp(origin + t_j − t_i)]`.
+
+    positions: t `(length,)` int64, or None for the indices i, j themselves.
+    """
+
+    table: Tensor
+    origin: int
+    positions: Tensor | None = None
+
+    def by_distance(self, layout: Layout) -> Tensor:
+        """`(left + 1 + right,)`: where in the table each distance finds its number."""
+        distance = torch.arange(-layout.left, layout.right + 1, device=self.table.device)
+        return (distance + self.origin).clamp_(0, self.table.numel() - 1)
+
+    def by_pair(self, layout: Layout, positions: Tensor) -> Tensor:
+        """`(queries, reach)`: where in the table each pair in reach finds its number."""
+        keys = layout.keys_in_reach(positions + self.origin)
+        queries = torch.nn.functional.pad(positions, (0, len(keys) - len(positions)))
+        return (keys - queries.unsqueeze(-1)).clamp_(0, self.table.numel() - 1)
+
+
+@dataclass(frozen=True)
+class RowAttention:
+    """Attention of one row: queries `(length, z)` on keys `(length, z)` and values `(length, hidden)`.
+
+    Scores are `q·k` plus the bias: queries are scaled already. hidden: `(length,)` boolean, keys that nobody
+    sees, or None. The output of a query that sees no key is zero.
+    """
+
+    layout: Layout
+    kind: AttentionKind
+    bias: Bias | None = None
+    hidden: Tensor | None = None
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """`(length, hidden)`."""
+        layout = self.layout
+        scores = self._scores(layout.query_blocks(layout.pad_queries(q)), layout.windows(layout.pad_keys(k)))
+        blind = self._blind(scores)
+        weigh_(layout.rows(scores), self.kind)
+        out = torch.bmm(layout.by_query(scores), layout.windows(layout.pad_keys(v)))
+        out = out.flatten(0, 1)[: layout.length]
+        return out if blind is None else out.masked_fill_(blind, 0.0)
+
+    def backward(
+        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Gradients of q, k, v and the bias's table from that of the output."""
+        layout, length = self.layout, self.layout.length
+        queries, keys = layout.pad_queries(q), layout.windows(layout.pad_keys(k))
+        weights = self._scores(layout.query_blocks(queries), keys)
+        blind = self._blind(weights)
+        grads = layout.pad_queries(grad if blind is None else grad.masked_fill(blind, 0.0))
+        slope = weigh_(layout.rows(weights), self.kind, slope=True)
+        values = layout.windows(layout.pad_keys(v))
+        grad_scores = layout.empty(q, fill=0.0)
+        layout.by_query(grad_scores).copy_(torch.bmm(layout.query_blocks(grads), values.transpose(1, 2)))
+        grad_v = torch.bmm(layout.by_key(weights).transpose(1, 2), layout.windows(grads))
+        scores_gradient_(layout.rows(grad_scores), layout.rows(weights), slope)
+        grad_q = torch.bmm(layout.by_query(grad_scores), keys)
+        grad_k = torch.bmm(layout.by_key(grad_scores).transpose(1, 2), layout.windows(queries))
+        return (
+            grad_q.flatten(0, 1)[:length],
+            grad_k.flatten(0, 1)[:length],
+            grad_v.flatten(0, 1)[:length],
+            self._bias_gradient(grad_scores),
+        )
+
+    def _scores(self, queries: Tensor, keys: Tensor) -> Tensor:
+        layout, lowest = self.layout, hidden_score(queries.dtype)
+        by_distance = queries.new_zeros(layout.left + 1 + layout.right)
+        if self.bias is not None and self.bias.positions is None:
+            by_distance = self.bias.table[self.bias.by_distance(layout)]
+        scores = layout.empty(queries, fill=lowest)
+        products = torch.bmm(queries, keys.transpose(1, 2))
+        torch.add(products, layout.at_distances(by_distance, lowest), out=layout.by_query(scores))
+        layout.hide_outside(scores, lowest)
+        if self.bias is not None and self.bias.positions is not None:
+            index = self.bias.by_pair(layout, self.bias.positions)
+            layout.in_reach(scores).add_(self.bias.table.index_select(0, index.flatten()).view(index.shape))
+        if self.hidden is not None:
+            layout.in_reach(scores).masked_fill_(layout.keys_in_reach(self.hidden), lowest)
+        return scores
+
+    def _blind(self, scores: Tensor) -> Tensor | None:
+        """`(length, 1)` boolean, True for queries that see no key; None where each sees itself."""
+        return None if self.hidden is None else blind_queries(self.layout.rows(scores)[: self.layout.length])
+
+    def _bias_gradient(self, grad_scores: Tensor) -> Tensor | None:
+        if self.bias is None:
+            return None
+        grad = torch.zeros_like(self.bias.table)
+        if self.bias.positions is None:
+            return grad.index_add_(0, self.bias.by_distance(self.layout), self.layout.sum_by_distance(grad_scores))
+        index = self.bias.by_pair(self.layout, self.bias.positions)
+        return grad.scatter_add_(0, index.flatten(), self.layout.in_reach(grad_scores).flatten())
+
+
+class _LocalAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, table: Tensor | None, rows: list[RowAttention]
+    ) -> Tensor:
+        ctx.save_for_backward(q, k, v)
+        ctx.rows = rows
+        return torch.stack([row.forward(*inputs) for row, *inputs in zip(rows, q, k, v, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        parts = [
+            row.backward(*inputs) for row, *inputs in zip(ctx.rows, grads[0], *ctx.saved_tensors, strict=True)
+        ]
+        grad_q, grad_k, grad_v, grad_tables = zip(*parts, strict=True)
+        table = None if grad_tables[0] is None else torch.stack(grad_tables).sum(dim=0)
+        return torch.stack(grad_q), torch.stack(grad_k), torch.stack(grad_v), table, None
+
+
+def fused_local_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    window: int,
+    *,
+    kind: AttentionKind = "softmax",
+    causal: bool = False,
+    valid: Tensor | None = None,
+    bias: RelativeBias | None = None,
+    positions: Tensor | None = None,
+) -> Tensor:
+    """`implementations.ops.local_attention.local_attention` with the same arguments and the same result.
+    """
+    scale = q.shape[-1] ** -0.5 if kind == "softmax" else 1.0 / (window if causal else 2 * window)
+    layout = layout_of(q.shape[1], window, 0 if causal else window)
+    table = None if bias is None else bias.rel_pos_bias
+    rows = [
+        RowAttention(
+            layout,
+            kind,
+            None if bias is None else Bias(bias.rel_pos_bias, bias.origin, None if positions is None else positions[row]),
+            None if valid is None else ~valid[row],
+        )
+        for row in range(len(q))
+    ]
+    out: Tensor = _LocalAttention.apply(q * scale, k, v, table, rows)  # type: ignore[no-untyped-call]
+    return out

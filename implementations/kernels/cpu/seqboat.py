@@ -1,0 +1,326 @@
+"""A SeqBoat layer but its norm, fused: states `(batch, dim, length)`, one row at a time.
+
+The plain form is `implementations.seqboat.SeqBoatLayer`. Time is innermost in memory, so that the EMA needs
+no transposition, and a row stays in the cache from the EMA to the sum of the branches. The backward pass is
+written by hand: what is cheap is computed again, and nothing is as long as the sequence times the window.
+"""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from implementations.kernels.cpu.band import layout_of
+from implementations.kernels.cpu.dense_attention import DenseRow
+from implementations.kernels.cpu.dropout import drop_, dropped_indices
+from implementations.kernels.cpu.ema import CircularKernel, KernelBackward, Row, padded_steps
+from implementations.kernels.cpu.gated_attention import Attention, GatedAttention, Saved, Unit, rotary_turns
+from implementations.kernels.cpu.local_attention import Bias, RowAttention
+from implementations.kernels.cpu.saved import load, save
+
+if TYPE_CHECKING:
+    from implementations.seqboat import SeqBoatLayer
+
+
+class Weights(NamedTuple):
+    """Parameters of the layer, or their gradients; those of the EMA as its coefficients."""
+
+    ema_weight: Tensor
+    ema_log_decay: Tensor
+    omega: Tensor
+    hx_weight: Tensor
+    hx_bias: Tensor
+    h_weight: Tensor
+    h_bias: Tensor
+    mx_weight: Tensor
+    mx_bias: Tensor
+    gamma: Tensor
+    beta: Tensor
+    table: Tensor | None
+    temp: Tensor | None
+
+    @property
+    def unit(self) -> Unit:
+        return Unit(self.mx_weight, self.mx_bias, self.gamma, self.beta, self.table)
+
+
+class ActiveSteps(NamedTuple):
+    """One row's active steps, and what the backward pass needs of them."""
+
+    steps: Tensor
+    """`(active,)` int64."""
+    in_place: bool
+    """Whether the working memory of the batch is the whole sequence; else it is a row's active steps."""
+    hidden: Tensor | None
+    """`(length,)` boolean: steps of the whole sequence that nobody attends to; None where there are none."""
+    scaled_margin: Tensor | None
+    """`(active,)`: (logit 1 − logit 0) over the temperature; None where the layer has no router."""
+    saved: Saved
+    dropped_values: Tensor | None
+    dropped: Tensor | None
+    """Of the unit's output `(dim, active)`."""
+
+
+class Tape(NamedTuple):
+    """What the backward pass needs."""
+
+    weights: Weights
+    kernel: CircularKernel
+    rows: list[Row]
+    averages: Tensor
+    dropped_averages: list[Tensor | None]
+    active: list[ActiveSteps | None]
+    dropped_sums: list[Tensor | None]
+    sums: Tensor
+    """Of the branches and the input, before silu."""
+
+
+def fused_layer(layer: "SeqBoatLayer", x: Tensor, u: Tensor, padding_mask: Tensor | None) -> Tensor:
+    """`silu(branches + x)` of states x and their norm u (or x itself), `(batch, dim, length)`.
+
+    Computed in float32 at least, and under autocast too; the result has the precision of x.
+    """
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    table = None if layer.rel_pos_bias is None else layer.rel_pos_bias.rel_pos_bias
+    parameters = (
+        layer.ema.omega,
+        layer.hx_proj.weight,
+        layer.hx_proj.bias,
+        layer.h_proj.weight,
+        layer.h_proj.bias,
+        layer.mx_proj.weight,
+        layer.mx_proj.bias,
+        layer.gamma,
+        layer.beta,
+        table,
+        None if layer.configurator is None else layer.configurator.temp,
+    )
+    with torch.autocast(x.device.type, enabled=False):
+        wide = (None if p is None else p.to(dtype) for p in parameters)
+        y: Tensor = _FusedLayer.apply(  # type: ignore[no-untyped-call]
+            layer,
+            padding_mask,
+            x.to(dtype),
+            None if u is x else u.to(dtype),
+            *layer.ema.coefficients(dtype),
+            *wide,
+        )
+        return y.to(x.dtype)
+
+
+class _FusedLayer(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        layer: "SeqBoatLayer",
+        padding_mask: Tensor | None,
+        x: Tensor,
+        u: Tensor | None,
+        *parameters: Tensor,
+    ) -> Tensor:
+        ctx.layer, ctx.normed = layer, u is not None
+        out, tape = Pass(layer, x.shape[-1]).forward(x, x if u is None else u, padding_mask, Weights(*parameters))
+        save(ctx, tape)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        run = Pass(ctx.layer, grads[0].shape[-1])
+        grad_x, grad_u, total = run.backward(grads[0].contiguous(), load(ctx))
+        if ctx.normed:
+            return None, None, grad_x, grad_u, *total
+        return None, None, grad_x.add_(grad_u), None, *total
+
+
+class Pass:
+    """A forward or a backward pass of a layer over rows of some length."""
+
+    def __init__(self, layer: "SeqBoatLayer", length: int) -> None:
+        self.layer = layer
+        self.config = layer.config
+        self.causal = layer.causal
+        self.length = length
+        self.dropout = layer.dropout.p if layer.training else 0.0
+        self.hidden_dropout = layer.hidden_dropout.p if layer.training else 0.0
+        self.router = 0 if layer.configurator is None else 2
+        """Rows of hx_proj that are the router's."""
+
+    def forward(
+        self, x: Tensor, u: Tensor, padding_mask: Tensor | None, weights: Weights
+    ) -> tuple[Tensor, Tape]:
+        kernel = CircularKernel.of(
+            weights.ema_weight, weights.ema_log_decay, weights.omega, self.length, self.config.truncation
+        )
+        tape = Tape(weights, kernel, [], torch.empty_like(x), [], [], [], torch.empty_like(x))
+        mixed = []
+        logits = x.new_empty(len(x), self.router, self.length)
+        for row, padded in enumerate(padded_steps(padding_mask, len(x))):
+            average, saved = kernel.forward(u[row], padded)
+            tape.averages[row] = average
+            tape.rows.append(saved)
+            tape.dropped_averages.append(_draw(average.numel(), self.dropout))
+            m = self._mixed(tape, row)
+            torch.addmm(weights.hx_bias[: self.router, None], weights.hx_weight[: self.router], m, out=logits[row])
+            mixed.append(m)
+        active = self._active(logits, padding_mask)
+        in_place = self._in_place(active)
+        for row, m in enumerate(mixed):
+            total = tape.sums[row]
+            if self.causal and self.dropout:
+                total.copy_(weights.hx_bias[self.router :, None])
+            else:
+                torch.add(x[row], weights.hx_bias[self.router :, None], out=total)
+            total.addmm_(weights.hx_weight[self.router :], m)
+            tape.active.append(self._add_gated(total, m, logits[row], active[row], in_place, weights))
+            tape.dropped_sums.append(None)
+            if self.causal and self.dropout:
+                tape.dropped_sums[row] = _draw(total.numel(), self.dropout)
+                drop_(total, tape.dropped_sums[row], self.dropout).add_(x[row])
+            mixed[row] = total
+        return F.silu(tape.sums), tape
+
+    def backward(self, grad: Tensor, tape: Tape) -> tuple[Tensor, Tensor, Weights]:
+        """Gradients of x, u and the weights."""
+        weights = tape.weights
+        total = Weights(*(None if w is None else torch.zeros_like(w) for w in weights))  # type: ignore[arg-type]
+        grad_x = torch.ops.aten.silu_backward(grad, tape.sums)
+        grad_u = torch.empty_like(grad_x)
+        kernel = KernelBackward(tape.kernel)
+        for row, grad_row in enumerate(grad_x):
+            if tape.dropped_sums[row] is not None:
+                grad_row = drop_(grad_row.clone(), tape.dropped_sums[row], self.dropout)
+            m = self._mixed(tape, row)
+            grad_m = torch.mm(weights.hx_weight[self.router :].t(), grad_row)
+            total.hx_bias[self.router :] += grad_row.sum(dim=1)
+            total.hx_weight[self.router :].addmm_(grad_row, m.t())
+            active = tape.active[row]
+            if active is not None:
+                self._gated_backward(grad_row, m, active, weights, total, grad_m)
+            drop_(grad_m, tape.dropped_averages[row], self.dropout)
+            grad_average = torch.ops.aten.silu_backward(grad_m, tape.averages[row])
+            grad_u[row] = kernel.row(grad_average, tape.rows[row])
+        coefficients = kernel.parameters()
+        return grad_x, grad_u, total._replace(**dict(zip(Weights._fields, coefficients, strict=False)))
+
+    def _mixed(self, tape: Tape, row: int) -> Tensor:
+        return drop_(F.silu(tape.averages[row]), tape.dropped_averages[row], self.dropout)
+
+    def _active(self, logits: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """`(batch, length)` boolean."""
+        if self.layer.configurator is not None:
+            routing = self.layer.configurator(logits.transpose(1, 2), padding_mask)
+            return routing.active
+        return logits.new_ones(len(logits), self.length, dtype=torch.bool) if padding_mask is None else ~padding_mask
+
+    def _in_place(self, active: Tensor) -> bool:
+        """Whether the working memory of the batch is the whole sequence."""
+        if self.config.always_active:
+            return True
+        return int(active.sum(dim=1).max()) >= self.layer.dense * self.length
+
+    def _add_gated(
+        self, total: Tensor, m: Tensor, logits: Tensor, active: Tensor, in_place: bool, weights: Weights
+    ) -> ActiveSteps | None:
+        """Add the gated attention of a row's active steps to `total` `(dim, length)`, in their places."""
+        hidden = None
+        if in_place and (self.config.always_active or self.config.window is not None):
+            hidden = None if bool(active.all()) else ~active
+        if self.config.always_active:
+            active = torch.ones_like(active)
+        steps = active.nonzero().squeeze(-1)
+        if len(steps) == 0:
+            return None
+        dropped_values = _draw(len(steps) * self.config.hidden, self.hidden_dropout)
+        unit = self._unit(steps, in_place, hidden, dropped_values, weights)
+        gated, saved = unit.forward(m.index_select(1, steps))
+        h = torch.addmm(weights.h_bias.unsqueeze(-1), weights.h_weight, gated.t())
+        dropped = None if self.causal else _draw(h.numel(), self.dropout)
+        drop_(h, dropped, self.dropout)
+        margin = None
+        if self.layer.configurator is not None and weights.temp is not None:
+            at = logits.index_select(1, steps)
+            margin = (at[1] - at[0] - self.layer.configurator.act_bias) / weights.temp.exp()
+            h.mul_(margin.sigmoid())
+        total.index_add_(1, steps, h)
+        return ActiveSteps(steps, in_place, hidden, margin, saved, dropped_values, dropped)
+
+    def _gated_backward(
+        self, grad: Tensor, m: Tensor, active: ActiveSteps, weights: Weights, total: Weights, grad_m: Tensor
+    ) -> None:
+        """Add to the gradients of m and of the weights what comes by the active steps of a row."""
+        unit = self._unit(active.steps, active.in_place, active.hidden, active.dropped_values, weights)
+        m = m.index_select(1, active.steps)
+        grad_h = drop_(grad.index_select(1, active.steps), active.dropped, self.dropout)
+        grad_gated = torch.mm(grad_h.t(), weights.h_weight)
+        gated = unit.gated(active.saved)
+        grad_margin = None
+        if active.scaled_margin is not None and weights.temp is not None and total.temp is not None:
+            confidence = active.scaled_margin.sigmoid()
+            grad_confidence = (grad_gated * gated).sum(dim=1).addmv_(grad_h.t(), weights.h_bias)
+            # σ(−x) keeps the digits of 1 − σ(x).
+            grad_scaled = grad_confidence * confidence * active.scaled_margin.neg().sigmoid()
+            total.temp.sub_((grad_scaled * active.scaled_margin).sum())
+            grad_margin = grad_scaled / weights.temp.exp()
+            grad_h.mul_(confidence)
+            grad_gated.mul_(confidence.unsqueeze(-1))
+        total.h_bias.add_(grad_h.sum(dim=1))
+        total.h_weight.addmm_(grad_h, gated)
+        grad_packed = unit.backward(grad_gated, m, active.saved, total.unit)
+        if grad_margin is not None:
+            rows = weights.hx_weight
+            grad_packed.addr_(rows[1] - rows[0], grad_margin)
+            along, total_margin = m @ grad_margin, grad_margin.sum()
+            for option, sign in enumerate((-1, 1)):
+                total.hx_weight[option].add_(along, alpha=sign)
+                total.hx_bias[option].add_(total_margin, alpha=sign)
+        grad_m.index_add_(1, active.steps, grad_packed)
+
+    def _unit(
+        self,
+        steps: Tensor,
+        in_place: bool,
+        hidden: Tensor | None,
+        dropped_values: Tensor | None,
+        weights: Weights,
+    ) -> GatedAttention:
+        memory = len(steps) if hidden is None else self.length
+        turns = None
+        if self.config.relative_bias == "rotary":
+            turns = rotary_turns(steps, self.config.attention_dim, weights.gamma.dtype)
+        return GatedAttention(
+            weights.unit,
+            self._attention(steps, hidden, memory, weights.table),
+            self._scale(steps, in_place, hidden),
+            memory,
+            steps if len(steps) < memory else None,
+            turns,
+            dropped_values,
+            self.hidden_dropout,
+        )
+
+    def _scale(self, steps: Tensor, in_place: bool, hidden: Tensor | None) -> float | Tensor:
+        """Of the queries: a number or `(active, 1)`."""
+        window = self.config.window
+        if self.config.attention == "softmax":
+            return float(self.config.attention_dim**-0.5)
+        if window is not None:
+            return 1.0 / (window if self.causal else 2 * window)
+        if not self.causal:
+            return 1.0 / max(1, len(steps) if hidden is None else int((~hidden).sum()))
+        index = steps if in_place else torch.arange(len(steps), device=steps.device)
+        return 1.0 / (index + 1).to(self.layer.gamma.dtype).unsqueeze(-1)
+
+    def _attention(self, steps: Tensor, hidden: Tensor | None, memory: int, table: Tensor | None) -> Attention:
+        config, bias = self.config, None
+        if table is not None and self.layer.rel_pos_bias is not None:
+            by_index = config.relative_bias == "local" or memory == self.length
+            bias = Bias(table, self.layer.rel_pos_bias.origin, None if by_index else steps)
+        if config.window is None:
+            return DenseRow(config.attention, self.causal, bias, hidden)
+        layout = layout_of(memory, config.window, 0 if self.causal else config.window)
+        return RowAttention(layout, config.attention, bias, hidden)
+
+
+def _draw(count: int, probability: float) -> Tensor | None:
+    return dropped_indices(count, probability) if probability else None

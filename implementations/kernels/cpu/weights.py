@@ -1,0 +1,54 @@
+"""From scores to attention weights and back, in place: softmax, relu² and laplace."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from implementations.ops.attention_functions import LAPLACE_DEVIATION, LAPLACE_MEAN, AttentionKind
+
+__all__ = ["AttentionKind", "blind_queries", "hidden_score", "scores_gradient_", "weigh_"]
+
+
+def hidden_score(dtype: torch.dtype) -> float:
+    """The score of a pair that must weigh nothing: finite, so that a query without keys gives no NaN."""
+    return torch.finfo(dtype).min / 2
+
+
+def blind_queries(scores: Tensor) -> Tensor:
+    """For scores `(…, queries, keys)` `(…, queries, 1)` boolean: True where every key is hidden."""
+    return scores.amax(dim=-1, keepdim=True) < hidden_score(scores.dtype) / 2
+
+
+def weigh_(scores: Tensor, kind: AttentionKind, *, slope: bool = False) -> Tensor | None:
+    """Turn scores, along their last dimension, into weights, in place.
+
+    slope: return what scores_gradient_ wants beside the weights, the derivative of a weight by its score
+    (None for softmax, which finds it from the weights). Raises ValueError for an unknown kind.
+    """
+    if kind == "softmax":
+        torch.softmax(scores, -1, out=scores)
+        return None
+    if kind == "relu2":
+        scores.relu_()
+        derivative = scores * 2.0 if slope else None
+        scores.square_()
+        return derivative
+    if kind == "laplace":
+        scores.sub_(LAPLACE_MEAN).mul_(1.0 / (LAPLACE_DEVIATION * math.sqrt(2.0)))
+        derivative = None
+        if slope:
+            derivative = scores.square().neg_().exp_().mul_(1.0 / (LAPLACE_DEVIATION * math.sqrt(2.0 * math.pi)))
+        scores.erf_().add_(1.0).mul_(0.5)
+        return derivative
+    raise ValueError(f"unknown attention {kind!r}: choose softmax, relu2 or laplace")
+
+
+def scores_gradient_(grad_weights: Tensor, weights: Tensor, slope: Tensor | None) -> None:
+    """Turn the gradient of the weights into that of the scores, in place; slope as weigh_ gave it."""
+    if slope is not None:
+        grad_weights.mul_(slope)
+        return
+    torch.ops.aten._softmax_backward_data.out(
+        grad_weights, weights, -1, weights.dtype, grad_input=grad_weights
+    )

@@ -1,0 +1,225 @@
+"""Attention over packed rows of different lengths, within a window or over the whole of each row.
+
+The plain forms are `local_attention` and `full_attention` of `implementations.ops.local_attention`. Time is
+linear in the number of pairs in reach; memory in the number of steps.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from implementations.kernels.triton.attention_kernels import (
+    attention_kernel,
+    keys_backward_kernel,
+    queries_backward_kernel,
+    values_backward_kernel,
+)
+from implementations.kernels.triton.launch import (
+    ACCUMULATORS,
+    accumulator,
+    blocks,
+    dot_precision,
+    launch,
+    power_of_two,
+)
+from implementations.kernels.triton.packing import Packing
+from implementations.ops.attention_functions import AttentionKind
+
+KINDS = {"softmax": 0, "relu2": 1, "laplace": 2}
+BIAS_COPIES = 64
+
+
+@dataclass(frozen=True)
+class Bias:
+    """Numbers added to the scores: `table[clamp(origin + t_j − t_i)]`."""
+
+    table: Tensor
+    """`(size,)`."""
+    origin: int
+    by_time: bool
+    """Whether t are the original positions; else they are the places in the working memory."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How a kernel cuts its work."""
+
+    queries: int = 64
+    keys: int = 32
+    widest: int = 256
+    """Most columns of values that one program accumulates."""
+    slice: int = 64
+    """Columns of values in one step of a sum over them."""
+
+    def columns(self, dim: int, hidden: int) -> int:
+        """Columns of values a program, a power of two: scores are computed anew for each block of them."""
+        scores = power_of_two(dim, least=16)
+        sizes = [size for size in (16, 32, 64, 128, 256) if size <= self.widest]
+        return min(sizes, key=lambda size: (blocks(hidden, size) * (scores + size), -size))
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What attention does; arguments as in the plain forms.
+
+    window: None for the whole row. count_keys: whether the scores of relu² and laplace are divided by the keys
+    in reach, and not by scale's number.
+    """
+
+    kind: AttentionKind = "softmax"
+    causal: bool = False
+    window: int | None = None
+    blocks: Blocks = Blocks()
+
+    def scale(self, dim: int) -> float:
+        """What products of queries and keys are multiplied by, where the number of keys does not matter."""
+        if self.kind == "softmax":
+            return float(dim**-0.5)
+        if self.window is None:
+            return 1.0
+        return 1.0 / (self.window if self.causal else 2 * self.window)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Inputs of attention, and its launches."""
+
+    how: Attention
+    packing: Packing
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    table: Tensor | None
+    origin: int
+    by_time: bool
+
+    def launch(
+        self, kernel: Any, grid: tuple[int, ...], inputs: tuple[Any, ...], rest: tuple[Any, ...], columns: int
+    ) -> None:
+        """Run a kernel whose arguments are the inputs, bias, rows and counts, the rest, and the sizes."""
+        how, packing, dim = self.how, self.packing, self.q.shape[1]
+        dtype = accumulator(self.q)
+        table = self.q if self.table is None else self.table
+        rows = (
+            packing.offsets,
+            packing.offsets.shape[0] - 1,
+            packing.row,
+            packing.place,
+            packing.time if self.by_time else packing.place,
+            packing.row if packing.hidden is None else packing.hidden,
+        )
+        launch(
+            kernel,
+            grid,
+            *inputs,
+            (table, table.shape[0], self.origin),
+            rows,
+            packing.counts,
+            *rest,
+            self.q.shape[0],
+            dim,
+            self.v.shape[1],
+            how.window or 0,
+            KIND=KINDS[how.kind],
+            SCALE=how.scale(dim),
+            BY_KEYS=how.kind != "softmax" and how.window is None,
+            CAUSAL=how.causal,
+            WINDOWED=how.window is not None,
+            BIASED=self.table is not None,
+            MASKED=packing.hidden is not None,
+            PRECISION=dot_precision(),
+            QUERIES=how.blocks.queries,
+            KEYS=how.blocks.keys,
+            DIM=power_of_two(dim, least=16),
+            HIDDEN=columns,
+            ACC=ACCUMULATORS[dtype],
+            num_warps=8 if columns >= 128 else 4,
+        )
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """The result, and the log of each query's sum of weights."""
+        steps, hidden = self.v.shape
+        columns = self.how.blocks.columns(self.q.shape[1], hidden)
+        out = torch.empty_like(self.v)
+        log_sums = self.v.new_empty(steps, dtype=accumulator(self.q))
+        grid = (blocks(steps, self.how.blocks.queries), blocks(hidden, columns))
+        self.launch(attention_kernel, grid, (self.q, self.k, self.v), (out, log_sums), columns)
+        return out, log_sums
+
+    def backward(
+        self, grad: Tensor, out: Tensor, log_sums: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Gradients of q, k, v and the table."""
+        steps, hidden = self.v.shape
+        cut = self.how.blocks
+        columns, narrow = cut.columns(self.q.shape[1], hidden), min(cut.slice, power_of_two(hidden, least=16))
+        deltas = torch.empty_like(log_sums)
+        grad_q, grad_k, grad_v = (torch.empty_like(tensor) for tensor in (self.q, self.k, self.v))
+        table = log_sums if self.table is None else self.table
+        grad_bias = log_sums.new_zeros(BIAS_COPIES, table.shape[0] if self.table is not None else 0)
+        self.launch(
+            values_backward_kernel,
+            (blocks(steps, cut.keys), blocks(hidden, columns)),
+            (self.q, self.k),
+            (grad, log_sums, grad_v),
+            columns,
+        )
+        self.launch(
+            queries_backward_kernel,
+            (blocks(steps, cut.queries),),
+            (self.q, self.k, self.v),
+            (out, grad, log_sums, deltas, grad_q, grad_bias, BIAS_COPIES),
+            narrow,
+        )
+        self.launch(
+            keys_backward_kernel,
+            (blocks(steps, cut.keys),),
+            (self.q, self.k, self.v),
+            (grad, log_sums, deltas, grad_k),
+            narrow,
+        )
+        return grad_q, grad_k, grad_v, None if self.table is None else grad_bias.sum(dim=0)
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        table: Tensor | None,
+        origin: int,
+        by_time: bool,
+        packing: Packing,
+        how: Attention,
+    ) -> Tensor:
+        out, log_sums = Problem(how, packing, q, k, v, table, origin, by_time).forward()
+        ctx.save_for_backward(q, k, v, table, out, log_sums)
+        ctx.rest = how, packing, origin, by_time
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, table, out, log_sums = ctx.saved_tensors
+        how, packing, origin, by_time = ctx.rest
+        problem = Problem(how, packing, q, k, v, table, origin, by_time)
+        return *problem.backward(grads[0].contiguous(), out, log_sums), None, None, None, None
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, how: Attention, bias: Bias | None = None) -> Tensor:
+    """Packed q, k `(steps, dim)`, v `(steps, hidden)` to `(steps, hidden)`; zeros for a query without keys."""
+    table = None if bias is None else bias.table.to(accumulator(q))
+    out: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
+        q.contiguous(),
+        k.contiguous(),
+        v.contiguous(),
+        table,
+        0 if bias is None else bias.origin,
+        bias is not None and bias.by_time,
+        packing,
+        how,
+    )
+    return out

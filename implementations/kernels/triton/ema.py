@@ -1,0 +1,296 @@
+"""The damped EMA as a scan in chunks, with what stands before and after it: a norm, silu and dropout.
+
+The plain form is `implementations.ops.ema.DampedEMA`, which also gives the coefficients. No Fourier
+transform, no kernel of taps: cost and memory are linear in the length.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from implementations.kernels.triton.ema_kernels import (
+    average_kernel,
+    chunk_states_kernel,
+    parameter_gradients_kernel,
+)
+from implementations.kernels.triton.launch import ACCUMULATORS, accumulator, blocks, draw_seed, launch
+from implementations.kernels.triton.norms import RowNorm, moments, norm_backward
+from implementations.kernels.triton.pointwise_kernels import silu_backward_kernel
+from implementations.ops.ema import DampedEMA
+
+CHANNELS = 32
+"""Channels of a program: one warp, a thread a channel."""
+CHUNK = 128
+"""Time steps of a chunk, in sequences of up to MOST_CHUNKS of them."""
+MOST_CHUNKS = 64
+"""A chunk looks back at all chunks before it, so longer sequences have longer chunks, not more of them."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """How a sequence is cut in chunks, and what the average is followed by."""
+
+    bidirectional: bool
+    taps: int
+    """Time steps that an average reaches back."""
+    activated: bool = False
+    """Whether silu and dropout follow."""
+    dropout: float = 0.0
+    chunk: int | None = None
+    """Time steps of a chunk, None for the usual."""
+
+    @property
+    def directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    def steps(self, length: int) -> int:
+        """Time steps of a chunk."""
+        return min(length, self.chunk or max(CHUNK, blocks(length, MOST_CHUNKS)))
+
+    def reach(self, length: int) -> tuple[int, int]:
+        """How many whole chunks a chunk looks back, and how many steps of the one before them."""
+        if self.taps >= length:
+            return blocks(length, self.steps(length)), 0
+        return divmod(self.taps, self.steps(length))
+
+
+@dataclass(frozen=True)
+class Source:
+    """What runs through the scan: states `(rows, length, dim)`, normed on the way; padded steps count as 0."""
+
+    x: Tensor
+    mean: Tensor | None = None
+    """With rstd `(rows·length,)`, and gain and shift `(dim,)`, the norm; None for no norm."""
+    rstd: Tensor | None = None
+    gain: Tensor | None = None
+    shift: Tensor | None = None
+    padding: Tensor | None = None
+    """`(rows, length)` boolean."""
+
+    @property
+    def pointers(self) -> tuple[Tensor, ...]:
+        """In the order of the kernels' arguments; x stands in for what there is not."""
+        optional = (self.mean, self.rstd, self.gain, self.shift, self.padding)
+        return self.x, *(self.x if tensor is None else tensor for tensor in optional)
+
+    @property
+    def flags(self) -> dict[str, bool]:
+        return {"NORMED": self.mean is not None, "PADDED": self.padding is not None}
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """weight, decay = q − 1 and log_decay = ln q `(kernels, states)`, omega `(dim,)`, in the sums' precision."""
+
+    weight: Tensor
+    decay: Tensor
+    log_decay: Tensor
+    omega: Tensor
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {
+            "STATES": self.weight.shape[1],
+            "BLOCK": CHANNELS,
+            "ACC": ACCUMULATORS[self.weight.dtype],
+            "num_warps": 1,
+        }
+
+
+def chunk_states(
+    source: Source, by: Coefficients, scan: Scan, *, adjoint: bool = False, slope: bool = False
+) -> Tensor:
+    """The states after each chunk on its own: see the kernel."""
+    rows, length, dim = source.x.shape
+    steps, rest = scan.steps(length), scan.reach(length)[1]
+    chunks = blocks(length, steps)
+    size = (scan.directions, rows, chunks, 1 + (rest > 0), (1 + slope) * by.weight.shape[1], dim)
+    states = source.x.new_empty(size, dtype=by.weight.dtype)
+    flags = {**source.flags, "PADDED": source.padding is not None and not adjoint}
+    launch(
+        chunk_states_kernel,
+        (rows * chunks, blocks(dim, CHANNELS), scan.directions),
+        source.pointers,
+        by.decay,
+        by.log_decay,
+        states,
+        length,
+        dim,
+        steps,
+        chunks,
+        rest,
+        ADJOINT=int(adjoint),
+        REST=rest > 0,
+        SLOPE=slope,
+        **flags,
+        **by.options,
+    )
+    return states
+
+
+def average(
+    source: Source, by: Coefficients, scan: Scan, seed: Tensor, *, adjoint: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The result, and the average itself, which is the result unless the scan is activated."""
+    x = source.x
+    rows, length, dim = x.shape
+    steps, (lookback, rest) = scan.steps(length), scan.reach(length)
+    chunks = blocks(length, steps)
+    states = chunk_states(source, by, scan, adjoint=adjoint)
+    out = torch.empty_like(x)
+    alone = torch.empty_like(x) if scan.activated else out
+    wide = alone.dtype == by.weight.dtype
+    partial = alone if wide or not scan.bidirectional else torch.empty_like(x, dtype=by.weight.dtype)
+    launch(
+        average_kernel,
+        (rows * chunks, blocks(dim, CHANNELS)),
+        source.pointers,
+        (by.weight, by.decay, by.log_decay, by.omega),
+        states,
+        partial,
+        alone,
+        out,
+        seed,
+        length,
+        dim,
+        steps,
+        chunks,
+        scan.taps,
+        lookback,
+        ADJOINT=int(adjoint),
+        TRUNCATED=scan.taps < length,
+        REST=rest > 0,
+        DIRECTIONS=scan.directions,
+        ACTIVATED=scan.activated,
+        DROPOUT=scan.dropout,
+        **source.flags,
+        **by.options,
+    )
+    return out, alone
+
+
+def parameter_gradients(
+    source: Source, grad: Tensor, by: Coefficients, scan: Scan
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of weight, log_decay and omega from that of the average."""
+    rows, length, dim = source.x.shape
+    steps, (lookback, rest) = scan.steps(length), scan.reach(length)
+    chunks, states = blocks(length, steps), by.weight.shape[1]
+    size = (scan.directions, rows * chunks, 2 * states + 1, dim)
+    sums = source.x.new_empty(size, dtype=by.weight.dtype)
+    launch(
+        parameter_gradients_kernel,
+        (rows * chunks, blocks(dim, CHANNELS), scan.directions),
+        source.pointers,
+        grad,
+        by.decay,
+        by.log_decay,
+        chunk_states(source, by, scan, slope=True),
+        sums,
+        length,
+        dim,
+        steps,
+        chunks,
+        scan.taps,
+        lookback,
+        TRUNCATED=scan.taps < length,
+        REST=rest > 0,
+        **source.flags,
+        **by.options,
+    )
+    total = sums.sum(dim=1).transpose(1, 2)
+    grad_weight = total[..., :states].flatten(0, 1)
+    grad_log_decay = total[..., states:-1].flatten(0, 1) * by.weight
+    return grad_weight, grad_log_decay, total[0, :, -1]
+
+
+class _Average(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        gain: Tensor | None,
+        shift: Tensor | None,
+        weight: Tensor,
+        log_decay: Tensor,
+        omega: Tensor,
+        padding: Tensor | None,
+        centred: bool,
+        scan: Scan,
+    ) -> Tensor:
+        mean, rstd = (None, None) if gain is None else moments(x, centred)
+        source = Source(x, mean, rstd, gain, shift, padding)
+        by = Coefficients(weight, log_decay.expm1(), log_decay, omega)
+        seed = draw_seed(scan.dropout, x)
+        result, alone = average(source, by, scan, seed)
+        ctx.save_for_backward(
+            *(x, mean, rstd, gain, shift, padding),
+            *(weight, by.decay, log_decay, omega),
+            *(seed, alone if scan.activated else None),
+        )
+        ctx.scan, ctx.centred = scan, centred
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        *tensors, seed, alone = ctx.saved_tensors
+        source, by = Source(*tensors[:6]), Coefficients(*tensors[6:])
+        grad = grads[0].contiguous()
+        if alone is not None:
+            grad = _silu_backward(grad, alone, seed, ctx.scan.dropout)
+        plain = replace(ctx.scan, activated=False, dropout=0.0)
+        grad_x, _ = average(Source(grad, padding=source.padding), by, plain, seed, adjoint=True)
+        of_parameters = parameter_gradients(source, grad, by, plain)
+        if source.mean is None or source.rstd is None or source.gain is None:
+            return grad_x, None, None, *of_parameters, None, None, None
+        of_norm = norm_backward(grad_x, source.x, source.mean, source.rstd, source.gain, ctx.centred)
+        return *of_norm, *of_parameters, None, None, None
+
+
+def _silu_backward(grad: Tensor, x: Tensor, seed: Tensor, dropout: float) -> Tensor:
+    out = torch.empty_like(x)
+    dtype = ACCUMULATORS[accumulator(x)]
+    grid = (blocks(x.numel(), 1024),)
+    launch(
+        silu_backward_kernel, grid, grad, x, out, seed, x.numel(), DROPOUT=dropout, BLOCK=1024, ACC=dtype
+    )
+    return out
+
+
+class TritonEMA(DampedEMA):
+    """DampedEMA with the same parameters, the same arguments and the same result."""
+
+    def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        return self.scan(x, padding_mask)
+
+    def scan(
+        self,
+        x: Tensor,
+        padding_mask: Tensor | None = None,
+        *,
+        norm: RowNorm | None = None,
+        activated: bool = False,
+        dropout: float = 0.0,
+        chunk: int | None = None,
+    ) -> Tensor:
+        """`dropout(silu(EMA(norm(x))))` if activated, else `EMA(norm(x))`: `(batch, length, dim)`."""
+        dtype, length = accumulator(x), x.shape[1]
+        scan = Scan(
+            self.bidirectional, min(self.truncation or length, length), activated, dropout, chunk
+        )
+        with torch.autocast(x.device.type, enabled=False):
+            weight, log_decay = self.coefficients(dtype)
+            result: Tensor = _Average.apply(  # type: ignore[no-untyped-call]
+                x.contiguous(),
+                None if norm is None else norm.gain,
+                None if norm is None else norm.shift,
+                weight,
+                log_decay,
+                self.omega.to(dtype),
+                None if padding_mask is None else padding_mask.contiguous(),
+                norm is not None and norm.centred,
+                scan,
+            )
+        return result

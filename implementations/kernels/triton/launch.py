@@ -1,0 +1,55 @@
+"""What every launch needs: the precision of sums, block sizes, seeds, and the tensors' own device."""
+
+from typing import Any
+
+import torch
+import triton.language as tl
+from torch import Tensor
+
+ACCUMULATORS = {torch.float32: tl.float32, torch.float64: tl.float64}
+
+
+def accumulator(*tensors: Tensor) -> torch.dtype:
+    """The precision of sums over these tensors: float32, or float64 where one of them is."""
+    wide = any(tensor.dtype == torch.float64 for tensor in tensors)
+    return torch.float64 if wide else torch.float32
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
+    """Run a kernel on the device of its first tensor; float products and sums may fuse."""
+    first = arguments[0]
+    with torch.cuda.device_of(first[0] if isinstance(first, tuple) else first):
+        kernel[grid](*arguments, enable_fp_fusion=True, **options)
+
+
+def blocks(count: int, size: int) -> int:
+    """How many blocks of a size cover a count."""
+    return -(-count // size)
+
+
+def power_of_two(count: int, least: int = 1) -> int:
+    """The smallest power of two that is not below either."""
+    return max(least, 1 << max(0, count - 1).bit_length())
+
+
+def row_block(dim: int, elements: int = 2048) -> tuple[int, int]:
+    """Rows and channels of a tile that holds whole rows of `dim` channels and about that many elements."""
+    channels = power_of_two(dim, least=16)
+    return max(1, elements // channels), channels
+
+
+def draw_seed(probability: float, like: Tensor) -> Tensor:
+    """A seed for dropout, `(1,)` int64, from the generator of like's device: nothing waits for it.
+
+    Without dropout no number is drawn, and like stands in its place.
+    """
+    if probability == 0.0:
+        return like
+    return torch.randint(2**31 - 1, (1,), device=like.device)
+
+
+def dot_precision() -> str:
+    """How products of float32 matrices are computed: as torch's own matrix products are."""
+    return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"
+
+

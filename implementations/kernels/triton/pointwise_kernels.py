@@ -1,0 +1,42 @@
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+"""Functions of single elements that several kernels share."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def sigmoid(x):
+    return 1.0 / (1.0 + tl.exp(-x))
+
+
+@triton.jit
+def silu_slope(x):
+    """The derivative of `x·σ(x)`."""
+    s = sigmoid(x)
+    return s * (1.0 + x * (1.0 - s))
+
+
+@triton.jit
+def keep(seed, at, PROBABILITY: tl.constexpr, ACC: tl.constexpr):
+    """What dropout multiplies the elements numbered `at` by: 0, or 1/(1 − PROBABILITY).
+
+    It is drawn anew wherever it is needed, the same for the same seed (a pointer to an integer).
+    """
+    if PROBABILITY > 0.0:
+        scale = (tl.rand(tl.load(seed), at) >= PROBABILITY).to(ACC) * (1.0 / (1.0 - PROBABILITY))
+    else:
+        scale = (at * 0 + 1).to(ACC)
+    return scale
+
+
+@triton.jit
+def silu_backward_kernel(
+    grad, x, out, seed, count, DROPOUT: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr
+):
+    """The gradient of x from that of `dropout(silu(x))`. Grid: blocks of elements."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    slope = silu_slope(tl.load(x + at, mask=inside, other=0.0).to(ACC))
+    g = tl.load(grad + at, mask=inside, other=0.0).to(ACC)
+    tl.store(out + at, g * slope * keep(seed, at, DROPOUT, ACC), mask=inside)
