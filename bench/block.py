@@ -62,7 +62,7 @@ class Block:
     def _start(self, stack: ExitStack) -> None:
         """Start every process, let them build together, then warm them one at a time."""
         for solo in self.alive:
-            worker = stack.enter_context(WorkerProcess(solo.case, self.plan.threads))
+            worker = stack.enter_context(WorkerProcess(solo.case, self.plan.threads, self.plan.source(solo.case)))
             self.workers[solo.case.id] = worker
             self._guarded(solo, lambda s, w=worker: w.send(self.plan.prepare(s.case)))  # type: ignore[misc]
         for solo in list(self.alive):
@@ -105,7 +105,7 @@ class Block:
         deadline = max(self.plan.deadline_seconds, DEADLINE_FACTOR * expected)
         if self.resident:
             return self.workers[solo.case.id].ask(question, Ran, deadline)
-        with WorkerProcess(solo.case, self.plan.threads) as worker:
+        with WorkerProcess(solo.case, self.plan.threads, self.plan.source(solo.case)) as worker:
             worker.ask(self.plan.prepare(solo.case), Prepared, self.plan.deadline_seconds)
             worker.ask(self.plan.block_warm_up(solo), Warmed, self.plan.deadline_seconds)
             return worker.ask(question, Ran, deadline)

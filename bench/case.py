@@ -32,6 +32,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """The activation rate that is set before measuring; None leaves the model as it was initialised."""
     backend: Backend
     seed: int
+    revision: str | None = None
+    """Which of a gate's revisions of `implementations` is measured; None for the one at hand."""
 
     @property
     def id(self) -> str:
@@ -44,4 +46,6 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             parts.append(self.hyperparameters)
         if self.activation is not None:
             parts.append(f"activation-{self.activation:g}")
+        if self.revision is not None:
+            parts.append(f"@{self.revision}")
         return "/".join(parts)

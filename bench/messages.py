@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from bench.case import Case
-from bench.record import Activation, MemoryFigure, Variant
+from bench.record import Activation, Exact, MemoryFigure, Variant
 
 FailureKind = Literal["oom", "nan", "error", "unsupported"]
 
@@ -38,13 +38,17 @@ class Check(msgspec.Struct, frozen=True, tag="check"):
     """Hold the implementation against its reference on this batch."""
 
 
+class Count(msgspec.Struct, frozen=True, tag="count"):
+    """Count what a step costs without a clock."""
+
+
 class Run(msgspec.Struct, frozen=True, tag="run"):
     """Time that many steps."""
 
     steps: int
 
 
-Question = Prepare | Warm | MeasureMemory | Check | Run
+Question = Prepare | Warm | MeasureMemory | Check | Count | Run
 
 
 class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
@@ -69,6 +73,10 @@ class Checked(msgspec.Struct, frozen=True, tag="checked"):
     variant: Variant
 
 
+class Counted(msgspec.Struct, frozen=True, tag="counted"):
+    exact: Exact
+
+
 class Ran(msgspec.Struct, frozen=True, tag="ran"):
     seconds: float
     activation: float | None
@@ -82,4 +90,4 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
     reason: str
 
 
-Answer = Prepared | Warmed | MemoryMeasured | Checked | Ran | Failure
+Answer = Prepared | Warmed | MemoryMeasured | Checked | Counted | Ran | Failure

@@ -1,7 +1,9 @@
 """How a suite is carried out on this machine: device, threads, warm-up, deadlines, memory."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
@@ -33,6 +35,8 @@ class Plan:
     memory_bytes: int
     """Of the device, in all."""
     quick: bool = False
+    sources: Mapping[str, Path] = field(default_factory=dict)
+    """By revision, the folder that holds its `implementations`."""
 
     @property
     def kind(self) -> str:
@@ -52,6 +56,10 @@ class Plan:
         if self.quick:
             return Warm(min_steps=2, max_steps=6, max_seconds=4)
         return Warm(min_steps=3, max_steps=30, max_seconds=10)
+
+    def source(self, case: Case) -> Path | None:
+        """Where a case's `implementations` are imported from; None for those at hand."""
+        return None if case.revision is None else self.sources[case.revision]
 
     def prepare(self, case: Case) -> Prepare:
         return Prepare(case, self.device, self.threads, self._memory_limit())

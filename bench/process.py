@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
@@ -38,12 +39,15 @@ class WorkerFailed(Exception):
 class WorkerProcess:
     """One child process for one case."""
 
-    def __init__(self, case: Case, threads: int) -> None:
+    def __init__(self, case: Case, threads: int, source: Path | None = None) -> None:
         self.case = case
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by kill)
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        if source is not None:
+            environment |= _import_first(source)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker"],
+            # Safe path: the folder we are in must not come before a source that is asked for.
+            [sys.executable, *(["-P"] if source is not None else []), "-m", "bench.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -129,3 +133,10 @@ class WorkerProcess:
         lines = self._stderr.read().decode(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return f": {last[:200]}" if last else ""
+
+
+def _import_first(source: Path) -> dict[str, str]:
+    """Environment of a worker that imports `implementations` from a folder, and this very `bench`."""
+    harness = Path(__file__).resolve().parents[1]
+    paths = [str(source), str(harness), os.environ.get("PYTHONPATH", ""), os.getcwd()]
+    return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}

@@ -69,6 +69,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header", tag_field=
     suite: Suite
     environment: Environment
     data: str
+    revisions: dict[str, str] | None = None
+    """Commits that a gate compares, by the name that their cases carry."""
 
 
 class MemoryFigure(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +98,18 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     agrees: bool
 
 
+class Exact(msgspec.Struct, frozen=True, kw_only=True):
+    """Costs of one step, after a first one has made the optimiser's state."""
+
+    parameters: int
+    flops: int
+    """Of matrix products, convolutions and attention, forward and backward."""
+    tensor_bytes: int
+    """Exact peak of live tensor bytes."""
+    operators: int
+    """Operators dispatched."""
+
+
 class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="type"):
     """A case alone in its process: what it needs, and whether it runs at all."""
 
@@ -115,6 +129,7 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     activation: Activation | None = None
     variant: Variant | None = None
     backend: str | None = None
+    exact: Exact | None = None
 
     def memory_bytes(self, kind: str) -> int | None:
         return next((figure.bytes for figure in self.memory if figure.kind == kind), None)

@@ -16,7 +16,7 @@ def measure_solo(case: Case, plan: Plan) -> Solo:
 
     A case that fails comes back with its status and the reason; nothing is raised.
     """
-    with WorkerProcess(case, plan.threads) as worker:
+    with WorkerProcess(case, plan.threads, plan.source(case)) as worker:
         try:
             return _measure(case, plan, worker)
         except WorkerFailed as failure:

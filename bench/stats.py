@@ -7,6 +7,7 @@ so pooling them would claim a precision that is not there.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,10 @@ from scipy import special
 
 MIN_BLOCKS = 3
 """Below this many blocks no interval is given."""
+GATE_CONFIDENCE = 0.99
+"""Of each one-sided bound that a gate decides by."""
+
+Verdict = Literal["REGRESSED", "PASSED", "INCONCLUSIVE"]
 
 Array = npt.NDArray[np.float64]
 
@@ -86,3 +91,77 @@ def is_stationary(step_seconds: Sequence[float], window: int = 3, tolerance: flo
     last: Array = np.asarray(step_seconds[-window:], dtype=np.float64)
     median = float(np.median(last))
     return bool(np.abs(last - median).max() <= tolerance * median)
+
+
+def lower_bound(block_values: Sequence[float], confidence: float = GATE_CONFIDENCE) -> float:
+    """One-sided lower confidence bound of the mean; -inf with fewer than MIN_BLOCKS values."""
+    return _mean(block_values) - _margin_of_error(block_values, confidence)
+
+
+def upper_bound(block_values: Sequence[float], confidence: float = GATE_CONFIDENCE) -> float:
+    """One-sided upper confidence bound of the mean; inf with fewer than MIN_BLOCKS values."""
+    return _mean(block_values) + _margin_of_error(block_values, confidence)
+
+
+def p_value_above(block_values: Sequence[float], threshold: float) -> float:
+    """How likely so high a mean is where the true one is at most `threshold` (one-sided t test).
+
+    1 with fewer than MIN_BLOCKS values: they are no evidence.
+    """
+    values: Array = np.asarray(block_values, dtype=np.float64)
+    if values.size < MIN_BLOCKS:
+        return 1.0
+    excess = float(values.mean()) - threshold
+    error = float(values.std(ddof=1)) / math.sqrt(values.size)
+    if error == 0.0:
+        return 0.0 if excess > 0 else 1.0
+    return float(special.stdtr(values.size - 1, -excess / error))
+
+
+def verdict(
+    block_values: Sequence[float], margin: float, tolerance: float, confidence: float = GATE_CONFIDENCE
+) -> Verdict:
+    """What the blocks say of a slowdown. All are logs: of time ratios, and of 1 + margin and 1 + tolerance.
+
+    REGRESSED: the lower bound exceeds the margin. PASSED: the upper bound is under the tolerance.
+    """
+    if lower_bound(block_values, confidence) > margin:
+        return "REGRESSED"
+    return "PASSED" if upper_bound(block_values, confidence) < tolerance else "INCONCLUSIVE"
+
+
+def holm(p_values: Sequence[float], level: float = 1 - GATE_CONFIDENCE) -> list[bool]:
+    """Which of several hypotheses are rejected, with at most `level` chance of one false rejection (Holm)."""
+    rejected = [False] * len(p_values)
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    for rank, index in enumerate(order):
+        if p_values[index] > level / (len(p_values) - rank):
+            break
+        rejected[index] = True
+    return rejected
+
+
+def smallest_difference(
+    deviation: float, blocks: int, confidence: float = GATE_CONFIDENCE, power: float = 0.9
+) -> float:
+    """The mean that exceeds a threshold detectably, in `power` of all experiments of that many blocks.
+
+    deviation: standard deviation of block values. Infinite with fewer than MIN_BLOCKS blocks.
+    """
+    if blocks < MIN_BLOCKS:
+        return math.inf
+    quantiles = student_t(blocks - 1, confidence) + student_t(blocks - 1, power)
+    return quantiles * deviation / math.sqrt(blocks)
+
+
+def _mean(block_values: Sequence[float]) -> float:
+    if len(block_values) == 0:
+        raise ValueError("no block, no bound")
+    return float(np.asarray(block_values, dtype=np.float64).mean())
+
+
+def _margin_of_error(block_values: Sequence[float], confidence: float) -> float:
+    values: Array = np.asarray(block_values, dtype=np.float64)
+    if values.size < MIN_BLOCKS:
+        return math.inf
+    return student_t(values.size - 1, confidence) * float(values.std(ddof=1)) / math.sqrt(values.size)

@@ -19,6 +19,8 @@ from bench.messages import (
     Answer,
     Check,
     Checked,
+    Count,
+    Counted,
     Failure,
     FailureKind,
     MeasureMemory,
@@ -59,6 +61,8 @@ class Worker:
                 return self._measure_memory()
             case Check():
                 return self._check()
+            case Count():
+                return self._count()
             case Run():
                 return self._time(question)
 
@@ -110,6 +114,11 @@ class Worker:
         from bench.correctness import compare_with_reference
 
         return Checked(compare_with_reference(self.step))
+
+    def _count(self) -> Answer:
+        from bench.exact import count
+
+        return Counted(count(self.step, self.step.model))
 
     def _time(self, question: Run) -> Answer:
         from bench.probes import nvml
