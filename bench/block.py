@@ -62,7 +62,8 @@ class Block:
     def _start(self, stack: ExitStack) -> None:
         """Start every process, let them build together, then warm them one at a time."""
         for solo in self.alive:
-            worker = stack.enter_context(WorkerProcess(solo.case, self.plan.threads, self.plan.source(solo.case)))
+            source = self.plan.source(solo.case)
+            worker = stack.enter_context(WorkerProcess(solo.case, self.plan.threads, source))
             self.workers[solo.case.id] = worker
             self._guarded(solo, lambda s, w=worker: w.send(self.plan.prepare(s.case)))  # type: ignore[misc]
         for solo in list(self.alive):

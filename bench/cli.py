@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from bench import __version__
+from bench import __version__, cli_checks
+from bench.cli_common import BAD_USAGE, FAILED, INCOMPLETE, INTERRUPTED, OK, Files, Json
 from bench.errors import UsageError
 from implementations.registry import RegistryError
 
@@ -19,10 +20,7 @@ app = typer.Typer(
     help="How fast, and how much memory, is this sequence model really?",
 )
 
-OK, FAILED, BAD_USAGE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
-
-Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Result files.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+app.add_typer(cli_checks.app)
 
 
 def main() -> None:

@@ -76,13 +76,15 @@ class Plan:
 
     def rounds(self, solos: list[Solo], seconds_left: float) -> int:
         """Rounds a block, so that the blocks wanted fit into the time left."""
+        wanted = max(1, min(BLOCKS_WANTED, self.suite.timing.max_blocks))
+        return self.rounds_within(solos, seconds_left / wanted)
+
+    def rounds_within(self, solos: list[Solo], seconds: float) -> int:
+        """Rounds of one block, so that it takes no longer than that; at least one."""
         overhead = sum(self._start_up_seconds(solo) for solo in solos)
         a_round = 2 * sum(self.steps(solo) * (solo.step_seconds or 0) for solo in solos)
         most = self.suite.timing.max_rounds
-        if a_round == 0:
-            return most
-        wanted = max(1, min(BLOCKS_WANTED, self.suite.timing.max_blocks))
-        return max(1, min(most, int((seconds_left / wanted - overhead) / a_round)))
+        return most if a_round == 0 else max(1, min(most, int((seconds - overhead) / a_round)))
 
     def _start_up_seconds(self, solo: Solo) -> float:
         steps = self.block_warm_up(solo).min_steps

@@ -1,9 +1,11 @@
 """One `bench run` from request to results: suite, environment, store, display, runner."""
 
+import contextlib
 import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,17 +61,14 @@ def run(request: Request) -> Outcome:
     path = request.resume or request.out
     plan = Plan(suite, environment.device, environment.threads, environment.memory_bytes, request.quick)
     interrupted = False
-    previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with Store(path, resume=earlier is not None) as store:
+        with termination_interrupts(), Store(path, resume=earlier is not None) as store:
             if earlier is None:
-                store.append(_header(suite, environment))
+                store.append(make_header(suite, environment))
             with open_display(suite.budget_seconds) as display:
                 Runner(plan, store, display, earlier).run()
     except KeyboardInterrupt:
         interrupted = True
-    finally:
-        signal.signal(signal.SIGTERM, previous)
     return Outcome(read(path), interrupted, _resume_line(path))
 
 
@@ -112,7 +111,8 @@ def _is_device(name: str) -> bool:
     return name in ("auto", "cpu", "cuda") or (kind == "cuda" and index.isdigit())
 
 
-def _header(suite: Suite, environment: Environment) -> Header:
+def make_header(suite: Suite, environment: Environment, revisions: dict[str, str] | None = None) -> Header:
+    """The first line of a result file that is begun now."""
     return Header(
         schema=SCHEMA,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -120,6 +120,7 @@ def _header(suite: Suite, environment: Environment) -> Header:
         suite=suite,
         environment=environment,
         data=workloads.load(suite.workload).data(),
+        revisions=revisions,
     )
 
 
@@ -162,6 +163,16 @@ def _without_out(words: list[str]) -> list[str]:
             kept.append(word)
         skip = word == "--out"
     return kept
+
+
+@contextlib.contextmanager
+def termination_interrupts() -> Iterator[None]:
+    """Within this context SIGTERM is a KeyboardInterrupt, so that all is put in order as after Ctrl-C."""
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

@@ -4,7 +4,7 @@ import statistics
 import time
 
 from bench.case import Case
-from bench.messages import Check, Checked, MeasureMemory, MemoryMeasured, Prepared, Warmed
+from bench.messages import Check, Checked, Count, Counted, MeasureMemory, MemoryMeasured, Prepared, Warmed
 from bench.plan import Plan
 from bench.process import WorkerFailed, WorkerProcess
 from bench.record import Solo, Variant
@@ -21,6 +21,17 @@ def measure_solo(case: Case, plan: Plan) -> Solo:
             return _measure(case, plan, worker)
         except WorkerFailed as failure:
             return Solo(case=case, status=failure.status, reason=failure.reason)
+
+
+def measure_exact(case: Case, plan: Plan) -> Solo:
+    """Only what a step costs without a clock; a case that fails comes back with its status and the reason."""
+    with WorkerProcess(case, plan.threads, plan.source(case)) as worker:
+        try:
+            prepared = worker.ask(plan.prepare(case), Prepared, plan.deadline_seconds)
+            exact = worker.ask(Count(), Counted, plan.deadline_seconds).exact
+        except WorkerFailed as failure:
+            return Solo(case=case, status=failure.status, reason=failure.reason)
+    return Solo(case=case, status="ok", parameters=prepared.parameters, exact=exact)
 
 
 def _measure(case: Case, plan: Plan, worker: WorkerProcess) -> Solo:

@@ -1,0 +1,66 @@
+"""The commands that say how far numbers can be trusted, and act on it: regress, doctor, compare, export."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from bench.cli_common import FAILED, INCOMPLETE, OK, Json, names
+
+app = typer.Typer()
+
+EXIT_CODES = {"PASSED": OK, "REGRESSED": FAILED, "INCONCLUSIVE": INCOMPLETE}
+
+
+@app.command()
+def regress(
+    base: Annotated[str, typer.Option(help="The revision to compare with, as git names it.")],
+    head: Annotated[
+        str, typer.Option(help="The revision to judge; worktree for the working tree as it is.")
+    ] = "worktree",
+    suite: Annotated[str, typer.Option(help="A suite's name, or a file that ends in .yaml.")] = "ci",
+    impl: Annotated[str | None, typer.Option(help="Implementations, comma-separated.")] = None,
+    margin: Annotated[str, typer.Option(help="Slower than this for sure: REGRESSED.")] = "1%",
+    tolerance: Annotated[str, typer.Option(help="For sure no slower than this: PASSED.")] = "3%",
+    blocks: Annotated[int, typer.Option(help="Of the first stage; what stays open gets twice as many.")] = 5,
+    budget: Annotated[str, typer.Option(help="Time for all of it, as 90s, 5m or 1h.")] = "15m",
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Only FLOPs, tensor bytes, operators and parameters; no clock.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Result file; by default below results/runs.")] = None,
+    json: Json = False,
+) -> None:
+    """Has a revision become slower or bigger? Exit code 0: no, 1: yes, 3: can't be told."""
+    from bench import gate, verdicts
+
+    chosen = names(impl)
+    request = gate.GateRequest(
+        base=base,
+        head=head,
+        suite=suite,
+        overrides={} if chosen is None else {"implementations": chosen, "baseline": chosen[0]},
+        margin=margin,
+        tolerance=tolerance,
+        blocks=blocks,
+        budget=budget,
+        exact=exact,
+        device=device,
+        threads=threads,
+        out=out or _default_out(suite),
+    )
+    report = gate.regress(request)
+    print(_as_json(report) if json else verdicts.as_text(report))
+    raise typer.Exit(EXIT_CODES[report.verdict])
+
+
+def _as_json(value: Any) -> str:
+    return msgspec.json.format(msgspec.json.encode(value)).decode()
+
+
+def _default_out(suite: str) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return Path("results") / "runs" / f"regress-{Path(suite).stem}-{stamp}.jsonl"

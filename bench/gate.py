@@ -1,0 +1,227 @@
+"""`bench regress`: two revisions side by side, every case interleaved with its older self."""
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from bench.block import Block
+from bench.case import Case
+from bench.display import PlainDisplay, open_display
+from bench.errors import UsageError
+from bench.plan import Plan
+from bench.probes.environment import default_threads
+from bench.process import WorkerFailed
+from bench.record import End, Lost, Sample, Solo, StopReason, Store
+from bench.session import Request, load_suite, make_header, probe_environment, termination_interrupts
+from bench.solo import measure_exact, measure_solo
+from bench.stats import MIN_BLOCKS
+from bench.units import parse_duration, parse_percentage
+from bench.verdicts import (
+    REVISIONS,
+    CaseVerdict,
+    Comparison,
+    GateReport,
+    Limits,
+    conclude,
+    is_settled,
+    judge,
+    judge_exactly,
+)
+from bench.worktrees import WORKTREE, Repository
+
+SECOND_STAGE_FACTOR = 2
+"""A case that stays open gets this many times the first stage's blocks more, all of fresh processes."""
+
+
+@dataclass(frozen=True)
+class GateRequest:
+    """What the user asked for."""
+
+    base: str
+    out: Path
+    head: str = WORKTREE
+    suite: str = "ci"
+    margin: str = "1%"
+    tolerance: str = "3%"
+    blocks: int = 5
+    budget: str = "15m"
+    device: str = "auto"
+    threads: int | None = None
+    exact: bool = False
+    """Only what needs no clock."""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    repository: Path = Path(".")
+
+
+def regress(request: GateRequest) -> GateReport:
+    """Measure both revisions and decide. Raises UsageError where nothing could be measured at all."""
+    limits = _limits(request)
+    suite = load_suite(Request(request.suite, request.out, request.overrides, budget=request.budget))
+    repository = Repository.around(request.repository)
+    commits = {"base": repository.commit(request.base), "head": repository.commit(request.head)}
+    environment = probe_environment(request.device, request.threads or default_threads())
+    with (
+        termination_interrupts(),
+        repository.check_out(commits) as sources,
+        Store(request.out) as store,
+        open_display(suite.budget_seconds) as display,
+    ):
+        store.append(make_header(suite, environment, commits))
+        plan = Plan(
+            suite,
+            environment.device,
+            environment.threads,
+            environment.memory_bytes,
+            sources=sources | {"control": sources["base"]},
+        )
+        gate = Gate(plan, store, display, limits, request.blocks)
+        cases, control = gate.exactly() if request.exact else gate.run()
+    if all(case.verdict == "INCONCLUSIVE" and case.blocks == 0 for case in cases):
+        # A gate that measured nothing has failed, not passed.
+        raise UsageError(f"nothing could be compared: {cases[0].model} {cases[0].reason}")
+    return conclude(cases, control, limits, commits["base"], commits["head"])
+
+
+def _limits(request: GateRequest) -> Limits:
+    try:
+        limits = Limits(
+            margin=parse_percentage(request.margin), tolerance=parse_percentage(request.tolerance)
+        )
+        parse_duration(request.budget)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if limits.tolerance < limits.margin:
+        raise UsageError(f"--tolerance {request.tolerance} lies below --margin {request.margin}")
+    if request.blocks < MIN_BLOCKS:
+        raise UsageError(f"--blocks {request.blocks}: bounds need at least {MIN_BLOCKS} blocks")
+    return limits
+
+
+class Gate:
+    """Carries out one gate, writing every record as it is made."""
+
+    def __init__(self, plan: Plan, store: Store, observer: PlainDisplay, limits: Limits, blocks: int) -> None:
+        self.plan = plan
+        self.store = store
+        self.observer = observer
+        self.limits = limits
+        self.blocks = blocks
+        self.samples: list[Sample] = []
+        self.lost: list[Lost] = []
+        self.begin = time.monotonic()
+        self.random = np.random.default_rng()
+        self.next_block = 0
+
+    def exactly(self) -> tuple[list[CaseVerdict], None]:
+        """The tier without noise alone."""
+        pairs = [Comparison(*(self._exact(case) for case in pair)) for pair in _pairs(self.plan)]
+        self._end("precise")
+        return [judge_exactly(pair, self.limits) for pair in pairs], None
+
+    def run(self) -> tuple[list[CaseVerdict], CaseVerdict | None]:
+        """Exact costs, then a first stage of blocks, then a second one for what it left open."""
+        pairs = [self._alone(pair) for pair in _pairs(self.plan)]
+        timed = [pair for pair in pairs if pair.base.status == pair.other.status == "ok"]
+        control = _control(timed)
+        everything = [*timed, *([control] if control else [])]
+        reason = self._stage(everything, self.blocks)
+        still_open = [pair for pair in everything if not is_settled(self._judge(pair), len(timed))]
+        if still_open:
+            reason = self._stage(still_open, SECOND_STAGE_FACTOR * self.blocks)
+        self._end(reason)
+        return [self._judge(pair) for pair in pairs], self._judge(control) if control else None
+
+    def _judge(self, pair: Comparison) -> CaseVerdict:
+        return judge(pair, self.samples, self.lost, self.limits)
+
+    def _end(self, reason: StopReason) -> None:
+        self.store.append(End(reason=reason, seconds=time.monotonic() - self.begin))
+
+    def _exact(self, case: Case) -> Solo:
+        solo = measure_exact(case, self.plan)
+        self.store.append(solo)
+        return solo
+
+    def _alone(self, pair: Sequence[Case]) -> Comparison:
+        """Both revisions of a case alone: exact costs first; a step is timed where they run."""
+        return Comparison(*(self._solo(case) for case in pair))
+
+    def _solo(self, case: Case) -> Solo:
+        exact = measure_exact(case, self.plan)
+        solo = exact
+        if exact.status == "ok":
+            solo = msgspec.structs.replace(measure_solo(case, self.plan), exact=exact.exact)
+        self.store.append(solo)
+        self.observer.solo_ends(solo)
+        return solo
+
+    def _stage(self, pairs: Sequence[Comparison], blocks: int) -> StopReason:
+        """Blocks of fresh processes, as many as asked for or as the budget allows."""
+        longest = 0.0
+        groups = _groups(pairs)
+        for _ in range(blocks):
+            begin = time.monotonic()
+            if self._seconds_left() < longest:
+                return "budget"
+            for number, group in enumerate(groups):
+                self._block(number, group, self._seconds_left() / (len(groups) * blocks))
+            self.next_block += 1
+            longest = max(longest, time.monotonic() - begin)
+        return "blocks"
+
+    def _block(self, number: int, group: Sequence[Solo], seconds: float) -> None:
+        gone = {lost.case_id for lost in self.lost}
+        alive = [solo for solo in group if solo.case.id not in gone]
+        if len(alive) < 2:
+            return
+        rounds = self.plan.rounds_within(alive, seconds)
+        self.observer.block_begins(self.next_block, alive[0].case.length, rounds)
+        Block(self.plan, self.next_block, number, alive, rounds, self.random, self).run()
+
+    def _seconds_left(self) -> float:
+        return self.plan.suite.budget_seconds - (time.monotonic() - self.begin)
+
+    def sampled(self, sample: Sample, done: int, total: int) -> None:
+        self.samples.append(sample)
+        self.store.append(sample)
+        self.observer.sampled(sample, done, total)
+
+    def case_lost(self, case: Case, block: int, failure: WorkerFailed) -> None:
+        """A revision that fails while it is timed costs its own comparison only."""
+        lost = Lost(case_id=case.id, block=block, status=failure.status, reason=failure.reason)
+        self.lost.append(lost)
+        self.store.append(lost)
+        self.observer.case_lost(lost)
+
+
+def _pairs(plan: Plan) -> list[tuple[Case, Case]]:
+    base, head, _ = REVISIONS
+    return [(_at(case, base), _at(case, head)) for case in plan.suite.cases(plan.kind)]
+
+
+def _at(case: Case, revision: str) -> Case:
+    return msgspec.structs.replace(case, revision=revision)
+
+
+def _control(pairs: Iterable[Comparison]) -> Comparison | None:
+    """The quickest case's base against itself: whatever differs there is noise."""
+    bases = [pair.base for pair in pairs]
+    if not bases:
+        return None
+    quickest = min(bases, key=lambda solo: solo.step_seconds or math.inf)
+    again = msgspec.structs.replace(quickest, case=_at(quickest.case, "control"))
+    return Comparison(quickest, again)
+
+
+def _groups(pairs: Iterable[Comparison]) -> list[list[Solo]]:
+    """What is interleaved: a base with all that is compared with it."""
+    groups: dict[str, list[Solo]] = {}
+    for pair in pairs:
+        groups.setdefault(pair.base.case.id, [pair.base]).append(pair.other)
+    return list(groups.values())
