@@ -83,6 +83,11 @@ def build_around(task: Task, config: S4Config, make_kernel: Callable[[int], "SSM
     )
 
 
+def clip_imaginary(B: Tensor) -> Tensor:
+    """B as the official code starts from it, its imaginary part within ±2."""
+    return torch.complex(B.real, B.imag.clamp(-2, 2))
+
+
 def _inverse_softplus(x: Tensor) -> Tensor:
     return x + (-torch.expm1(-x)).log()
 
@@ -158,9 +163,9 @@ class DPLRKernel(SSMKernel):
     ) -> None:
         legs = nplr_legs(state_dim)
         A, B, P = (x.expand(n_ssm or dim, -1) for x in (legs.A, legs.B, legs.P))
-        # The imaginary part that the eigenvectors' phase gives B can be large; the official code clips it.
-        B = torch.complex(B.real, B.imag.clamp(-2, 2))
-        super().__init__(A, B, dim, kernels, dt_min=dt_min, dt_max=dt_max, dt_transform=dt_transform)
+        super().__init__(
+            A, clip_imaginary(B), dim, kernels, dt_min=dt_min, dt_max=dt_max, dt_transform=dt_transform
+        )
         self.P = nn.Parameter(as_pairs(P.unsqueeze(0)))
         self.max_length = max_length
         self.register_buffer("l_kernel", torch.tensor(0))

@@ -22,7 +22,7 @@ from implementations.ops.ssm import (
     nplr_legs,
 )
 from implementations.ops.ssm_kernels import diagonal_kernel
-from implementations.s4 import S4Config, SSMKernel, StepTransform, build_around
+from implementations.s4 import S4Config, SSMKernel, StepTransform, build_around, clip_imaginary
 from implementations.task import Task
 
 Discretisation = Literal["zoh", "bilinear"]
@@ -55,14 +55,10 @@ def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
 
 
 def diagonal_init(state_dim: int, init: Initialisation) -> tuple[Tensor, Tensor]:
-    """A and B `(state_dim/2,)`: those of HiPPO-LegS without its low-rank term, or −½ + iπn and ones.
-
-    Raises ValueError where state_dim is odd.
-    """
+    """A and B `(state_dim/2,)`: those of HiPPO-LegS without its low-rank term, or −½ − iπn and ones."""
     legs = nplr_legs(state_dim)
     if init == "legs":
-        # Beside C, which is random, B matters only up to its size.
-        return legs.A, torch.complex(legs.B.real, legs.B.imag.clamp(-2, 2))
+        return legs.A, clip_imaginary(legs.B)
     frequency = -math.pi * torch.arange(state_dim // 2, dtype=torch.float64)
     return torch.complex(torch.full_like(frequency, -0.5), frequency), torch.ones_like(legs.B)
 

@@ -15,8 +15,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-SLICE_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 24}
-"""Channels times states times frequencies to work on at once: what a cache holds, what fills a GPU."""
+SLICE_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 22}
+"""Channels times states times frequencies to work on at once: what a core's cache holds, what fills a GPU."""
 
 
 def dplr_kernel(A: Tensor, B: Tensor, C: Tensor, P: Tensor, dt: Tensor, length: int) -> Tensor:
