@@ -95,9 +95,8 @@ def _inverse_softplus(x: Tensor) -> Tensor:
 class SSMKernel(nn.Module):
     """What S4's and S4D's kernels are parametrised by; a subclass's forward gives the kernels.
 
-    n_ssm: number of independent (A, B), which channel h takes modulo it; None for one a channel.
-    kernels: number of C, and so of kernels, a channel.
-    Raises ValueError where n_ssm does not divide dim.
+    A, B: complex `(n_ssm, states)`, of which channel h takes the one at h mod n_ssm; kernels: how many C, and
+    so how many kernels, a channel has. Raises ValueError where n_ssm does not divide dim.
     """
 
     def __init__(
