@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from efficient_attention import growth
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,6 +16,8 @@ from implementations.adaptive_span import (
 )
 from implementations.registry import find
 from implementations.task import Task
+
+from .efficient_attention import growth
 
 TINY = {
     "layers": 2,

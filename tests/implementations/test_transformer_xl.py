@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from efficient_attention import growth
 from torch import Tensor, nn
 
 from implementations.ops.segments import remember
@@ -16,6 +15,8 @@ from implementations.transformer_xl import (
     hidden_keys,
     relative_shift,
 )
+
+from .efficient_attention import growth
 
 TINY = {"layers": 2, "dim": 16, "heads": 2, "ffn": 24, "segment": 8, "memory": 8, "dropout": 0.0}
 TEXT = Task("text", length=24, classes=3, vocabulary=20)

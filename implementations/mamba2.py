@@ -1,0 +1,143 @@
+"""Mamba-2: a selective state-space model whose decay is one number a head and step.
+
+Dao and Gu, Transformers are SSMs, ICML 2024, arXiv 2405.21060. The recurrence is computed in the chunked
+form of its state-space duality: a masked product of matrices within chunks, and states from chunk to
+chunk. It is causal under every head; B and C are shared by the heads, and layers are pre-norm.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from implementations.encoder import Encoder, Pooling, embed, with_head
+from implementations.ops.decay import between, decayed_sums, delayed
+from implementations.ops.norms import RMSNorm
+from implementations.ops.short_conv import ShortConv
+from implementations.task import Task
+
+INITIAL_STEPS = (1e-3, 1e-1)
+"""Between which the steps dt start, on a logarithmic scale."""
+INITIAL_DECAYS = (1.0, 16.0)
+"""Between which the decay rates −A start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mamba2Config:
+    """Hyper-parameters of Mamba-2."""
+
+    layers: int
+    dim: int
+    expand: int = 2
+    """Width of all heads together over the model's."""
+    head_dim: int = 64
+    """Width of a head (P)."""
+    state_dim: int = 128
+    """States a channel (N)."""
+    conv: int = 4
+    """Time steps of the convolution before the recurrence."""
+    chunk: int = 64
+    """Time steps that are computed by one masked product."""
+    pooling: Pooling = "mean"
+
+    @property
+    def heads(self) -> int:
+        """Raises ValueError where the heads do not divide the inner width."""
+        inner = self.expand * self.dim
+        if inner % self.head_dim:
+            raise ValueError(f"heads of width {self.head_dim} do not divide the inner width {inner}")
+        return inner // self.head_dim
+
+
+def ssd(x: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, chunk: int) -> Tensor:
+    """`S_t = exp(log_decay_t)·S_{t−1} + x_t b_tᵀ`, `y_t = S_t c_t` from zero (paper, section 6).
+
+    x `(batch, length, heads, P)`; log_decay `(batch, length, heads)`, at most 0; b, c `(batch, length, N)`.
+    Returns y in the shape of x. Linear in the length; no state a time step is ever held.
+    """
+    length = x.shape[1]
+    x, log_decay, b, c = (in_chunks(t, min(chunk, length)) for t in (x, log_decay, b, c))
+    log_decay = log_decay.mT
+    decay = log_decay.cumsum(dim=-1)
+    weights = (c @ b.mT).unsqueeze(2) * between(log_decay)
+    within = (weights @ x.transpose(2, 3)).transpose(2, 3)
+
+    left = (decay[..., -1:] - decay).exp()
+    updates = (x * left.mT.unsqueeze(-1)).flatten(3).mT @ b
+    by_head = updates.view(*updates.shape[:2], x.shape[3], -1).transpose(1, 2)
+    states = delayed(decayed_sums(decay[..., -1].mT, by_head)).transpose(1, 2).reshape(updates.shape)
+    carried = (c @ states.mT).view_as(x) * decay.exp().mT.unsqueeze(-1)
+    return (within + carried).flatten(1, 2)[:, :length]
+
+
+def in_chunks(x: Tensor, chunk: int) -> Tensor:
+    """`(batch, length, …)` to `(batch, chunks, chunk, …)`, the last chunk filled with zeros."""
+    padding = (0, 0) * (x.dim() - 2) + (0, -x.shape[1] % chunk)
+    return F.pad(x, padding).view(x.shape[0], -1, chunk, *x.shape[2:])
+
+
+class Mamba2Mixer(nn.Module):
+    """Projection, convolution, recurrence, gated norm and projection: states `(batch, length, dim)`."""
+
+    def __init__(self, config: Mamba2Config) -> None:
+        super().__init__()
+        self.config = config
+        inner, state, heads = config.heads * config.head_dim, config.state_dim, config.heads
+        self.widths = [inner, inner + 2 * state, heads]
+        self.in_proj = nn.Linear(config.dim, sum(self.widths), bias=False)
+        self.conv1d = ShortConv(inner + 2 * state, config.conv)
+        self.dt_bias = nn.Parameter(torch.empty(heads))
+        self.A_log = nn.Parameter(torch.empty(heads))
+        self.D = nn.Parameter(torch.ones(heads))
+        self.norm = RMSNorm(inner)
+        self.out_proj = nn.Linear(inner, config.dim, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Steps log-uniform, decay rates uniform; the output's weights divided by √layers."""
+        low, high = (math.log(step) for step in INITIAL_STEPS)
+        with torch.no_grad():
+            step = torch.empty_like(self.dt_bias).uniform_(low, high).exp()
+            self.dt_bias.copy_(step + torch.log(-torch.expm1(-step)))  # the inverse of softplus
+            self.A_log.uniform_(*INITIAL_DECAYS).log_()
+            self.out_proj.weight /= math.sqrt(self.config.layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        config = self.config
+        z, xbc, dt = self.in_proj(x).split(self.widths, dim=-1)
+        inner, state = config.heads * config.head_dim, config.state_dim
+        v, b, c = torch.split(F.silu(self.conv1d(xbc)), [inner, state, state], dim=-1)
+        v = v.view(*v.shape[:2], config.heads, config.head_dim)
+        dt = F.softplus(dt + self.dt_bias)
+        y = ssd(v * dt.unsqueeze(-1), -dt * self.A_log.exp(), b, c, config.chunk)
+        y = (y + self.D.unsqueeze(-1) * v).flatten(2)
+        mixed: Tensor = self.out_proj(self.norm(y * F.silu(z)))
+        return mixed
+
+
+class Mamba2Layer(nn.Module):
+    """`x + mixer(norm(x))`. Padding stands at the right, where nothing real sees it."""
+
+    def __init__(self, config: Mamba2Config) -> None:
+        super().__init__()
+        self.norm = RMSNorm(config.dim)
+        self.mixer = Mamba2Mixer(config)
+
+    def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        y: Tensor = x + self.mixer(self.norm(x))
+        return y
+
+
+def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
+    """Mamba-2 for a task; see Mamba2Config. Raises TypeError on unknown hyper-parameters."""
+    config = Mamba2Config(**hyperparameters)
+    encoder = Encoder(
+        embed(task, config.dim),
+        [Mamba2Layer(config) for _ in range(config.layers)],
+        final_norm=RMSNorm(config.dim),
+    )
+    return with_head(task, encoder, config.dim, config.dim, config.pooling)
