@@ -8,7 +8,7 @@ from bench.workloads.base import Batch, Workload
 
 __all__ = ["WORKLOADS", "Batch", "Workload", "load"]
 
-WORKLOADS = ("text", "lm")
+WORKLOADS = ("listops", "text", "retrieval", "image", "pathfinder", "path-x", "speech", "lm")
 
 
 def load(name: str) -> Workload:
@@ -17,5 +17,5 @@ def load(name: str) -> Workload:
         near = difflib.get_close_matches(name, WORKLOADS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(WORKLOADS)}"
         raise UsageError(f"unknown workload {name!r}; {hint}")
-    workload: Workload = importlib.import_module(f"bench.workloads.{name}").WORKLOAD
+    workload: Workload = importlib.import_module(f"bench.workloads.{name.replace('-', '_')}").WORKLOAD
     return workload

@@ -1,7 +1,7 @@
 """What a workload is: a deterministic batch for (seed, index), the same to every model of a suite."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,19 @@ class Batch:
         return self.tokens if self.lengths is None else int(self.lengths.sum())
 
 
+@dataclass(frozen=True)
+class DataSource:
+    """Where batches can come from; a workload uses the first of its sources that is there."""
+
+    name: str
+    kind: Literal["real", "generated", "synthetic"]
+    """real: recorded data; generated: the task's own published procedure; synthetic: made up."""
+    location: str | None
+    """Where it is on this machine; None where it is missing."""
+    obtain: str = ""
+    """How to get it."""
+
+
 class Workload(Protocol):
     """One task of the arena: the shapes a model must accept, and batches of them."""
 
@@ -38,6 +51,8 @@ class Workload(Protocol):
     description: str
     max_length: int
     """The longest sequence it can give."""
+    published_length: int
+    """Of the published task."""
 
     def task(self, length: int) -> Task:
         """What a model is built for at this length."""
@@ -47,3 +62,14 @@ class Workload(Protocol):
 
     def data(self) -> str:
         """Which data the batches are made of, as every output states it."""
+
+    def sources(self) -> tuple[DataSource, ...]:
+        """All that the batches could be made of, the best first. Reads no data."""
+
+    def show(self, batch: Batch, row: int = 0) -> str:
+        """One sequence of a batch as a person reads it."""
+
+
+def used(sources: tuple[DataSource, ...]) -> DataSource:
+    """The first source that is there."""
+    return next(source for source in sources if source.location is not None)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from bench.case import Fill
 from bench.errors import UsageError
-from bench.workloads.base import Batch
+from bench.workloads.base import Batch, DataSource
 from implementations.task import Task
 
 VOCABULARY = 257
@@ -40,9 +40,28 @@ class LanguageModelling:
     name = "lm"
     description = "byte-level language modelling of Wikipedia's XML (next byte)"
     max_length = MAX_LENGTH
+    published_length = 8192
 
     def task(self, length: int) -> Task:
         return Task("enwik8", length=length, classes=VOCABULARY, head="language-model", vocabulary=VOCABULARY)
+
+    def sources(self) -> tuple[DataSource, ...]:
+        path, archive = os.environ.get(FILE_VARIABLE) or None, _enwiki_archive()
+        return (
+            DataSource(
+                "a file of your own",
+                "real",
+                path,
+                f"unpack enwik8.zip of mattmahoney.net/dc and name the file in {FILE_VARIABLE}",
+            ),
+            DataSource(
+                "enwiki's XML (gensim)",
+                "real",
+                None if archive is None else str(archive),
+                "pip install 'seqboat-bench[data]'",
+            ),
+            DataSource("the Python manual", "real", "pydoc_data"),
+        )
 
     def data(self) -> str:
         return source().description
@@ -60,6 +79,9 @@ class LanguageModelling:
         starts = generator.integers(content.size - length, size=batch)
         tokens = content[starts[:, None] + np.arange(length + 1)].astype(np.int64) + 1
         return Batch(inputs=tokens[:, :-1].copy(), lengths=None, targets=tokens[:, 1:].copy())
+
+    def show(self, batch: Batch, row: int = 0) -> str:
+        return bytes((batch.inputs[row] - 1).astype(np.uint8)).decode("utf-8", "replace")
 
 
 @functools.cache

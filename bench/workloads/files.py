@@ -1,0 +1,74 @@
+"""Data sets on this machine: the user's own folders, files inside installed packages, lines of big tables."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.errors import UsageError
+
+LRA_VARIABLE = "SEQBOAT_BENCH_LRA"
+"""Environment variable that names the unpacked `lra_release` folder of the Long Range Arena."""
+
+SCAN_BYTES = 1 << 26
+
+
+def user_folder(variable: str) -> Path | None:
+    """The folder that an environment variable names, None where it is unset.
+
+    Raises UsageError where there is no such folder: a name that was given is never silently passed over.
+    """
+    name = os.environ.get(variable)
+    if not name:
+        return None
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise UsageError(f"{variable}={name}: no such folder")
+    return folder
+
+
+def lra_file(relative: str) -> Path | None:
+    """A file of the user's LRA folder, which may be the folder above it; None where it is not there."""
+    folder = user_folder(LRA_VARIABLE)
+    if folder is None:
+        return None
+    paths = (folder / relative, folder / "lra_release" / relative)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def package_file(package: str, pattern: str) -> Path | None:
+    """The first file of that pattern in an installed package, which is not imported; None without it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    return min(Path(spec.origin).parent.glob(pattern), default=None)
+
+
+class Lines:
+    """The lines of a file by number, without the file in memory: it may be several gigabytes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._content: npt.NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path}: cannot be read ({error})") from None
+        self._ends = np.concatenate([*self._newlines(), [self._content.size]])
+        if self._ends.size > 1 and self._ends[-2] == self._content.size - 1:
+            self._ends = self._ends[:-1]
+
+    def _newlines(self) -> list[npt.NDArray[np.int64]]:
+        newline = ord("\n")
+        return [
+            begin + np.flatnonzero(self._content[begin : begin + SCAN_BYTES] == newline)
+            for begin in range(0, self._content.size, SCAN_BYTES)
+        ]
+
+    def __len__(self) -> int:
+        return int(self._ends.size)
+
+    def __getitem__(self, number: int) -> bytes:
+        begin = 0 if number == 0 else int(self._ends[number - 1]) + 1
+        return self._content[begin : self._ends[number]].tobytes().rstrip(b"\r")

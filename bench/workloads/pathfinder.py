@@ -1,0 +1,90 @@
+"""Pathfinder: do the two discs mark the ends of one contour? 32 × 32 grey values in reading order.
+
+Published: contours of 14 dashes of length 2, thickness ½, 5 distractors of 4 dashes, contrast ¾, antialias 2.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bench.case import Fill
+from bench.workloads import contours, grey
+from bench.workloads.base import Batch, DataSource
+from bench.workloads.contours import Geometry
+from implementations.task import Task
+
+GEOMETRY = Geometry(
+    side=32,
+    dashes=14,
+    dash=2.0,
+    thickness=0.5,
+    distractors=5,
+    distractor_dashes=4,
+    contrast=0.75,
+    gap=0.7,
+    clearance=3.0,
+    disc=1.5,
+)
+
+
+@dataclass(frozen=True)
+class Pathfinder:
+    """Pictures of one published geometry, and of half and twice its size."""
+
+    name: str
+    description: str
+    task_name: str
+    geometry: Geometry
+
+    @property
+    def published_length(self) -> int:
+        return self.geometry.side**2
+
+    @property
+    def max_length(self) -> int:
+        return self.sides[-1] ** 2
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        return self.geometry.side // 2, self.geometry.side, self.geometry.side * 2
+
+    def task(self, length: int) -> Task:
+        return Task(self.task_name, length=length, classes=2, input="reals")
+
+    def sources(self) -> tuple[DataSource, ...]:
+        return (DataSource("generator", "generated", "built in, the published geometry"),)
+
+    def data(self) -> str:
+        return "generated, in the published geometry"
+
+    def batch(self, length: int, batch: int, fill: Fill, seed: int, index: int = 0) -> Batch:
+        """Pictures as grey values from -1 to 1, either label with probability ½. Either fill is full."""
+        side = grey.side_of(self.name, length, self.sides)
+        generator = np.random.default_rng([seed, index, length])
+        geometry = _scaled(self.geometry, side)
+        labels = generator.integers(2, size=batch)
+        pictures = [contours.picture(geometry, bool(label), generator) for label in labels]
+        pixels = np.stack(pictures).reshape(batch, length).astype(np.float32)
+        return Batch(inputs=pixels / np.float32(127.5) - 1, lengths=None, targets=labels)
+
+    def show(self, batch: Batch, row: int = 0) -> str:
+        words = "the ends of one contour" if batch.targets[row] else "an end of either contour"
+        return f"{grey.as_text(batch.inputs[row].astype(np.float32))}\nthe discs mark {words}"
+
+
+def _scaled(geometry: Geometry, side: int) -> Geometry:
+    factor = side / geometry.side
+    return replace(
+        geometry,
+        side=side,
+        dash=geometry.dash * factor,
+        thickness=geometry.thickness * factor,
+        gap=geometry.gap * factor,
+        clearance=geometry.clearance * factor,
+        disc=geometry.disc * factor,
+    )
+
+
+WORKLOAD = Pathfinder(
+    "pathfinder", "do two discs mark the ends of one contour, 32 × 32 (2 classes)", "pathfinder", GEOMETRY
+)
