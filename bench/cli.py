@@ -122,7 +122,7 @@ def run(
     )
     form = _format(format_)
     outcome = session.run(request)
-    _print_table(outcome.results, form)
+    _print_table([outcome.results], form)
     if outcome.interrupted:
         print(f"bench: interrupted; go on with: {outcome.resume_line}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED)
@@ -137,14 +137,16 @@ def table(
         str, typer.Option("--format", help="terminal, markdown, latex, csv, html or json.")
     ] = "terminal",
     baseline: Annotated[str | None, typer.Option(help="What ratios are against.")] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="With the accuracies that papers print, and their sources.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Print the table of a result file again."""
+    """Print the table of one or several result files, merged."""
     from bench.record import read
 
     form = "json" if json else _format(format_)
-    for path in files:
-        _print_table(read(path), form, baseline)
+    _print_table([read(path) for path in files], form, baseline, published)
 
 
 @app.command()
@@ -160,11 +162,11 @@ def verify(
     raise typer.Exit(FAILED if failed else OK)
 
 
-def _print_table(results: Any, form: Any, baseline: str | None = None) -> None:
+def _print_table(results: list[Any], form: Any, baseline: str | None = None, published: bool = False) -> None:
     from bench.formats import render
     from bench.tables import build_table
 
-    print(render(build_table(results, baseline), form))
+    print(render(build_table(*results, baseline=baseline, published=published), form))
 
 
 def _format(name: str) -> Any:

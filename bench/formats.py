@@ -1,127 +1,156 @@
 """A table as text: terminal, markdown, LaTeX, CSV, HTML and JSON, all from the same rows."""
 
 import csv
-import html
 import io
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal, get_args
 
 import msgspec
-from tabulate import tabulate
+from tabulate import SEPARATING_LINE, tabulate
 
-from bench.tables import Row, Table
-from bench.units import format_bytes, format_count, format_ratio
+from bench.columns import Cell, Column, cells_of, columns_of
+from bench.markup import escape_html, escape_latex, escape_markdown
+from bench.rows import Row
+from bench.tables import Table
 
 Format = Literal["terminal", "markdown", "latex", "csv", "html", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-MISSING = "–"
-FAILED = "X"
+RANKS = "Bold: best of its column; underlined: second best. Intervals of neighbours may overlap."
 
 
 @dataclass(frozen=True)
-class Column:
-    """A header and what a row shows below it. `timed` columns show an X for a model that failed."""
+class Section:
+    """Rows that stand together: one panel, one complexity class."""
 
-    header: str
-    cell: Callable[[Row], str | None]
-    timed: bool = False
-    align: Literal["left", "right"] = "right"
-
-    def text(self, row: Row) -> str:
-        if self.timed and row.status != "ok":
-            return FAILED
-        value = self.cell(row)
-        return MISSING if value is None else value
+    heading: str | None
+    rows: list[list[Cell]]
 
 
 def render(table: Table, form: Format) -> str:
     """The whole table as text, without a newline at its end."""
-    if form == "json":
-        return msgspec.json.format(msgspec.json.encode(table.rows), indent=2).decode()
-    if form == "csv":
-        return _csv(table.rows)
-    columns = _columns(table)
-    headers = [
-        column.header if form == "terminal" else column.header.replace("\n", " ") for column in columns
-    ]
-    cells = [[column.text(row) for column in columns] for row in table.rows]
-    style = {"terminal": "simple", "markdown": "pipe", "latex": "latex_booktabs", "html": "html"}[form]
+    match form:
+        case "json":
+            return msgspec.json.format(msgspec.json.encode(table.rows), indent=2).decode()
+        case "csv":
+            return _csv(table.rows)
+        case "terminal":
+            return _terminal(table)
+        case "markdown":
+            return _markdown(table)
+        case "latex":
+            return _latex(table)
+        case "html":
+            return _html(table)
+
+
+def sections_of(table: Table, columns: Sequence[Column]) -> Iterator[Section]:
+    """The rows by panel and, where the table has several complexity classes, by class."""
+    rows = zip(table.rows, cells_of(table, columns), strict=True)
+    for (_, complexity), group in groupby(rows, key=lambda pair: (pair[0].panel, _class(table, pair[0]))):
+        yield Section(complexity, [cells for _, cells in group])
+
+
+def _class(table: Table, row: Row) -> str | None:
+    return row.complexity if table.grouped else None
+
+
+def _terminal(table: Table) -> str:
+    columns = columns_of(table)
+    lines: list[list[str] | str] = []
+    for section in sections_of(table, columns):
+        if lines:
+            lines.append(SEPARATING_LINE)
+        if section.heading:
+            lines.append([f"{section.heading}:", *[""] * (len(columns) - 1)])
+        lines += [[_plain(cell) for cell in cells] for cells in section.rows]
     body = tabulate(
-        cells, headers, style, colalign=[column.align for column in columns], disable_numparse=True
+        lines,
+        [column.header for column in columns],
+        "simple",
+        colalign=[column.align for column in columns],
+        disable_numparse=True,
     )
-    return _below(body, table, form)
+    return "\n".join([body, "", *table.notes, *table.footer])
 
 
-def _below(body: str, table: Table, form: Format) -> str:
-    """The table with its notes and footer, as the format has comments and paragraphs."""
-    lines = [*table.notes, *table.footer]
-    if form == "latex":
-        return "\n".join([body, *(f"% {line}" for line in lines)])
-    if form == "html":
-        return "\n".join([body, *(f"<p>{html.escape(line)}</p>" for line in lines)])
-    if form == "markdown":
-        return "\n".join([body, "", *(f"- {line}" for line in lines)])
-    return "\n".join([body, "", *lines])
+def _plain(cell: Cell) -> str:
+    return f"{cell.text} {cell.footnote}" if cell.footnote else cell.text
 
 
-def _columns(table: Table) -> list[Column]:
-    rows = table.rows
-    columns = [Column("Model", lambda row: row.title, align="left")]
-    if len({row.length for row in rows}) > 1:
-        columns.append(Column("Length", lambda row: str(row.length)))
-    columns += [
-        Column(f"Speed\n(× {table.baseline})", lambda row: _ratio(row.speed_ratio), timed=True),
-        Column("95% interval", _interval, timed=True),
-        Column(f"Mem\n(× {table.baseline})", lambda row: _ratio(row.memory_ratio), timed=True),
+def _markdown(table: Table) -> str:
+    columns = columns_of(table)
+    head = [escape_markdown(column.one_line) for column in columns]
+    rule = [":---" if column.align == "left" else "---:" for column in columns]
+    lines = [head, rule]
+    for section in sections_of(table, columns):
+        if section.heading:
+            lines.append([f"*{section.heading}*", *[""] * (len(columns) - 1)])
+        lines += [[_markdown_cell(cell) for cell in cells] for cells in section.rows]
+    below = [f"- {escape_markdown(line)}" for line in (*table.notes, *table.footer, RANKS)]
+    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", *below])
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = escape_markdown(cell.text) + (f"<sup>{cell.footnote}</sup>" if cell.footnote else "")
+    return {"best": f"**{text}**", "second": f"<u>{text}</u>", None: text}[cell.rank]
+
+
+def _latex(table: Table) -> str:
+    """A tabular that needs booktabs only, with its notes in small print below."""
+    columns = columns_of(table)
+    lines = [
+        f"\\begin{{tabular}}{{@{{}}{''.join(column.align[0] for column in columns)}@{{}}}}",
+        r"\toprule",
+        _latex_line([escape_latex(column.one_line) for column in columns]),
+        r"\midrule",
     ]
-    if any(row.published_speed is not None for row in rows):
-        columns += [
-            Column("Published\nspeed", lambda row: _ratio(row.published_speed)),
-            Column("Published\nmem", lambda row: _ratio(row.published_memory)),
-        ]
-    return [
-        *columns,
-        Column("ms/step", _milliseconds, timed=True),
-        Column("tokens/s", lambda row: _count(row.tokens_per_second), timed=True),
-        Column("real\ntokens/s", lambda row: _count(row.real_tokens_per_second), timed=True),
-        Column("Peak\nmemory", _peak_memory),
-        Column("Params", lambda row: _count(row.parameters)),
-        Column(
-            "Activation", lambda row: None if row.activation_rate is None else f"{row.activation_rate:.1%}"
-        ),
-    ]
+    for number, section in enumerate(sections_of(table, columns)):
+        if number:
+            lines.append(r"\midrule")
+        if section.heading:
+            lines.append(rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\textit{{{section.heading}}}}} \\")
+        lines += [_latex_line([_latex_cell(cell) for cell in cells]) for cells in section.rows]
+    lines += [r"\bottomrule", r"\end{tabular}", "", r"{\footnotesize\raggedright"]
+    lines += [rf"\noindent {escape_latex(line)}\par" for line in (*table.notes, *table.footer, RANKS)]
+    return "\n".join([*lines, "}"])
 
 
-def _ratio(value: float | None) -> str | None:
-    return None if value is None else format_ratio(value)
+def _latex_line(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
 
 
-def _interval(row: Row) -> str | None:
-    if row.speed_low is None or row.speed_high is None:
-        return None
-    return f"{format_ratio(row.speed_low)} to {format_ratio(row.speed_high)}"
+def _latex_cell(cell: Cell) -> str:
+    text = escape_latex(cell.text) + (rf"\textsuperscript{{{cell.footnote}}}" if cell.footnote else "")
+    return {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}", None: text}[cell.rank]
 
 
-def _milliseconds(row: Row) -> str | None:
-    if row.step_seconds is None:
-        return None
-    value = row.step_seconds * 1e3
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+def _html(table: Table) -> str:
+    columns = columns_of(table)
+    head = "".join(f"<th>{escape_html(column.one_line)}</th>" for column in columns)
+    lines = ["<table>", f"<thead>\n<tr>{head}</tr>\n</thead>"]
+    for section in sections_of(table, columns):
+        lines.append("<tbody>")
+        if section.heading:
+            lines.append(f'<tr><th colspan="{len(columns)}">{section.heading}</th></tr>')
+        lines += [f"<tr>{''.join(map(_html_cell, cells, columns))}</tr>" for cells in section.rows]
+        lines.append("</tbody>")
+    below = (*table.notes, *table.footer, RANKS)
+    return "\n".join([*lines, "</table>", *(f"<p>{escape_html(line)}</p>" for line in below)])
 
 
-def _count(value: float | None) -> str | None:
-    return None if value is None else format_count(value)
-
-
-def _peak_memory(row: Row) -> str | None:
-    return None if row.peak_memory_bytes is None else format_bytes(row.peak_memory_bytes)
+def _html_cell(cell: Cell, column: Column) -> str:
+    text = escape_html(cell.text) + (f"<sup>{cell.footnote}</sup>" if cell.footnote else "")
+    marked = {"best": f"<b>{text}</b>", "second": f"<u>{text}</u>", None: text}[cell.rank]
+    return f'<td style="text-align: {column.align}">{marked}</td>'
 
 
 def _csv(rows: list[Row]) -> str:
     """Every figure in full, a column each; empty where not measured."""
-    names = [name for name in Row.__struct_fields__ if name != "activation_by_layer"]
+    nested = {"activation_by_layer", "published_accuracy"}
+    names = [name for name in Row.__struct_fields__ if name not in nested]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)

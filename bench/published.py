@@ -1,7 +1,7 @@
 """Published figures, to stand beside measured ones: never mixed into them."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,17 @@ import yaml
 PACKAGED = Path(__file__).parent / "_packaged" / "published"
 CHECKOUT = Path(__file__).parent.parent / "results" / "published"
 
+TASKS: Mapping[str, str] = {
+    "listops": "ListOps",
+    "text": "Text",
+    "retrieval": "Retrieval",
+    "image": "Image",
+    "pathfinder": "Pathfinder",
+    "path_x": "Path-X",
+    "average": "Average",
+}
+"""Columns of the published table as they are written; the average is over the tasks that were learned."""
+
 
 @functools.cache
 def long_range_arena() -> Mapping[str, Mapping[str, Any]]:
@@ -17,6 +28,19 @@ def long_range_arena() -> Mapping[str, Mapping[str, Any]]:
 
     Speed and memory are ratios to the Transformer, training on Text at 4K.
     """
+    return {row["name"]: row for row in _content()["models"]}
+
+
+def sources(models: Iterable[str]) -> list[str]:
+    """Which papers the published figures of these models come from, and what they were measured on."""
+    protocols = _content()["protocols"]
+    rows = [row for name in models if (row := long_range_arena().get(name))]
+    used = dict.fromkeys(row["protocol"] for row in rows)
+    return [f"{protocols[name]['source']}: {protocols[name]['hardware']}" for name in used]
+
+
+@functools.cache
+def _content() -> Mapping[str, Any]:
     folder = CHECKOUT if CHECKOUT.is_dir() else PACKAGED
-    content = yaml.safe_load((folder / "lra.yaml").read_text(encoding="utf-8"))
-    return {row["name"]: row for row in content["models"]}
+    content: Mapping[str, Any] = yaml.safe_load((folder / "lra.yaml").read_text(encoding="utf-8"))
+    return content

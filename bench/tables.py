@@ -1,184 +1,127 @@
-"""The table of a result file: rows of figures, with notes on all that is missing from them.
+"""The table of one or several result files: rows in the published order, with notes on all that is missing.
 
-A view on records. A figure that was not measured is None, and is printed as such.
+A view on records. Several files become one table by four rules:
+
+1. The same run given twice counts once.
+2. A ratio is formed within its own file, never across two; all files must therefore have the baseline.
+3. Rows are the same only if case, device, hardware, threads and torch are. What differs between the rows of
+   a table gets a column, and only rows that agree in all of it are ranked against each other.
+4. Where two files have the same row, the newest run that reached it stands, also where it failed there; a
+   note names the other file and what it says.
 """
 
-import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from bench.analysis import baseline_of, speed_ratio, step_seconds
-from bench.case import Case
 from bench.errors import UsageError
-from bench.published import long_range_arena
-from bench.record import STOP_REASONS, Results, Sample, Solo, Status
+from bench.published import sources
+from bench.record import STOP_REASONS, Results, Status
+from bench.rows import MEMORY_KIND, NOT_REACHED, MemoryKind, Row, kind_of, machine_of, rows_of, title_of
 from bench.stats import MIN_BLOCKS
-from bench.units import format_bytes, format_duration
-from implementations import registry
-from implementations.registry import RegistryError
+from bench.units import format_bytes, format_duration, format_ratio
 
-MEMORY_KIND = {"cpu": "tensor_bytes", "cuda": "allocated"}
-"""Which figure the memory column is, by kind of device."""
-
-MEMORY_KIND_NAMES = {
+MEMORY_KIND_NAMES: dict[MemoryKind, str] = {
     "tensor_bytes": "exact peak of live tensor bytes in a step",
     "allocated": "peak allocated by torch in a step",
 }
 
+COMPLEXITIES = ("quadratic", "sub-quadratic", "linear", "unknown")
+"""Classes of inference complexity, in the order of the published table."""
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One model at one length. Ratios are to the baseline: speed above 1 is faster, memory below 1 less."""
 
-    model: str
-    title: str
-    complexity: str
-    status: Status
-    reason: str | None
-    speed_ratio: float | None
-    speed_low: float | None
-    speed_high: float | None
-    memory_ratio: float | None
-    published_speed: float | None
-    published_memory: float | None
-    step_seconds: float | None
-    tokens_per_second: float | None
-    real_tokens_per_second: float | None
-    peak_memory_bytes: int | None
-    peak_memory_kind: str
-    parameters: int | None
-    activation_rate: float | None
-    activation_by_layer: list[float] | None
-    length: int
-    batch: int
-    precision: str
-    device: str
-    backend: str | None
-    blocks: int
-    """Blocks behind the ratio."""
+class Footnote(msgspec.Struct, frozen=True):
+    """Why rows have an X: a letter that stands beside it, and the reason."""
+
+    letter: str
+    text: str
 
 
 class Table(msgspec.Struct, frozen=True):
-    """Rows, and the lines that belong below them."""
+    """Rows in order, and the lines that belong below them."""
 
     baseline: str
-    workload: str
+    """Title of the model that ratios are to."""
     rows: list[Row]
+    footnotes: dict[int, Footnote]
+    """By number of the row."""
     notes: list[str]
     footer: list[str]
+    published: bool = False
+    """Whether the published accuracies stand beside the measured figures."""
+
+    @property
+    def grouped(self) -> bool:
+        """Whether the rows fall into several complexity classes."""
+        return len({row.complexity for row in self.rows}) > 1
 
 
-def build_table(results: Results, baseline: str | None = None) -> Table:
-    """The table of a run, against its suite's baseline or another of its implementations.
+def build_table(*results: Results, baseline: str | None = None, published: bool = False) -> Table:
+    """The table of one or several runs, against their baseline or another of their implementations.
 
-    Raises UsageError where the baseline is not in the file.
+    Raises UsageError where a file lacks the baseline, or where the files' own baselines differ.
     """
-    suite = results.header.suite
-    name = baseline or suite.baseline
-    cases = suite.cases(_kind(results))
-    if name not in suite.implementations:
-        raise UsageError(f"{results.path}: has no {name!r}; its models: {', '.join(suite.implementations)}")
-    by_case = {case.id: [s for s in results.samples if s.case_id == case.id] for case in cases}
-    rows = [_row(results, case, baseline_of(case, cases, name), by_case) for case in cases]
-    return Table(_title(name), suite.workload, rows, _notes(results, rows), _footer(results, rows))
+    runs = _distinct(results)
+    name = baseline or _common_baseline(runs)
+    rows, conflicts = _merge([rows_of(run, name) for run in runs])
+    rows = sorted(rows, key=_order(rows))
+    footnotes = _footnotes(rows)
+    notes = [f"{note.letter}  {note.text}" for note in dict.fromkeys(footnotes.values())]
+    notes += [*_blocks_note(rows), *conflicts]
+    for run in runs:
+        notes += [_of_run(line, run, runs) for line in _run_notes(run)]
+    return Table(title_of(name), rows, footnotes, notes, _footer(runs, rows, published), published)
 
 
-def _kind(results: Results) -> str:
-    return "cuda" if results.header.environment.device.startswith("cuda") else "cpu"
+def _distinct(results: Sequence[Results]) -> list[Results]:
+    return list({msgspec.json.encode(run.header): run for run in results}.values())
 
 
-def _title(name: str) -> str:
-    try:
-        return registry.find(name).title
-    except RegistryError:
-        return name
+def _common_baseline(runs: Sequence[Results]) -> str:
+    names = {run.header.suite.baseline: run.path for run in runs}
+    if len(names) > 1:
+        (one, first), (other, second) = list(names.items())[:2]
+        raise UsageError(
+            f"{first} is against {one}, {second} against {other}: name one for both with --baseline"
+        )
+    return next(iter(names))
 
 
-def _row(results: Results, case: Case, baseline: Case | None, by_case: dict[str, list[Sample]]) -> Row:
-    solo = results.solos.get(case.id)
-    status, reason = _outcome(results, case, solo)
-    timed = status == "ok"
-    base_id = baseline.id if baseline else None
-    speed = None
-    if timed and base_id is not None and _ranked(results, base_id):
-        others = by_case[case.id] if case.id != base_id else []
-        speed = speed_ratio(by_case[base_id] + others, base_id, case.id)
-    seconds = step_seconds(by_case[case.id], case.id) if timed else None
-    memory = _memory(results, case.id) if status in ("ok", "wrong") else None
-    base_memory = _memory(results, base_id) if base_id is not None and _ranked(results, base_id) else None
-    published = long_range_arena().get(case.implementation, {}) if case.workload == "text" else {}
-    activation = solo.activation if solo else None
-    timed_rates = [s.activation for s in by_case[case.id] if s.activation is not None]
-    return Row(
-        model=case.implementation,
-        title=_title(case.implementation),
-        complexity=_complexity(case.implementation),
-        status=status,
-        reason=reason,
-        speed_ratio=speed.ratio if speed else None,
-        speed_low=speed.low if speed else None,
-        speed_high=speed.high if speed else None,
-        memory_ratio=memory / base_memory if timed and memory and base_memory else None,
-        published_speed=published.get("speed"),
-        published_memory=published.get("memory"),
-        step_seconds=seconds,
-        tokens_per_second=solo.tokens / seconds if solo and solo.tokens and seconds else None,
-        real_tokens_per_second=solo.real_tokens / seconds if solo and solo.real_tokens and seconds else None,
-        peak_memory_bytes=memory,
-        peak_memory_kind=MEMORY_KIND[_kind(results)],
-        parameters=solo.parameters if solo else None,
-        activation_rate=statistics.fmean(timed_rates) if timed_rates else None,
-        activation_by_layer=activation.by_layer if activation else None,
-        length=case.length,
-        batch=case.batch,
-        precision=case.precision,
-        device=results.header.environment.device,
-        backend=solo.backend if solo else None,
-        blocks=speed.blocks if speed else 0,
-    )
+def _merge(tables: Sequence[list[Row]]) -> tuple[list[Row], list[str]]:
+    """One row for each cell, by rule 4, and a note for each that gave way."""
+    kept: dict[tuple[str, str, str, int, str], Row] = {}
+    notes = []
+    for row in sorted((row for rows in tables for row in rows), key=lambda row: row.created, reverse=True):
+        standing = kept.setdefault(row.cell, row)
+        if standing is row or row.reason == NOT_REACHED:
+            continue
+        if standing.reason == NOT_REACHED:
+            kept[row.cell] = row
+        else:
+            notes.append(
+                f"{_name(row)}: {standing.run} ({_says(standing)}) is newer than {row.run} ({_says(row)})"
+            )
+    return [row for rows in tables for row in rows if kept[row.cell] is row], notes
 
 
-def _complexity(name: str) -> str:
-    try:
-        return registry.find(name).complexity
-    except RegistryError:
-        return "unknown"
+def _says(row: Row) -> str:
+    if row.status != "ok":
+        return _WORDS.get(row.status, row.status)
+    return "not timed" if row.speed_ratio is None else f"speed {format_ratio(row.speed_ratio)}"
 
 
-def _outcome(results: Results, case: Case, solo: Solo | None) -> tuple[Status, str | None]:
-    if solo is None:
-        return "error", "was not reached before the run stopped"
-    if solo.status == "ok" and case.id in results.lost:
-        lost = results.lost[case.id]
-        return lost.status, f"{lost.reason} (in block {lost.block + 1})"
-    return solo.status, solo.reason
+def _order(rows: Sequence[Row]) -> Callable[[Row], tuple[int, int, int]]:
+    """By workload and machine as they come, then by length, then by class, else as the suite has them."""
+    places = {place: number for number, place in enumerate(dict.fromkeys(map(_place, rows)))}
+    return lambda row: (places[_place(row)], row.length, _rank(row))
 
 
-def _ranked(results: Results, case_id: str) -> bool:
-    solo = results.solos.get(case_id)
-    return solo is not None and solo.status == "ok" and case_id not in results.lost
+def _place(row: Row) -> tuple[object, ...]:
+    return (row.workload, row.precision, row.phase, row.fill, *machine_of(row))
 
 
-def _memory(results: Results, case_id: str) -> int | None:
-    solo = results.solos.get(case_id)
-    return solo.memory_bytes(MEMORY_KIND[_kind(results)]) if solo else None
-
-
-def _notes(results: Results, rows: Sequence[Row]) -> list[str]:
-    notes = [f"X {row.title} at {row.length}: {_explain(row)}" for row in rows if row.status != "ok"]
-    blocks = max((row.blocks for row in rows), default=0)
-    if blocks < MIN_BLOCKS:
-        notes.append(f"no intervals: {blocks} block(s) were measured, an interval needs {MIN_BLOCKS}")
-    unsteady = [solo.case for solo in results.solos.values() if solo.stationary is False]
-    if unsteady:
-        names = ", ".join(f"{_title(case.implementation)} at {case.length}" for case in unsteady)
-        notes.append(f"warm-up ended before the step time was stationary: {names}")
-    throttled = sum(sample.throttled is not None for sample in results.samples)
-    if throttled:
-        notes.append(f"{throttled} of {len(results.samples)} runs were made while the GPU was throttled")
-    if results.notice:
-        notes.append(results.notice)
-    return notes
+def _rank(row: Row) -> int:
+    return COMPLEXITIES.index(row.complexity) if row.complexity in COMPLEXITIES else len(COMPLEXITIES)
 
 
 _WORDS: dict[Status, str] = {
@@ -192,43 +135,112 @@ _WORDS: dict[Status, str] = {
 }
 
 
+def _footnotes(rows: Sequence[Row]) -> dict[int, Footnote]:
+    """One footnote for each reason, by number of the row."""
+    failed: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        if row.status != "ok":
+            failed.setdefault(_explain(row), []).append(number)
+    notes = {}
+    for index, (reason, numbers) in enumerate(failed.items()):
+        names = ", ".join(_name(rows[number]) for number in numbers)
+        note = Footnote(_letters(index), f"{names}: {reason}")
+        notes.update(dict.fromkeys(numbers, note))
+    return notes
+
+
+def _letters(index: int) -> str:
+    more, letter = divmod(index, 26)
+    return (_letters(more - 1) if more else "") + chr(ord("a") + letter)
+
+
+def _name(row: Row) -> str:
+    rate = "" if row.activation_set is None else f" (activation {row.activation_set:g})"
+    return f"{row.title}{rate} at {row.length}"
+
+
 def _explain(row: Row) -> str:
     words = _WORDS.get(row.status, row.status)
     return f"{words}: {row.reason}" if row.reason and row.reason != words else words
 
 
-def _footer(results: Results, rows: Sequence[Row]) -> list[str]:
-    header = results.header
-    environment, suite = header.environment, header.suite
-    batches = ", ".join(sorted({str(row.batch) for row in rows}))
-    lines = [
-        f"{suite.name}: {suite.phase}, {suite.workload}, {suite.precision}, batch {batches} ({suite.fill}), "
-        f"{suite.hyperparameters} hyper-parameters, data: {header.data}",
-        f"{environment.hardware}, {_machine(results)}, torch {environment.torch}",
-        f"Mem: {MEMORY_KIND_NAMES[MEMORY_KIND[_kind(results)]]}. "
-        "Speed: mean over blocks with its 95% interval; each block is a fresh process for every model",
-        _how_it_stopped(results),
-    ]
+def _blocks_note(rows: Sequence[Row]) -> list[str]:
+    blocks = max((row.blocks for row in rows), default=0)
+    if blocks >= MIN_BLOCKS:
+        return []
+    return [f"no intervals: {blocks} block(s) were measured, an interval needs {MIN_BLOCKS}"]
+
+
+def _run_notes(run: Results) -> list[str]:
+    notes = []
+    unsteady = [solo.case for solo in run.solos.values() if solo.stationary is False]
+    if unsteady:
+        names = ", ".join(f"{title_of(case.implementation)} at {case.length}" for case in unsteady)
+        notes.append(f"warm-up ended before the step time was stationary: {names}")
+    throttled = sum(sample.throttled is not None for sample in run.samples)
+    if throttled:
+        notes.append(f"{throttled} of {len(run.samples)} runs were made while the GPU was throttled")
+    if run.notice:
+        notes.append(run.notice)
+    return notes
+
+
+def _of_run(line: str, run: Results, runs: Sequence[Results]) -> str:
+    return line if len(runs) == 1 else f"{run.path}: {line}"
+
+
+def _footer(runs: Sequence[Results], rows: Sequence[Row], published: bool) -> list[str]:
+    lines = []
+    for run in runs:
+        lines.append(_of_run(_setting(run, rows), run, runs))
+        lines.append(f"{run.header.environment.hardware}, {_machine(run)}")
+        lines.append(_how_it_stopped(run))
+    kinds = {kind_of(run): MEMORY_KIND_NAMES[MEMORY_KIND[kind_of(run)]] for run in runs}
+    memory = "; ".join(kinds.values() if len(kinds) == 1 else (f"{k}: {name}" for k, name in kinds.items()))
+    lines.append(
+        f"Mem: {memory}. Speed: mean over blocks with its 95% interval; each block is a fresh process for "
+        "every model"
+    )
+    return [*lines, *_published_footer(rows, published)]
+
+
+def _published_footer(rows: Sequence[Row], published: bool) -> list[str]:
+    lines = []
     if any(row.published_speed is not None for row in rows):
         lines.append(
             "Published: Text at 4K, on other hardware and by several protocols; see results/published"
         )
+    if published:
+        lines.append(
+            "Published accuracy in %, X: not learned or not reported; sources: "
+            + "; ".join(sources(row.model for row in rows))
+        )
     return lines
 
 
-def _machine(results: Results) -> str:
-    environment = results.header.environment
+def _setting(run: Results, rows: Sequence[Row]) -> str:
+    suite = run.header.suite
+    batches = ", ".join(sorted({str(row.batch) for row in rows if row.run == run.path}))
+    lengths = ", ".join(str(length) for length in suite.lengths)
+    return (
+        f"{suite.name}: {suite.phase}, {suite.workload}, {suite.precision}, length {lengths}, "
+        f"batch {batches} ({suite.fill}), {suite.hyperparameters} hyper-parameters, data: {run.header.data}"
+    )
+
+
+def _machine(run: Results) -> str:
+    environment = run.header.environment
     memory = format_bytes(environment.memory_bytes)
     if environment.driver is None:
-        return f"{environment.threads} threads, {memory}"
-    return f"{memory}, driver {environment.driver}, CUDA {environment.cuda}"
+        return f"{environment.threads} threads, {memory}, torch {environment.torch}"
+    return f"{memory}, driver {environment.driver}, CUDA {environment.cuda}, torch {environment.torch}"
 
 
-def _how_it_stopped(results: Results) -> str:
-    blocks = 1 + max((sample.block for sample in results.samples), default=-1)
-    if results.end is None:
-        return f"{blocks} blocks, {len(results.samples)} runs; the run has not ended, or was killed"
+def _how_it_stopped(run: Results) -> str:
+    blocks = 1 + max((sample.block for sample in run.samples), default=-1)
+    if run.end is None:
+        return f"{blocks} blocks, {len(run.samples)} runs; the run has not ended, or was killed"
     return (
-        f"{blocks} blocks, {len(results.samples)} runs in {format_duration(results.end.seconds)}; "
-        f"stopped because {STOP_REASONS[results.end.reason]}"
+        f"{blocks} blocks, {len(run.samples)} runs in {format_duration(run.end.seconds)}; "
+        f"stopped because {STOP_REASONS[run.end.reason]}"
     )

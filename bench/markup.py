@@ -1,0 +1,37 @@
+"""Text that stays text: escapes for markdown, LaTeX and HTML, and JSON inside a page."""
+
+import html
+import re
+
+escape_html = html.escape
+
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~])")
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "×": r"$\times$",
+    "±": r"$\pm$",
+    "–": "--",
+    "…": r"\dots{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+
+def escape_markdown(text: str) -> str:
+    """Text without markup of its own, on one line of a table."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+
+
+def escape_latex(text: str) -> str:
+    """Text that every LaTeX engine compiles: what Latin-1 lacks becomes a question mark."""
+    return "".join(_LATEX.get(character) or _latin(character) for character in " ".join(text.split()))
+
+
+def _latin(character: str) -> str:
+    return character if character.isprintable() and ord(character) < 256 else "?"
