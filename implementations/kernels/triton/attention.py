@@ -46,12 +46,18 @@ class Bias:
 class Blocks:
     """How a kernel cuts its work."""
 
-    queries: int = 64
-    keys: int = 32
+    queries: int
+    keys: int
+    slice: int
+    """Columns of values in one step of a sum over them."""
     widest: int = 256
     """Most columns of values that one program accumulates."""
-    slice: int = 64
-    """Columns of values in one step of a sum over them."""
+
+    @classmethod
+    def usual(cls, dtype: torch.dtype) -> "Blocks":
+        """Larger blocks for matrix units; products of full float32 would not find registers enough."""
+        on_matrix_units = dtype in (torch.float16, torch.bfloat16) or dot_precision() != "ieee"
+        return cls(64, 32, 64) if on_matrix_units else cls(32, 32, 32)
 
     def columns(self, dim: int, hidden: int) -> int:
         """Columns of values a program, a power of two: scores are computed anew for each block of them."""
@@ -62,16 +68,13 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Attention:
-    """What attention does; arguments as in the plain forms.
-
-    window: None for the whole row. count_keys: whether the scores of relu² and laplace are divided by the keys
-    in reach, and not by scale's number.
-    """
+    """What attention does; as in the plain forms, window None for the whole row."""
 
     kind: AttentionKind = "softmax"
     causal: bool = False
     window: int | None = None
-    blocks: Blocks = Blocks()
+    blocks: Blocks | None = None
+    """None for the usual."""
 
     def scale(self, dim: int) -> float:
         """What products of queries and keys are multiplied by, where the number of keys does not matter."""
@@ -94,6 +97,10 @@ class Problem:
     table: Tensor | None
     origin: int
     by_time: bool
+
+    @property
+    def cut(self) -> Blocks:
+        return self.how.blocks or Blocks.usual(self.q.dtype)
 
     def launch(
         self, kernel: Any, grid: tuple[int, ...], inputs: tuple[Any, ...], rest: tuple[Any, ...], columns: int
@@ -130,8 +137,8 @@ class Problem:
             BIASED=self.table is not None,
             MASKED=packing.hidden is not None,
             PRECISION=dot_precision(),
-            QUERIES=how.blocks.queries,
-            KEYS=how.blocks.keys,
+            QUERIES=self.cut.queries,
+            KEYS=self.cut.keys,
             DIM=power_of_two(dim, least=16),
             HIDDEN=columns,
             ACC=ACCUMULATORS[dtype],
@@ -141,10 +148,10 @@ class Problem:
     def forward(self) -> tuple[Tensor, Tensor]:
         """The result, and the log of each query's sum of weights."""
         steps, hidden = self.v.shape
-        columns = self.how.blocks.columns(self.q.shape[1], hidden)
+        columns = self.cut.columns(self.q.shape[1], hidden)
         out = torch.empty_like(self.v)
         log_sums = self.v.new_empty(steps, dtype=accumulator(self.q))
-        grid = (blocks(steps, self.how.blocks.queries), blocks(hidden, columns))
+        grid = (blocks(steps, self.cut.queries), blocks(hidden, columns))
         self.launch(attention_kernel, grid, (self.q, self.k, self.v), (out, log_sums), columns)
         return out, log_sums
 
@@ -153,7 +160,7 @@ class Problem:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Gradients of q, k, v and the table."""
         steps, hidden = self.v.shape
-        cut = self.how.blocks
+        cut = self.cut
         columns, narrow = cut.columns(self.q.shape[1], hidden), min(cut.slice, power_of_two(hidden, least=16))
         deltas = torch.empty_like(log_sums)
         grad_q, grad_k, grad_v = (torch.empty_like(tensor) for tensor in (self.q, self.k, self.v))
@@ -209,8 +216,10 @@ class _Attention(torch.autograd.Function):
         return *problem.backward(grads[0].contiguous(), out, log_sums), None, None, None, None
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, packing: Packing, how: Attention, bias: Bias | None = None) -> Tensor:
-    """Packed q, k `(steps, dim)`, v `(steps, hidden)` to `(steps, hidden)`; zeros for a query without keys."""
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, packing: Packing, how: Attention, bias: Bias | None = None
+) -> Tensor:
+    """Packed q, k `(steps, dim)`, v `(steps, hidden)` to `(steps, hidden)`; zeros for a query with no key."""
     table = None if bias is None else bias.table.to(accumulator(q))
     out: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
         q.contiguous(),

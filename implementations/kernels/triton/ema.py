@@ -58,7 +58,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Source:
-    """What runs through the scan: states `(rows, length, dim)`, normed on the way; padded steps count as 0."""
+    """What runs through the scan: states `(rows, length, dim)`, normed on the way; padded steps are zeros."""
 
     x: Tensor
     mean: Tensor | None = None
@@ -82,7 +82,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Coefficients:
-    """weight, decay = q − 1 and log_decay = ln q `(kernels, states)`, omega `(dim,)`, in the sums' precision."""
+    """weight, decay = q − 1, log_decay = ln q `(kernels, states)`, omega `(dim,)`, in the sums' precision."""
 
     weight: Tensor
     decay: Tensor
@@ -253,44 +253,38 @@ def _silu_backward(grad: Tensor, x: Tensor, seed: Tensor, dropout: float) -> Ten
     out = torch.empty_like(x)
     dtype = ACCUMULATORS[accumulator(x)]
     grid = (blocks(x.numel(), 1024),)
-    launch(
-        silu_backward_kernel, grid, grad, x, out, seed, x.numel(), DROPOUT=dropout, BLOCK=1024, ACC=dtype
-    )
+    launch(silu_backward_kernel, grid, grad, x, out, seed, x.numel(), DROPOUT=dropout, BLOCK=1024, ACC=dtype)
     return out
 
 
-class TritonEMA(DampedEMA):
-    """DampedEMA with the same parameters, the same arguments and the same result."""
+def damped_ema(
+    ema: DampedEMA,
+    x: Tensor,
+    padding_mask: Tensor | None = None,
+    *,
+    norm: RowNorm | None = None,
+    activated: bool = False,
+    dropout: float = 0.0,
+    chunk: int | None = None,
+) -> Tensor:
+    """`ema(norm(x), padding_mask)` or, if activated, `dropout(silu(ema(norm(x), padding_mask)))`.
 
-    def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        return self.scan(x, padding_mask)
-
-    def scan(
-        self,
-        x: Tensor,
-        padding_mask: Tensor | None = None,
-        *,
-        norm: RowNorm | None = None,
-        activated: bool = False,
-        dropout: float = 0.0,
-        chunk: int | None = None,
-    ) -> Tensor:
-        """`dropout(silu(EMA(norm(x))))` if activated, else `EMA(norm(x))`: `(batch, length, dim)`."""
-        dtype, length = accumulator(x), x.shape[1]
-        scan = Scan(
-            self.bidirectional, min(self.truncation or length, length), activated, dropout, chunk
+    x `(batch, length, dim)`, padding_mask `(batch, length)`, True at padding. chunk: time steps of a chunk of
+    the scan, None for the usual. Computed in float32 at least; the result has the shape and precision of x.
+    """
+    dtype, length = accumulator(x), x.shape[1]
+    scan = Scan(ema.bidirectional, min(ema.truncation or length, length), activated, dropout, chunk)
+    with torch.autocast(x.device.type, enabled=False):
+        weight, log_decay = ema.coefficients(dtype)
+        result: Tensor = _Average.apply(  # type: ignore[no-untyped-call]
+            x.contiguous(),
+            None if norm is None else norm.gain,
+            None if norm is None else norm.shift,
+            weight,
+            log_decay,
+            ema.omega.to(dtype),
+            None if padding_mask is None else padding_mask.contiguous(),
+            norm is not None and norm.centred,
+            scan,
         )
-        with torch.autocast(x.device.type, enabled=False):
-            weight, log_decay = self.coefficients(dtype)
-            result: Tensor = _Average.apply(  # type: ignore[no-untyped-call]
-                x.contiguous(),
-                None if norm is None else norm.gain,
-                None if norm is None else norm.shift,
-                weight,
-                log_decay,
-                self.omega.to(dtype),
-                None if padding_mask is None else padding_mask.contiguous(),
-                norm is not None and norm.centred,
-                scan,
-            )
-        return result
+    return result

@@ -1,9 +1,10 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """Queries, keys, values and gates out of one projection: what runs on the device.
 
-A step of base is `(z | r | v)`, `dim + hidden + hidden` numbers; each goes through silu. Queries and keys are
-`z·gamma + beta`, turned by the step's angles if ROTARY: channel c of a pair with its partner c ^ 1. The programs
-with index 0 on the grid's second axis do queries and keys, the others blocks of the columns `(r | v)`.
+A step of base is `(z | r | v)`, `dim + hidden + hidden` numbers; each goes through silu. Queries and keys
+are `z·gamma + beta`, turned by the step's angles if ROTARY: channel c of a pair with its partner c ^ 1. The
+programs with index 0 on the grid's second axis do queries and keys, the others blocks of the columns
+`(r | v)`.
 """
 
 import triton

@@ -24,7 +24,7 @@ COLUMNS = 128
 
 @lru_cache(maxsize=16)
 def rotary_tables(length: int, dim: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of `t·10000^(−2i/dim)`, `(length, dim/2)` each, as `implementations.ops.rotary` has it."""
+    """Cosine and sine of the angles of `implementations.ops.rotary`, `(length, dim/2)` each."""
     channels = torch.arange(0, dim, 2, device=device, dtype=dtype)
     angle = torch.arange(length, device=device, dtype=dtype).unsqueeze(-1) * BASE ** (-channels / dim)
     return angle.cos(), angle.sin()
@@ -47,7 +47,16 @@ class _Gates(torch.autograd.Function):
         r, v = base.new_empty(2, steps, hidden)
         seed = draw_seed(dropout, base)
         _launch(
-            gates_kernel, base, gamma, beta, packing, tables, (q, k, r, v), seed, (steps, dim, hidden), dropout
+            gates_kernel,
+            base,
+            gamma,
+            beta,
+            packing,
+            tables,
+            (q, k, r, v),
+            seed,
+            (steps, dim, hidden),
+            dropout,
         )
         ctx.save_for_backward(base, gamma, beta, seed)
         ctx.packing, ctx.tables, ctx.dropout = packing, tables, dropout
@@ -62,7 +71,16 @@ class _Gates(torch.autograd.Function):
         sums = gamma.new_empty(blocks(steps, row_block(dim)[0]), 4, dim)
         outputs = (*(grad.contiguous() for grad in grads), grad_base, sums)
         _launch(
-            gates_backward_kernel, base, gamma, beta, ctx.packing, ctx.tables, outputs, seed, sizes, ctx.dropout
+            gates_backward_kernel,
+            base,
+            gamma,
+            beta,
+            ctx.packing,
+            ctx.tables,
+            outputs,
+            seed,
+            sizes,
+            ctx.dropout,
         )
         grad_gamma, grad_beta = sums.sum(dim=0).view(2, 2, dim)
         return grad_base, grad_gamma, grad_beta, None, None, None

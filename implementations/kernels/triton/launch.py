@@ -18,7 +18,7 @@ def accumulator(*tensors: Tensor) -> torch.dtype:
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
     """Run a kernel on the device of its first tensor; float products and sums may fuse."""
     first = arguments[0]
-    with torch.cuda.device_of(first[0] if isinstance(first, tuple) else first):
+    with torch.cuda.device_of(first[0] if isinstance(first, tuple) else first):  # type: ignore[no-untyped-call]
         kernel[grid](*arguments, enable_fp_fusion=True, **options)
 
 
@@ -51,5 +51,3 @@ def draw_seed(probability: float, like: Tensor) -> Tensor:
 def dot_precision() -> str:
     """How products of float32 matrices are computed: as torch's own matrix products are."""
     return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"
-
-

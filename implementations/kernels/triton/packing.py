@@ -1,7 +1,7 @@
 """Packed active steps: those of all rows one after another, without any padding.
 
-The plain forms are `compress` and `extract` of `implementations.ops.sma`. There each row of the working memory
-is as long as the densest one; here a row is as long as it has active steps.
+The plain forms are `compress` and `extract` of `implementations.ops.sma`. There each row of the working
+memory is as long as the densest one; here a row is as long as it has active steps.
 """
 
 import math
@@ -39,7 +39,7 @@ class Packing:
     place: Tensor
     """`(capacity,)`: its position in the working memory, which distances are counted in."""
     slot: Tensor
-    """`(rows·length,)`: the packed step that a step of the flattened batch becomes, −1 for an inactive one."""
+    """`(rows·length,)`: the packed step that a step of the batch becomes, −1 for an inactive one."""
     hidden: Tensor | None = None
     """`(capacity,)` boolean, True at steps that nobody attends to; None where there are none."""
 
@@ -51,9 +51,9 @@ class Packing:
     def of(cls, active: Tensor, dense: float = 1.0, capacity: int | None = None) -> "Packing":
         """Packing of the active steps, active `(rows, length)` boolean.
 
-        The working memory is compressed, or the whole sequence with its inactive steps hidden once the densest
-        row is `dense` or denser, as in `choose_steps`. The device decides on it: without compression the
-        places are the original positions, and nothing else changes.
+        The working memory is compressed, or the whole sequence with its inactive steps hidden once the
+        densest row is `dense` or denser, as in `choose_steps`. The device decides on it: without compression
+        the places are the original positions, and nothing else changes.
 
         Waits for the device once, for the number of active steps; not if a capacity is given. More active
         steps than that are an error, which the device raises.
@@ -98,20 +98,18 @@ class Packing:
         if hidden is None:
             return cls(offsets, offsets.diff(), index, index // length, time, time, index)
         counts = (~hidden).sum(dim=1).clamp(min=1)
-        return cls(
-            offsets, counts, index, index // length, time, time, index, hidden.flatten().contiguous()
-        )
+        return cls(offsets, counts, index, index // length, time, time, index, hidden.flatten().contiguous())
 
 
 class _Take(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor, back: Tensor) -> Tensor:
-        ctx.save_for_backward(index, back)
+        ctx.save_for_backward(back)
         return _take(x, index)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        index, back = ctx.saved_tensors
+        (back,) = ctx.saved_tensors
         return _take(grads[0].contiguous(), back), None, None
 
 
