@@ -15,15 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.encoder import Encoder, Pooling, embed, with_head
-from implementations.ops.decay import between, decayed_sums, delayed
+from implementations.ops.decay import between, decayed_sums, delayed, initial_decay
 from implementations.ops.norms import RMSNorm
 from implementations.ops.short_conv import ShortConv
 from implementations.task import Task
-
-INITIAL_STEPS = (1e-3, 1e-1)
-"""Between which the steps dt start, on a logarithmic scale."""
-INITIAL_DECAYS = (1.0, 16.0)
-"""Between which the decay rates −A start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,21 +85,14 @@ class Mamba2Mixer(nn.Module):
         self.widths = [inner, inner + 2 * state, heads]
         self.in_proj = nn.Linear(config.dim, sum(self.widths), bias=False)
         self.conv1d = ShortConv(inner + 2 * state, config.conv)
-        self.dt_bias = nn.Parameter(torch.empty(heads))
-        self.A_log = nn.Parameter(torch.empty(heads))
+        dt_bias, a_log = initial_decay(heads)
+        self.dt_bias = nn.Parameter(dt_bias)
+        self.A_log = nn.Parameter(a_log)
         self.D = nn.Parameter(torch.ones(heads))
         self.norm = RMSNorm(inner)
         self.out_proj = nn.Linear(inner, config.dim, bias=False)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Steps log-uniform, decay rates uniform; the output's weights divided by √layers."""
-        low, high = (math.log(step) for step in INITIAL_STEPS)
-        with torch.no_grad():
-            step = torch.empty_like(self.dt_bias).uniform_(low, high).exp()
-            self.dt_bias.copy_(step + torch.log(-torch.expm1(-step)))  # the inverse of softplus
-            self.A_log.uniform_(*INITIAL_DECAYS).log_()
-            self.out_proj.weight /= math.sqrt(self.config.layers)
+        with torch.no_grad():  # the sum over the layers' residuals keeps its scale
+            self.out_proj.weight /= math.sqrt(config.layers)
 
     def forward(self, x: Tensor) -> Tensor:
         config = self.config

@@ -3,12 +3,29 @@
 Decays come as logarithms, `exp` of which is at most 1, so that no product of them is ever divided by.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 GROUP = 16
 """Steps that are combined by one triangular matrix."""
+
+INITIAL_STEPS = (1e-3, 1e-1)
+INITIAL_RATES = (1.0, 16.0)
+
+
+def initial_decay(heads: int) -> tuple[Tensor, Tensor]:
+    """`dt_bias` and `A_log`, each `(heads,)`, of a selective decay `exp(−exp(A_log)·softplus(x + dt_bias))`.
+
+    Steps `softplus(dt_bias)` are log-uniform in INITIAL_STEPS, rates `exp(A_log)` uniform in INITIAL_RATES,
+    as Mamba-2 has them (Dao and Gu, 2024).
+    """
+    low, high = (math.log(step) for step in INITIAL_STEPS)
+    step = torch.empty(heads).uniform_(low, high).exp()
+    inverse_softplus = step + torch.log(-torch.expm1(-step))
+    return inverse_softplus, torch.empty(heads).uniform_(*INITIAL_RATES).log()
 
 
 def between(log_decay: Tensor) -> Tensor:
