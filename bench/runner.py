@@ -89,14 +89,13 @@ class Runner:
             if not open_panels:
                 return "precise" if all(self._is_precise(panel) for panel in panels) else "blocks"
             for panel in open_panels:
-                if self._seconds_left() < panel.block_seconds:
+                # The first block is run in any case: a run without one has measured no ratio at all.
+                if panel.blocks and self._seconds_left() < panel.block_seconds:
                     return "budget"
                 begin = time.monotonic()
                 self._block(panel, self._seconds_left() / len(open_panels))
                 panel.block_seconds = time.monotonic() - begin
                 self.observer.ratios(self._ratios(panel))
-            if self._seconds_left() <= 0:
-                return "budget"
 
     def _panels(self) -> list[Panel]:
         cases = self.plan.suite.cases(self.plan.kind)
