@@ -126,7 +126,7 @@ class Gate:
 
     def run(self) -> tuple[list[CaseVerdict], CaseVerdict | None]:
         """Exact costs, then a first stage of blocks, then a second one for what it left open."""
-        pairs = [self._alone(pair) for pair in _pairs(self.plan)]
+        pairs = [Comparison(*(self._solo(case) for case in pair)) for pair in _pairs(self.plan)]
         timed = [pair for pair in pairs if pair.base.status == pair.other.status == "ok"]
         control = _control(timed)
         everything = [*timed, *([control] if control else [])]
@@ -144,19 +144,12 @@ class Gate:
         self.store.append(End(reason=reason, seconds=time.monotonic() - self.begin))
 
     def _exact(self, case: Case) -> Solo:
-        solo = measure_exact(case, self.plan)
-        self.store.append(solo)
-        return solo
-
-    def _alone(self, pair: Sequence[Case]) -> Comparison:
-        """Both revisions of a case alone: exact costs first; a step is timed where they run."""
-        return Comparison(*(self._solo(case) for case in pair))
+        return self._kept(measure_exact(case, self.plan))
 
     def _solo(self, case: Case) -> Solo:
-        exact = measure_exact(case, self.plan)
-        solo = exact
-        if exact.status == "ok":
-            solo = msgspec.structs.replace(measure_solo(case, self.plan), exact=exact.exact)
+        return self._kept(measure_solo(case, self.plan, exact=True))
+
+    def _kept(self, solo: Solo) -> Solo:
         self.store.append(solo)
         self.observer.solo_ends(solo)
         return solo

@@ -11,14 +11,15 @@ from bench.record import Solo, Variant
 from implementations import registry
 
 
-def measure_solo(case: Case, plan: Plan) -> Solo:
+def measure_solo(case: Case, plan: Plan, *, exact: bool = False) -> Solo:
     """Build, warm up, measure memory and activation, and hold a variant against its reference.
 
-    A case that fails comes back with its status and the reason; nothing is raised.
+    exact: count first what a step costs without a clock. A case that fails comes back with its status and
+    the reason; nothing is raised.
     """
     with WorkerProcess(case, plan.threads, plan.source(case)) as worker:
         try:
-            return _measure(case, plan, worker)
+            return _measure(case, plan, worker, exact)
         except WorkerFailed as failure:
             return Solo(case=case, status=failure.status, reason=failure.reason)
 
@@ -34,7 +35,7 @@ def measure_exact(case: Case, plan: Plan) -> Solo:
     return Solo(case=case, status="ok", parameters=prepared.parameters, exact=exact)
 
 
-def _measure(case: Case, plan: Plan, worker: WorkerProcess) -> Solo:
+def _measure(case: Case, plan: Plan, worker: WorkerProcess, exact: bool) -> Solo:
     end = time.monotonic() + plan.deadline_seconds
 
     def left() -> float:
@@ -43,6 +44,7 @@ def _measure(case: Case, plan: Plan, worker: WorkerProcess) -> Solo:
     begin = time.monotonic()
     prepared = worker.ask(plan.prepare(case), Prepared, left())
     prepare_seconds = time.monotonic() - begin
+    counted = worker.ask(Count(), Counted, left()).exact if exact else None
     warmed = worker.ask(plan.solo_warm_up, Warmed, left())
     memory = worker.ask(MeasureMemory(), MemoryMeasured, left())
     variant = worker.ask(Check(), Checked, left()).variant if _has_reference(case) else None
@@ -62,6 +64,7 @@ def _measure(case: Case, plan: Plan, worker: WorkerProcess) -> Solo:
         activation=memory.activation,
         variant=variant,
         backend=prepared.backend,
+        exact=counted,
     )
 
 

@@ -150,8 +150,10 @@ def smallest_difference(
     """
     if blocks < MIN_BLOCKS:
         return math.inf
-    quantiles = student_t(blocks - 1, confidence) + student_t(blocks - 1, power)
-    return quantiles * deviation / math.sqrt(blocks)
+    degrees = blocks - 1
+    # Student's t of such experiments is non-central: how far, so that all but 1 - power pass the quantile?
+    shift = float(special.nctdtrinc(degrees, 1 - power, student_t(degrees, confidence)))
+    return shift * deviation / math.sqrt(blocks)
 
 
 def _mean(block_values: Sequence[float]) -> float:

@@ -4,16 +4,22 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bench.stats import (
     Interval,
     block_value,
+    holm,
     is_stationary,
+    lower_bound,
+    p_value_above,
     ratio_interval,
     round_log_ratio,
+    smallest_difference,
     student_t,
+    upper_bound,
+    verdict,
 )
 
 positive = st.floats(0.01, 100)
@@ -84,3 +90,92 @@ def test_half_width_is_relative():
 )
 def test_stationary(times, expected):
     assert is_stationary(times) is expected
+
+
+log_ratios = st.lists(st.floats(-0.5, 0.5), min_size=3, max_size=12)
+
+
+@given(log_ratios, st.floats(0.6, 0.999))
+def test_one_sided_bounds_hold_the_mean_and_mirror_each_other(values, confidence):
+    low, high = lower_bound(values, confidence), upper_bound(values, confidence)
+    assert low <= np.mean(values) + 1e-12
+    assert high >= np.mean(values) - 1e-12
+    assert lower_bound([-value for value in values], confidence) == pytest.approx(-high, abs=1e-12)
+
+
+@given(log_ratios, st.floats(0.6, 0.99), st.floats(-0.5, 0.5))
+def test_bounds_shift_with_the_values_and_widen_with_confidence(values, confidence, shift):
+    assert lower_bound([value + shift for value in values], confidence) == pytest.approx(
+        lower_bound(values, confidence) + shift, abs=1e-9
+    )
+    assert lower_bound(values, 0.995) <= lower_bound(values, confidence) + 1e-12
+
+
+@given(log_ratios, st.floats(-0.3, 0.3))
+def test_the_p_value_and_the_bound_agree(values, threshold):
+    """The bound exceeds a threshold exactly where the test against it rejects."""
+    assume(abs(p_value_above(values, threshold) - 0.01) > 1e-6)
+    assume(np.std(values) > 1e-6)
+    assert (lower_bound(values, 0.99) > threshold) == (p_value_above(values, threshold) < 0.01)
+
+
+def test_p_value_matches_the_printed_table():
+    """Mean 1, standard error 1, 4 degrees of freedom: P(T > 1) = 0.18695."""
+    values = [1 + deviation * math.sqrt(5 / 2.5) for deviation in (-2, -1, 0, 1, 2)]
+    assert np.std(values, ddof=1) / math.sqrt(5) == pytest.approx(1.0)
+    assert p_value_above(values, 0.0) == pytest.approx(0.186950, abs=1e-5)
+
+
+@pytest.mark.parametrize(("values", "expected"), [([0.1] * 4, 0.0), ([-0.1] * 4, 1.0), ([9.0, 9.0], 1.0)])
+def test_p_value_without_spread_or_blocks(values, expected):
+    assert p_value_above(values, 0.0) == expected
+
+
+def test_too_few_blocks_bound_nothing():
+    assert (lower_bound([0.1, 0.1]), upper_bound([0.1, 0.1])) == (-math.inf, math.inf)
+    assert verdict([5.0, 5.0], 0.01, 0.03) == "INCONCLUSIVE"
+    with pytest.raises(ValueError, match="no block"):
+        upper_bound([])
+
+
+@given(log_ratios, st.floats(0, 0.1), st.floats(0, 0.1))
+def test_a_verdict_is_monotone_in_the_slowdown(values, margin, extra):
+    """Making every block slower never turns a worse verdict into a better one."""
+    order = ["PASSED", "INCONCLUSIVE", "REGRESSED"]
+    tolerance = margin + 0.02
+    verdicts = [verdict([v + shift for v in values], margin, tolerance) for shift in (0, extra, 10.0)]
+    assert [order.index(v) for v in verdicts] == sorted(order.index(v) for v in verdicts)
+    assert verdicts[-1] == "REGRESSED"
+
+
+p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12)
+
+
+@given(p_values, st.randoms())
+def test_holm_rejects_between_bonferroni_and_uncorrected(values, random):
+    level = 0.05
+    rejected = holm(values, level)
+    for p, one in zip(values, rejected, strict=True):
+        assert one or p > level / len(values)
+        assert not one or p <= level
+    order = list(range(len(values)))
+    random.shuffle(order)
+    shuffled = holm([values[index] for index in order], level)
+    assert sorted(zip([values[i] for i in order], shuffled, strict=True)) == sorted(
+        zip(values, rejected, strict=True)
+    )
+
+
+def test_holm_by_hand():
+    """0.01 ≤ 0.05/4, 0.013 ≤ 0.05/3, but 0.03 > 0.05/2, so 0.04 is not looked at."""
+    assert holm([0.03, 0.01, 0.04, 0.013], 0.05) == [False, True, False, True]
+    assert holm([], 0.05) == []
+
+
+def test_the_smallest_difference_is_found_at_its_power():
+    """Of 4,000 experiments with just that mean, 90% have a 99% lower bound above zero."""
+    truth = smallest_difference(0.02, 5)
+    blocks = np.random.default_rng(1).normal(truth, 0.02, size=(4000, 5))
+    assert np.mean([lower_bound(values) > 0 for values in blocks]) == pytest.approx(0.9, abs=0.015)
+    assert smallest_difference(0.02, 2) == math.inf
+    assert smallest_difference(0.02, 20) < truth
