@@ -162,6 +162,28 @@ def verify(
     raise typer.Exit(FAILED if failed else OK)
 
 
+@app.command()
+def data(
+    workload: Annotated[str, typer.Argument(help="A workload's name (bench list workloads).")],
+    length: Annotated[
+        int | None, typer.Option(min=1, help="Sequence length; by default the published.")
+    ] = None,
+    sequences: Annotated[int, typer.Option(min=1, help="Sequences that the statistics are over.")] = 96,
+    seed: Annotated[int, typer.Option(help="Of the sequences.")] = 0,
+    picture: Annotated[
+        Path | None, typer.Option(help="Also write samples to this PNG file (workloads of pictures).")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Where a workload's data comes from, what is missing and how to get it, statistics and a sample."""
+    from bench import datasets
+
+    sheet = datasets.describe(workload, length, seed, sequences)
+    if picture is not None:
+        picture.write_bytes(datasets.picture(workload, length, seed))
+    print(msgspec.json.format(msgspec.json.encode(sheet)).decode() if json else datasets.as_text(sheet))
+
+
 def _print_table(results: list[Any], form: Any, baseline: str | None = None, published: bool = False) -> None:
     from bench.formats import render
     from bench.tables import build_table
