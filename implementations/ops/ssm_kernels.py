@@ -131,7 +131,7 @@ def _from_pairs(x: Tensor) -> Tensor:
 
 
 def _full_precision(like: Tensor) -> torch.autocast:
-    """Sums over poles cancel: half precision would leave nothing of them."""
+    """Sums over poles cancel, and powers build up: autocast is not to lower their precision."""
     return torch.autocast(like.device.type, enabled=False)
 
 
