@@ -150,6 +150,23 @@ def table(
 
 
 @app.command()
+def plot(
+    files: Files,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Picture: .svg, .png, .html or .json.")],
+    chart: Annotated[
+        str | None,
+        typer.Option(help="speed, growth, trade-off, activation, activation-time, rounds or roofline."),
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="What ratios are against.")] = None,
+) -> None:
+    """Draw result files; by default growth over lengths, or speed where there is one length."""
+    from bench import charts
+    from bench.record import read
+
+    charts.save(charts.specification([read(path) for path in files], chart, baseline), out)
+
+
+@app.command()
 def verify(
     golden: Annotated[Path, typer.Option(help="Folder of golden vectors.")] = Path("tests/golden"),
     impl: Annotated[str | None, typer.Option(help="Systems or variants, comma-separated.")] = None,

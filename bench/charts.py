@@ -1,0 +1,358 @@
+"""Charts of result files: one definition each, for PNG, SVG and interactive HTML alike.
+
+Colours are told apart by the colour-blind (Okabe and Ito), and shapes by whoever prints in grey.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import chart_data
+from bench.chart_data import Point
+from bench.errors import UsageError
+from bench.extras import require
+from bench.record import Results
+from bench.tables import Table, build_table
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#8C6D31")
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
+"""As many as are prime to the colours, so that models share both only when there are very many."""
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [4, 4])
+WIDTH, HEIGHT = 520, 300
+SUFFIXES = (".svg", ".png", ".html", ".json")
+
+Spec = dict[str, Any]
+Chart = Any
+"""An Altair chart; Altair is optional, so its types are not named here."""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A chart: what it shows, what it needs, and how it is drawn."""
+
+    title: str
+    needs: str
+    data: Callable[[Table, Sequence[Results]], list[Point]]
+    draw: Callable[[Any, list[Point], Table], Chart]
+
+
+def available(runs: Sequence[Results], baseline: str | None = None) -> dict[str, Spec]:
+    """Every chart that these runs have data for, as Vega-Lite specifications by name."""
+    table = build_table(*runs, baseline=baseline)
+    return {
+        name: _specification(definition, points, table, runs)
+        for name, definition in CHARTS.items()
+        if (points := definition.data(table, runs))
+    }
+
+
+def specification(runs: Sequence[Results], name: str | None = None, baseline: str | None = None) -> Spec:
+    """One chart as a Vega-Lite specification; by default growth over lengths, or speed at a single one.
+
+    Raises UsageError for an unknown chart, or where the runs lack what it needs.
+    """
+    table = build_table(*runs, baseline=baseline)
+    name = name or ("growth" if chart_data.growth(table.rows) else "speed")
+    if name not in CHARTS:
+        raise UsageError(f"--chart {name}: choose {', '.join([*CHARTS, 'roofline'])}")
+    definition = CHARTS[name]
+    points = definition.data(table, runs)
+    if not points:
+        files = ", ".join(run.path for run in runs)
+        raise UsageError(f"{files}: nothing to draw for {name}: it needs {definition.needs}")
+    return _specification(definition, points, table, runs)
+
+
+def save(spec: Spec, path: Path) -> None:
+    """Write a specification as its file's suffix says: .svg, .png, .html or .json. Raises UsageError."""
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"{path}: must end in {', '.join(SUFFIXES)}")
+    altair = require("altair", "report")
+    require("vl_convert", "report")
+    chart = altair.Chart.from_dict(spec)
+    options: Mapping[str, dict[str, Any]] = {".png": {"scale_factor": 2}, ".html": {"inline": True}}
+    try:
+        chart.save(str(path), **options.get(path.suffix, {}))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def provenance(runs: Sequence[Results]) -> list[str]:
+    """Where the figures come from, a line for each run."""
+    lines = []
+    for run in runs:
+        suite, environment = run.header.suite, run.header.environment
+        commit = f", commit {environment.commit[:9]}" if environment.commit else ""
+        lines.append(
+            f"{run.path}: {suite.name}, {suite.phase}, {suite.precision}, {environment.hardware}, "
+            f"torch {environment.torch}, {run.header.created[:16]}{commit}"
+        )
+    return lines
+
+
+def _specification(
+    definition: Definition, points: list[Point], table: Table, runs: Sequence[Results]
+) -> Spec:
+    altair = require("altair", "report")
+    title = altair.TitleParams(
+        definition.title, subtitle=provenance(runs), anchor="start", subtitleColor="#555"
+    )
+    chart = definition.draw(altair, points, table)
+    return finished(chart.properties(title=title, description="\n".join(provenance(runs))))
+
+
+def finished(chart: Chart) -> Spec:
+    """A chart with the looks that all of them share."""
+    chart = chart.configure_view(stroke=None).configure_axis(gridColor="#e4e4e4", labelFontSize=11)
+    spec: Spec = chart.configure_legend(symbolSize=90, labelLimit=260).to_dict()
+    return spec
+
+
+def by_model(altair: Any, points: Sequence[Point], channel: str, legend: bool = True) -> Any:
+    """Colour, shape or dash of a model: the same in all channels, so that legends become one."""
+    names = list(dict.fromkeys(point["model"] for point in points))
+    values: Mapping[str, Sequence[Any]] = {"color": COLOURS, "shape": SHAPES, "strokeDash": DASHES}
+    chosen = [values[channel][number % len(values[channel])] for number in range(len(names))]
+    kind = {"color": altair.Color, "shape": altair.Shape, "strokeDash": altair.StrokeDash}[channel]
+    options = {} if legend else {"legend": None}
+    return kind("model:N", scale=altair.Scale(domain=names, range=chosen), title=None, sort=names, **options)
+
+
+def _base(altair: Any, points: list[Point]) -> Chart:
+    return altair.Chart(altair.InlineData(values=points)).properties(width=WIDTH, height=HEIGHT)
+
+
+def _speed(altair: Any, points: list[Point], table: Table) -> Chart:
+    """Dots with their intervals, a line for each model, a row of panels for each length."""
+    lengths = sorted({point["length"] for point in points})
+    rows = []
+    for length in lengths:
+        chosen = [point for point in points if point["length"] == length]
+        last = length == lengths[-1]
+        panels = [
+            _dots(
+                altair, points, chosen, "speed", f"Speed, 95% interval (× {table.baseline})" if last else ""
+            ),
+            _dots(altair, points, chosen, "memory", f"Peak memory (× {table.baseline})" if last else ""),
+        ]
+        title = f"Length {length}" if len(lengths) > 1 else ""
+        rows.append(altair.hconcat(*panels, title=altair.TitleParams(title, fontSize=12)))
+    return altair.vconcat(*rows) if len(rows) > 1 else rows[0]
+
+
+def _dots(altair: Any, points: list[Point], chosen: list[Point], field: str, title: str) -> Chart:
+    names = list(dict.fromkeys(point["model"] for point in chosen))
+    base = _base(altair, chosen).encode(y=altair.Y("model:N", sort=names, title=None))
+    dots = base.mark_point(filled=True, opacity=1, size=80).encode(
+        x=altair.X(f"{field}:Q", scale=_log_scale(altair), title=title, axis=_ratio_axis(altair)),
+        color=by_model(altair, points, "color", legend=False),
+        shape=by_model(altair, points, "shape", legend=False),
+        tooltip=["model:N", "length:Q", *_figures(altair, field)],
+    )
+    parts = [_one(altair, "x"), dots]
+    if field == "speed":
+        parts.insert(1, base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q"))
+    return altair.layer(*parts).properties(width=WIDTH / 2, height=max(60, 26 * len(names)))
+
+
+def _log_scale(altair: Any) -> Any:
+    return altair.Scale(type="log", nice=False, padding=16)
+
+
+def _ratio_axis(altair: Any) -> Any:
+    ticks = [factor * 10.0**power for power in range(-3, 4) for factor in (1, 2, 5)]
+    return altair.Axis(values=ticks, format="~r")
+
+
+def _one(altair: Any, axis: str) -> Chart:
+    """The line at a ratio of 1."""
+    data = altair.InlineData(values=[{"one": 1}])
+    return altair.Chart(data).mark_rule(strokeDash=[3, 3]).encode(**{axis: "one:Q"})
+
+
+def _figures(altair: Any, field: str) -> list[Any]:
+    names = ["speed", "low", "high"] if field == "speed" else ["memory"]
+    return [altair.Tooltip(f"{name}:Q", format=".3~r") for name in names]
+
+
+def _growth(altair: Any, points: list[Point], table: Table) -> Chart:
+    """Log on log, time beside memory, the slope at the end of each line."""
+    quantities = dict.fromkeys(point["quantity"] for point in points)
+    panels = [
+        _growth_panel(altair, points, [point for point in points if point["quantity"] == quantity], quantity)
+        for quantity in quantities
+    ]
+    return altair.hconcat(*panels, spacing=60)
+
+
+def _growth_panel(altair: Any, points: list[Point], chosen: list[Point], quantity: str) -> Chart:
+    lengths = sorted({point["length"] for point in chosen})
+    base = _base(altair, chosen).encode(
+        x=altair.X(
+            "length:Q",
+            scale=altair.Scale(type="log", base=2, nice=False),
+            axis=altair.Axis(values=lengths, format="d"),
+            title="Sequence length",
+        ),
+        y=altair.Y("value:Q", scale=_log_scale(altair), title=f"{quantity}, a sequence"),
+        color=by_model(altair, points, "color"),
+        tooltip=["model:N", "length:Q", altair.Tooltip("value:Q", format=".4~r"), "exponent:Q"],
+    )
+    lines = base.mark_line().encode(strokeDash=by_model(altair, points, "strokeDash"))
+    dots = base.mark_point(filled=True, opacity=1, size=70).encode(shape=by_model(altair, points, "shape"))
+    ends = altair.InlineData(values=_apart([point for point in chosen if point["label"]], chosen))
+    labels = (
+        altair.Chart(ends)
+        .mark_text(align="left", dx=8, fontSize=11, limit=220)
+        .encode(
+            x="length:Q",
+            y="label_value:Q",
+            text="label:N",
+            color=by_model(altair, points, "color", legend=False),
+        )
+    )
+    return (lines + dots + labels).properties(width=WIDTH * 0.7)
+
+
+def _apart(ends: list[Point], chosen: list[Point]) -> list[Point]:
+    """Labels at the ends of lines, moved up where one would cover another (14 pixels a line)."""
+    values = [point["value"] for point in chosen]
+    step = (max(values) / min(values)) ** (14 / HEIGHT)
+    placed: list[Point] = []
+    for point in sorted(ends, key=lambda point: point["value"]):
+        below = (
+            placed[-1]["label_value"] * step if placed and placed[-1]["length"] == point["length"] else 0.0
+        )
+        placed.append({**point, "label_value": max(point["value"], below)})
+    return placed
+
+
+def _trade_off(altair: Any, points: list[Point], table: Table) -> Chart:
+    """Bubbles as the poster's first figure has them; names stand above and below in turn."""
+    points = sorted(points, key=lambda point: point["speed"])
+    points = [{**point, "above": number % 2 == 0} for number, point in enumerate(points)]
+    base = _base(altair, points).encode(
+        x=altair.X(
+            "speed:Q",
+            scale=altair.Scale(type="log", nice=False, padding=60),
+            axis=_ratio_axis(altair),
+            title=f"Measured speed (× {table.baseline})",
+        ),
+        y=altair.Y(
+            "accuracy:Q",
+            scale=altair.Scale(zero=False, nice=False, padding=50),
+            title="Published accuracy, average of the arena (%)",
+        ),
+        tooltip=[
+            "model:N",
+            "length:Q",
+            "accuracy:Q",
+            *_figures(altair, "speed"),
+            *_figures(altair, "memory"),
+        ],
+    )
+    bubbles = base.mark_point(filled=True, opacity=0.55, stroke="#333", strokeWidth=1).encode(
+        color=by_model(altair, points, "color", legend=False),
+        size=altair.Size(
+            "memory:Q",
+            legend=altair.Legend(title=f"Memory (× {table.baseline})", titleLimit=260, values=[0.1, 0.5, 1]),
+            scale=altair.Scale(type="linear", domainMin=0, range=[20, 1500]),
+        ),
+    )
+    bars = base.mark_rule().encode(x="low:Q", x2="high:Q")
+    several = len({point["length"] for point in points}) > 1
+    text = "datum.model + ' at ' + datum.length" if several else "datum.model"
+    names = base.transform_calculate(name=text)
+    above = names.transform_filter("datum.above").mark_text(dy=-24, fontSize=11).encode(text="name:N")
+    below = names.transform_filter("!datum.above").mark_text(dy=26, fontSize=11).encode(text="name:N")
+    return (bubbles + bars + above + below).properties(height=HEIGHT * 1.2)
+
+
+def _activation_by_layer(altair: Any, points: list[Point], table: Table) -> Chart:
+    base = _base(altair, points).encode(
+        x=altair.X("layer:O", title="Layer", axis=altair.Axis(labelAngle=0)),
+        y=altair.Y(
+            "rate:Q", title="Activation rate", axis=altair.Axis(format="%"), scale=altair.Scale(domain=[0, 1])
+        ),
+        color=by_model(altair, points, "color"),
+        tooltip=["model:N", "task:N", "layer:O", altair.Tooltip("rate:Q", format=".1%")],
+    )
+    lines = base.mark_line().encode(strokeDash=by_model(altair, points, "strokeDash"), detail="task:N")
+    dots = base.mark_point(filled=True, opacity=1, size=70).encode(shape=by_model(altair, points, "shape"))
+    return (lines + dots).properties(width=WIDTH * 0.7).facet(altair.Facet("task:N", title=None), columns=2)
+
+
+def _activation_sweep(altair: Any, points: list[Point], table: Table) -> Chart:
+    base = _base(altair, points).encode(
+        x=altair.X("rate:Q", title="Activation rate, as timed", axis=altair.Axis(format="%")),
+        y=altair.Y("milliseconds:Q", title="ms a step", scale=altair.Scale(zero=True)),
+        color=by_model(altair, points, "color"),
+        tooltip=[
+            "model:N",
+            altair.Tooltip("rate:Q", format=".1%"),
+            altair.Tooltip("milliseconds:Q", format=".4~r"),
+        ],
+    )
+    lines = base.mark_line().encode(strokeDash=by_model(altair, points, "strokeDash"))
+    return lines + base.mark_point(filled=True, opacity=1, size=70).encode(
+        shape=by_model(altair, points, "shape")
+    )
+
+
+def _rounds(altair: Any, points: list[Point], table: Table) -> Chart:
+    """Each timed run over its case's median, in the order made; a ring where the GPU was throttled."""
+    base = _base(altair, points).encode(
+        x=altair.X("number:Q", title="Timed run, in the order made", axis=altair.Axis(tickMinStep=1)),
+        y=altair.Y(
+            "relative:Q", title="Step time over the median of its case", scale=altair.Scale(zero=False)
+        ),
+        tooltip=["case:N", "block:Q", altair.Tooltip("relative:Q", format=".3f"), "throttled:N"],
+    )
+    dots = base.mark_point(filled=True, opacity=1, size=45).encode(
+        color=by_model(altair, points, "color"), shape=by_model(altair, points, "shape")
+    )
+    rings = base.transform_filter("datum.throttled != 'no'").mark_point(
+        size=160, color="#D55E00", strokeWidth=2
+    )
+    return (_one(altair, "y") + dots + rings).properties(width=WIDTH * 1.3)
+
+
+CHARTS: Mapping[str, Definition] = {
+    "speed": Definition(
+        "Speed and memory of a step",
+        "a model that was timed together with the baseline",
+        lambda table, _: chart_data.ratios(table.rows),
+        _speed,
+    ),
+    "growth": Definition(
+        "Step time and memory over length; L^ is the measured growth",
+        "a model that was measured at two lengths or more",
+        lambda table, _: chart_data.growth(table.rows),
+        _growth,
+    ),
+    "trade-off": Definition(
+        "Published accuracy, measured speed; area: measured memory",
+        "a timed model with a row in the published table",
+        lambda table, _: chart_data.trade_off(table.rows),
+        _trade_off,
+    ),
+    "activation": Definition(
+        "Activation rate by layer",
+        "a model with configurators",
+        lambda table, _: chart_data.activation_by_layer(table.rows),
+        _activation_by_layer,
+    ),
+    "activation-time": Definition(
+        "Step time over activation rate",
+        "a model that was timed at two activation rates or more (--activation 0.1,0.3,1.0)",
+        lambda table, _: chart_data.activation_sweep(table.rows),
+        _activation_sweep,
+    ),
+    "rounds": Definition(
+        "Every timed run, in the order made",
+        "a timed run",
+        lambda _, runs: chart_data.rounds(runs),
+        _rounds,
+    ),
+}
