@@ -38,7 +38,7 @@ class Geometry:
     gap: float
     """Between the dashes of a contour."""
     clearance: float
-    """Between the middles of dashes that are no neighbours; contours cannot cross where it is more than
+    """From dash to dash, unless they are neighbours; contours cannot cross where it is more than
     (dash + gap) / √2."""
     disc: float
     """Radius of the marks."""
@@ -66,9 +66,9 @@ class Contour:
 def picture(geometry: Geometry, connected: bool, generator: np.random.Generator) -> npt.NDArray[np.uint8]:
     """A picture `(side, side)`: the discs mark one contour's two ends (connected) or an end of either."""
     contours = _contours(geometry, generator)
-    first, second = (contour.ends(geometry.dash) for contour in contours[:2])
-    order = generator.integers(2, size=2)
-    discs = first if connected else np.stack([first[order[0]], second[order[1]]])
+    ends = np.stack([contour.ends(geometry.dash) for contour in contours[:2]])
+    one, its_end, other_end = generator.integers(2, size=3)
+    discs = ends[one] if connected else np.stack([ends[one, its_end], ends[1 - one, other_end]])
     return _draw(geometry, contours, discs)
 
 
@@ -82,7 +82,7 @@ def _contours(geometry: Geometry, generator: np.random.Generator) -> list[Contou
             if contour is None:
                 break
             contours.append(contour)
-            taken = np.concatenate([taken, contour.middles])
+            taken = np.concatenate([taken, contour.middles, contour.ends(geometry.dash)])
         if len(contours) == len(counts):
             return contours
 
@@ -90,7 +90,7 @@ def _contours(geometry: Geometry, generator: np.random.Generator) -> list[Contou
 def _contour(
     geometry: Geometry, dashes: int, taken: Floats, generator: np.random.Generator
 ) -> Contour | None:
-    """A contour clear of the dashes with middles `taken` `(dashes, 2)`; None where none was found."""
+    """A contour clear of the points `taken` `(points, 2)`; None where none was found."""
     for _ in range(ATTEMPTS):
         middles, angles = _walks(geometry, dashes, taken, generator)
         if len(angles):
@@ -105,8 +105,8 @@ def _walks(
     step = geometry.dash + geometry.gap
     middles = generator.uniform(0, geometry.side, size=(WALKS, 1, 2))
     angles = generator.uniform(-math.pi, math.pi, size=(WALKS, 1))
-    clear = _clear(geometry, middles, angles, taken)[:, 0]
-    middles, angles = middles[clear], angles[clear]
+    clear = _clear(geometry, middles, angles, taken) & _clear(geometry, middles, angles + math.pi, taken)
+    middles, angles = middles[clear[:, 0]], angles[clear[:, 0]]
     while 0 < angles.size < len(angles) * dashes:
         turns = generator.normal(0, geometry.turn, size=(len(angles), TURNS))
         turned = angles[:, -1:] + turns.clip(-geometry.largest_turn, geometry.largest_turn)
@@ -122,16 +122,18 @@ def _walks(
 
 
 def _clear(geometry: Geometry, middles: Floats, angles: Floats, taken: Floats) -> npt.NDArray[np.bool_]:
-    """Which dashes `(walks, turns)` lie inside the picture and apart from those `taken` `(dashes, 2)`."""
-    reach = geometry.dash / 2 * np.abs(_unit(angles)) + geometry.disc
-    inside = ((middles > reach) & (middles < geometry.side - reach)).all(axis=-1)
-    clear: npt.NDArray[np.bool_] = inside & _apart(geometry, middles, taken)
+    """Which dashes `(walks, turns)`, with the gap ahead of them, lie inside the picture and apart from the
+    points `taken` `(points, 2)`."""
+    ahead = middles + (geometry.dash / 2 + geometry.gap) * _unit(angles)
+    margin = geometry.disc
+    inside = ((ahead > margin) & (ahead < geometry.side - margin)).all(axis=-1)
+    clear: npt.NDArray[np.bool_] = inside & _apart(geometry, middles, taken) & _apart(geometry, ahead, taken)
     return clear
 
 
-def _apart(geometry: Geometry, middles: Floats, others: Floats) -> npt.NDArray[np.bool_]:
-    """Whether middles `(walks, turns, 2)` keep clear of all `others` `(…, dashes, 2)`: `(walks, turns)`."""
-    distances = np.square(middles[:, :, None] - others).sum(axis=-1)
+def _apart(geometry: Geometry, points: Floats, others: Floats) -> npt.NDArray[np.bool_]:
+    """Whether points `(walks, turns, 2)` keep clear of all `others` `(…, points, 2)`: `(walks, turns)`."""
+    distances = np.square(points[:, :, None] - others).sum(axis=-1)
     apart: npt.NDArray[np.bool_] = (distances > geometry.clearance**2).all(axis=-1)
     return apart
 

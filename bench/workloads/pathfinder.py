@@ -22,7 +22,7 @@ GEOMETRY = Geometry(
     distractor_dashes=4,
     contrast=0.75,
     gap=0.7,
-    clearance=3.0,
+    clearance=2.6,
     disc=1.5,
 )
 
