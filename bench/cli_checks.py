@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from bench.cli_common import FAILED, INCOMPLETE, OK, Json, names
+from bench.cli_common import BAD_USAGE, FAILED, INCOMPLETE, OK, Json, names
 
 app = typer.Typer()
 
@@ -37,12 +37,11 @@ def regress(
     """Has a revision become slower or bigger? Exit code 0: no, 1: yes, 3: can't be told."""
     from bench import gate, verdicts
 
-    chosen = names(impl)
     request = gate.GateRequest(
         base=base,
         head=head,
         suite=suite,
-        overrides={} if chosen is None else {"implementations": chosen, "baseline": chosen[0]},
+        overrides=_chosen(impl),
         margin=margin,
         tolerance=tolerance,
         blocks=blocks,
@@ -50,17 +49,54 @@ def regress(
         exact=exact,
         device=device,
         threads=threads,
-        out=out or _default_out(suite),
+        out=out or _default_out("regress", suite),
     )
     report = gate.regress(request)
     print(_as_json(report) if json else verdicts.as_text(report))
     raise typer.Exit(EXIT_CODES[report.verdict])
 
 
+@app.command()
+def doctor(
+    aa: Annotated[bool, typer.Option("--aa", help="Measure noise: identical code against itself.")] = False,
+    suite: Annotated[str, typer.Option(help="Whose cases --aa measures.")] = "ci",
+    impl: Annotated[str | None, typer.Option(help="Implementations, comma-separated.")] = None,
+    blocks: Annotated[int, typer.Option(min=3, help="Blocks that --aa measures.")] = 5,
+    budget: Annotated[str, typer.Option(help="Time for --aa, as 90s, 5m or 1h.")] = "10m",
+    tolerance: Annotated[str, typer.Option(help="Of the gate that the machine is to serve.")] = "3%",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Result file of --aa.")] = None,
+    json: Json = False,
+) -> None:
+    """Can this machine measure, and how finely? Exit code 2 where something stands in the way."""
+    from bench import doctor as doctors
+
+    request = doctors.DoctorRequest(
+        out=out or _default_out("noise", suite),
+        device=device,
+        threads=threads,
+        aa=aa,
+        suite=suite,
+        blocks=blocks,
+        budget=budget,
+        tolerance=tolerance,
+        overrides=_chosen(impl),
+    )
+    diagnosis = doctors.diagnose(request)
+    print(_as_json(diagnosis) if json else doctors.as_text(diagnosis))
+    raise typer.Exit(OK if diagnosis.sound else BAD_USAGE)
+
+
+def _chosen(impl: str | None) -> dict[str, Any]:
+    chosen = names(impl)
+    return {"implementations": chosen, "baseline": chosen[0]} if chosen else {}
+
+
 def _as_json(value: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(value)).decode()
 
 
-def _default_out(suite: str) -> Path:
+def _default_out(kind: str, suite: str) -> Path:
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    return Path("results") / "runs" / f"regress-{Path(suite).stem}-{stamp}.jsonl"
+    return Path("results") / "runs" / f"{kind}-{Path(suite).stem}-{stamp}.jsonl"

@@ -137,6 +137,14 @@ class Gate:
         self._end(reason)
         return [self._judge(pair) for pair in pairs], self._judge(control) if control else None
 
+    def against_itself(self) -> dict[Case, list[float]]:
+        """Per case, the log ratios of blocks that time identical code twice."""
+        base, _, control = REVISIONS
+        solos = [self._solo(_at(case, base)) for case in self.plan.suite.cases(self.plan.kind)]
+        pairs = [_against_itself(solo, control) for solo in solos if solo.status == "ok"]
+        self._end(self._stage(pairs, self.blocks))
+        return {pair.base.case: pair.slowdowns(self.samples) for pair in pairs}
+
     def _judge(self, pair: Comparison) -> CaseVerdict:
         return judge(pair, self.samples, self.lost, self.limits)
 
@@ -208,8 +216,11 @@ def _control(pairs: Iterable[Comparison]) -> Comparison | None:
     if not bases:
         return None
     quickest = min(bases, key=lambda solo: solo.step_seconds or math.inf)
-    again = msgspec.structs.replace(quickest, case=_at(quickest.case, "control"))
-    return Comparison(quickest, again)
+    return _against_itself(quickest, REVISIONS[2])
+
+
+def _against_itself(solo: Solo, name: str) -> Comparison:
+    return Comparison(solo, msgspec.structs.replace(solo, case=_at(solo.case, name)))
 
 
 def _groups(pairs: Iterable[Comparison]) -> list[list[Solo]]:

@@ -59,7 +59,7 @@ class Plan:
 
     def source(self, case: Case) -> Path | None:
         """Where a case's `implementations` are imported from; None for those at hand."""
-        return None if case.revision is None else self.sources[case.revision]
+        return self.sources.get(case.revision or "")
 
     def prepare(self, case: Case) -> Prepare:
         return Prepare(case, self.device, self.threads, self._memory_limit())

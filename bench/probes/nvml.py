@@ -135,6 +135,21 @@ def throttle_reason(nvml: Nvml | None) -> str | None:
     return None
 
 
+def other_processes(nvml: Nvml) -> int | None:
+    """As Nvml.other_processes, None where the driver does not list them."""
+    with _quietly():
+        return nvml.other_processes()
+    return None
+
+
+def energy_millijoules(nvml: Nvml | None) -> int | None:
+    """What the device has used since the driver was loaded; None where it does not count."""
+    if nvml is not None:
+        with _quietly():
+            return int(pynvml.nvmlDeviceGetTotalEnergyConsumption(nvml.handle))
+    return None
+
+
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
     with contextlib.suppress(pynvml.NVMLError):

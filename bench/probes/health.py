@@ -1,0 +1,65 @@
+"""The state of a machine: what stands in the way of a steady clock. Reads, decides nothing."""
+
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+from bench.probes import nvml
+
+
+class GpuHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """A GPU as its driver sees it; None where that could not be read."""
+
+    unreachable: str | None
+    """Why NVML tells nothing of this device."""
+    distrusted: str | None = None
+    """Why the memory figure of a process can't be trusted."""
+    throttled: str | None = None
+    other_processes: int | None = None
+    clocks: dict[str, int] | None = None
+    energy: bool = False
+    """Whether the device counts the energy that it uses."""
+
+
+def gpu_health(device: str) -> GpuHealth:
+    """Ask NVML, and try it out. Makes a CUDA context in this process."""
+    driver, missing = nvml.open_device(device)
+    if driver is None:
+        return GpuHealth(unreachable=missing)
+    return GpuHealth(
+        unreachable=None,
+        distrusted=nvml.trusted_process_bytes(driver, device),
+        throttled=nvml.throttle_reason(driver),
+        other_processes=nvml.other_processes(driver),
+        clocks=nvml.clocks(device),
+        energy=nvml.energy_millijoules(driver) is not None,
+    )
+
+
+def governor(sys_folder: Path = Path("/sys")) -> str | None:
+    """How the kernel chooses the processor's frequency; None where it does not say."""
+    return _read(sys_folder / "devices/system/cpu/cpu0/cpufreq/scaling_governor")
+
+
+def cpu_quota(cgroup: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Cores that the control group grants; None without a limit."""
+    words = (_read(cgroup / "cpu.max") or "max").split()
+    return None if words[0] == "max" else int(words[0]) / int(words[1])
+
+
+def other_load() -> float:
+    """Processes that were running over the last minute, on average."""
+    return os.getloadavg()[0]
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+
+
+if __name__ == "__main__":
+    print(msgspec.json.encode(gpu_health(sys.argv[1])).decode())
