@@ -6,11 +6,32 @@ window is what the pairs of one block reach on the other side.
 
 import functools
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+class Padded(NamedTuple):
+    """Rows between zeros."""
+
+    whole: Tensor
+    rows: Tensor
+    """`(length, ·)`, a view of the whole."""
+
+    def filled(self, x: Tensor) -> Tensor:
+        """The whole, after x is written to the rows."""
+        self.rows.copy_(x)
+        return self.whole
+
+
+def between_zeros(like: Tensor, before: int, length: int, after: int, width: int) -> Padded:
+    """Memory for `length` rows of a width, which are not initialised, between rows of zeros."""
+    whole = like.new_empty(before + length + after, width)
+    whole[:before] = 0.0
+    whole[before + length :] = 0.0
+    return Padded(whole, whole[before : before + length])
 
 
 class Layout(Protocol):
@@ -20,11 +41,11 @@ class Layout(Protocol):
     left: int
     right: int
 
-    def pad_keys(self, x: Tensor) -> Tensor:
-        """Rows `(length, ·)` of keys or values between the zeros that their windows need."""
+    def empty_keys(self, like: Tensor, width: int) -> Padded:
+        """Memory for rows of keys or values between the zeros that their windows need."""
 
-    def pad_queries(self, x: Tensor) -> Tensor:
-        """Rows `(length, ·)` of queries, or of the output's gradient, between such zeros."""
+    def empty_queries(self, like: Tensor, width: int) -> Padded:
+        """Memory for rows of queries, or of the output's gradient, between such zeros."""
 
     def query_blocks(self, padded: Tensor) -> Tensor:
         """`(blocks, block, ·)` of padded queries."""
@@ -99,11 +120,11 @@ class Band:
         """Queries of whole blocks."""
         return self.blocks * self.block
 
-    def pad_keys(self, x: Tensor) -> Tensor:
-        return F.pad(x, (0, 0, self.left, self.padded - self.length + self.right))
+    def empty_keys(self, like: Tensor, width: int) -> Padded:
+        return between_zeros(like, self.left, self.length, self.padded - self.length + self.right, width)
 
-    def pad_queries(self, x: Tensor) -> Tensor:
-        return F.pad(x, (0, 0, self.right, self.padded - self.length + self.left))
+    def empty_queries(self, like: Tensor, width: int) -> Padded:
+        return between_zeros(like, self.right, self.length, self.padded - self.length + self.left, width)
 
     def query_blocks(self, padded: Tensor) -> Tensor:
         return padded[self.right : self.right + self.padded].unflatten(0, (self.blocks, self.block))
@@ -162,11 +183,11 @@ class Square:
     left: int
     right: int
 
-    def pad_keys(self, x: Tensor) -> Tensor:
-        return x
+    def empty_keys(self, like: Tensor, width: int) -> Padded:
+        return between_zeros(like, 0, self.length, 0, width)
 
-    def pad_queries(self, x: Tensor) -> Tensor:
-        return x
+    def empty_queries(self, like: Tensor, width: int) -> Padded:
+        return self.empty_keys(like, width)
 
     def query_blocks(self, padded: Tensor) -> Tensor:
         return padded.unsqueeze(0)

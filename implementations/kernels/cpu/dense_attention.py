@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from implementations.kernels.cpu.band import sum_by_distance, toeplitz
+from implementations.kernels.cpu.band import Layout, Square, sum_by_distance, toeplitz
 from implementations.kernels.cpu.local_attention import Bias
 from implementations.kernels.cpu.weights import (
     AttentionKind,
@@ -146,30 +146,36 @@ class Block:
 
 
 class DenseRow(NamedTuple):
-    """DenseAttention of one row, called like `local_attention.RowAttention`."""
+    """DenseAttention of one row of `length` steps, called like `local_attention.RowAttention`."""
 
+    length: int
     kind: AttentionKind
     causal: bool
     bias: Bias | None
     hidden: Tensor | None
 
+    @property
+    def layout(self) -> Layout:
+        """Nothing around the rows."""
+        return Square(self.length, self.length - 1, self.length - 1)
+
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return self._attention(len(q)).forward(q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0)).squeeze(0)
+        return self._attention().forward(q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0)).squeeze(0)
 
     def backward(
         self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        attention = self._attention(len(q))
-        *grads, grad_bias = attention.backward(*(x.unsqueeze(0) for x in (grad, q, k, v)))
-        return *(g.squeeze(0) for g in grads), grad_bias
+        *grads, grad_bias = self._attention().backward(*(x.unsqueeze(0) for x in (grad, q, k, v)))
+        grad_q, grad_k, grad_v = (g.squeeze(0) for g in grads)
+        return grad_q, grad_k, grad_v, grad_bias
 
-    def _attention(self, length: int) -> DenseAttention:
+    def _attention(self) -> DenseAttention:
         hidden = None if self.hidden is None else self.hidden.unsqueeze(0)
         if self.bias is None:
             return DenseAttention(self.kind, self.causal, hidden)
         positions = self.bias.positions
         if positions is None:
-            positions = torch.arange(length, device=self.bias.table.device)
+            positions = torch.arange(self.length, device=self.bias.table.device)
         table, origin = self.bias.table, self.bias.origin
         return DenseAttention(
             self.kind, self.causal, hidden, table=table, origin=origin, positions=positions.unsqueeze(0)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from implementations.kernels.cpu.saved import load, save
 from implementations.ops.ema import DampedEMA
@@ -42,17 +41,20 @@ class PowerTables(NamedTuple):
         scaled = weight.unsqueeze(-1) * self.coarse
         return torch.bmm(scaled.transpose(1, 2), self.fine).flatten(1)[:, : self.taps]
 
-    def backward(self, grad: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of weight and log_decay, `(kernels, states)` each, from that of the kernel."""
+    def grid(self) -> Tensor:
+        """Memory for the kernel's gradient `(kernels, taps)`, with zeros behind to fill the last row."""
+        grid = self.fine.new_empty(len(self.fine), self.coarse.shape[-1] * self.fine.shape[-1])
+        grid[:, self.taps :] = 0.0
+        return grid
+
+    def backward(self, grid: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of weight and log_decay, `(kernels, states)` each, from that of the kernel in a grid."""
         rows, columns = self.coarse.shape[-1], self.fine.shape[-1]
-        grid = F.pad(grad, (0, rows * columns - self.taps)).view(-1, rows, columns)
-        by_row = torch.bmm(self.fine, grid.transpose(1, 2)).mul_(self.coarse)
-        by_column = torch.bmm(self.coarse, grid).mul_(self.fine)
-        grad_weight = by_row.sum(dim=-1)
-        grad_log_decay = weight * (
-            by_row @ _steps(by_row, rows, columns) + by_column @ _steps(by_column, columns, 1)
-        )
-        return grad_weight, grad_log_decay
+        grad = grid.view(-1, rows, columns)
+        by_row = torch.bmm(self.fine, grad.transpose(1, 2)).mul_(self.coarse)
+        by_column = torch.bmm(self.coarse, grad).mul_(self.fine)
+        lag = by_row @ _steps(by_row, rows, columns) + by_column @ _steps(by_column, columns, 1)
+        return by_row.sum(dim=-1), lag.mul_(weight)
 
 
 def _powers(log_decay: Tensor, count: int, step: int) -> Tensor:
@@ -67,7 +69,8 @@ def _steps(like: Tensor, count: int, step: int) -> Tensor:
 class Row(NamedTuple):
     """One row's part of what the backward pass needs."""
 
-    spectrum: Tensor
+    conjugate: Tensor
+    """Of the row's spectrum."""
     padded: Tensor | None
     """`(padded steps,)` int64."""
     hidden: Tensor | None
@@ -98,28 +101,38 @@ class CircularKernel(NamedTuple):
         size = fft_length(length + taps - 1)
         tables = PowerTables.of(log_decay, taps)
         kernel, dim = tables.kernel(weight), len(omega)
-        circle = kernel.new_zeros(dim, size)
+        both = len(kernel) > dim
+        circle = kernel.new_empty(dim, size)
         circle[:, :taps] = kernel[:dim]
+        circle[:, taps : size - taps + 1 if both else size] = 0.0
         circle[:, 0] += omega
-        if len(kernel) > dim:
+        if both:
             circle[:, 0] += kernel[dim:, 0]
             circle[:, size - taps + 1 :] = kernel[dim:, 1:].flip(-1)
         return cls(torch.fft.rfft(circle), tables, weight, omega, length, size)
+
+    def circle(self) -> tuple[Tensor, Tensor]:
+        """`(dim, size)`, zero behind the row, and the view `(dim, length)` of it to write a row to."""
+        circle = self.omega.new_empty(len(self.omega), self.size)
+        circle[:, self.length :] = 0.0
+        return circle, circle[:, : self.length]
 
     def forward(self, x: Tensor, padded: Tensor | None = None) -> tuple[Tensor, Row]:
         """The average of x `(dim, length)`, and what the backward pass needs.
 
         padded: indices of padded steps, which add nothing to others but keep their own `ω·x`.
         """
+        circle, row = self.circle()
+        row.copy_(x)
         hidden = None
         if padded is not None:
             hidden = x.index_select(1, padded)
-            x = x.index_fill(1, padded, 0.0)
-        spectrum = torch.fft.rfft(x, n=self.size)
+            row.index_fill_(1, padded, 0.0)
+        spectrum = torch.fft.rfft(circle)
         average = torch.fft.irfft(spectrum * self.spectrum, n=self.size)[:, : self.length]
         if padded is not None and hidden is not None:
             average.index_add_(1, padded, hidden * self.omega.unsqueeze(-1))
-        return average, Row(spectrum, padded, hidden)
+        return average, Row(spectrum.conj_physical_(), padded, hidden)
 
 
 class KernelBackward:
@@ -127,29 +140,36 @@ class KernelBackward:
 
     def __init__(self, kernel: CircularKernel) -> None:
         self.kernel = kernel
-        self.grad_spectrum = torch.zeros_like(kernel.spectrum)
+        self.conjugate = kernel.spectrum.conj().resolve_conj()
+        self.grad_spectrum: Tensor | None = None
         self.grad_omega = torch.zeros_like(kernel.omega)
 
-    def row(self, grad: Tensor, row: Row) -> Tensor:
-        """The gradient of x `(dim, length)` from that of the average."""
+    def row(self, circle: Tensor, row: Row) -> Tensor:
+        """The gradient of x `(dim, length)` from that of the average, on a circle of the kernel."""
         kernel = self.kernel
-        spectrum = torch.fft.rfft(grad, n=kernel.size)
-        self.grad_spectrum.addcmul_(spectrum, row.spectrum.conj())
-        grad_x = torch.fft.irfft(spectrum.mul_(kernel.spectrum.conj()), n=kernel.size)[:, : kernel.length]
+        spectrum = torch.fft.rfft(circle)
+        if self.grad_spectrum is None:
+            self.grad_spectrum = spectrum * row.conjugate
+        else:
+            self.grad_spectrum.addcmul_(spectrum, row.conjugate)
+        grad_x = torch.fft.irfft(spectrum.mul_(self.conjugate), n=kernel.size)[:, : kernel.length]
         if row.padded is not None and row.hidden is not None:
-            hidden = grad.index_select(1, row.padded)
+            hidden = circle.index_select(1, row.padded)
             self.grad_omega += (hidden * row.hidden).sum(dim=1)
             grad_x.index_copy_(1, row.padded, hidden * kernel.omega.unsqueeze(-1))
         return grad_x
 
     def parameters(self) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of weight, log_decay and omega, after those of all rows."""
+        assert self.grad_spectrum is not None
         kernel, taps = self.kernel, self.kernel.tables.taps
         circle = torch.fft.irfft(self.grad_spectrum, n=kernel.size)
-        grad = circle[:, :taps]
-        if len(kernel.weight) > len(kernel.omega):
-            ahead = torch.cat([circle[:, kernel.size - taps + 1 :], circle[:, :1]], dim=1).flip(-1)
-            grad = torch.cat([grad, ahead])
+        dim = len(kernel.omega)
+        grad = kernel.tables.grid()
+        grad[:dim, :taps] = circle[:, :taps]
+        if len(grad) > dim:
+            grad[dim:, 0] = circle[:, 0]
+            grad[dim:, 1:taps] = circle[:, kernel.size - taps + 1 :].flip(-1)
         grad_weight, grad_log_decay = kernel.tables.backward(grad, kernel.weight)
         return grad_weight, grad_log_decay, circle[:, 0] + self.grad_omega
 
@@ -182,7 +202,9 @@ class _FusedEMA(torch.autograd.Function):
         backward, grad = KernelBackward(kernel), grads[0].contiguous()
         grad_x = torch.empty_like(grad)
         for row, saved, out in zip(grad, rows, grad_x, strict=True):
-            out.copy_(backward.row(row, saved))
+            circle, inside = kernel.circle()
+            inside.copy_(row)
+            out.copy_(backward.row(circle, saved))
         return grad_x, *backward.parameters(), None, None
 
 

@@ -3,6 +3,7 @@
 The plain form is `implementations.seqboat.SeqBoatLayer.gated_attention`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -10,12 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from implementations.kernels.cpu.band import Layout, Padded
 from implementations.kernels.cpu.dropout import drop_
 from implementations.ops.rotary import BASE
 
 
 class Attention(Protocol):
-    """Attention of one row, as `local_attention.RowAttention`: q, k `(steps, z)`, v `(steps, hidden)`."""
+    """Attention of one row, as `local_attention.RowAttention`."""
+
+    @property
+    def layout(self) -> Layout: ...
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor: ...
 
@@ -29,6 +34,8 @@ class Unit(NamedTuple):
 
     mx_weight: Tensor
     mx_bias: Tensor
+    h_weight: Tensor
+    h_bias: Tensor
     gamma: Tensor
     beta: Tensor
     table: Tensor | None
@@ -44,82 +51,118 @@ class Saved(NamedTuple):
     """`(active, hidden)`, before the gate."""
 
 
+class Inputs(NamedTuple):
+    """What silu of the projection splits into, and what attention reads, in the zeros of its layout."""
+
+    z: Tensor
+    r: Tensor
+    q: Tensor
+    k: Tensor
+    v: Tensor
+
+
 @dataclass(frozen=True)
 class GatedAttention:
-    """`attention(q, k, v)·r` of one row, where silu of a projection splits into z, r, v, and z gives q and k.
+    """`confidence·(h_proj(attention(q, k, v)·r))` of one row; silu of mx_proj is z, r, v, and z gives q and k.
 
     scale: factor of the queries, a number or `(active, 1)`.
     slots: where the active steps stand in the working memory, `(active,)` int64; None where they are it.
-    memory: steps of the working memory. turns: `(active, z/2)` complex, rotary angles, or None.
+    turns: `(active, z/2)` complex, rotary angles, or None.
     dropped: flat indices of dropped values, with their probability.
     """
 
     weights: Unit
     attention: Attention
     scale: float | Tensor
-    memory: int
     slots: Tensor | None = None
     turns: Tensor | None = None
     dropped: Tensor | None = None
     dropout: float = 0.0
 
-    def forward(self, m: Tensor) -> tuple[Tensor, Saved]:
-        """m `(dim, active)`; returns `(active, hidden)`."""
-        projected = torch.addmm(self.weights.mx_bias, m.t(), self.weights.mx_weight.t())
-        z, r, v = self._split(F.silu(projected))
-        attended = self._take(self.attention.forward(*self._inputs(z, v)))
-        return attended * r, Saved(projected, attended)
+    def forward(self, m: Tensor, confidence: Tensor | None) -> tuple[Tensor, Saved]:
+        """m `(dim, active)`, confidence `(active,)` or None for 1; returns `(dim, active)`."""
+        weights = self.weights
+        projected = torch.addmm(weights.mx_bias, m.t(), weights.mx_weight.t())
+        inputs = self._inputs(projected)
+        attended = self._take(self.attention.forward(inputs.q, inputs.k, inputs.v))
+        h = torch.addmm(weights.h_bias.unsqueeze(-1), weights.h_weight, (attended * inputs.r).t())
+        return h if confidence is None else h.mul_(confidence), Saved(projected, attended)
 
-    def gated(self, saved: Saved) -> Tensor:
-        """The output `(active, hidden)` again."""
-        _, r, _ = self._split(saved.projected)
-        return F.silu(r).mul_(saved.attended)
+    def backward(
+        self, grad: Tensor, m: Tensor, confidence: Tensor | None, saved: Saved, total: Unit
+    ) -> tuple[Tensor, Tensor | None]:
+        """Gradients of m and confidence from that of the output, which it overwrites.
 
-    def backward(self, grad: Tensor, m: Tensor, saved: Saved, total: Unit) -> Tensor:
-        """The gradient of m from that of the output; adds the parameters' gradients to total."""
-        activated = F.silu(saved.projected)
-        z, r, v = self._split(activated)
-        grad_activated = torch.empty_like(activated)
-        grad_z, grad_r, grad_v = self._split(grad_activated)
-        torch.mul(grad, saved.attended, out=grad_r)
-        grad_q, grad_k, grad_values, grad_table = self.attention.backward(
-            self._put(grad * r), *self._inputs(z, v)
-        )
+        Adds the gradients of the parameters to total.
+        """
+        weights = self.weights
+        z, r, *qkv = self._inputs(saved.projected)
+        gated = saved.attended * r
+        grad_gated = torch.mm(grad.t(), weights.h_weight)
+        grad_confidence = None
+        if confidence is not None:
+            grad_confidence = (grad_gated * gated).sum(dim=1).addmv_(grad.t(), weights.h_bias)
+            grad_gated.mul_(confidence.unsqueeze(-1))
+            grad.mul_(confidence)
+        total.h_bias.add_(grad.sum(dim=1))
+        total.h_weight.addmm_(grad, gated)
+
+        grad_projected = torch.empty_like(saved.projected)
+        grad_z, grad_r, grad_v = self._split(grad_projected)
+        torch.mul(grad_gated, saved.attended, out=grad_r)
+        upstream = self.attention.layout.empty_queries(grad, grad_gated.shape[1])
+        if self.slots is None:
+            torch.mul(grad_gated, r, out=upstream.rows)
+        else:
+            upstream.rows.zero_().index_copy_(0, self.slots, grad_gated * r)
+        grad_q, grad_k, grad_values, grad_table = self.attention.backward(upstream.whole, *qkv)
         if grad_table is not None and total.table is not None:
             total.table.add_(grad_table)
         grad_v.copy_(drop_(self._take(grad_values), self.dropped, self.dropout))
-        grad_q = self._turn(self._take(grad_q) * self.scale, back=True)
+        grad_q = self._turn(self._take(grad_q).mul_(self.scale), back=True)
         grad_k = self._turn(self._take(grad_k), back=True)
-        gamma = self.weights.gamma
-        torch.mul(grad_q, gamma[0], out=grad_z).addcmul_(grad_k, gamma[1])
+        torch.mul(grad_q, weights.gamma[0], out=grad_z).addcmul_(grad_k, weights.gamma[1])
         for row, grad_row in enumerate((grad_q, grad_k)):
             total.beta[row] += grad_row.sum(dim=0)
             total.gamma[row] += (grad_row * z).sum(dim=0)
-        grad_projected = torch.ops.aten.silu_backward(grad_activated, saved.projected)
+
+        torch.ops.aten.silu_backward.grad_input(grad_projected, saved.projected, grad_input=grad_projected)
         total.mx_bias.add_(grad_projected.sum(dim=0))
         total.mx_weight.addmm_(grad_projected.t(), m.t())
-        return torch.mm(self.weights.mx_weight.t(), grad_projected.t())
+        return torch.mm(weights.mx_weight.t(), grad_projected.t()), grad_confidence
+
+    def _inputs(self, projected: Tensor) -> Inputs:
+        """What attention and gate read of the projection; computed once forward and once again backward."""
+        layout, (gamma, beta) = self.attention.layout, (self.weights.gamma, self.weights.beta)
+        if self.slots is None and self.dropped is None:
+            # The values stay where silu puts them, between the zeros of all columns.
+            activated = layout.empty_keys(projected, projected.shape[1])
+            z, r, _ = self._split(torch.ops.aten.silu.out(projected, out=activated.rows))
+            values = self._split(activated.whole)[2]
+        else:
+            z, r, v = self._split(F.silu(projected))
+            values = self._put(drop_(v.contiguous(), self.dropped, self.dropout), layout.empty_keys)
+        q = self._turn(torch.addcmul(beta[0], z, gamma[0])).mul_(self.scale)
+        k = self._turn(torch.addcmul(beta[1], z, gamma[1]))
+        return Inputs(z, r, self._put(q, layout.empty_queries), self._put(k, layout.empty_keys), values)
+
+    def _put(self, x: Tensor, empty: Callable[[Tensor, int], Padded]) -> Tensor:
+        """Active steps `(active, ·)` into the working memory, in the zeros of the layout."""
+        padded = empty(x, x.shape[1])
+        if self.slots is None:
+            return padded.filled(x)
+        padded.rows.zero_().index_copy_(0, self.slots, x)
+        return padded.whole
+
+    def _take(self, x: Tensor) -> Tensor:
+        """The active steps out of the working memory `(memory, ·)`."""
+        return x if self.slots is None else x.index_select(0, self.slots)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         z = self.weights.gamma.shape[1]
         hidden = (x.shape[1] - z) // 2
         z_part, r_part, v_part = x.split([z, hidden, hidden], dim=1)
         return z_part, r_part, v_part
-
-    def _inputs(self, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        gamma, beta = self.weights.gamma, self.weights.beta
-        q = self._turn(torch.addcmul(beta[0], z, gamma[0])).mul_(self.scale)
-        k = self._turn(torch.addcmul(beta[1], z, gamma[1]))
-        if self.dropped is not None:
-            v = drop_(v.clone(memory_format=torch.contiguous_format), self.dropped, self.dropout)
-        return self._put(q), self._put(k), self._put(v)
-
-    def _put(self, x: Tensor) -> Tensor:
-        """Active steps into the working memory, zeros elsewhere."""
-        return x if self.slots is None else x.new_zeros(self.memory, x.shape[1]).index_copy_(0, self.slots, x)
-
-    def _take(self, x: Tensor) -> Tensor:
-        return x if self.slots is None else x.index_select(0, self.slots)
 
     def _turn(self, x: Tensor, back: bool = False) -> Tensor:
         if self.turns is None:

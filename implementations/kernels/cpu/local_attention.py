@@ -47,6 +47,7 @@ class Bias:
 class RowAttention:
     """Attention of one row: queries `(length, z)` on keys `(length, z)` and values `(length, hidden)`.
 
+    All of them, and the gradient of the output, come between the zeros of the layout: `whole` of its Padded.
     Scores are `q·k` plus the bias: queries are scaled already. hidden: `(length,)` boolean, keys that nobody
     sees, or None. The output of a query that sees no key is zero.
     """
@@ -57,32 +58,33 @@ class RowAttention:
     hidden: Tensor | None = None
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """`(length, hidden)`."""
+        """`(length, hidden)`, without zeros around."""
         layout = self.layout
-        scores = self._scores(layout.query_blocks(layout.pad_queries(q)), layout.windows(layout.pad_keys(k)))
+        scores, _ = self._scores(layout.query_blocks(q), layout.windows(k))
         blind = self._blind(scores)
         weigh_(layout.rows(scores), self.kind)
-        out = torch.bmm(layout.by_query(scores), layout.windows(layout.pad_keys(v)))
-        out = out.flatten(0, 1)[: layout.length]
+        out = torch.bmm(layout.by_query(scores), layout.windows(v)).flatten(0, 1)[: layout.length]
         return out if blind is None else out.masked_fill_(blind, 0.0)
 
     def backward(
         self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Gradients of q, k, v and the bias's table from that of the output."""
+        """Gradients of q, k, v, without zeros around, and of the bias's table, from that of the output."""
         layout, length = self.layout, self.layout.length
-        queries, keys = layout.pad_queries(q), layout.windows(layout.pad_keys(k))
-        weights = self._scores(layout.query_blocks(queries), keys)
+        queries, keys, values, grads = (layout.windows(x) for x in (q, k, v, grad))
+        weights, products = self._scores(layout.query_blocks(q), keys)
         blind = self._blind(weights)
-        grads = layout.pad_queries(grad if blind is None else grad.masked_fill(blind, 0.0))
         slope = weigh_(layout.rows(weights), self.kind, slope=True)
-        values = layout.windows(layout.pad_keys(v))
+        grad_blocks = layout.query_blocks(grad)
+        if blind is not None:
+            grad_blocks.flatten(0, 1)[:length].masked_fill_(blind, 0.0)
+        torch.bmm(grad_blocks, values.transpose(1, 2), out=products)
         grad_scores = layout.empty(q, fill=0.0)
-        layout.by_query(grad_scores).copy_(torch.bmm(layout.query_blocks(grads), values.transpose(1, 2)))
-        grad_v = torch.bmm(layout.by_key(weights).transpose(1, 2), layout.windows(grads))
+        layout.by_query(grad_scores).copy_(products)
+        grad_v = torch.bmm(layout.by_key(weights).transpose(1, 2), grads)
         scores_gradient_(layout.rows(grad_scores), layout.rows(weights), slope)
         grad_q = torch.bmm(layout.by_query(grad_scores), keys)
-        grad_k = torch.bmm(layout.by_key(grad_scores).transpose(1, 2), layout.windows(queries))
+        grad_k = torch.bmm(layout.by_key(grad_scores).transpose(1, 2), queries)
         return (
             grad_q.flatten(0, 1)[:length],
             grad_k.flatten(0, 1)[:length],
@@ -90,7 +92,8 @@ class RowAttention:
             self._bias_gradient(grad_scores),
         )
 
-    def _scores(self, queries: Tensor, keys: Tensor) -> Tensor:
+    def _scores(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores in the layout's memory, and memory `(blocks, block, window)` that is free."""
         layout, lowest = self.layout, hidden_score(queries.dtype)
         by_distance = queries.new_zeros(layout.left + 1 + layout.right)
         if self.bias is not None and self.bias.positions is None:
@@ -104,7 +107,7 @@ class RowAttention:
             layout.in_reach(scores).add_(self.bias.table.index_select(0, index.flatten()).view(index.shape))
         if self.hidden is not None:
             layout.in_reach(scores).masked_fill_(layout.keys_in_reach(self.hidden), lowest)
-        return scores
+        return scores, products
 
     def _blind(self, scores: Tensor) -> Tensor | None:
         """`(length, 1)` boolean, True for queries that see no key; None where each sees itself."""
@@ -127,16 +130,24 @@ class _LocalAttention(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(q, k, v)
         ctx.rows = rows
-        return torch.stack([row.forward(*inputs) for row, *inputs in zip(rows, q, k, v, strict=True)])
+        return torch.stack([row.forward(*_padded(row, *qkv)) for row, *qkv in zip(rows, q, k, v, strict=True)])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        parts = [
-            row.backward(*inputs) for row, *inputs in zip(ctx.rows, grads[0], *ctx.saved_tensors, strict=True)
-        ]
+        parts = []
+        for row, grad, *qkv in zip(ctx.rows, grads[0], *ctx.saved_tensors, strict=True):
+            around = row.layout.empty_queries(grad, grad.shape[1]).filled(grad)
+            parts.append(row.backward(around, *_padded(row, *qkv)))
         grad_q, grad_k, grad_v, grad_tables = zip(*parts, strict=True)
         table = None if grad_tables[0] is None else torch.stack(grad_tables).sum(dim=0)
         return torch.stack(grad_q), torch.stack(grad_k), torch.stack(grad_v), table, None
+
+
+def _padded(row: RowAttention, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    layout = row.layout
+    queries = layout.empty_queries(q, q.shape[1]).filled(q)
+    keys, values = (layout.empty_keys(x, x.shape[1]).filled(x) for x in (k, v))
+    return queries, keys, values
 
 
 def fused_local_attention(

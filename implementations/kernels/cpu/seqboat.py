@@ -31,10 +31,10 @@ class Weights(NamedTuple):
     omega: Tensor
     hx_weight: Tensor
     hx_bias: Tensor
-    h_weight: Tensor
-    h_bias: Tensor
     mx_weight: Tensor
     mx_bias: Tensor
+    h_weight: Tensor
+    h_bias: Tensor
     gamma: Tensor
     beta: Tensor
     table: Tensor | None
@@ -42,7 +42,7 @@ class Weights(NamedTuple):
 
     @property
     def unit(self) -> Unit:
-        return Unit(self.mx_weight, self.mx_bias, self.gamma, self.beta, self.table)
+        return Unit(*self[5:12])
 
 
 class ActiveSteps(NamedTuple):
@@ -68,7 +68,8 @@ class Tape(NamedTuple):
     weights: Weights
     kernel: CircularKernel
     rows: list[Row]
-    averages: Tensor
+    averages: list[Tensor]
+    """`(dim, length)` of each row, before silu."""
     dropped_averages: list[Tensor | None]
     active: list[ActiveSteps | None]
     dropped_sums: list[Tensor | None]
@@ -87,10 +88,10 @@ def fused_layer(layer: "SeqBoatLayer", x: Tensor, u: Tensor, padding_mask: Tenso
         layer.ema.omega,
         layer.hx_proj.weight,
         layer.hx_proj.bias,
-        layer.h_proj.weight,
-        layer.h_proj.bias,
         layer.mx_proj.weight,
         layer.mx_proj.bias,
+        layer.h_proj.weight,
+        layer.h_proj.bias,
         layer.gamma,
         layer.beta,
         table,
@@ -129,8 +130,10 @@ class _FusedLayer(torch.autograd.Function):
         run = Pass(ctx.layer, grads[0].shape[-1])
         grad_x, grad_u, total = run.backward(grads[0].contiguous(), load(ctx))
         if ctx.normed:
-            return None, None, grad_x, grad_u, *total
-        return None, None, grad_x.add_(grad_u), None, *total
+            return None, None, grad_x, torch.stack(grad_u), *total
+        for row, grad_row in zip(grad_x, grad_u, strict=True):
+            row.add_(grad_row)
+        return None, None, grad_x, None, *total
 
 
 class Pass:
@@ -152,40 +155,38 @@ class Pass:
         kernel = CircularKernel.of(
             weights.ema_weight, weights.ema_log_decay, weights.omega, self.length, self.config.truncation
         )
-        tape = Tape(weights, kernel, [], torch.empty_like(x), [], [], [], torch.empty_like(x))
+        tape = Tape(weights, kernel, [], [], [], [], [], torch.empty_like(x))
         mixed = []
         logits = x.new_empty(len(x), self.router, self.length)
         for row, padded in enumerate(padded_steps(padding_mask, len(x))):
             average, saved = kernel.forward(u[row], padded)
-            tape.averages[row] = average
+            tape.averages.append(average)
             tape.rows.append(saved)
             tape.dropped_averages.append(_draw(average.numel(), self.dropout))
-            m = self._mixed(tape, row)
-            torch.addmm(weights.hx_bias[: self.router, None], weights.hx_weight[: self.router], m, out=logits[row])
-            mixed.append(m)
+            mixed.append(self._mixed(tape, row))
+            bias, weight = weights.hx_bias[: self.router, None], weights.hx_weight[: self.router]
+            torch.addmm(bias, weight, mixed[row], out=logits[row])
         active = self._active(logits, padding_mask)
         in_place = self._in_place(active)
-        for row, m in enumerate(mixed):
-            total = tape.sums[row]
-            if self.causal and self.dropout:
-                total.copy_(weights.hx_bias[self.router :, None])
+        for row, total in enumerate(tape.sums):
+            m, bias = mixed[row], weights.hx_bias[self.router :, None]
+            dropped_sum = _draw(total.numel(), self.dropout) if self.causal else None
+            if dropped_sum is None:
+                torch.add(x[row], bias, out=total)
             else:
-                torch.add(x[row], weights.hx_bias[self.router :, None], out=total)
+                total.copy_(bias.expand_as(total))
             total.addmm_(weights.hx_weight[self.router :], m)
             tape.active.append(self._add_gated(total, m, logits[row], active[row], in_place, weights))
-            tape.dropped_sums.append(None)
-            if self.causal and self.dropout:
-                tape.dropped_sums[row] = _draw(total.numel(), self.dropout)
-                drop_(total, tape.dropped_sums[row], self.dropout).add_(x[row])
-            mixed[row] = total
+            if dropped_sum is not None:
+                drop_(total, dropped_sum, self.dropout).add_(x[row])
+            tape.dropped_sums.append(dropped_sum)
         return F.silu(tape.sums), tape
 
-    def backward(self, grad: Tensor, tape: Tape) -> tuple[Tensor, Tensor, Weights]:
-        """Gradients of x, u and the weights."""
+    def backward(self, grad: Tensor, tape: Tape) -> tuple[Tensor, list[Tensor], Weights]:
+        """Gradients of x, of each row of u, and of the weights."""
         weights = tape.weights
         total = Weights(*(None if w is None else torch.zeros_like(w) for w in weights))  # type: ignore[arg-type]
-        grad_x = torch.ops.aten.silu_backward(grad, tape.sums)
-        grad_u = torch.empty_like(grad_x)
+        grad_x, grad_u = torch.ops.aten.silu_backward(grad, tape.sums), []
         kernel = KernelBackward(tape.kernel)
         for row, grad_row in enumerate(grad_x):
             if tape.dropped_sums[row] is not None:
@@ -198,8 +199,9 @@ class Pass:
             if active is not None:
                 self._gated_backward(grad_row, m, active, weights, total, grad_m)
             drop_(grad_m, tape.dropped_averages[row], self.dropout)
-            grad_average = torch.ops.aten.silu_backward(grad_m, tape.averages[row])
-            grad_u[row] = kernel.row(grad_average, tape.rows[row])
+            circle, inside = tape.kernel.circle()
+            torch.ops.aten.silu_backward.grad_input(grad_m, tape.averages[row], grad_input=inside)
+            grad_u.append(kernel.row(circle, tape.rows[row]))
         coefficients = kernel.parameters()
         return grad_x, grad_u, total._replace(**dict(zip(Weights._fields, coefficients, strict=False)))
 
@@ -233,16 +235,14 @@ class Pass:
             return None
         dropped_values = _draw(len(steps) * self.config.hidden, self.hidden_dropout)
         unit = self._unit(steps, in_place, hidden, dropped_values, weights)
-        gated, saved = unit.forward(m.index_select(1, steps))
-        h = torch.addmm(weights.h_bias.unsqueeze(-1), weights.h_weight, gated.t())
-        dropped = None if self.causal else _draw(h.numel(), self.dropout)
-        drop_(h, dropped, self.dropout)
-        margin = None
+        margin, confidence = None, None
         if self.layer.configurator is not None and weights.temp is not None:
             at = logits.index_select(1, steps)
             margin = (at[1] - at[0] - self.layer.configurator.act_bias) / weights.temp.exp()
-            h.mul_(margin.sigmoid())
-        total.index_add_(1, steps, h)
+            confidence = margin.sigmoid()
+        h, saved = unit.forward(m.index_select(1, steps), confidence)
+        dropped = None if self.causal else _draw(h.numel(), self.dropout)
+        total.index_add_(1, steps, drop_(h, dropped, self.dropout))
         return ActiveSteps(steps, in_place, hidden, margin, saved, dropped_values, dropped)
 
     def _gated_backward(
@@ -252,29 +252,26 @@ class Pass:
         unit = self._unit(active.steps, active.in_place, active.hidden, active.dropped_values, weights)
         m = m.index_select(1, active.steps)
         grad_h = drop_(grad.index_select(1, active.steps), active.dropped, self.dropout)
-        grad_gated = torch.mm(grad_h.t(), weights.h_weight)
-        gated = unit.gated(active.saved)
-        grad_margin = None
-        if active.scaled_margin is not None and weights.temp is not None and total.temp is not None:
-            confidence = active.scaled_margin.sigmoid()
-            grad_confidence = (grad_gated * gated).sum(dim=1).addmv_(grad_h.t(), weights.h_bias)
+        margin = active.scaled_margin
+        confidence = None if margin is None else margin.sigmoid()
+        grad_packed, grad_confidence = unit.backward(grad_h, m, confidence, active.saved, total.unit)
+        if margin is not None and confidence is not None and grad_confidence is not None:
             # σ(−x) keeps the digits of 1 − σ(x).
-            grad_scaled = grad_confidence * confidence * active.scaled_margin.neg().sigmoid()
-            total.temp.sub_((grad_scaled * active.scaled_margin).sum())
-            grad_margin = grad_scaled / weights.temp.exp()
-            grad_h.mul_(confidence)
-            grad_gated.mul_(confidence.unsqueeze(-1))
-        total.h_bias.add_(grad_h.sum(dim=1))
-        total.h_weight.addmm_(grad_h, gated)
-        grad_packed = unit.backward(grad_gated, m, active.saved, total.unit)
-        if grad_margin is not None:
-            rows = weights.hx_weight
-            grad_packed.addr_(rows[1] - rows[0], grad_margin)
-            along, total_margin = m @ grad_margin, grad_margin.sum()
-            for option, sign in enumerate((-1, 1)):
-                total.hx_weight[option].add_(along, alpha=sign)
-                total.hx_bias[option].add_(total_margin, alpha=sign)
+            grad_scaled = grad_confidence.mul_(confidence).mul_(margin.neg().sigmoid_())
+            self._router_backward(grad_scaled, margin, m, weights, total, grad_packed)
         grad_m.index_add_(1, active.steps, grad_packed)
+
+    def _router_backward(
+        self, grad: Tensor, margin: Tensor, m: Tensor, weights: Weights, total: Weights, grad_m: Tensor
+    ) -> None:
+        """Add to the gradients of m `(dim, active)` and of the weights what comes by the scaled margin."""
+        assert weights.temp is not None and total.temp is not None
+        total.temp.sub_(torch.dot(grad, margin))
+        grad = grad / weights.temp.exp()
+        grad_m.addr_(weights.hx_weight[1] - weights.hx_weight[0], grad)
+        signs = torch.stack([-grad, grad])
+        total.hx_weight[:2].addmm_(signs, m.t())
+        total.hx_bias[:2] += signs.sum(dim=1)
 
     def _unit(
         self,
@@ -292,7 +289,6 @@ class Pass:
             weights.unit,
             self._attention(steps, hidden, memory, weights.table),
             self._scale(steps, in_place, hidden),
-            memory,
             steps if len(steps) < memory else None,
             turns,
             dropped_values,
@@ -317,7 +313,7 @@ class Pass:
             by_index = config.relative_bias == "local" or memory == self.length
             bias = Bias(table, self.layer.rel_pos_bias.origin, None if by_index else steps)
         if config.window is None:
-            return DenseRow(config.attention, self.causal, bias, hidden)
+            return DenseRow(memory, config.attention, self.causal, bias, hidden)
         layout = layout_of(memory, config.window, 0 if self.causal else config.window)
         return RowAttention(layout, config.attention, bias, hidden)
 
