@@ -54,7 +54,7 @@ class Plan:
     @property
     def solo_warm_up(self) -> Warm:
         if self.quick:
-            return Warm(min_steps=2, max_steps=6, max_seconds=4)
+            return Warm(min_steps=1, max_steps=6, max_seconds=4)
         return Warm(min_steps=3, max_steps=30, max_seconds=10)
 
     def source(self, case: Case) -> Path | None:

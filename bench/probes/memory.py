@@ -32,10 +32,9 @@ def peak_of(step: Step, device: torch.device) -> list[MemoryFigure]:
 def _cpu_peaks(step: Step) -> list[MemoryFigure]:
     whole_run = _high_water_bytes()
     reset = _reset_high_water()
-    step()
-    high_water = _high_water_bytes() if reset is None else None
     with TensorBytes() as watched:
         step()
+    high_water = _high_water_bytes() if reset is None else None
     return [
         MemoryFigure(kind="tensor_bytes", bytes=watched.peak),
         nvml.figure("rss_high_water", high_water, reset),
