@@ -45,10 +45,14 @@ def speed_ratio(samples: Iterable[Sample], baseline: str, other: str) -> Interva
 
 def step_seconds(samples: Iterable[Sample], case_id: str) -> float | None:
     """Median over blocks of the median step time in a block, in seconds."""
+    times = block_step_seconds(samples, case_id)
+    return block_value(times) if times else None
+
+
+def block_step_seconds(samples: Iterable[Sample], case_id: str) -> list[float]:
+    """Per block, the median step time in seconds."""
     blocks: dict[int, list[float]] = defaultdict(list)
     for sample in samples:
         if sample.case_id == case_id:
             blocks[sample.block].append(sample.step_seconds)
-    if not blocks:
-        return None
-    return block_value([block_value(times) for times in blocks.values()])
+    return [block_value(times) for _, times in sorted(blocks.items())]

@@ -88,6 +88,23 @@ def doctor(
     raise typer.Exit(OK if diagnosis.sound else BAD_USAGE)
 
 
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A.jsonl", help="The earlier run.")],
+    b: Annotated[Path, typer.Argument(metavar="B.jsonl", help="The later run.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Compare what differs in more than its code, and say so.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Hold two stored runs of one suite on one machine against each other."""
+    from bench import comparison
+    from bench.record import read
+
+    found = comparison.compare(read(a), read(b), force)
+    print(_as_json(found) if json else comparison.as_text(found))
+
+
 def _chosen(impl: str | None) -> dict[str, Any]:
     chosen = names(impl)
     return {"implementations": chosen, "baseline": chosen[0]} if chosen else {}

@@ -91,7 +91,7 @@ def rows_of(results: Results, baseline: str) -> list[Row]:
     """Every case of a run, in its suite's order. Raises UsageError where the baseline is not in the file."""
     header = results.header
     if header.revisions is not None:
-        raise UsageError(f"{results.path}: compares revisions; read it with: bench compare {results.path}")
+        raise UsageError(f"{results.path}: holds a gate's raw data (bench regress or doctor), no table")
     if baseline not in header.suite.implementations:
         known = ", ".join(header.suite.implementations)
         raise UsageError(f"{results.path}: has no {baseline!r}; its models: {known}")

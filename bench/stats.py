@@ -75,7 +75,28 @@ def ratio_interval(block_values: Sequence[float], confidence: float = 0.95) -> I
     return Interval(math.exp(mean), math.exp(mean - half), math.exp(mean + half), int(values.size))
 
 
-def student_t(degrees: int, probability: float) -> float:
+def unpaired_ratio(baseline: Sequence[float], other: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Ratio of two runs' times, baseline over other, and Welch's interval: for blocks that are no pairs.
+
+    Both are the logs of block times. Low and high are None where either has fewer than MIN_BLOCKS.
+    """
+    mean, blocks = _mean(baseline) - _mean(other), min(len(baseline), len(other))
+    if blocks < MIN_BLOCKS:
+        return Interval(math.exp(mean), None, None, blocks)
+    errors: Array = np.array([np.var(values, ddof=1) / len(values) for values in (baseline, other)])
+    half = _welch_half_width(errors, np.array([len(baseline) - 1, len(other) - 1]), confidence)
+    return Interval(math.exp(mean), math.exp(mean - half), math.exp(mean + half), blocks)
+
+
+def _welch_half_width(errors: Array, degrees: Array, confidence: float) -> float:
+    """Of a difference of means with these squared errors; the degrees of freedom by Satterthwaite."""
+    if not errors.any():
+        return 0.0
+    common = float(errors.sum() ** 2 / (errors**2 / degrees).sum())
+    return student_t(common, (1 + confidence) / 2) * math.sqrt(errors.sum())
+
+
+def student_t(degrees: float, probability: float) -> float:
     """Quantile of Student's t distribution."""
     # special.stdtrit rather than scipy.stats, whose import takes longer than a whole `bench table`.
     return float(special.stdtrit(degrees, probability))

@@ -18,6 +18,7 @@ from bench.stats import (
     round_log_ratio,
     smallest_difference,
     student_t,
+    unpaired_ratio,
     upper_bound,
     verdict,
 )
@@ -179,3 +180,16 @@ def test_the_smallest_difference_is_found_at_its_power():
     assert np.mean([lower_bound(values) > 0 for values in blocks]) == pytest.approx(0.9, abs=0.015)
     assert smallest_difference(0.02, 2) == math.inf
     assert smallest_difference(0.02, 20) < truth
+
+
+def test_welch_by_hand_and_against_scipy():
+    """scipy.stats gives the same interval of the difference of means."""
+    from scipy import stats
+
+    first, second = [0.1, 0.2, 0.15, 0.12], [0.4, 0.3, 0.5]
+    ours = unpaired_ratio(first, second)
+    theirs = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    assert math.log(ours.low) == pytest.approx(theirs.low)
+    assert math.log(ours.high) == pytest.approx(theirs.high)
+    assert unpaired_ratio([0.1] * 3, [0.1] * 3) == Interval(1.0, 1.0, 1.0, 3)
+    assert unpaired_ratio([0.1] * 2, [0.1] * 9).low is None
