@@ -99,9 +99,9 @@ def _mebibytes(row: Row) -> float | None:
 
 
 def trade_off(rows: Sequence[Row]) -> list[Point]:
-    """Published average accuracy, measured speed and measured memory, where a row has all three."""
+    """Published average accuracy, measured speed and memory of rows with all three, at the longest length."""
     names = series_names(rows)
-    return [
+    points = [
         {
             "model": names[_series(row)],
             "length": row.length,
@@ -114,6 +114,8 @@ def trade_off(rows: Sequence[Row]) -> list[Point]:
         for row in rows
         if row.published_accuracy and row.speed_ratio is not None and row.memory_ratio is not None
     ]
+    longest = max((point["length"] for point in points), default=0)
+    return [point for point in points if point["length"] == longest]
 
 
 def activation_by_layer(rows: Sequence[Row]) -> list[Point]:
@@ -167,7 +169,7 @@ def rounds(runs: Sequence[Results]) -> list[Point]:
                     "run": run.path,
                     "number": len(points) + 1,
                     "block": sample.block + 1,
-                    "relative": sample.step_seconds / medians[sample.case_id],
+                    "relative": round(sample.step_seconds / medians[sample.case_id], 4),
                     "throttled": sample.throttled or "no",
                 }
             )

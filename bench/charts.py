@@ -237,7 +237,7 @@ def _trade_off(altair: Any, points: list[Point], table: Table) -> Chart:
             "speed:Q",
             scale=altair.Scale(type="log", nice=False, padding=60),
             axis=_ratio_axis(altair),
-            title=f"Measured speed (× {table.baseline})",
+            title=f"Measured speed at length {points[0]['length']} (× {table.baseline})",
         ),
         y=altair.Y(
             "accuracy:Q",
@@ -261,11 +261,9 @@ def _trade_off(altair: Any, points: list[Point], table: Table) -> Chart:
         ),
     )
     bars = base.mark_rule().encode(x="low:Q", x2="high:Q")
-    several = len({point["length"] for point in points}) > 1
-    text = "datum.model + ' at ' + datum.length" if several else "datum.model"
-    names = base.transform_calculate(name=text)
-    above = names.transform_filter("datum.above").mark_text(dy=-24, fontSize=11).encode(text="name:N")
-    below = names.transform_filter("!datum.above").mark_text(dy=26, fontSize=11).encode(text="name:N")
+    names = base.encode(text="model:N")
+    above = names.transform_filter("datum.above").mark_text(dy=-24, fontSize=11)
+    below = names.transform_filter("!datum.above").mark_text(dy=26, fontSize=11)
     return (bubbles + bars + above + below).properties(height=HEIGHT * 1.2)
 
 
@@ -312,10 +310,12 @@ def _rounds(altair: Any, points: list[Point], table: Table) -> Chart:
     dots = base.mark_point(filled=True, opacity=1, size=45).encode(
         color=by_model(altair, points, "color"), shape=by_model(altair, points, "shape")
     )
-    rings = base.transform_filter("datum.throttled != 'no'").mark_point(
-        size=160, color="#D55E00", strokeWidth=2
-    )
-    return (_one(altair, "y") + dots + rings).properties(width=WIDTH * 1.3)
+    layers = [_one(altair, "y"), dots]
+    throttled = [point for point in points if point["throttled"] != "no"]
+    if throttled:
+        ring = {"size": 160, "color": "#D55E00", "strokeWidth": 2}
+        layers.append(base.properties(data=altair.InlineData(values=throttled)).mark_point(**ring))
+    return altair.layer(*layers).properties(width=WIDTH * 1.3)
 
 
 CHARTS: Mapping[str, Definition] = {

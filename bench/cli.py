@@ -167,6 +167,19 @@ def plot(
 
 
 @app.command()
+def report(
+    files: Files,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The page.")] = Path("report.html"),
+    baseline: Annotated[str | None, typer.Option(help="What ratios are against.")] = None,
+) -> None:
+    """Write one page with the table, the charts and every raw figure; it needs no network."""
+    from bench import report as reports
+    from bench.record import read
+
+    reports.write([read(path) for path in files], out, baseline)
+
+
+@app.command()
 def verify(
     golden: Annotated[Path, typer.Option(help="Folder of golden vectors.")] = Path("tests/golden"),
     impl: Annotated[str | None, typer.Option(help="Systems or variants, comma-separated.")] = None,

@@ -30,7 +30,7 @@ class Column:
     """A header and what a row shows below it.
 
     `timed` columns show an X for a model that failed. `best` says whether the largest or the smallest
-    `value` is the best; a column without it is not ranked.
+    `value` is the best; a column without it is not ranked, only sorted.
     """
 
     header: str
@@ -81,7 +81,7 @@ def columns_of(table: Table) -> list[Column]:
         columns += [_accuracy(task, header) for task, header in TASKS.items()]
     columns += [
         _ranked(f"Speed\n(× {table.baseline})", _ratio, lambda row: row.speed_ratio, max, timed=True),
-        Column("95% interval", _interval, timed=True),
+        Column("95% interval", _interval, timed=True, value=lambda row: row.speed_low),
         _ranked(f"Mem\n(× {table.baseline})", _ratio, lambda row: row.memory_ratio, min, timed=True),
     ]
     if any(row.published_speed is not None for row in table.rows):
@@ -96,8 +96,8 @@ def _settings(rows: Sequence[Row]) -> list[Column]:
     """A column for each setting in which rows differ."""
     candidates = [
         Column("Workload", lambda row: row.workload, align="left"),
-        Column("Length", lambda row: str(row.length)),
-        Column("Batch", lambda row: str(row.batch)),
+        Column("Length", lambda row: str(row.length), value=lambda row: row.length),
+        Column("Batch", lambda row: str(row.batch), value=lambda row: row.batch),
         Column("Fill", lambda row: row.fill, align="left"),
         Column("Precision", lambda row: row.precision, align="left"),
         Column("Phase", lambda row: row.phase, align="left"),
@@ -173,6 +173,6 @@ _FIGURES = (
         value=lambda row: row.peak_memory_bytes if row.status == "ok" else None,
         best=min,
     ),
-    Column("Params", lambda row: _count(row.parameters)),
-    Column("Activation", lambda row: _percent(row.activation_rate)),
+    Column("Params", lambda row: _count(row.parameters), value=lambda row: row.parameters),
+    Column("Activation", lambda row: _percent(row.activation_rate), value=lambda row: row.activation_rate),
 )

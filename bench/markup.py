@@ -3,6 +3,8 @@
 import html
 import re
 
+import msgspec
+
 escape_html = html.escape
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~])")
@@ -35,3 +37,8 @@ def escape_latex(text: str) -> str:
 
 def _latin(character: str) -> str:
     return character if character.isprintable() and ord(character) < 256 else "?"
+
+
+def script_json(value: object) -> str:
+    """JSON that can stand in a script element: no text in it can end the element."""
+    return msgspec.json.encode(value).decode().replace("<", r"\u003c")
