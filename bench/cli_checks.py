@@ -105,6 +105,20 @@ def compare(
     print(_as_json(found) if json else comparison.as_text(found))
 
 
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A result file.")],
+    format_: Annotated[
+        str, typer.Option("--format", help="github-action-benchmark, bencher, pytest-benchmark or junit.")
+    ],
+) -> None:
+    """A result file for a CI service."""
+    from bench.export import export as exported
+    from bench.record import read
+
+    print(exported(read(file), format_))
+
+
 def _chosen(impl: str | None) -> dict[str, Any]:
     chosen = names(impl)
     return {"implementations": chosen, "baseline": chosen[0]} if chosen else {}
