@@ -88,6 +88,7 @@ def run(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of models and batches.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One short block, no intervals.")] = False,
+    energy: Annotated[bool, typer.Option("--energy", help="Joules a step too, ten seconds a case.")] = False,
     out: Annotated[Path | None, typer.Option(help="Result file; by default below results/runs.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with a run that was cut short.")] = None,
     format_: Annotated[
@@ -117,6 +118,7 @@ def run(
         device=device,
         threads=threads,
         quick=quick,
+        energy=energy,
         out=out or _default_out(suite),
         resume=resume,
     )

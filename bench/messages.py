@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from bench.case import Case
-from bench.record import Activation, Exact, MemoryFigure, Variant
+from bench.record import Activation, Energy, Exact, MemoryFigure, Variant
 
 FailureKind = Literal["oom", "nan", "error", "unsupported"]
 
@@ -42,13 +42,17 @@ class Count(msgspec.Struct, frozen=True, tag="count"):
     """Count what a step costs without a clock."""
 
 
+class MeasureEnergy(msgspec.Struct, frozen=True, tag="energy"):
+    """Run steps for some seconds, and be idle for as long, and ask the device's counter."""
+
+
 class Run(msgspec.Struct, frozen=True, tag="run"):
     """Time that many steps."""
 
     steps: int
 
 
-Question = Prepare | Warm | MeasureMemory | Check | Count | Run
+Question = Prepare | Warm | MeasureMemory | Check | Count | MeasureEnergy | Run
 
 
 class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
@@ -77,6 +81,10 @@ class Counted(msgspec.Struct, frozen=True, tag="counted"):
     exact: Exact
 
 
+class EnergyMeasured(msgspec.Struct, frozen=True, tag="energy"):
+    energy: Energy | None
+
+
 class Ran(msgspec.Struct, frozen=True, tag="ran"):
     seconds: float
     activation: float | None
@@ -90,4 +98,4 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
     reason: str
 
 
-Answer = Prepared | Warmed | MemoryMeasured | Checked | Counted | Ran | Failure
+Answer = Prepared | Warmed | MemoryMeasured | Checked | Counted | EnergyMeasured | Ran | Failure

@@ -35,6 +35,8 @@ class Plan:
     memory_bytes: int
     """Of the device, in all."""
     quick: bool = False
+    energy: bool = False
+    """Whether the energy of a step is measured, which takes ten seconds a case."""
     sources: Mapping[str, Path] = field(default_factory=dict)
     """By revision, the folder that holds its `implementations`."""
 

@@ -98,6 +98,16 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     agrees: bool
 
 
+class Energy(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device's own counter says, over some seconds of steps."""
+
+    step_joules: float
+    """Of a whole step, what the idle device uses included."""
+    idle_watts: float
+    steps: int
+    seconds: float
+
+
 class Exact(msgspec.Struct, frozen=True, kw_only=True):
     """Costs of one step, after a first one has made the optimiser's state."""
 
@@ -130,6 +140,7 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     variant: Variant | None = None
     backend: str | None = None
     exact: Exact | None = None
+    energy: Energy | None = None
 
     def memory_bytes(self, kind: str) -> int | None:
         return next((figure.bytes for figure in self.memory if figure.kind == kind), None)

@@ -36,6 +36,7 @@ class Request:
     device: str = "auto"
     threads: int | None = None
     quick: bool = False
+    energy: bool = False
     resume: Path | None = None
 
 
@@ -59,7 +60,8 @@ def run(request: Request) -> Outcome:
     environment = probe_environment(request.device, request.threads or default_threads())
     earlier = _earlier(request, suite, environment)
     path = request.resume or request.out
-    plan = Plan(suite, environment.device, environment.threads, environment.memory_bytes, request.quick)
+    machine = (environment.device, environment.threads, environment.memory_bytes)
+    plan = Plan(suite, *machine, quick=request.quick, energy=request.energy)
     interrupted = False
     try:
         with termination_interrupts(), Store(path, resume=earlier is not None) as store:

@@ -4,7 +4,18 @@ import statistics
 import time
 
 from bench.case import Case
-from bench.messages import Check, Checked, Count, Counted, MeasureMemory, MemoryMeasured, Prepared, Warmed
+from bench.messages import (
+    Check,
+    Checked,
+    Count,
+    Counted,
+    EnergyMeasured,
+    MeasureEnergy,
+    MeasureMemory,
+    MemoryMeasured,
+    Prepared,
+    Warmed,
+)
 from bench.plan import Plan
 from bench.process import WorkerFailed, WorkerProcess
 from bench.record import Solo, Variant
@@ -47,6 +58,7 @@ def _measure(case: Case, plan: Plan, worker: WorkerProcess, exact: bool) -> Solo
     counted = worker.ask(Count(), Counted, left()).exact if exact else None
     warmed = worker.ask(plan.solo_warm_up, Warmed, left())
     memory = worker.ask(MeasureMemory(), MemoryMeasured, left())
+    energy = worker.ask(MeasureEnergy(), EnergyMeasured, left()).energy if plan.energy else None
     variant = worker.ask(Check(), Checked, left()).variant if _has_reference(case) else None
     agrees = variant is None or variant.agrees
     return Solo(
@@ -65,6 +77,7 @@ def _measure(case: Case, plan: Plan, worker: WorkerProcess, exact: bool) -> Solo
         variant=variant,
         backend=prepared.backend,
         exact=counted,
+        energy=energy,
     )
 
 

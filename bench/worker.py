@@ -21,8 +21,10 @@ from bench.messages import (
     Checked,
     Count,
     Counted,
+    EnergyMeasured,
     Failure,
     FailureKind,
+    MeasureEnergy,
     MeasureMemory,
     MemoryMeasured,
     Prepare,
@@ -63,6 +65,8 @@ class Worker:
                 return self._check()
             case Count():
                 return self._count()
+            case MeasureEnergy():
+                return self._measure_energy()
             case Run():
                 return self._time(question)
 
@@ -76,9 +80,11 @@ class Worker:
         torch.set_num_threads(question.threads)
         if question.memory_limit_bytes is not None:
             _limit_memory(question.memory_limit_bytes)
+        # Before the model is built, so that what others have on the device is not taken for ours.
+        self.nvml = nvml.open_device(question.device)[0] if question.device.startswith("cuda") else None
+        self.idle_bytes = nvml.device_bytes(self.nvml) or 0
         self.step = Step(question.case, question.device)
         self.step.calibrate()
-        self.nvml = nvml.open_device(question.device)[0] if self.step.device.type == "cuda" else None
         return Prepared(
             parameters=parameter_count(self.step.model),
             tokens=self.step.batch.tokens,
@@ -107,7 +113,7 @@ class Worker:
     def _measure_memory(self) -> Answer:
         from bench.probes.memory import peak_of
 
-        figures = peak_of(self.step, self.step.device)
+        figures = peak_of(self.step, self.step.device, self.idle_bytes)
         return MemoryMeasured(figures=figures, activation=self._activation())
 
     def _check(self) -> Answer:
@@ -119,6 +125,12 @@ class Worker:
         from bench.exact import count
 
         return Counted(count(self.step, self.step.model))
+
+    def _measure_energy(self) -> Answer:
+        from bench.probes import nvml
+        from bench.probes.energy import energy_of
+
+        return EnergyMeasured(energy_of(lambda: self._seconds(1), lambda: nvml.energy_millijoules(self.nvml)))
 
     def _time(self, question: Run) -> Answer:
         from bench.probes import nvml

@@ -24,9 +24,12 @@ KIND_NAMES = {
 Step = Callable[[], object]
 
 
-def peak_of(step: Step, device: torch.device) -> list[MemoryFigure]:
-    """Run a step and report its peaks; each is reset first, so warm-up does not count."""
-    return _cuda_peaks(step, device) if device.type == "cuda" else _cpu_peaks(step)
+def peak_of(step: Step, device: torch.device, idle_bytes: int = 0) -> list[MemoryFigure]:
+    """Run a step and report its peaks; each is reset first, so warm-up does not count.
+
+    idle_bytes: what the whole device had in use before this process came; its own figure is above that.
+    """
+    return _cuda_peaks(step, device, idle_bytes) if device.type == "cuda" else _cpu_peaks(step)
 
 
 def _cpu_peaks(step: Step) -> list[MemoryFigure]:
@@ -63,7 +66,7 @@ def _reset_high_water() -> str | None:
     return None
 
 
-def _cuda_peaks(step: Step, device: torch.device) -> list[MemoryFigure]:
+def _cuda_peaks(step: Step, device: torch.device, idle_bytes: int) -> list[MemoryFigure]:
     driver, missing = nvml.open_device(str(device))
     distrusted = missing if driver is None else nvml.trusted_process_bytes(driver, str(device))
     whole_run = torch.cuda.max_memory_allocated(device)
@@ -77,9 +80,7 @@ def _cuda_peaks(step: Step, device: torch.device) -> list[MemoryFigure]:
         MemoryFigure(kind="allocated", bytes=stats["allocated_bytes.all.peak"]),
         MemoryFigure(kind="requested", bytes=stats["requested_bytes.all.peak"]),
         MemoryFigure(kind="reserved", bytes=stats["reserved_bytes.all.peak"]),
-        nvml.figure(
-            "nvml_process", driver.process_bytes() if driver and not distrusted else None, distrusted
-        ),
-        nvml.figure("nvml_device", driver.device_bytes() if driver else None, missing),
+        nvml.read_figure("nvml_process", driver, lambda gpu: gpu.process_bytes(), distrusted),
+        nvml.read_figure("nvml_device", driver, lambda gpu: gpu.device_bytes() - idle_bytes, missing),
         MemoryFigure(kind="allocated_whole_run", bytes=whole_run),
     ]

@@ -5,7 +5,8 @@ Nothing here raises: what cannot be read is None, or an unavailable figure with 
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pynvml
@@ -85,25 +86,48 @@ def trusted_process_bytes(nvml: Nvml, device: str) -> str | None:
 
     A known amount is allocated, and this process's figure must move by as much.
     """
-    import torch
+    return why_distrusted(nvml, lambda: _allocated(device))
 
+
+def why_distrusted(nvml: Nvml, allocated: Callable[[], AbstractContextManager[None]]) -> str | None:
+    """As trusted_process_bytes; within `allocated()` this process holds PROBE_BYTES more."""
     if nvml.mig:
         return "MIG is on: the driver does not split processes by instance"
     try:
         before = nvml.process_bytes()
         if before is None:
-            return "the driver lists no process of this id (another PID namespace, or no permission)"
-        block = torch.empty(PROBE_BYTES, dtype=torch.uint8, device=device)
-        torch.cuda.synchronize(device)
-        after = nvml.process_bytes()
-        del block
-        torch.cuda.empty_cache()
+            return "the driver lists no memory for this process (another PID namespace, or no permission)"
+        with allocated():
+            after = nvml.process_bytes()
     except pynvml.NVMLError as error:
         return f"NVML: {error}"
     moved = (after or 0) - before
     if abs(moved - PROBE_BYTES) > TOLERANCE_BYTES:
         return f"allocating {PROBE_BYTES >> 20} MiB moved this process's figure by {moved >> 20} MiB"
     return None
+
+
+@contextlib.contextmanager
+def _allocated(device: str) -> Iterator[None]:
+    import torch
+
+    block = torch.empty(PROBE_BYTES, dtype=torch.uint8, device=device)
+    torch.cuda.synchronize(device)
+    yield
+    del block
+    torch.cuda.empty_cache()
+
+
+def read_figure(
+    kind: str, nvml: Nvml | None, read: Callable[[Nvml], int | None], unavailable: str | None
+) -> MemoryFigure:
+    """What `read` gives of a device, or an unavailable figure with the driver's reason."""
+    if nvml is None or unavailable is not None:
+        return figure(kind, None, unavailable)
+    try:
+        return figure(kind, read(nvml), None)
+    except pynvml.NVMLError as error:
+        return figure(kind, None, f"NVML: {error}")
 
 
 def figure(kind: str, count: int | None, unavailable: str | None) -> MemoryFigure:
@@ -132,6 +156,14 @@ def throttle_reason(nvml: Nvml | None) -> str | None:
     if nvml is not None:
         with _quietly():
             return nvml.throttle_reason()
+    return None
+
+
+def device_bytes(nvml: Nvml | None) -> int | None:
+    """As Nvml.device_bytes, None where it can't be read."""
+    if nvml is not None:
+        with _quietly():
+            return nvml.device_bytes()
     return None
 
 

@@ -1,0 +1,44 @@
+"""Energy of a step, from the device's own counter: over seconds, since the counter moves in jumps."""
+
+import time
+from collections.abc import Callable
+
+from bench.record import Energy
+
+MIN_SECONDS = 5.0
+
+Counter = Callable[[], int | None]
+"""Millijoules that a device has used so far; None where it does not count."""
+
+
+def energy_of(
+    run: Callable[[], object],
+    counter: Counter,
+    *,
+    min_seconds: float = MIN_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
+) -> Energy | None:
+    """Joules of one step and the idle device's watts; None where the device does not count.
+
+    run: one step, and the wait for its end.
+    """
+    idle_from = counter()
+    if idle_from is None:
+        return None
+    begin = clock()
+    sleep(min_seconds)
+    idle_seconds, idle_to = clock() - begin, counter()
+    steps, begin = 0, clock()
+    while steps == 0 or clock() - begin < min_seconds:
+        run()
+        steps += 1
+    seconds, busy_to = clock() - begin, counter()
+    if idle_to is None or busy_to is None:
+        return None
+    return Energy(
+        step_joules=(busy_to - idle_to) / 1e3 / steps,
+        idle_watts=(idle_to - idle_from) / 1e3 / idle_seconds,
+        steps=steps,
+        seconds=seconds,
+    )

@@ -1,0 +1,142 @@
+/* A driver's management library, played: two devices whose state a test sets through `nvml_double`.
+ *
+ * Only what the binding calls for us is here; a function that is missing is an old driver's.
+ * Every call on a device whose `error` is set returns that error.
+ */
+#include <stddef.h>
+#include <string.h>
+
+enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, INSUFFICIENT_SIZE = 7 };
+enum { DEVICES = 2, PROCESSES = 4 };
+
+typedef unsigned long long u64;
+
+typedef struct {
+    unsigned pid;
+    u64 bytes; /* ~0 where the driver knows the process but not its memory */
+    unsigned gpu_instance;
+    unsigned compute_instance;
+} process;
+
+typedef struct {
+    u64 total, free, used;
+} memory;
+
+typedef struct {
+    char uuid[96];
+    memory bytes;
+    unsigned process_count;
+    process processes[PROCESSES];
+    u64 clock_reasons;
+    int mig;            /* -1: a device that has no such mode */
+    u64 energy;         /* millijoules since the driver was loaded; ~0: it does not count */
+    int processes_error;
+    int error;
+} device;
+
+typedef struct {
+    int init_error;
+    device devices[DEVICES];
+} state;
+
+state nvml_double;
+
+#define CHECK(d) if ((d)->error) return (d)->error
+
+int nvmlInitWithFlags(unsigned flags) { (void)flags; return nvml_double.init_error; }
+int nvmlInit_v2(void) { return nvml_double.init_error; }
+int nvmlShutdown(void) { return SUCCESS; }
+
+const char *nvmlErrorString(int code)
+{
+    return code == 4 ? "Insufficient Permissions" : code == 9 ? "Driver Not Loaded" : "Played Error";
+}
+
+int nvmlSystemGetDriverVersion(char *version, unsigned length)
+{
+    strncpy(version, "599.99.99", length);
+    return SUCCESS;
+}
+
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = DEVICES; return SUCCESS; }
+
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, device **handle)
+{
+    if (index >= DEVICES)
+        return INVALID_ARGUMENT;
+    *handle = &nvml_double.devices[index];
+    return SUCCESS;
+}
+
+int nvmlDeviceGetUUID(device *handle, char *uuid, unsigned length)
+{
+    strncpy(uuid, handle->uuid, length);
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMemoryInfo(device *handle, memory *info)
+{
+    CHECK(handle);
+    *info = handle->bytes;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetComputeRunningProcesses_v3(device *handle, unsigned *count, process *processes)
+{
+    unsigned room = *count;
+    CHECK(handle);
+    if (handle->processes_error)
+        return handle->processes_error;
+    *count = handle->process_count;
+    if (room < handle->process_count)
+        return INSUFFICIENT_SIZE;
+    if (processes != NULL)
+        memcpy(processes, handle->processes, handle->process_count * sizeof(process));
+    return SUCCESS;
+}
+
+int nvmlDeviceGetCurrentClocksEventReasons(device *handle, u64 *reasons)
+{
+    CHECK(handle);
+    *reasons = handle->clock_reasons;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetMigMode(device *handle, unsigned *current, unsigned *pending)
+{
+    if (handle->mig < 0)
+        return NOT_SUPPORTED;
+    *current = *pending = (unsigned)handle->mig;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetTotalEnergyConsumption(device *handle, u64 *millijoules)
+{
+    CHECK(handle);
+    if (handle->energy == ~0ULL)
+        return NOT_SUPPORTED;
+    *millijoules = handle->energy;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetClockInfo(device *handle, unsigned type, unsigned *mhz)
+{
+    CHECK(handle);
+    *mhz = type == 2 ? 2619 : 1980;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetPowerUsage(device *handle, unsigned *milliwatts)
+{
+    CHECK(handle);
+    *milliwatts = 250000;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetTemperature(device *handle, unsigned sensor, unsigned *celsius)
+{
+    (void)sensor;
+    CHECK(handle);
+    *celsius = 41;
+    return SUCCESS;
+}

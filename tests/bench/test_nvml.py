@@ -1,0 +1,267 @@
+"""NVML through the real binding; only the driver's library is played (nvml_double/nvml.c)."""
+
+import contextlib
+import ctypes
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pynvml
+import pytest
+
+from bench.probes import nvml
+from bench.probes.energy import energy_of
+
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="the double is compiled with gcc")
+
+UNKNOWN = (1 << 64) - 1
+NO_PERMISSION, DRIVER_NOT_LOADED = 4, 9
+MIB = 1 << 20
+FIRST, SECOND = "11111111-aaaa-bbbb-cccc-000000000000", "22222222-aaaa-bbbb-cccc-000000000000"
+
+
+class Process(ctypes.Structure):
+    _fields_ = (
+        ("pid", ctypes.c_uint),
+        ("bytes", ctypes.c_ulonglong),
+        ("gpu_instance", ctypes.c_uint),
+        ("compute_instance", ctypes.c_uint),
+    )
+
+
+class Device(ctypes.Structure):
+    _fields_ = (
+        ("uuid", ctypes.c_char * 96),
+        ("total", ctypes.c_ulonglong),
+        ("free", ctypes.c_ulonglong),
+        ("used", ctypes.c_ulonglong),
+        ("process_count", ctypes.c_uint),
+        ("processes", Process * 4),
+        ("clock_reasons", ctypes.c_ulonglong),
+        ("mig", ctypes.c_int),
+        ("energy", ctypes.c_ulonglong),
+        ("processes_error", ctypes.c_int),
+        ("error", ctypes.c_int),
+    )
+
+    def list_processes(self, **megabytes_by_pid: int) -> None:
+        """`p123=64`: process 123 holds 64 MiB; None: its memory is not shown."""
+        self.process_count = len(megabytes_by_pid)
+        for place, (name, size) in enumerate(megabytes_by_pid.items()):
+            self.processes[place] = Process(int(name[1:]), UNKNOWN if size is None else size * MIB)
+
+
+class State(ctypes.Structure):
+    _fields_ = (("init_error", ctypes.c_int), ("devices", Device * 2))
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """The double, loaded under the name by which the binding asks for the driver's."""
+    path = tmp_path_factory.mktemp("nvml") / "libnvidia-ml.so.1"
+    source = Path(__file__).parent / "nvml_double" / "nvml.c"
+    subprocess.run(
+        [
+            *("gcc", "-std=c11", "-Wall", "-Werror", "-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1"),
+            *("-o", str(path), str(source)),
+        ],
+        check=True,
+    )
+    return ctypes.CDLL(str(path))
+
+
+@pytest.fixture
+def state(library, monkeypatch):
+    """Two sound devices; the second is ours, as torch's first."""
+    monkeypatch.setattr(pynvml, "nvmlLib", library)
+    monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
+    played = State.in_dll(library, "nvml_double")
+    ctypes.memset(ctypes.byref(played), 0, ctypes.sizeof(played))
+    for device, uuid in zip(played.devices, (FIRST, SECOND), strict=True):
+        device.uuid = f"GPU-{uuid}".encode()
+        device.total, device.used = 80_000 * MIB, 500 * MIB
+        device.energy = UNKNOWN
+    played.devices[1].list_processes(**{"p1": 400, f"p{os.getpid()}": 100})
+    return played
+
+
+@pytest.fixture
+def mine(state) -> Device:
+    return state.devices[1]
+
+
+def growing(device: Device, megabytes: int, place: int = 1):
+    """An allocation, as the driver would show it."""
+
+    @contextlib.contextmanager
+    def allocated():
+        device.processes[place].bytes += megabytes * MIB
+        yield
+        device.processes[place].bytes -= megabytes * MIB
+
+    return allocated
+
+
+def test_the_device_is_found_by_its_uuid(state):
+    state.devices[0].used = 1 * MIB
+    assert nvml.Nvml(SECOND).device_bytes() == 500 * MIB
+    assert nvml.Nvml(FIRST.upper()).device_bytes() == 1 * MIB
+    with pytest.raises(pynvml.NVMLError, match="Not Found"):
+        nvml.Nvml("33333333-aaaa-bbbb-cccc-000000000000")
+
+
+def test_the_process_is_told_from_others(mine):
+    driver = nvml.Nvml(SECOND)
+    assert driver.process_bytes() == 100 * MIB
+    assert driver.other_processes() == 1
+    assert nvml.why_distrusted(driver, growing(mine, 256)) is None
+
+
+@pytest.mark.parametrize(
+    ("moved", "words"),
+    [(0, "by 0 MiB"), (100, "by 100 MiB"), (2560, "by 2560 MiB")],
+)
+def test_a_figure_that_does_not_follow_is_not_believed(mine, moved, words):
+    """The driver lists our id, but it is another's, or a cached figure."""
+    reason = nvml.why_distrusted(nvml.Nvml(SECOND), growing(mine, moved))
+    assert reason == f"allocating 256 MiB moved this process's figure {words}"
+
+
+def test_another_pid_namespace(mine):
+    mine.list_processes(p1=400, p4194304=100)
+    driver = nvml.Nvml(SECOND)
+    assert driver.process_bytes() is None
+    assert "PID namespace" in nvml.why_distrusted(driver, growing(mine, 256))
+
+
+def test_no_process_at_all(mine):
+    mine.list_processes()
+    assert nvml.Nvml(SECOND).process_bytes() is None
+    assert nvml.Nvml(SECOND).other_processes() == 0
+
+
+def test_a_process_whose_memory_is_hidden(mine):
+    mine.list_processes(**{f"p{os.getpid()}": None})
+    driver = nvml.Nvml(SECOND)
+    assert driver.process_bytes() is None
+    assert "no permission" in nvml.why_distrusted(driver, growing(mine, 256, place=0))
+
+
+def test_missing_permission_is_the_reason_of_an_absent_figure(mine):
+    mine.processes_error = NO_PERMISSION
+    driver = nvml.Nvml(SECOND)
+    assert nvml.why_distrusted(driver, growing(mine, 256)) == "NVML: Insufficient Permissions"
+    figure = nvml.read_figure("nvml_process", driver, lambda gpu: gpu.process_bytes(), None)
+    assert (figure.bytes, figure.unavailable) == (None, "NVML: Insufficient Permissions")
+    assert nvml.other_processes(driver) is None
+    whole = nvml.read_figure("nvml_device", driver, lambda gpu: gpu.device_bytes() - 400 * MIB, None)
+    assert (whole.bytes, whole.unavailable) == (100 * MIB, None)
+
+
+def test_a_distrusted_figure_is_not_read(mine):
+    figure = nvml.read_figure("nvml_process", nvml.Nvml(SECOND), lambda gpu: gpu.process_bytes(), "it lies")
+    assert (figure.bytes, figure.unavailable) == (None, "it lies")
+    assert nvml.read_figure("nvml_process", None, lambda gpu: 1, "no driver").unavailable == "no driver"
+
+
+def test_mig(mine):
+    mine.mig = 1
+    driver = nvml.Nvml(SECOND)
+    assert nvml.why_distrusted(driver, growing(mine, 256)).startswith("MIG is on")
+    for off in (0, -1):
+        mine.mig = off
+        assert nvml.why_distrusted(nvml.Nvml(SECOND), growing(mine, 256)) is None
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (0x0, None),
+        (0x1, None),  # idle
+        (0x2, None),  # clocks that were asked for
+        (0x4, "power cap"),
+        (0x8, "hardware slowdown"),
+        (0x20, "thermal slowdown"),
+        (0x48, "hardware slowdown, hardware thermal slowdown"),
+        (0x80, "power brake"),
+    ],
+)
+def test_throttle_reasons(mine, mask, words):
+    mine.clock_reasons = mask
+    assert nvml.throttle_reason(nvml.Nvml(SECOND)) == words
+
+
+def test_a_device_that_fell_off_the_bus_raises_nothing(mine):
+    driver = nvml.Nvml(SECOND)
+    mine.error = 15
+    assert nvml.throttle_reason(driver) is None
+    assert nvml.device_bytes(driver) is None
+    assert nvml.energy_millijoules(driver) is None
+    assert nvml.read_figure("nvml_device", driver, lambda gpu: gpu.device_bytes(), None).bytes is None
+
+
+def test_clocks_and_driver(state):
+    assert nvml.Nvml(SECOND).clocks() == {
+        "sm_mhz": 1980,
+        "memory_mhz": 2619,
+        "power_milliwatts": 250_000,
+        "temperature_celsius": 41,
+    }
+    assert nvml.driver_version() == "599.99.99"
+
+
+def test_no_driver(state):
+    state.init_error = DRIVER_NOT_LOADED
+    assert nvml.driver_version() is None
+    with pytest.raises(pynvml.NVMLError, match="Driver Not Loaded"):
+        nvml.Nvml(SECOND)
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_energy_of_a_step_and_of_the_idle_device(mine):
+    """60 W idle; 2 s a step that uses 500 J: windows of 5 s idle and of 3 steps."""
+    driver, clock = nvml.Nvml(SECOND), Clock()
+    mine.energy = 1_000_000
+
+    def idle(seconds: float) -> None:
+        clock.sleep(seconds)
+        mine.energy += round(60_000 * seconds)
+
+    def step() -> None:
+        clock.sleep(2.0)
+        mine.energy += 500_000
+
+    energy = energy_of(step, lambda: nvml.energy_millijoules(driver), clock=clock, sleep=idle)
+    assert energy.step_joules == pytest.approx(500)
+    assert energy.idle_watts == pytest.approx(60)
+    assert (energy.steps, energy.seconds) == (3, 6.0)
+
+
+def test_energy_is_absent_without_a_counter(mine):
+    driver, clock = nvml.Nvml(SECOND), Clock()
+    assert energy_of(lambda: None, lambda: nvml.energy_millijoules(driver), clock=clock) is None
+    assert energy_of(lambda: None, lambda: nvml.energy_millijoules(None), clock=clock) is None
+    assert clock.now == 0.0
+
+
+def test_memory_follows_a_curve(mine):
+    """What a run of steps sees of a device whose use rises and falls."""
+    driver = nvml.Nvml(SECOND)
+    seen = []
+    for megabytes in (100, 300, 900, 300):
+        mine.processes[1].bytes = megabytes * MIB
+        seen.append(driver.process_bytes())
+    assert seen == [100 * MIB, 300 * MIB, 900 * MIB, 300 * MIB]
