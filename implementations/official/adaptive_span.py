@@ -68,7 +68,7 @@ def _hyperparameters(config: Config, variant: str | None) -> AdaptiveSpanConfig:
         heads=config["h"],
         ffn=config.get("ff", 1),
         span=config["span"],
-        adaptive=config["adapt"],
+        adaptive=config.get("adapt", False),
         ramp=config.get("ramp", 32),
         dropout=0.0,
     )
