@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.profile_record import Ceilings, Profile, add
 from bench.record import Results
 from bench.rows import Row, title_of
 
@@ -191,3 +192,31 @@ def _case_names(run: Results) -> dict[str, str]:
         )
         for case_id, case in cases.items()
     }
+
+
+def roofline(profiles: Sequence[Profile]) -> list[Point]:
+    """Intensity and rate of every stage's own work that takes a hundredth of the step or more."""
+    points = []
+    for profile in profiles:
+        whole = sum(stage.forward.seconds + stage.backward.seconds for stage in profile.stages)
+        for stage in profile.stages:
+            cost = add(stage.forward, stage.backward)
+            if cost.flops and cost.bytes and cost.seconds >= whole / 100:
+                points.append(
+                    {
+                        "model": title_of(profile.case.implementation),
+                        "stage": stage.path[-1] if stage.path else "(other)",
+                        "share": cost.seconds / whole,
+                        "intensity": cost.flops / cost.bytes,
+                        "rate": cost.flops / cost.seconds,
+                    }
+                )
+    return points
+
+
+def roof(ceilings: Ceilings, intensities: Sequence[float]) -> list[Point]:
+    """The most FLOP/s at each intensity: memory's slope, then the flat roof of arithmetic."""
+    ridge = ceilings.flops_per_second / ceilings.bytes_per_second
+    places = sorted({min(*intensities, ridge / 2), ridge, max(*intensities, ridge * 2)})
+    most = ceilings.flops_per_second
+    return [{"intensity": place, "rate": min(most, place * ceilings.bytes_per_second)} for place in places]

@@ -12,6 +12,7 @@ from bench import chart_data
 from bench.chart_data import Point
 from bench.errors import UsageError
 from bench.extras import require
+from bench.profile_record import Profile
 from bench.record import Results
 from bench.tables import Table, build_table
 
@@ -356,3 +357,35 @@ CHARTS: Mapping[str, Definition] = {
         _rounds,
     ),
 }
+
+
+def roofline(profiles: Sequence[Profile]) -> Spec:
+    """Stages of profiles under the ceilings of their device. Raises UsageError where devices differ."""
+    altair = require("altair", "report")
+    ceilings = profiles[0].ceilings
+    if len({profile.environment.machine for profile in profiles}) > 1:
+        raise UsageError("roofline: the profiles come from different machines, whose ceilings differ")
+    points = chart_data.roofline(profiles)
+    if not points:
+        raise UsageError("roofline: no stage of these profiles has a time, FLOPs and bytes")
+    base = _base(altair, points).encode(
+        x=altair.X("intensity:Q", scale=_log_scale(altair), title="FLOPs a byte moved"),
+        y=altair.Y("rate:Q", scale=_log_scale(altair), title="FLOP/s", axis=altair.Axis(format="~s")),
+    )
+    dots = base.mark_point(filled=True, opacity=1).encode(
+        color=by_model(altair, points, "color"),
+        shape=by_model(altair, points, "shape"),
+        size=altair.Size("share:Q", title="Share of the step", legend=altair.Legend(format="%")),
+        tooltip=["model:N", "stage:N", altair.Tooltip("share:Q", format=".1%"), "rate:Q", "intensity:Q"],
+    )
+    names = base.mark_text(dy=-12, fontSize=11).encode(text="stage:N")
+    roof = chart_data.roof(ceilings, [point["intensity"] for point in points])
+    line = altair.Chart(altair.InlineData(values=roof)).mark_line(color="#555", strokeDash=[6, 3])
+    line = line.encode(x="intensity:Q", y="rate:Q")
+    subtitle = [
+        f"{profile.case.id}, {profile.environment.hardware}, {profile.created[:16]}" for profile in profiles
+    ]
+    title = altair.TitleParams(
+        "Stages under the roofline", subtitle=subtitle, anchor="start", subtitleColor="#555"
+    )
+    return finished((line + dots + names).properties(title=title, description="\n".join(subtitle)))

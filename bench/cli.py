@@ -163,9 +163,51 @@ def plot(
 ) -> None:
     """Draw result files; by default growth over lengths, or speed where there is one length."""
     from bench import charts
+    from bench.profile_record import read_profile
     from bench.record import read
 
-    charts.save(charts.specification([read(path) for path in files], chart, baseline), out)
+    if chart == "roofline":
+        charts.save(charts.roofline([read_profile(path) for path in files]), out)
+    else:
+        charts.save(charts.specification([read(path) for path in files], chart, baseline), out)
+
+
+@app.command("profile")
+def profile_(
+    impl: Annotated[str, typer.Option(help="The implementation; package.module:build for one of your own.")],
+    suite: Annotated[str, typer.Option(help="A suite's name, or a file that ends in .yaml.")],
+    length: Annotated[int | None, typer.Option(min=1, help="Sequence length; the suite's first.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Sequences a step.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16, fp16 or fp64.")] = None,
+    activation: Annotated[str | None, typer.Option(help="Activation rate of a sparse model.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps under the profiler.")] = 3,
+    trace: Annotated[Path | None, typer.Option(help="Trace for Chrome or Perfetto (.json).")] = None,
+    out: Annotated[Path | None, typer.Option(help="The profile as a file, for bench plot.")] = None,
+    json: Json = False,
+) -> None:
+    """Show where a step's time and memory go, stage by stage, and how near each is to the device's limits."""
+    from bench import profile_request, profile_view
+
+    overrides = {
+        "implementations": [impl],
+        "baseline": impl,
+        "lengths": None if length is None else [length],
+        "precision": precision,
+        "activation": _rates(activation),
+    }
+    made = profile_request.run(
+        suite,
+        {key: value for key, value in overrides.items() if value is not None},
+        batch=batch,
+        device=device,
+        threads=threads,
+        steps=steps,
+        trace=trace,
+        out=out,
+    )
+    print(msgspec.json.format(msgspec.json.encode(made)).decode() if json else profile_view.as_text(made))
 
 
 @app.command()
