@@ -17,13 +17,13 @@ from tabulate import tabulate
 from bench.case import Case
 from bench.display import open_display
 from bench.errors import UsageError
-from bench.gate import Gate
+from bench.gate import Gate, gate_suite
 from bench.plan import Plan
 from bench.probes import health
 from bench.probes.environment import default_threads
 from bench.probes.health import GpuHealth
 from bench.record import Environment, Store
-from bench.session import Request, load_suite, make_header, probe_environment, termination_interrupts
+from bench.session import make_header, probe_environment, termination_interrupts
 from bench.stats import MIN_BLOCKS, ratio_interval, smallest_difference, upper_bound
 from bench.units import format_bytes, parse_percentage
 from bench.verdicts import Limits
@@ -111,7 +111,7 @@ def diagnose(request: DoctorRequest) -> Diagnosis:
 
 def measure_noise(request: DoctorRequest, environment: Environment) -> Noise:
     """Every case of a suite against itself, in blocks as a gate has them."""
-    suite = load_suite(Request(request.suite, request.out, request.overrides, budget=request.budget))
+    suite = gate_suite(request.suite, request.overrides, request.budget)
     plan = Plan(suite, environment.device, environment.threads, environment.memory_bytes)
     with termination_interrupts(), Store(request.out) as store, open_display(suite.budget_seconds) as display:
         store.append(make_header(suite, environment, {}))

@@ -21,6 +21,7 @@ from bench.record import End, Lost, Sample, Solo, StopReason, Store
 from bench.session import Request, load_suite, make_header, probe_environment, termination_interrupts
 from bench.solo import measure_exact, measure_solo
 from bench.stats import MIN_BLOCKS
+from bench.suite import Suite
 from bench.units import parse_duration, parse_percentage
 from bench.verdicts import (
     REVISIONS,
@@ -37,6 +38,9 @@ from bench.worktrees import WORKTREE, Repository
 
 SECOND_STAGE_FACTOR = 2
 """A case that stays open gets this many times the first stage's blocks more, all of fresh processes."""
+
+ROUNDS = 9
+"""In a block of a gate, where the budget allows: enough for the median to shrug off bursts of other work."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class GateRequest:
 def regress(request: GateRequest) -> GateReport:
     """Measure both revisions and decide. Raises UsageError where nothing could be measured at all."""
     limits = _limits(request)
-    suite = load_suite(Request(request.suite, request.out, request.overrides, budget=request.budget))
+    suite = gate_suite(request.suite, request.overrides, request.budget)
     repository = Repository.around(request.repository)
     commits = {"base": repository.commit(request.base), "head": repository.commit(request.head)}
     environment = probe_environment(request.device, request.threads or default_threads())
@@ -86,6 +90,13 @@ def regress(request: GateRequest) -> GateReport:
         # A gate that measured nothing has failed, not passed.
         raise UsageError(f"nothing could be compared: {cases[0].model} {cases[0].reason}")
     return conclude(cases, control, limits, commits["base"], commits["head"])
+
+
+def gate_suite(name: str, overrides: dict[str, Any], budget: str) -> Suite:
+    """A suite with a gate's rounds and budget. Raises UsageError."""
+    suite = load_suite(Request(name, Path(), overrides, budget=budget))
+    timing = msgspec.structs.replace(suite.timing, max_rounds=ROUNDS)
+    return msgspec.structs.replace(suite, timing=timing)
 
 
 def _limits(request: GateRequest) -> Limits:

@@ -88,7 +88,7 @@ def judge(
     fault = _fault(comparison, lost)
     changes = _changes(comparison.base.exact, comparison.other.exact)
     grown = [change for change in changes if change.figure in COSTS and change.growth > limits.margin]
-    timed = _timing(comparison.slowdowns(samples), limits)
+    timed = judge_slowdowns(comparison.slowdowns(samples), limits)
     if fault is not None:
         timed = msgspec.structs.replace(timed, verdict=fault[0], reason=fault[1], without_clock=True)
     elif grown:
@@ -149,7 +149,8 @@ def is_settled(case: CaseVerdict, family: int) -> bool:
     return case.p_value is not None and holm([case.p_value] + [1.0] * (family - 1))[0]
 
 
-def _timing(slowdowns: Sequence[float], limits: Limits) -> CaseVerdict:
+def judge_slowdowns(slowdowns: Sequence[float], limits: Limits) -> CaseVerdict:
+    """What blocks' log ratios alone say: bounds, p-value and verdict of a case that has no name yet."""
     if not slowdowns:
         return CaseVerdict(model="", length=0, verdict="INCONCLUSIVE", reason="was not timed")
     margin, tolerance = math.log1p(limits.margin), math.log1p(limits.tolerance)
