@@ -13,6 +13,7 @@ from bench import workloads
 from bench.case import Case, Precision
 from bench.workloads import Batch
 from implementations import activation, registry
+from implementations.kernels.backend import choose, use_backend
 from implementations.task import Task
 
 AUTOCAST: Mapping[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -49,6 +50,15 @@ class Step:
             with self._autocast():
                 activation.calibrate(self.model, self.inputs, self.lengths, self.case.activation)
 
+    @property
+    def backend(self) -> str:
+        """Which kernels compute: `torch` for a model without fused layers.
+
+        Raises BackendUnavailable where the case asks for one that cannot run here.
+        """
+        chosen = choose(self.case.backend, self.device)
+        return chosen if any(hasattr(module, "backend") for module in self.model.modules()) else "torch"
+
     def activation_rates(self) -> list[float]:
         """Rates by layer of the last step; empty for a model that always computes everything."""
         return activation.activation_rates(self.model)
@@ -84,7 +94,7 @@ def build_model(case: Case, task: Task, device: torch.device) -> nn.Module:
     implementation = registry.find(case.implementation)
     torch.manual_seed(case.seed)
     hyperparameters = implementation.hyperparameters(task.name, case.hyperparameters)
-    model = implementation.load()(task, hyperparameters).to(device)
+    model = use_backend(implementation.load()(task, hyperparameters), case.backend).to(device)
     if case.precision == "fp64":
         model = model.double()
     return model.train(case.phase == "train")

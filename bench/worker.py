@@ -90,7 +90,7 @@ class Worker:
             tokens=self.step.batch.tokens,
             real_tokens=self.step.batch.real_tokens,
             data=self.step.workload.data(),
-            backend=getattr(self.step.model, "backend", "torch"),
+            backend=self.step.backend,
         )
 
     def _warm(self, question: Warm) -> Answer:

@@ -173,7 +173,7 @@ class MLPHead(nn.Module):
 
 
 class Classifier(nn.Module):
-    """One label a sequence: inputs `(batch, length)`, lengths `(batch,)` or None; logits `(batch, classes)`."""
+    """One label each: inputs `(batch, length)`, lengths `(batch,)` or None; logits `(batch, classes)`."""
 
     def __init__(self, encoder: Encoder, head: nn.Module, pooling: Pooling = "mean") -> None:
         super().__init__()
