@@ -42,6 +42,40 @@ def _silu_tile(base, row, column, inside, width, ACC: tl.constexpr):
 
 
 @triton.jit
+def _put_queries_and_keys(
+    base, gamma, beta, cos, sin, time, q, k, step, total, steps, dim, width,
+    ROTARY: tl.constexpr, DIM: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    channel = tl.arange(0, DIM)
+    inside = (step < steps)[:, None] & (channel < dim)[None, :]
+    z = _silu_tile(base, step, channel, inside, width, ACC)
+    partner, c, s = z, z, z
+    if ROTARY:
+        partner = _silu_tile(base, step, channel ^ 1, inside, width, ACC)
+        c, s = _angles(cos, sin, time, step, total, channel, dim)
+    at = step[:, None] * dim + channel[None, :]
+    tl.store(q + at, _query_or_key(z, partner, gamma, beta, channel, dim, c, s, ROTARY), mask=inside)
+    key = _query_or_key(z, partner, gamma + dim, beta + dim, channel, dim, c, s, ROTARY)
+    tl.store(k + at, key, mask=inside)
+
+
+@triton.jit
+def _put_gates_and_values(
+    base, r, v, seed, step, steps, column, hidden, width,
+    DROPOUT: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """column: of `(r | v)`, the columns of base from `width − 2·hidden` on."""
+    rows = (step < steps)[:, None]
+    inside = rows & (column < 2 * hidden)[None, :]
+    x = _silu_tile(base, step, width - 2 * hidden + column, inside, width, ACC)
+    at = step[:, None] * hidden + column[None, :]
+    tl.store(r + at, x, mask=rows & (column < hidden)[None, :])
+    at -= hidden
+    of_v = rows & ((column >= hidden) & (column < 2 * hidden))[None, :]
+    tl.store(v + at, x * keep(seed, at, DROPOUT, ACC), mask=of_v)
+
+
+@triton.jit
 def gates_kernel(
     base, gamma, beta, cos, sin, time, q, k, r, v, seed, offsets, last, steps, dim, hidden,
     ROTARY: tl.constexpr,
@@ -56,26 +90,59 @@ def gates_kernel(
     width = dim + 2 * hidden
     block = tl.program_id(1)
     if block == 0:
-        channel = tl.arange(0, DIM)
-        inside = (step < steps)[:, None] & (channel < dim)[None, :]
-        z = _silu_tile(base, step, channel, inside, width, ACC)
-        partner, c, s = z, z, z
-        if ROTARY:
-            partner = _silu_tile(base, step, channel ^ 1, inside, width, ACC)
-            c, s = _angles(cos, sin, time, step, tl.load(offsets + last), channel, dim)
-        at = step[:, None] * dim + channel[None, :]
-        tl.store(q + at, _query_or_key(z, partner, gamma, beta, channel, dim, c, s, ROTARY), mask=inside)
-        key = _query_or_key(z, partner, gamma + dim, beta + dim, channel, dim, c, s, ROTARY)
-        tl.store(k + at, key, mask=inside)
+        total = tl.load(offsets + last)
+        _put_queries_and_keys(
+            base, gamma, beta, cos, sin, time, q, k, step, total, steps, dim, width, ROTARY, DIM, ACC
+        )
     else:
         column = (block - 1) * COLUMNS + tl.arange(0, COLUMNS)
-        rows = (step < steps)[:, None]
-        x = _silu_tile(base, step, dim + column, rows & (column < 2 * hidden)[None, :], width, ACC)
-        at = step[:, None] * hidden + column[None, :]
-        tl.store(r + at, x, mask=rows & (column < hidden)[None, :])
-        at -= hidden
-        of_v = rows & ((column >= hidden) & (column < 2 * hidden))[None, :]
-        tl.store(v + at, x * keep(seed, at, DROPOUT, ACC), mask=of_v)
+        _put_gates_and_values(base, r, v, seed, step, steps, column, hidden, width, DROPOUT, ACC)
+
+
+@triton.jit
+def _queries_and_keys_backward(
+    base, gamma, cos, sin, time, grad_q, grad_k, grad_base, sums, step, total, steps, dim, width,
+    ROTARY: tl.constexpr, DIM: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """sums: this program's `(4, dim)`."""
+    channel = tl.arange(0, DIM)
+    real = channel < dim
+    inside = (step < steps)[:, None] & real[None, :]
+    at = step[:, None] * dim + channel[None, :]
+    gq = tl.load(grad_q + at, mask=inside, other=0.0).to(ACC)
+    gk = tl.load(grad_k + at, mask=inside, other=0.0).to(ACC)
+    if ROTARY:
+        c, s = _angles(cos, sin, time, step, total, channel, dim)
+        of_partner = step[:, None] * dim + (channel ^ 1)[None, :]
+        gq = gq * c - tl.load(grad_q + of_partner, mask=inside, other=0.0).to(ACC) * s
+        gk = gk * c - tl.load(grad_k + of_partner, mask=inside, other=0.0).to(ACC) * s
+    of_base = step[:, None] * width + channel[None, :]
+    x = tl.load(base + of_base, mask=inside, other=0.0).to(ACC)
+    z = x * sigmoid(x)
+    by_q = tl.load(gamma + channel, mask=real, other=0.0)[None, :]
+    by_k = tl.load(gamma + dim + channel, mask=real, other=0.0)[None, :]
+    tl.store(grad_base + of_base, (gq * by_q + gk * by_k) * silu_slope(x), mask=inside)
+    tl.store(sums + channel, tl.sum(gq * z, axis=0), mask=real)
+    tl.store(sums + dim + channel, tl.sum(gk * z, axis=0), mask=real)
+    tl.store(sums + 2 * dim + channel, tl.sum(gq, axis=0), mask=real)
+    tl.store(sums + 3 * dim + channel, tl.sum(gk, axis=0), mask=real)
+
+
+@triton.jit
+def _gates_and_values_backward(
+    base, grad_r, grad_v, grad_base, seed, step, steps, column, hidden, width,
+    DROPOUT: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    rows = (step < steps)[:, None]
+    at = step[:, None] * hidden + column[None, :]
+    g = tl.load(grad_r + at, mask=rows & (column < hidden)[None, :], other=0.0).to(ACC)
+    at -= hidden
+    of_v = rows & ((column >= hidden) & (column < 2 * hidden))[None, :]
+    g += tl.load(grad_v + at, mask=of_v, other=0.0).to(ACC) * keep(seed, at, DROPOUT, ACC)
+    of_base = step[:, None] * width + (width - 2 * hidden + column)[None, :]
+    inside = rows & (column < 2 * hidden)[None, :]
+    x = tl.load(base + of_base, mask=inside, other=0.0).to(ACC)
+    tl.store(grad_base + of_base, g * silu_slope(x), mask=inside)
 
 
 @triton.jit
@@ -95,37 +162,12 @@ def gates_backward_kernel(
     width = dim + 2 * hidden
     block = tl.program_id(1)
     if block == 0:
-        channel = tl.arange(0, DIM)
-        inside = (step < steps)[:, None] & (channel < dim)[None, :]
-        at = step[:, None] * dim + channel[None, :]
-        gq = tl.load(grad_q + at, mask=inside, other=0.0).to(ACC)
-        gk = tl.load(grad_k + at, mask=inside, other=0.0).to(ACC)
-        if ROTARY:
-            c, s = _angles(cos, sin, time, step, tl.load(offsets + last), channel, dim)
-            at = step[:, None] * dim + (channel ^ 1)[None, :]
-            gq = gq * c - tl.load(grad_q + at, mask=inside, other=0.0).to(ACC) * s
-            gk = gk * c - tl.load(grad_k + at, mask=inside, other=0.0).to(ACC) * s
-        at = step[:, None] * width + channel[None, :]
-        x = tl.load(base + at, mask=inside, other=0.0).to(ACC)
-        z = x * sigmoid(x)
-        real = channel < dim
-        by_q = tl.load(gamma + channel, mask=real, other=0.0)[None, :]
-        by_k = tl.load(gamma + dim + channel, mask=real, other=0.0)[None, :]
-        tl.store(grad_base + at, (gq * by_q + gk * by_k) * silu_slope(x), mask=inside)
-        out = sums + program * 4 * dim + channel
-        tl.store(out, tl.sum(gq * z, axis=0), mask=real)
-        tl.store(out + dim, tl.sum(gk * z, axis=0), mask=real)
-        tl.store(out + 2 * dim, tl.sum(gq, axis=0), mask=real)
-        tl.store(out + 3 * dim, tl.sum(gk, axis=0), mask=real)
+        _queries_and_keys_backward(
+            base, gamma, cos, sin, time, grad_q, grad_k, grad_base, sums + program * 4 * dim,
+            step, tl.load(offsets + last), steps, dim, width, ROTARY, DIM, ACC,
+        )  # fmt: skip
     else:
         column = (block - 1) * COLUMNS + tl.arange(0, COLUMNS)
-        rows = (step < steps)[:, None]
-        at = step[:, None] * hidden + column[None, :]
-        g = tl.load(grad_r + at, mask=rows & (column < hidden)[None, :], other=0.0).to(ACC)
-        at -= hidden
-        of_v = rows & ((column >= hidden) & (column < 2 * hidden))[None, :]
-        g += tl.load(grad_v + at, mask=of_v, other=0.0).to(ACC) * keep(seed, at, DROPOUT, ACC)
-        at = step[:, None] * width + dim + column[None, :]
-        inside = rows & (column < 2 * hidden)[None, :]
-        x = tl.load(base + at, mask=inside, other=0.0).to(ACC)
-        tl.store(grad_base + at, g * silu_slope(x), mask=inside)
+        _gates_and_values_backward(
+            base, grad_r, grad_v, grad_base, seed, step, steps, column, hidden, width, DROPOUT, ACC
+        )

@@ -1,0 +1,129 @@
+"""The scan in chunks against the convolution."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from implementations.ops.ema import DampedEMA
+from implementations.ops.norms import SequenceNorm
+
+from .triton_oracle import DEVICE, check, numbers, outcome, poisoned, with_parameters
+
+from implementations.kernels.triton.ema import damped_ema  # isort: skip
+from implementations.kernels.triton.norms import RowNorm  # isort: skip
+
+DIM, STATES = 3, 2
+
+
+def average(
+    truncation: int | None = None, bidirectional: bool = True, delta: float | None = None, dim: int = DIM
+) -> DampedEMA:
+    """delta: of every state; −7 keeps all of a short sequence, with q above 0.999."""
+    torch.manual_seed(0)
+    made = DampedEMA(dim, STATES, bidirectional, truncation)
+    if delta is not None:
+        torch.nn.init.constant_(made.delta, delta)
+    return made.to(DEVICE, torch.float64)
+
+
+def padding(batch: int, length: int) -> Tensor:
+    """All of the first row, and two thirds of the others, are real."""
+    mask = torch.zeros(batch, length, dtype=torch.bool, device=DEVICE)
+    mask[1:, 2 * length // 3 :] = True
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("length", "truncation", "chunk", "bidirectional"),
+    [
+        (1, None, None, True),
+        (4, None, 4, True),
+        (5, None, 4, True),
+        (11, None, 4, False),
+        (11, 4, 4, True),
+        (11, 6, 4, True),
+        (11, 3, 4, False),
+        (11, 1, 4, True),
+        (11, 10, 3, True),
+        (11, 99, 4, True),
+    ],
+)
+def test_equals_the_convolution(length: int, truncation: int, chunk: int, bidirectional: bool) -> None:
+    made = average(truncation, bidirectional, delta=-7.0 if truncation else None)
+    mask = padding(2, length)
+    check(
+        with_parameters(made, lambda ema, x: ema(x, mask)),
+        with_parameters(made, lambda ema, x: damped_ema(ema, x, mask, chunk=chunk)),
+        numbers(2, length, DIM),
+        *made.parameters(),
+    )
+
+
+def test_channels_that_fill_no_block() -> None:
+    made = average(truncation=4, dim=35)
+    check(
+        with_parameters(made, lambda ema, x: ema(x)),
+        with_parameters(made, lambda ema, x: damped_ema(ema, x, chunk=3)),
+        numbers(1, 7, 35),
+        *made.parameters(),
+    )
+
+
+@pytest.mark.parametrize("kind", ["layernorm", "scalenorm", "rmsnorm"])
+def test_norm_before_and_silu_after(kind: str) -> None:
+    made = torch.nn.ModuleDict({"ema": average(truncation=5), "norm": SequenceNorm(kind, DIM).double()})
+    made.to(DEVICE)
+    for parameter in made["norm"].parameters():
+        torch.nn.init.normal_(parameter)
+    mask = padding(2, 8)
+
+    def plain(made: torch.nn.ModuleDict, x: Tensor) -> Tensor:
+        return F.silu(made["ema"](made["norm"](x), mask))
+
+    def fused(made: torch.nn.ModuleDict, x: Tensor) -> Tensor:
+        norm = RowNorm.of(made["norm"], x)
+        assert norm is not None
+        return damped_ema(made["ema"], x, mask, norm=norm, activated=True, chunk=3)
+
+    inputs = (numbers(2, 8, DIM), *made.parameters())
+    check(with_parameters(made, plain), with_parameters(made, fused), *inputs)
+
+
+def test_dropout_drops_the_same_elements_forward_and_backward() -> None:
+    made, x = average(dim=16), numbers(1, 4, 16).requires_grad_()
+    kept = F.silu(made(x.detach()))
+    torch.manual_seed(1)
+    with poisoned():
+        y = damped_ema(made, x, activated=True, dropout=0.25)
+        (grad,) = torch.autograd.grad((y * (y != 0)).sum(), x)
+    dropped = y == 0
+    assert 4 <= dropped.sum() <= 28
+    torch.testing.assert_close(y[~dropped], kept[~dropped] / 0.75, rtol=1e-12, atol=1e-12)
+    leaf = x.detach().requires_grad_()
+    expected = torch.autograd.grad((F.silu(made(leaf)) * ~dropped).sum() / 0.75, leaf)[0]
+    torch.testing.assert_close(grad, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("delta", [None, -4.0, -9.0])
+def test_float32_is_as_exact_as_the_plain_form(delta: float | None) -> None:
+    made = average(truncation=20, delta=delta, dim=16)
+    inputs = (numbers(1, 48, 16), *made.parameters())
+    exact = outcome(with_parameters(made, lambda ema, x: ema(x)), inputs)
+    narrow = [tensor.detach().float() for tensor in inputs]
+    plain = outcome(with_parameters(made, lambda ema, x: ema(x)), narrow)
+    fused = outcome(with_parameters(made, lambda ema, x: damped_ema(ema, x, chunk=16)), narrow)
+    for a, b, true in zip(fused, plain, exact, strict=True):
+        error, allowed = ((t.double() - true).norm() / true.norm() for t in (a, b))
+        assert error <= 3 * max(allowed, 1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_keeps_a_float32_state(dtype: torch.dtype) -> None:
+    made, x = average(truncation=5), numbers(1, 8, DIM, dtype=dtype)
+    exact = made(x.double())
+    with poisoned():
+        y = damped_ema(made.float(), x, chunk=3)
+    assert y.dtype == dtype
+    # One rounding, at the end.
+    assert ((y.double() - exact).abs() <= exact.abs() * torch.finfo(dtype).eps + 1e-6).all()

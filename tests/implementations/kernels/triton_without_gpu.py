@@ -1,0 +1,119 @@
+"""Compile every Triton kernel for an H100 on a machine that has none.
+
+`python triton_without_gpu.py [EMA STATES [CASE …]]`.
+
+A driver that launches nothing stands in the place of CUDA's. Triton compiles as it would on the device, down to
+machine code, and this prints what each kernel takes: registers, bytes of the stack (spilled registers) and of
+shared memory. The interpreter cannot say so: it knows no types of branches, no layouts and no resources.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+os.environ["TRITON_INTERPRET"] = "0"
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+SHARED_MEMORY = 227 * 1024
+
+
+class Utilities:
+    def load_binary(self, *args: Any) -> tuple[int, ...]:
+        return 1, 1, 0, 0, 1024
+
+    def get_device_properties(self, device: int) -> dict[str, int]:
+        return {"max_shared_mem": SHARED_MEMORY}
+
+
+class Hopper:
+    """What Triton asks of a driver."""
+
+    utils = Utilities()
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", 90, 32)
+
+    @staticmethod
+    def launcher_cls(source: Any, metadata: Any) -> Any:
+        return lambda *args: None
+
+
+def resources(kernel: Any) -> str:
+    """Registers, stack and shared memory of a compiled kernel."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        report = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True)
+    registers, stack = (re.findall(rf"{name}:(\d+)", report.stdout)[-1] for name in ("REG", "STACK"))
+    return f"{registers:>4} registers {stack:>5} bytes of stack {kernel.metadata.shared:>7} shared"
+
+
+def report_compilations() -> None:
+    """Print one line for each kernel that is compiled from here on."""
+    from triton.compiler import CompiledKernel
+
+    create = CompiledKernel.__init__
+
+    def announce(self: Any, *args: Any, **kwargs: Any) -> None:
+        create(self, *args, **kwargs)
+        print(f"  {self.name:<28}{resources(self)}", flush=True)
+
+    CompiledKernel.__init__ = announce
+
+
+def layers(states: int, wanted: list[str]) -> None:
+    """Forward and backward of layers that between them take every path; only those wanted, if any are named."""
+    from implementations.kernels.triton.mega import mega_layer
+    from implementations.kernels.triton.seqboat import seqboat_layer
+    from implementations.mega import MegaConfig, MovingAverageGatedAttention
+    from implementations.seqboat import SeqBoatConfig, SeqBoatLayer
+
+    text = {"dim": 128, "hidden": 256, "attention_dim": 64, "truncation": 1024}
+    speech = {"dim": 60, "hidden": 120, "attention_dim": 30, "truncation": 900}
+    enwik8 = {"dim": 616, "hidden": 1232, "attention_dim": 128, "window": 1024}
+    softmax = {"norm": "scalenorm", "prenorm": False, "relative_bias": "local", "dropout": 0.1}
+    cases = [
+        ("Text, float32", torch.float32, False, {**text, **softmax}),
+        ("Text, TF32", torch.float32, False, {**text, **softmax}),
+        ("Text, bfloat16", torch.bfloat16, False, {**text, **softmax}),
+        ("SC10, float32", torch.float32, False, {**speech, "attention": "relu2", "norm": "batchnorm"}),
+        ("enwik8, float32", torch.float32, True, {**enwik8, "relative_bias": "rotary", "dropout": 0.15}),
+        ("SeqBoat-full, float64", torch.float64, True, {**text, "window": None, "attention": "laplace"}),
+    ]
+    for name, dtype, causal, options in cases:
+        if wanted and name not in wanted:
+            continue
+        print(name, flush=True)
+        torch.backends.cuda.matmul.allow_tf32 = "TF32" in name
+        config = SeqBoatConfig(layers=1, states=states, **options)
+        layer = SeqBoatLayer(config, causal=causal, max_positions=2048).to(dtype)
+        x = torch.zeros(2, 2000, config.dim, dtype=dtype, requires_grad=True)
+        padding = torch.zeros(2, 2000, dtype=torch.bool)
+        seqboat_layer(layer, x, padding if causal else None, capacity=1.0).sum().backward()
+    if wanted and "MEGA-chunk, float32" not in wanted:
+        return
+    print("MEGA-chunk, float32", flush=True)
+    mega = MegaConfig(layers=1, dim=128, hidden=256, attention_dim=64, ffn=256, chunk=128, states=states)
+    layer = MovingAverageGatedAttention(mega)
+    mega_layer(layer, torch.zeros(2, 2048, 128, requires_grad=True)).sum().backward()
+
+
+if __name__ == "__main__":
+    driver.set_active(Hopper())
+    report_compilations()
+    layers(int(sys.argv[1]) if len(sys.argv) > 1 else 16, sys.argv[2:])
