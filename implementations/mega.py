@@ -67,13 +67,20 @@ class SimpleRelativeBias(nn.Module):
 
     def forward(self, length: int) -> Tensor:
         """`(length, length)`. Raises ValueError where the length is beyond the table."""
+        # Row i is the window of the table that starts at max_positions − 1 − i.
+        return self.by_distance(length).unfold(0, length, 1).flip(0)
+
+    def by_distance(self, length: int) -> Tensor:
+        """`(2·length − 1,)`: the bias of a key that is 1 − length to length − 1 steps after the query.
+
+        Raises ValueError where the length is beyond the table.
+        """
         if length > self.max_positions:
             raise ValueError(
                 f"{length} time steps are beyond the {self.max_positions} that the relative bias knows"
             )
         start = self.max_positions - length
-        # Row i is the window of the table that starts at max_positions − 1 − i.
-        return self.rel_pos_bias[start : start + 2 * length - 1].unfold(0, length, 1).flip(0)
+        return self.rel_pos_bias[start : start + 2 * length - 1]
 
 
 class RotaryRelativeBias(nn.Module):
@@ -98,6 +105,20 @@ class RotaryRelativeBias(nn.Module):
         angle = torch.outer(torch.arange(length, device=device, dtype=dtype), frequency)
         return _rotate(self.alpha, angle) @ _rotate(self.beta, angle).T
 
+    def by_distance(self, length: int) -> Tensor:
+        """`(2·length − 1,)`: the bias of a key that is 1 − length to length − 1 steps after the query.
+
+        `⟨R_i α, R_j β⟩` of two turns depends on j − i alone.
+        """
+        dim, device = self.alpha.shape[1], self.alpha.device
+        dtype = torch.promote_types(self.alpha.dtype, torch.float32)
+        frequency = 10000.0 ** (-torch.arange(0, dim, 2, device=device, dtype=dtype) / dim)
+        angle = torch.outer(torch.arange(1 - length, length, device=device, dtype=dtype), frequency)
+        (first, second), (other_first, other_second) = (x[0].chunk(2) for x in (self.alpha, self.beta))
+        same = first * other_first + second * other_second
+        crossed = second * other_first - first * other_second
+        return angle.cos() @ same.to(dtype) + angle.sin() @ crossed.to(dtype)
+
 
 def _rotate(x: Tensor, angle: Tensor) -> Tensor:
     sin, cos = angle.sin().to(x.dtype), angle.cos().to(x.dtype)
@@ -116,8 +137,7 @@ class MovingAverageGatedAttention(nn.Module):
 
     causal: the attention sees no later key; bidirectional: the EMA looks ahead, by default where the
     attention does; max_positions: the longest sequence that the bias `simple` takes without chunks.
-    A faster form of the EMA takes the place of `move`, one of the attention overrides `attention`: the
-    parameters stay.
+    Other forms of the same function override `average` and `attention`: the parameters stay.
     """
 
     def __init__(
@@ -149,7 +169,7 @@ class MovingAverageGatedAttention(nn.Module):
         config = self.config
         u = self.norm(x) if config.prenorm else x
         v = self.hidden_dropout(F.silu(self.v_proj(u)))
-        m = self.dropout(F.silu(self.move(u, padding_mask)))
+        m = self.dropout(F.silu(self.average(u, padding_mask)))
         widths = [config.dim, config.attention_dim, config.hidden, config.dim]
         update, z, r, candidate = self.mx_proj(m).split(widths, dim=-1)
         q, k = (F.silu(z).unsqueeze(-2) * self.gamma + self.beta).unbind(dim=-2)
@@ -157,6 +177,11 @@ class MovingAverageGatedAttention(nn.Module):
         h = self.dropout(F.silu(candidate + self.h_proj(attended)))
         y: Tensor = x + update.sigmoid() * (h - x)
         return y if config.prenorm else self.norm(y)
+
+    def average(self, u: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """The damped EMA: `(batch, length, dim)`."""
+        y: Tensor = self.move(u, padding_mask)
+        return y
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, padding_mask: Tensor | None) -> Tensor:
         """q, k `(batch, length, attention_dim)`, v and the result `(batch, length, hidden)`."""

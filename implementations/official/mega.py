@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.encoder import Classifier, Encoder, MLPHead, RealEmbedding, TwoTower, token_embedding
+from implementations.kernels.cpu.ema import fused_ema
+from implementations.kernels.mega import FusedGatedAttention
 from implementations.mega import (
     FeedForward,
     MegaConfig,
@@ -96,9 +98,9 @@ CLASSIFIER_ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 
 def attention_layer(config: Config, variant: str | None) -> OfficialView:
-    kwargs = _kwargs(config, variant)
+    kwargs = config["kwargs"]
     ours = _mega_config({"prenorm": True, "ndim": 2, **kwargs}, ATTENTION)
-    mega = MovingAverageGatedAttention(
+    mega = _attention_class(variant)(
         ours,
         causal=config.get("attn_mask") is not None,
         bidirectional=kwargs.get("bidirectional", False),
@@ -108,13 +110,14 @@ def attention_layer(config: Config, variant: str | None) -> OfficialView:
 
 
 def encoder_layer(config: Config, variant: str | None) -> OfficialView:
-    kwargs = _kwargs(config, variant)
-    block = _layer(_mega_config(ENCODER_LAYER_DEFAULTS | kwargs, ENCODER_LAYER), kwargs)
+    kwargs = config["kwargs"]
+    block = _layer(_mega_config(ENCODER_LAYER_DEFAULTS | kwargs, ENCODER_LAYER), kwargs, variant)
     return OfficialView(paths_of(block), _length_first(block))
 
 
 def ema(config: Config, variant: str | None) -> OfficialView:
-    kwargs = _kwargs(config, variant)
+    kwargs = config["kwargs"]
+    average = DampedEMA.forward if _attention_class(variant) is MovingAverageGatedAttention else fused_ema
     move = DampedEMA(
         kwargs["embed_dim"],
         kwargs.get("ndim", 2),
@@ -123,13 +126,13 @@ def ema(config: Config, variant: str | None) -> OfficialView:
     )
 
     def silu_of_ema(x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        return F.silu(move(x, padding_mask))
+        return F.silu(average(move, x, padding_mask))
 
     return OfficialView(paths_of(move), _length_first(silu_of_ema))
 
 
 def position_bias(config: Config, variant: str | None) -> OfficialView:
-    kwargs = _kwargs(config, variant)
+    kwargs = config["kwargs"]
     bias: SimpleRelativeBias | RotaryRelativeBias
     if config["class"].startswith("Simple"):
         bias = SimpleRelativeBias(kwargs["max_positions"])
@@ -139,13 +142,13 @@ def position_bias(config: Config, variant: str | None) -> OfficialView:
 
 
 def lra_model(config: Config, variant: str | None) -> OfficialView:
-    kwargs = _kwargs(config, variant)
+    kwargs = config["kwargs"]
     ours = _mega_config(kwargs, CLASSIFIER)
     encoder = Encoder(
         RealEmbedding(ours.dim)
         if kwargs["input_type"] == "image"
         else token_embedding(config["vocab_size"], ours.dim),
-        [_layer(ours, kwargs) for _ in range(ours.layers)],
+        [_layer(ours, kwargs, variant) for _ in range(ours.layers)],
         final_norm=SequenceNorm(ours.norm, ours.dim) if ours.prenorm else None,
         pad_to=ours.chunk or 1,
         padding_token=config.get("padding_idx", 1),
@@ -191,9 +194,9 @@ def _model_paths(encoder: Encoder, head: MLPHead) -> Paths:
     return paths
 
 
-def _layer(ours: MegaConfig, kwargs: Config) -> MegaLayer:
+def _layer(ours: MegaConfig, kwargs: Config, variant: str | None) -> MegaLayer:
     max_positions = kwargs.get("max_positions", 1024)
-    return MegaLayer(MovingAverageGatedAttention(ours, max_positions=max_positions), FeedForward(ours))
+    return MegaLayer(_attention_class(variant)(ours, max_positions=max_positions), FeedForward(ours))
 
 
 def _length_first(module: Callable[..., Tensor]) -> Callable[..., dict[str, Tensor]]:
@@ -204,10 +207,12 @@ def _length_first(module: Callable[..., Tensor]) -> Callable[..., dict[str, Tens
     return call
 
 
-def _kwargs(config: Config, variant: str | None) -> dict[str, Any]:
-    if variant is not None:
-        raise Unsupported(f"MEGA has no variant {variant!r}")
-    return dict(config["kwargs"])
+def _attention_class(variant: str | None) -> type[MovingAverageGatedAttention]:
+    if variant is None:
+        return MovingAverageGatedAttention
+    if variant == "fused":
+        return FusedGatedAttention
+    raise Unsupported(f"MEGA has no variant {variant!r}")
 
 
 def _mega_config(kwargs: Config, renames: Mapping[str, str]) -> MegaConfig:

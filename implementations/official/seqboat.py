@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from implementations.activation import configurators
 from implementations.encoder import Classifier, MLPHead, Pooling, TwoTower
+from implementations.kernels.seqboat import FusedSeqBoatLayer
 from implementations.official.view import OfficialView, Unsupported, paths_of
 from implementations.ops.configurator import LatentConfigurator, Routing
 from implementations.ops.ema import DampedEMA
@@ -237,6 +238,8 @@ class _Decisions:
 def _layer_class(variant: str | None) -> type[SeqBoatLayer]:
     if variant is None:
         return SeqBoatLayer
+    if variant == "fused":
+        return FusedSeqBoatLayer
     raise Unsupported(f"SeqBoat has no variant {variant!r}")
 
 

@@ -216,18 +216,15 @@ def padded_steps(padding_mask: Tensor | None, batch: int) -> list[Tensor | None]
     return [padded if padded.numel() else None for padded in steps]
 
 
-class FusedEMA(DampedEMA):
-    """DampedEMA with the same parameters, the same arguments and the same result."""
-
-    def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        """x `(batch, length, dim)`; best with time innermost in memory, as what this returns."""
-        with torch.autocast(x.device.type, enabled=False):
-            wide = x.to(torch.promote_types(x.dtype, torch.float32))
-            average: Tensor = _FusedEMA.apply(  # type: ignore[no-untyped-call]
-                wide.transpose(1, 2).contiguous(),
-                *self.coefficients(wide.dtype),
-                self.omega,
-                padding_mask,
-                self.truncation,
-            )
-            return average.transpose(1, 2).to(x.dtype)
+def fused_ema(ema: DampedEMA, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+    """What `ema(x, padding_mask)` gives: `(batch, length, dim)`, with time innermost in memory."""
+    with torch.autocast(x.device.type, enabled=False):
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        average: Tensor = _FusedEMA.apply(  # type: ignore[no-untyped-call]
+            wide.transpose(1, 2).contiguous(),
+            *ema.coefficients(wide.dtype),
+            ema.omega,
+            padding_mask,
+            ema.truncation,
+        )
+        return average.transpose(1, 2).to(x.dtype)

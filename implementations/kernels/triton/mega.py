@@ -1,13 +1,12 @@
 """MEGA's gated attention with moving average in fused form, for the module of `implementations.mega`."""
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from implementations.kernels.triton.attention import Attention, Bias, attention
 from implementations.kernels.triton.ema import damped_ema
 from implementations.kernels.triton.packing import Packing
-from implementations.mega import MovingAverageGatedAttention, RotaryRelativeBias, SimpleRelativeBias
+from implementations.mega import MovingAverageGatedAttention
 
 
 def mega_layer(layer: MovingAverageGatedAttention, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
@@ -51,27 +50,6 @@ def chunked_attention(
         v.flatten(0, 1),
         packing,
         Attention(config.attention, layer.causal),
-        Bias(bias_by_distance(layer.rel_pos_bias, size), origin=size - 1, by_time=False),
+        Bias(layer.rel_pos_bias.by_distance(size), origin=size - 1, by_time=False),
     )
     return out.view(batch, length, hidden)
-
-
-def bias_by_distance(bias: SimpleRelativeBias | RotaryRelativeBias, size: int) -> Tensor:
-    """`(2·size − 1,)`: what `bias(size)` holds for key and query `1 − size` to `size − 1` steps apart.
-
-    Raises ValueError where the size is beyond the table.
-    """
-    if isinstance(bias, SimpleRelativeBias):
-        if size > bias.max_positions:
-            raise ValueError(
-                f"{size} time steps are beyond the {bias.max_positions} that the relative bias knows"
-            )
-        return bias.rel_pos_bias[bias.max_positions - size : bias.max_positions + size - 1]
-    # ⟨R_i α, R_j β⟩ of two turns depends on j − i alone.
-    dim, dtype = bias.alpha.shape[1], torch.promote_types(bias.alpha.dtype, torch.float32)
-    channels = torch.arange(0, dim, 2, device=bias.alpha.device, dtype=dtype)
-    distance = torch.arange(1 - size, size, device=bias.alpha.device, dtype=dtype)
-    angle = distance.unsqueeze(-1) * 10000.0 ** (-channels / dim)
-    (first, second), (other_first, other_second) = (x[0].chunk(2) for x in (bias.alpha, bias.beta))
-    same, crossed = first * other_first + second * other_second, second * other_first - first * other_second
-    return angle.cos() @ same.to(dtype) + angle.sin() @ crossed.to(dtype)
