@@ -102,7 +102,9 @@ def _mebibytes(row: Row) -> float | None:
 def trade_off(rows: Sequence[Row]) -> list[Point]:
     """Published average accuracy, measured speed and memory of rows with all three, at the longest length."""
     names = series_names(rows)
-    points = [
+    whole = [row for row in rows if row.speed_ratio is not None and row.memory_ratio is not None]
+    longest = max((row.length for row in whole if row.published_accuracy), default=0)
+    return [
         {
             "model": names[_series(row)],
             "length": row.length,
@@ -112,11 +114,9 @@ def trade_off(rows: Sequence[Row]) -> list[Point]:
             "high": row.speed_high,
             "memory": row.memory_ratio,
         }
-        for row in rows
-        if row.published_accuracy and row.speed_ratio is not None and row.memory_ratio is not None
+        for row in whole
+        if row.published_accuracy and row.length == longest
     ]
-    longest = max((point["length"] for point in points), default=0)
-    return [point for point in points if point["length"] == longest]
 
 
 def activation_by_layer(rows: Sequence[Row]) -> list[Point]:

@@ -85,6 +85,12 @@ def _below(profile: Profile) -> Iterator[str]:
             f"FLOPs, bytes and memory are those of {profile.flops_from}: the fused form hides them in its "
             "kernels, and may move fewer bytes"
         )
+    environment = profile.environment
+    if environment.load_average > environment.threads:
+        yield (
+            f"The machine was busy (load {environment.load_average:.1f} on {environment.threads} threads): "
+            "neither times nor ceilings are those of a quiet one"
+        )
     yield (
         f"Overhead: a step takes {format_duration(profile.plain_seconds)} plain, "
         f"{format_duration(profile.named_seconds)} with its stages named "

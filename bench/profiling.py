@@ -35,13 +35,15 @@ def profile(case: Case, environment: Environment, steps: int = 3, trace: Path | 
     step.calibrate()
     for _ in range(WARM_UP_STEPS):
         step()
-    plain = _median_seconds(step, steps)
+    plain = _step_seconds(step, steps)
     with named(step) as stages:
-        named_seconds = _median_seconds(step, steps)
+        named_seconds = statistics.median(_step_seconds(step, steps))
         stages.forget()
         events, profiled_seconds = _under_profiler(step, steps, trace)
         seconds = _seconds_by_stage(events, stages, step.device.type, steps)
         calls = {path: -(-count // steps) for path, count in stages.calls.items()}
+    # Before and after, so that a machine that slows down does not look like overhead.
+    plain += _step_seconds(step, steps)
     costs, flops_from = _operator_costs(case, step)
     return Profile(
         schema=SCHEMA,
@@ -50,7 +52,7 @@ def profile(case: Case, environment: Environment, steps: int = 3, trace: Path | 
         case=case,
         environment=environment,
         steps=steps,
-        plain_seconds=plain,
+        plain_seconds=statistics.median(plain),
         named_seconds=named_seconds,
         profiled_seconds=profiled_seconds,
         stages=_stages(seconds, costs, calls),
@@ -60,8 +62,8 @@ def profile(case: Case, environment: Environment, steps: int = 3, trace: Path | 
     )
 
 
-def _median_seconds(step: Step, steps: int) -> float:
-    return statistics.median(seconds_of(step, 1, step.device) for _ in range(steps))
+def _step_seconds(step: Step, steps: int) -> list[float]:
+    return [seconds_of(step, 1, step.device) for _ in range(steps)]
 
 
 def _under_profiler(step: Step, steps: int, trace: Path | None) -> tuple[list[Any], float]:
@@ -88,7 +90,7 @@ def _seconds_by_stage(events: Iterable[Any], stages: Stages, device: str, steps:
     """Own time of every event, given to the stage that it lies in: of kernels on a GPU, else of operators."""
     found: dict[Key, float] = defaultdict(float)
     for event in events:
-        if event.device_type != torch.autograd.DeviceType.CPU:
+        if event.device_type != torch.autograd.DeviceType.CPU:  # type: ignore[attr-defined]
             continue
         own = event.self_cpu_time_total if device == "cpu" else event.self_device_time_total
         if own:
@@ -121,13 +123,14 @@ def _operator_costs(case: Case, step: Step) -> tuple[OperatorCosts, str]:
     with named(step) as stages:
 
         def where() -> Key:
-            node = torch._C._current_autograd_node()  # type: ignore[attr-defined]
+            node = torch._C._current_autograd_node()
             if node is None:
                 return (stages.path, "forward")
             # Within a forward pass that is run again, the stage says itself where it is.
             return (stages.path or stages.of_node(node._sequence_nr()), "backward")
 
-        with OperatorCosts(where) as costs:
+        costs = OperatorCosts(where)
+        with costs:
             step()
     return costs, reference or case.implementation
 

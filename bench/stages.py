@@ -82,7 +82,7 @@ class Stages:
 
     def _enter(self, path: StagePath) -> None:
         self.path = path
-        number = torch.autograd._get_sequence_nr()
+        number = torch.autograd._get_sequence_nr()  # type: ignore[attr-defined]
         # A forward pass that is run again within the backward pass makes nodes of its own, later ones.
         if number >= self._begins[-1]:
             self._begins.append(number)
@@ -94,7 +94,9 @@ def named(step: Step) -> Iterator[Stages]:
     """Within this context, a step tells its stages; models and functions are as before afterwards."""
     stages = Stages()
     undo: list[Callable[[], None]] = []
-    places = [(module, "forward", name) for module in step.model.modules() if (name := role_of(module))]
+    places: list[tuple[Any, str, str]] = [
+        (module, "forward", name) for module in step.model.modules() if (name := role_of(module))
+    ]
     places += [(module, function, name) for module, function, name in _functions()]
     places += [(step, "loss_of", "loss"), (step.optimizer, "step", "optimiser")]
     places.append((step.optimizer, "zero_grad", "optimiser"))

@@ -19,7 +19,7 @@ FFT_FLOPS = 5.0
 """N log2 N times this is the usual count of a complex transform; half of it for a real one."""
 
 
-class OperatorCosts(TensorBytes):
+class OperatorCosts(TensorBytes):  # type: ignore[no-untyped-call]
     """Within this context, sums up the operators by stage; `where` says in which one the step is now."""
 
     def __init__(self, where: Callable[[], Key]) -> None:

@@ -1,0 +1,43 @@
+"""The pages keep up with the code: every model, chart and command that they should have is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench.cli import app
+from implementations import registry
+
+ROOT = Path(__file__).parent.parent
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+
+
+def test_every_model_has_its_place():
+    models = {item.name for item in registry.catalogue().values() if "." in item.path}
+    named = set(re.findall(r"^\| `([^`]+)` \|", PAGES["models"], flags=re.MULTILINE))
+    assert {name for name in models if registry.find(name).path.startswith("implementations.")} <= named
+
+
+def test_every_chart_is_described():
+    from bench.charts import CHARTS
+
+    named = re.findall(r"^\| `([^`]+)` \|", PAGES["charts-and-reports"], flags=re.MULTILINE)
+    assert named == [*CHARTS, "roofline"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_and_options_in_the_pages_exist(page):
+    import typer
+
+    commands = typer.main.get_command(app).commands
+    for line in re.findall(r"^(?:  - run: )?bench (.+?)(?: *#.*)?$", PAGES[page], flags=re.MULTILINE):
+        name, *words = line.split()
+        options = {option for parameter in commands[name].params for option in parameter.opts}
+        assert {word.partition("=")[0] for word in words if word.startswith("-")} <= options, line
+
+
+def test_the_navigation_has_every_page_that_is_there():
+    navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    listed = {next(iter(entry.values())) for entry in navigation}
+    assert listed <= {f"{name}.md" for name in PAGES}
