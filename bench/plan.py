@@ -70,6 +70,8 @@ class Plan:
         """The warm-up of a fresh process in a block, whose step time is known from the solo pass."""
         if solo.step_seconds is not None and solo.step_seconds > SLOW_STEP_SECONDS:
             return Warm(min_steps=1, max_steps=1, max_seconds=1)
+        if self.quick:
+            return Warm(min_steps=2, max_steps=5, max_seconds=1)
         return Warm(min_steps=3, max_steps=20, max_seconds=2)
 
     def steps(self, solo: Solo) -> int:
