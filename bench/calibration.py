@@ -21,7 +21,7 @@ from bench.units import format_ratio
 from bench.verdicts import Limits, conclude, is_settled, judge_slowdowns
 
 BLOCKS = 5
-EXPERIMENTS = 2000
+EXPERIMENTS = 1000
 LIMITS = Limits(margin=0.01, tolerance=0.03)
 SLOWDOWN = 0.05
 
