@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import chart_data
+from bench import chart_data, pages
 from bench.chart_data import Point
 from bench.errors import UsageError
 from bench.extras import require
+from bench.markup import script_json
 from bench.profile_record import Profile
 from bench.record import Results
 from bench.tables import Table, build_table
@@ -71,12 +72,25 @@ def save(spec: Spec, path: Path) -> None:
         raise UsageError(f"{path}: must end in {', '.join(SUFFIXES)}")
     altair = require("altair", "report")
     require("vl_convert", "report")
-    chart = altair.Chart.from_dict(spec)
-    options: Mapping[str, dict[str, Any]] = {".png": {"scale_factor": 2}, ".html": {"inline": True}}
     try:
-        chart.save(str(path), **options.get(path.suffix, {}))
+        if path.suffix == ".html":
+            path.write_text(_page(spec), encoding="utf-8")
+        else:
+            altair.Chart.from_dict(spec).save(
+                str(path), **({"scale_factor": 2} if path.suffix == ".png" else {})
+            )
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _page(spec: Spec) -> str:
+    """An interactive page of our own: Altair's would run a model's name as a script."""
+    return pages.render(
+        "chart.html.jinja",
+        title=spec["title"]["text"],
+        specification=script_json(spec),
+        library=pages.chart_library(),
+    )
 
 
 def provenance(runs: Sequence[Results]) -> list[str]:

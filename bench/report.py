@@ -6,16 +6,14 @@ template, and data that scripts read stands in JSON blocks in which `<` is writt
 
 import shlex
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from bench import __version__, charts
+from bench import __version__, charts, pages
 from bench.columns import Column, cells_of, columns_of
 from bench.errors import UsageError
-from bench.extras import require
 from bench.formats import RANKS
 from bench.markup import script_json
 from bench.record import Results, Sample, Solo
@@ -35,13 +33,10 @@ def write(runs: Sequence[Results], path: Path, baseline: str | None = None) -> N
 
 def page(runs: Sequence[Results], baseline: str | None = None) -> str:
     """The whole page as HTML."""
-    jinja2 = require("jinja2", "report")
-    library = require("vl_convert", "report").javascript_bundle()
     table = build_table(*runs, baseline=baseline, published=True)
     columns = columns_of(table)
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(_file("report.html.jinja"))
-    text: str = template.render(
+    return pages.render(
+        "report.html.jinja",
         title=", ".join(dict.fromkeys(run.header.suite.name for run in runs)),
         version=__version__,
         provenance=charts.provenance(runs),
@@ -53,15 +48,10 @@ def page(runs: Sequence[Results], baseline: str | None = None) -> str:
         charts=script_json(charts.available(runs, baseline)),
         samples=script_json({key: _rounds(samples) for key, samples in _by_case(runs).items()}),
         runs=[_run(number, run) for number, run in enumerate(runs)],
-        style=_file("report.css"),
-        script=_file("report.js"),
-        library=library.replace("</script", r"<\/script"),
+        style=pages.file("report.css"),
+        script=pages.file("report.js"),
+        library=pages.chart_library(),
     )
-    return text
-
-
-def _file(name: str) -> str:
-    return files("bench").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _rows(table: Table, columns: Sequence[Column]) -> Iterator[dict[str, Any]]:

@@ -52,6 +52,15 @@ def test_png_html_and_json_come_from_the_same_definition(tmp_path):
     assert json.loads((tmp_path / "figure.json").read_text())["title"] == spec["title"]
 
 
+def test_a_hostile_name_stays_text_in_a_page(tmp_path):
+    hostile = 'x</script><script>alert(1)</script>:"x"'
+    run = results(["transformer", hostile], path=f"{hostile}.jsonl")
+    charts.save(charts.specification([run]), tmp_path / "figure.html")
+    page = (tmp_path / "figure.html").read_text(encoding="utf-8")
+    assert page.count("</script>") == 2
+    assert "<script>alert" not in page
+
+
 def test_the_exponent_is_the_slope_that_was_measured():
     points = chart_data.growth(build_table(results(**SWEEP)).rows)
     exponents = {(p["model"], p["quantity"]): p["exponent"] for p in points}
