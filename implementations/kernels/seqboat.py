@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from implementations.kernels.backend import Backend, choose
-from implementations.kernels.cpu.norms import fused_norm
-from implementations.kernels.cpu.seqboat import fused_layer
+from implementations.kernels.cpu.dropout import use_gap_dropout
+from implementations.kernels.cpu.seqboat import seqboat_layer
 from implementations.seqboat import SeqBoatLayer
 from implementations.seqboat import build as build_plain
 from implementations.task import Task
@@ -26,21 +26,12 @@ class FusedSeqBoatLayer(SeqBoatLayer):
         if chosen == "torch":
             return super().forward(x, padding_mask)
         if chosen == "cpu":
-            return self._on_cpu(x, padding_mask)
-        from implementations.kernels.triton.seqboat import seqboat_layer
+            return seqboat_layer(self, x, padding_mask)
+        from implementations.kernels.triton.seqboat import seqboat_layer as triton_seqboat_layer
 
-        return seqboat_layer(self, x, padding_mask)
-
-    def _on_cpu(self, x: Tensor, padding_mask: Tensor | None) -> Tensor:
-        """States have time innermost in memory, as a transposed view, from one layer to the next."""
-        states = x.transpose(1, 2).contiguous()
-        u = fused_norm(self.norm, states) if self.config.prenorm else states
-        y = fused_layer(self, states, u, padding_mask)
-        if not self.config.prenorm:
-            y = fused_norm(self.norm, y)
-        return y.transpose(1, 2)
+        return triton_seqboat_layer(self, x, padding_mask)
 
 
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     """The model of a task; see `implementations.seqboat.build`."""
-    return build_plain(task, hyperparameters, FusedSeqBoatLayer)
+    return use_gap_dropout(build_plain(task, hyperparameters, FusedSeqBoatLayer))

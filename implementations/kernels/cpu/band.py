@@ -20,40 +20,36 @@ class Padded(NamedTuple):
     rows: Tensor
     """`(length, ·)`, a view of the whole."""
 
-    def filled(self, x: Tensor) -> Tensor:
-        """The whole, after x is written to the rows."""
-        self.rows.copy_(x)
-        return self.whole
-
-
-def between_zeros(like: Tensor, before: int, length: int, after: int, width: int) -> Padded:
-    """Memory for `length` rows of a width, which are not initialised, between rows of zeros."""
-    whole = like.new_empty(before + length + after, width)
-    whole[:before] = 0.0
-    whole[before + length :] = 0.0
-    return Padded(whole, whole[before : before + length])
+    def columns(self, start: int, stop: int) -> "Padded":
+        """Some columns of both."""
+        return Padded(self.whole[:, start:stop], self.rows[:, start:stop])
 
 
 class Layout(Protocol):
     """How the scores of a row are stored."""
 
-    length: int
-    left: int
-    right: int
+    @property
+    def length(self) -> int: ...
 
-    def empty_keys(self, like: Tensor, width: int) -> Padded:
-        """Memory for rows of keys or values between the zeros that their windows need."""
+    @property
+    def left(self) -> int: ...
 
-    def empty_queries(self, like: Tensor, width: int) -> Padded:
-        """Memory for rows of queries, or of the output's gradient, between such zeros."""
+    @property
+    def right(self) -> int: ...
 
-    def query_blocks(self, padded: Tensor) -> Tensor:
-        """`(blocks, block, ·)` of padded queries."""
+    def empty_rows(self, like: Tensor, width: int) -> Padded:
+        """Memory for queries, keys, values or the output's gradient, `(length, width)`, amid zeros."""
 
-    def windows(self, padded: Tensor) -> Tensor:
-        """`(blocks, window, ·)`: what a block of queries sees of padded keys, or a block of keys of queries."""
+    def query_blocks(self, whole: Tensor) -> Tensor:
+        """`(blocks, block, ·)` of queries amid zeros."""
 
-    def empty(self, like: Tensor, fill: float) -> Tensor:
+    def key_windows(self, whole: Tensor) -> Tensor:
+        """`(blocks, window, ·)`: the keys that a block of queries sees, of keys amid zeros."""
+
+    def query_windows(self, whole: Tensor) -> Tensor:
+        """`(blocks, window, ·)`: the queries that see a block of keys, of queries amid zeros."""
+
+    def empty_scores(self, like: Tensor, fill: float) -> Tensor:
         """Memory for scores. Beyond the pairs of the windows it is 0, or `fill` within rows."""
 
     def by_query(self, scores: Tensor) -> Tensor:
@@ -93,9 +89,10 @@ def layout_of(length: int, left: int, right: int) -> Layout:
 class Band:
     """Blocks of queries against the keys around them.
 
-    The pair (i, j) lies at `i·window + j` plus a constant. So a block of queries against its keys is a matrix,
-    a block of keys against its queries is a matrix too, and read as rows of `window + 1` numbers the same
-    memory holds the key at distance d in column `left + d`, and after those columns what is outside the band.
+    The pair (i, j) lies at `i·window + j` plus a constant. So a block of queries against its keys is a
+    matrix, a block of keys against its queries is a matrix too, and read as rows of `window + 1` numbers the
+    same memory holds the key at distance d in column `left + d`, and behind those columns what is outside
+    the band.
     """
 
     length: int
@@ -103,43 +100,56 @@ class Band:
     right: int
     block: int
 
-    @property
+    @functools.cached_property
     def width(self) -> int:
         return self.left + 1 + self.right
 
-    @property
+    @functools.cached_property
     def window(self) -> int:
         return self.block + self.left + self.right
 
-    @property
+    @functools.cached_property
     def blocks(self) -> int:
         return -(-self.length // self.block)
 
-    @property
+    @functools.cached_property
     def padded(self) -> int:
         """Queries of whole blocks."""
         return self.blocks * self.block
 
-    def empty_keys(self, like: Tensor, width: int) -> Padded:
-        return between_zeros(like, self.left, self.length, self.padded - self.length + self.right, width)
+    @functools.cached_property
+    def margin(self) -> int:
+        return max(self.left, self.right)
 
-    def empty_queries(self, like: Tensor, width: int) -> Padded:
-        return between_zeros(like, self.right, self.length, self.padded - self.length + self.left, width)
+    def empty_rows(self, like: Tensor, width: int) -> Padded:
+        before, after = self.margin, self.margin + self.length
+        whole = like.new_empty(self.padded + 2 * before, width)
+        whole[:before].zero_()
+        whole[after:].zero_()
+        return Padded(whole, whole[before:after])
 
-    def query_blocks(self, padded: Tensor) -> Tensor:
-        return padded[self.right : self.right + self.padded].unflatten(0, (self.blocks, self.block))
+    def query_blocks(self, whole: Tensor) -> Tensor:
+        return self._blocks(whole, self.margin, self.block)
 
-    def windows(self, padded: Tensor) -> Tensor:
-        step = padded.stride(0)
-        return padded.as_strided((self.blocks, self.window, padded.shape[1]), (self.block * step, step, 1))
+    def key_windows(self, whole: Tensor) -> Tensor:
+        return self._blocks(whole, self.margin - self.left, self.window)
 
-    def empty(self, like: Tensor, fill: float) -> Tensor:
+    def query_windows(self, whole: Tensor) -> Tensor:
+        return self._blocks(whole, self.margin - self.right, self.window)
+
+    def _blocks(self, whole: Tensor, first: int, size: int) -> Tensor:
+        """`(blocks, size, ·)`: rows from `first` on, `size` at a time, a block apart."""
+        step = whole.stride(0)
+        shape, strides = (self.blocks, size, whole.shape[1]), (self.block * step, step, 1)
+        return whole.as_strided(shape, strides, whole.storage_offset() + first * step)
+
+    def empty_scores(self, like: Tensor, fill: float) -> Tensor:
         scores = like.new_empty(self.right + self.padded + self.left, self.window + 1)
-        scores[: self.right] = 0.0
-        scores[self.right + self.padded :] = 0.0
+        scores[: self.right].zero_()
+        scores[self.right + self.padded :].zero_()
         # After the band of a query come pairs of its own window and of the next query's, but not so for the
         # last query of a block.
-        self.rows(scores)[self.block - 1 :: self.block, self.width :] = fill
+        self.rows(scores)[self.block - 1 :: self.block, self.width :].fill_(fill)
         return scores
 
     def by_query(self, scores: Tensor) -> Tensor:
@@ -165,11 +175,12 @@ class Band:
 
     def hide_outside(self, scores: Tensor, fill: float) -> None:
         rows = self.rows(scores)
-        before = rows[: self.left, : self.left]
-        before.masked_fill_(_corner(self.left, scores.device)[: len(before)], fill)
-        first = max(0, self.length - self.right)
-        after = rows[first : self.length, self.left + 1 : self.width]
-        after.masked_fill_(_corner(self.right, scores.device).flip(0, 1)[-len(after) :], fill)
+        if self.left:
+            before = rows[: self.left, : self.left]
+            before.masked_fill_(_corner(self.left, scores.device)[: len(before)], fill)
+        if self.right:
+            after = rows[max(0, self.length - self.right) : self.length, self.left + 1 : self.width]
+            after.masked_fill_(_far_corner(self.right, scores.device)[-len(after) :], fill)
 
     def sum_by_distance(self, scores: Tensor) -> Tensor:
         return self.in_reach(scores).sum(dim=0)
@@ -183,19 +194,20 @@ class Square:
     left: int
     right: int
 
-    def empty_keys(self, like: Tensor, width: int) -> Padded:
-        return between_zeros(like, 0, self.length, 0, width)
+    def empty_rows(self, like: Tensor, width: int) -> Padded:
+        whole = like.new_empty(self.length, width)
+        return Padded(whole, whole)
 
-    def empty_queries(self, like: Tensor, width: int) -> Padded:
-        return self.empty_keys(like, width)
+    def query_blocks(self, whole: Tensor) -> Tensor:
+        return whole.unsqueeze(0)
 
-    def query_blocks(self, padded: Tensor) -> Tensor:
-        return padded.unsqueeze(0)
+    def key_windows(self, whole: Tensor) -> Tensor:
+        return whole.unsqueeze(0)
 
-    def windows(self, padded: Tensor) -> Tensor:
-        return padded.unsqueeze(0)
+    def query_windows(self, whole: Tensor) -> Tensor:
+        return whole.unsqueeze(0)
 
-    def empty(self, like: Tensor, fill: float) -> Tensor:
+    def empty_scores(self, like: Tensor, fill: float) -> Tensor:
         return like.new_empty(self.length, self.length)
 
     def by_query(self, scores: Tensor) -> Tensor:
@@ -231,7 +243,7 @@ def toeplitz(values: Tensor, rows: int) -> Tensor:
 
 
 def sum_by_distance(scores: Tensor) -> Tensor:
-    """Scores `(queries, keys)` summed along diagonals: `(queries + keys − 1,)`, from the lowest key − query on."""
+    """Scores `(queries, keys)` summed along diagonals: `(queries + keys − 1,)`, lowest key − query first."""
     queries, keys = scores.shape
     # In rows one longer than there are distances, each distance is a column.
     columns = queries + keys
@@ -245,3 +257,9 @@ def _corner(size: int, device: torch.device) -> Tensor:
     """`(size, size)` boolean, True above and left of the second diagonal."""
     index = torch.arange(size, device=device)
     return index + index.unsqueeze(-1) < size
+
+
+@functools.lru_cache(maxsize=16)
+def _far_corner(size: int, device: torch.device) -> Tensor:
+    """The same turned upside down."""
+    return _corner(size, device).flip(0, 1)

@@ -70,11 +70,11 @@ class _ChunkedAttention(torch.autograd.Function):
         causal: bool,
     ) -> Tensor:
         ctx.save_for_backward(q, k, v, by_distance, hidden)
-        ctx.options = kind, causal
+        ctx.kind, ctx.causal = kind, causal
         return DenseAttention(kind, causal, hidden, by_distance).forward(q, k, v)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, by_distance, hidden = ctx.saved_tensors
-        attention = DenseAttention(*ctx.options, hidden, by_distance)
+        attention = DenseAttention(ctx.kind, ctx.causal, hidden, by_distance)
         return *attention.backward(grads[0].contiguous(), q, k, v), None, None, None

@@ -27,7 +27,7 @@ BLOCK_SCORES = 1 << 19
 
 @dataclass(frozen=True)
 class DenseAttention:
-    """Queries `(sequences, length, z)` on keys `(sequences, length, z)` and values `(sequences, length, hidden)`.
+    """Queries on keys `(sequences, length, z)` and values `(sequences, length, hidden)`.
 
     Scores are `q·k` plus the bias: queries are scaled already.
     hidden: `(sequences, length)` boolean, keys that nobody sees, or None; a query without keys gives zeros.

@@ -1,9 +1,10 @@
 """Dropout that draws the gaps between dropped elements instead of a number for every element."""
 
 import math
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def dropped_indices(count: int, probability: float, device: torch.device | None = None) -> Tensor:
@@ -26,6 +27,11 @@ def dropped_indices(count: int, probability: float, device: torch.device | None 
     return indices[: int(torch.searchsorted(indices, count))]
 
 
+def draw(count: int, probability: float) -> Tensor | None:
+    """Indices to drop, or None where the probability is 0."""
+    return dropped_indices(count, probability) if probability else None
+
+
 def drop_(x: Tensor, dropped: Tensor | None, probability: float) -> Tensor:
     """Zero the dropped elements of a contiguous x and scale the others by `1/(1 − probability)`, in place.
 
@@ -36,3 +42,37 @@ def drop_(x: Tensor, dropped: Tensor | None, probability: float) -> Tensor:
     scale = 0.0 if probability >= 1.0 else 1.0 / (1.0 - probability)
     x.mul_(scale).view(-1).index_fill_(0, dropped, 0.0)
     return x
+
+
+class GapDropout(nn.Dropout):
+    """nn.Dropout by gaps; on other devices than the CPU nn.Dropout itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.p or x.device.type != "cpu":
+            return super().forward(x)
+        y: Tensor = _Dropout.apply(x, self.p)  # type: ignore[no-untyped-call]
+        return y
+
+
+def use_gap_dropout(model: nn.Module) -> nn.Module:
+    """The model, with GapDropout in the place of every nn.Dropout below it."""
+    for module in model.modules():
+        for name, child in module.named_children():
+            if type(child) is nn.Dropout:
+                setattr(module, name, GapDropout(child.p))
+    return model
+
+
+class _Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, probability: float) -> Tensor:
+        dropped = dropped_indices(x.numel(), probability, x.device)
+        ctx.save_for_backward(dropped)
+        ctx.probability = probability
+        return drop_(x.clone(memory_format=torch.contiguous_format), dropped, probability)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (dropped,) = ctx.saved_tensors
+        grad = grads[0].clone(memory_format=torch.contiguous_format)
+        return drop_(grad, dropped, ctx.probability), None

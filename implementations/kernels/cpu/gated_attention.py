@@ -3,7 +3,6 @@
 The plain form is `implementations.seqboat.SeqBoatLayer.gated_attention`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from implementations.kernels.cpu.band import Layout, Padded
+from implementations.kernels.cpu.band import Layout
 from implementations.kernels.cpu.dropout import drop_
 from implementations.ops.rotary import BASE
 
@@ -52,7 +51,7 @@ class Saved(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What silu of the projection splits into, and what attention reads, in the zeros of its layout."""
+    """What silu of the projection splits into, and q, k, v of it amid the zeros of attention's layout."""
 
     z: Tensor
     r: Tensor
@@ -63,9 +62,9 @@ class Inputs(NamedTuple):
 
 @dataclass(frozen=True)
 class GatedAttention:
-    """`confidence·(h_proj(attention(q, k, v)·r))` of one row; silu of mx_proj is z, r, v, and z gives q and k.
+    """`confidence·(h_proj(attention(q, k, v)·r))` of one row: silu of mx_proj is z, r, v; z gives q and k.
 
-    scale: factor of the queries, a number or `(active, 1)`.
+    scale: of the queries, a number; counts: `(active, 1)`, by which they are divided too, or None.
     slots: where the active steps stand in the working memory, `(active,)` int64; None where they are it.
     turns: `(active, z/2)` complex, rotary angles, or None.
     dropped: flat indices of dropped values, with their probability.
@@ -73,7 +72,8 @@ class GatedAttention:
 
     weights: Unit
     attention: Attention
-    scale: float | Tensor
+    scale: float
+    counts: Tensor | None = None
     slots: Tensor | None = None
     turns: Tensor | None = None
     dropped: Tensor | None = None
@@ -110,22 +110,20 @@ class GatedAttention:
         grad_projected = torch.empty_like(saved.projected)
         grad_z, grad_r, grad_v = self._split(grad_projected)
         torch.mul(grad_gated, saved.attended, out=grad_r)
-        upstream = self.attention.layout.empty_queries(grad, grad_gated.shape[1])
+        upstream = self.attention.layout.empty_rows(grad, grad_gated.shape[1])
         if self.slots is None:
             torch.mul(grad_gated, r, out=upstream.rows)
         else:
-            upstream.rows.zero_().index_copy_(0, self.slots, grad_gated * r)
+            self._put(grad_gated * r, upstream.rows)
         grad_q, grad_k, grad_values, grad_table = self.attention.backward(upstream.whole, *qkv)
         if grad_table is not None and total.table is not None:
             total.table.add_(grad_table)
         grad_v.copy_(drop_(self._take(grad_values), self.dropped, self.dropout))
-        grad_q = self._turn(self._take(grad_q).mul_(self.scale), back=True)
-        grad_k = self._turn(self._take(grad_k), back=True)
-        torch.mul(grad_q, weights.gamma[0], out=grad_z).addcmul_(grad_k, weights.gamma[1])
-        for row, grad_row in enumerate((grad_q, grad_k)):
-            total.beta[row] += grad_row.sum(dim=0)
-            total.gamma[row] += (grad_row * z).sum(dim=0)
-
+        grad_qk = self._turn(torch.stack([self._take(grad_q), self._take(grad_k)], dim=1), back=True)
+        self._scale_queries(grad_qk)
+        torch.sum(grad_qk * weights.gamma, dim=1, out=grad_z)
+        total.beta.add_(grad_qk.sum(dim=0))
+        total.gamma.add_(grad_qk.mul_(z.unsqueeze(1)).sum(dim=0))
         torch.ops.aten.silu_backward.grad_input(grad_projected, saved.projected, grad_input=grad_projected)
         total.mx_bias.add_(grad_projected.sum(dim=0))
         total.mx_weight.addmm_(grad_projected.t(), m.t())
@@ -136,23 +134,33 @@ class GatedAttention:
         layout, (gamma, beta) = self.attention.layout, (self.weights.gamma, self.weights.beta)
         if self.slots is None and self.dropped is None:
             # The values stay where silu puts them, between the zeros of all columns.
-            activated = layout.empty_keys(projected, projected.shape[1])
+            activated = layout.empty_rows(projected, projected.shape[1])
             z, r, _ = self._split(torch.ops.aten.silu.out(projected, out=activated.rows))
             values = self._split(activated.whole)[2]
         else:
             z, r, v = self._split(F.silu(projected))
-            values = self._put(drop_(v.contiguous(), self.dropped, self.dropout), layout.empty_keys)
-        q = self._turn(torch.addcmul(beta[0], z, gamma[0])).mul_(self.scale)
-        k = self._turn(torch.addcmul(beta[1], z, gamma[1]))
-        return Inputs(z, r, self._put(q, layout.empty_queries), self._put(k, layout.empty_keys), values)
+            memory = layout.empty_rows(v, v.shape[1])
+            self._put(drop_(v.contiguous(), self.dropped, self.dropout), memory.rows)
+            values = memory.whole
+        qk = self._turn(torch.addcmul(beta, z.unsqueeze(1), gamma))
+        self._scale_queries(qk)
+        memory = layout.empty_rows(qk, gamma.numel())
+        self._put(qk.flatten(1), memory.rows)
+        q, k = memory.whole.chunk(2, dim=1)
+        return Inputs(z, r, q, k, values)
 
-    def _put(self, x: Tensor, empty: Callable[[Tensor, int], Padded]) -> Tensor:
-        """Active steps `(active, ·)` into the working memory, in the zeros of the layout."""
-        padded = empty(x, x.shape[1])
+    def _scale_queries(self, qk: Tensor) -> None:
+        """qk `(active, 2, z)`: queries, or their gradients, in front of keys."""
+        q = qk[:, 0].mul_(self.scale)
+        if self.counts is not None:
+            q.div_(self.counts)
+
+    def _put(self, x: Tensor, memory: Tensor) -> None:
+        """Active steps `(active, ·)` into the working memory `(memory, ·)`."""
         if self.slots is None:
-            return padded.filled(x)
-        padded.rows.zero_().index_copy_(0, self.slots, x)
-        return padded.whole
+            memory.copy_(x)
+        else:
+            memory.zero_().index_copy_(0, self.slots, x)
 
     def _take(self, x: Tensor) -> Tensor:
         """The active steps out of the working memory `(memory, ·)`."""
@@ -161,18 +169,19 @@ class GatedAttention:
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         z = self.weights.gamma.shape[1]
         hidden = (x.shape[1] - z) // 2
-        z_part, r_part, v_part = x.split([z, hidden, hidden], dim=1)
+        z_part, r_part, v_part = torch.split(x, [z, hidden, hidden], dim=1)
         return z_part, r_part, v_part
 
-    def _turn(self, x: Tensor, back: bool = False) -> Tensor:
+    def _turn(self, qk: Tensor, back: bool = False) -> Tensor:
         if self.turns is None:
-            return x
-        pairs = torch.view_as_complex(x.unflatten(1, (-1, 2)))
-        return torch.view_as_real(pairs * (self.turns.conj() if back else self.turns)).flatten(1)
+            return qk
+        turns = (self.turns.conj() if back else self.turns).unsqueeze(1)
+        pairs = torch.view_as_complex(qk.view(*qk.shape[:2], -1, 2))
+        return torch.view_as_real(pairs * turns).flatten(2)
 
 
 def rotary_turns(positions: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
-    """`(steps, dim/2)` complex: `exp(i·t·10000^(−2c/dim))`, by which rotary positions turn a pair of channels."""
+    """`(steps, dim/2)` complex, `exp(i·t·10000^(−2c/dim))`: how rotary positions turn pairs of channels."""
     channels = torch.arange(0, dim, 2, device=positions.device, dtype=dtype)
     angle = positions.unsqueeze(-1).to(dtype) * BASE ** (-channels / dim)
     return torch.polar(torch.ones_like(angle), angle)

@@ -32,9 +32,23 @@ class Bias:
     positions: Tensor | None = None
 
     def by_distance(self, layout: Layout) -> Tensor:
-        """`(left + 1 + right,)`: where in the table each distance finds its number."""
+        """`(left + 1 + right,)`: the number of each distance, a view of the table where it reaches so far."""
+        first, last = self.origin - layout.left, self.origin + layout.right
+        if first >= 0 and last < len(self.table):
+            return self.table[first : last + 1]
+        return self.table[self._clamped(layout)]
+
+    def add_by_distance(self, grad: Tensor, layout: Layout, sums: Tensor) -> None:
+        """Add to the table's gradient that of by_distance."""
+        first, last = self.origin - layout.left, self.origin + layout.right
+        if first >= 0 and last < len(self.table):
+            grad[first : last + 1].add_(sums)
+        else:
+            grad.index_add_(0, self._clamped(layout), sums)
+
+    def _clamped(self, layout: Layout) -> Tensor:
         distance = torch.arange(-layout.left, layout.right + 1, device=self.table.device)
-        return (distance + self.origin).clamp_(0, self.table.numel() - 1)
+        return (distance + self.origin).clamp_(0, len(self.table) - 1)
 
     def by_pair(self, layout: Layout, positions: Tensor) -> Tensor:
         """`(queries, reach)`: where in the table each pair in reach finds its number."""
@@ -47,7 +61,7 @@ class Bias:
 class RowAttention:
     """Attention of one row: queries `(length, z)` on keys `(length, z)` and values `(length, hidden)`.
 
-    All of them, and the gradient of the output, come between the zeros of the layout: `whole` of its Padded.
+    All of them, and the gradient of the output, come amid the zeros of the layout: `whole` of its Padded.
     Scores are `q·k` plus the bias: queries are scaled already. hidden: `(length,)` boolean, keys that nobody
     sees, or None. The output of a query that sees no key is zero.
     """
@@ -60,10 +74,10 @@ class RowAttention:
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """`(length, hidden)`, without zeros around."""
         layout = self.layout
-        scores, _ = self._scores(layout.query_blocks(q), layout.windows(k))
+        scores, _ = self._scores(layout.query_blocks(q), layout.key_windows(k))
         blind = self._blind(scores)
         weigh_(layout.rows(scores), self.kind)
-        out = torch.bmm(layout.by_query(scores), layout.windows(v)).flatten(0, 1)[: layout.length]
+        out = torch.bmm(layout.by_query(scores), layout.key_windows(v)).flatten(0, 1)[: layout.length]
         return out if blind is None else out.masked_fill_(blind, 0.0)
 
     def backward(
@@ -71,7 +85,7 @@ class RowAttention:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Gradients of q, k, v, without zeros around, and of the bias's table, from that of the output."""
         layout, length = self.layout, self.layout.length
-        queries, keys, values, grads = (layout.windows(x) for x in (q, k, v, grad))
+        keys, values = layout.key_windows(k), layout.key_windows(v)
         weights, products = self._scores(layout.query_blocks(q), keys)
         blind = self._blind(weights)
         slope = weigh_(layout.rows(weights), self.kind, slope=True)
@@ -79,12 +93,12 @@ class RowAttention:
         if blind is not None:
             grad_blocks.flatten(0, 1)[:length].masked_fill_(blind, 0.0)
         torch.bmm(grad_blocks, values.transpose(1, 2), out=products)
-        grad_scores = layout.empty(q, fill=0.0)
+        grad_scores = layout.empty_scores(q, fill=0.0)
         layout.by_query(grad_scores).copy_(products)
-        grad_v = torch.bmm(layout.by_key(weights).transpose(1, 2), grads)
+        grad_v = torch.bmm(layout.by_key(weights).transpose(1, 2), layout.query_windows(grad))
         scores_gradient_(layout.rows(grad_scores), layout.rows(weights), slope)
         grad_q = torch.bmm(layout.by_query(grad_scores), keys)
-        grad_k = torch.bmm(layout.by_key(grad_scores).transpose(1, 2), queries)
+        grad_k = torch.bmm(layout.by_key(grad_scores).transpose(1, 2), layout.query_windows(q))
         return (
             grad_q.flatten(0, 1)[:length],
             grad_k.flatten(0, 1)[:length],
@@ -95,10 +109,11 @@ class RowAttention:
     def _scores(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Scores in the layout's memory, and memory `(blocks, block, window)` that is free."""
         layout, lowest = self.layout, hidden_score(queries.dtype)
-        by_distance = queries.new_zeros(layout.left + 1 + layout.right)
         if self.bias is not None and self.bias.positions is None:
-            by_distance = self.bias.table[self.bias.by_distance(layout)]
-        scores = layout.empty(queries, fill=lowest)
+            by_distance = self.bias.by_distance(layout)
+        else:
+            by_distance = queries.new_zeros(layout.left + 1 + layout.right)
+        scores = layout.empty_scores(queries, fill=lowest)
         products = torch.bmm(queries, keys.transpose(1, 2))
         torch.add(products, layout.at_distances(by_distance, lowest), out=layout.by_query(scores))
         layout.hide_outside(scores, lowest)
@@ -118,7 +133,8 @@ class RowAttention:
             return None
         grad = torch.zeros_like(self.bias.table)
         if self.bias.positions is None:
-            return grad.index_add_(0, self.bias.by_distance(self.layout), self.layout.sum_by_distance(grad_scores))
+            self.bias.add_by_distance(grad, self.layout, self.layout.sum_by_distance(grad_scores))
+            return grad
         index = self.bias.by_pair(self.layout, self.bias.positions)
         return grad.scatter_add_(0, index.flatten(), self.layout.in_reach(grad_scores).flatten())
 
@@ -130,24 +146,26 @@ class _LocalAttention(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(q, k, v)
         ctx.rows = rows
-        return torch.stack([row.forward(*_padded(row, *qkv)) for row, *qkv in zip(rows, q, k, v, strict=True)])
+        return torch.stack(
+            [row.forward(*_amid_zeros(row, *qkv)) for row, *qkv in zip(rows, q, k, v, strict=True)]
+        )
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        parts = []
-        for row, grad, *qkv in zip(ctx.rows, grads[0], *ctx.saved_tensors, strict=True):
-            around = row.layout.empty_queries(grad, grad.shape[1]).filled(grad)
-            parts.append(row.backward(around, *_padded(row, *qkv)))
+        parts = [
+            row.backward(*_amid_zeros(row, grad, *qkv))
+            for row, grad, *qkv in zip(ctx.rows, grads[0], *ctx.saved_tensors, strict=True)
+        ]
         grad_q, grad_k, grad_v, grad_tables = zip(*parts, strict=True)
         table = None if grad_tables[0] is None else torch.stack(grad_tables).sum(dim=0)
         return torch.stack(grad_q), torch.stack(grad_k), torch.stack(grad_v), table, None
 
 
-def _padded(row: RowAttention, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    layout = row.layout
-    queries = layout.empty_queries(q, q.shape[1]).filled(q)
-    keys, values = (layout.empty_keys(x, x.shape[1]).filled(x) for x in (k, v))
-    return queries, keys, values
+def _amid_zeros(row: RowAttention, *tensors: Tensor) -> list[Tensor]:
+    padded = [row.layout.empty_rows(x, x.shape[1]) for x in tensors]
+    for memory, x in zip(padded, tensors, strict=True):
+        memory.rows.copy_(x)
+    return [memory.whole for memory in padded]
 
 
 def fused_local_attention(
@@ -162,8 +180,7 @@ def fused_local_attention(
     bias: RelativeBias | None = None,
     positions: Tensor | None = None,
 ) -> Tensor:
-    """`implementations.ops.local_attention.local_attention` with the same arguments and the same result.
-    """
+    """`implementations.ops.local_attention.local_attention` with the same arguments and the same result."""
     scale = q.shape[-1] ** -0.5 if kind == "softmax" else 1.0 / (window if causal else 2 * window)
     layout = layout_of(q.shape[1], window, 0 if causal else window)
     table = None if bias is None else bias.rel_pos_bias
@@ -171,7 +188,9 @@ def fused_local_attention(
         RowAttention(
             layout,
             kind,
-            None if bias is None else Bias(bias.rel_pos_bias, bias.origin, None if positions is None else positions[row]),
+            None
+            if bias is None
+            else Bias(bias.rel_pos_bias, bias.origin, None if positions is None else positions[row]),
             None if valid is None else ~valid[row],
         )
         for row in range(len(q))

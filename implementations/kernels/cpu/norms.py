@@ -1,4 +1,4 @@
-"""The norms of `implementations.ops.norms` on states with time innermost: `(batch, dim, length)`."""
+"""The norms of `implementations.ops.norms`, with a backward pass by hand."""
 
 from typing import Any
 
@@ -8,57 +8,73 @@ from torch import Tensor, nn
 from implementations.ops.norms import EPSILON, BatchNorm, RMSNorm, ScaleNorm, SequenceNorm
 
 
-def fused_norm(norm: SequenceNorm, x: Tensor) -> Tensor:
-    """The norm of x `(batch, dim, length)`, as `norm` has it on `(batch, length, dim)`."""
-    inner = norm.norm
-    if isinstance(inner, BatchNorm):
-        return nn.BatchNorm1d.forward(inner, x)
-    y: Tensor
-    if isinstance(inner, nn.LayerNorm):
-        y = _ChannelNorm.apply(x, inner.weight, inner.bias, True)  # type: ignore[no-untyped-call]
-        return y
-    assert isinstance(inner, ScaleNorm | RMSNorm)
-    weight = inner.scalar if isinstance(inner, ScaleNorm) else inner.weight
-    y = _ChannelNorm.apply(x, weight, None, False)  # type: ignore[no-untyped-call]
+def channel_norm(norm: SequenceNorm, x: Tensor) -> Tensor:
+    """`norm` on states with time innermost: `(batch, dim, length)`."""
+    if isinstance(norm.norm, BatchNorm):
+        return nn.BatchNorm1d.forward(norm.norm, x)
+    return _normed(norm.norm, x, dim=1)
+
+
+def row_norm(norm: SequenceNorm, x: Tensor) -> Tensor:
+    """`norm` on states with channels innermost: `(batch, length, dim)`."""
+    if isinstance(norm.norm, BatchNorm | nn.LayerNorm):
+        return norm(x)  # type: ignore[no-any-return]
+    return _normed(norm.norm, x, dim=2)
+
+
+def _normed(norm: nn.Module, x: Tensor, dim: int) -> Tensor:
+    weight, bias, centred = None, None, isinstance(norm, nn.LayerNorm)
+    if isinstance(norm, nn.LayerNorm):
+        weight, bias = norm.weight, norm.bias
+    else:
+        assert isinstance(norm, ScaleNorm | RMSNorm)
+        weight = norm.scalar if isinstance(norm, ScaleNorm) else norm.weight
+    y: Tensor = _Norm.apply(x, weight, bias, centred, dim)  # type: ignore[no-untyped-call]
     return y
 
 
-class _ChannelNorm(torch.autograd.Function):
+class _Norm(torch.autograd.Function):
     """`weight·c·rsqrt(mean(c²) + ε) + bias` over the channels; c is x, less its mean where centred.
 
-    weight: `(dim,)`, `(1,)`, or None with bias None.
+    weight: `(dim,)`, `(1,)`, or None with bias None; dim: where x has its channels.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, centred: bool) -> Tensor:
-        mean = x.mean(dim=1, keepdim=True) if centred else None
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, centred: bool, dim: int
+    ) -> Tensor:
+        mean = x.mean(dim=dim, keepdim=True) if centred else None
         c = x if mean is None else x - mean
-        rate = (c * c).mean(dim=1, keepdim=True).add_(EPSILON).rsqrt_()
+        rate = (c * c).mean(dim=dim, keepdim=True).add_(EPSILON).rsqrt_()
         ctx.save_for_backward(x, mean, rate, weight)
+        ctx.dim = dim
         if weight is None:
             return c * rate
         if weight.numel() == 1:
             return c * (rate * weight)
-        normed = (c * rate).mul_(weight.unsqueeze(-1))
-        return normed if bias is None else normed.add_(bias.unsqueeze(-1))
+        normed = (c * rate).mul_(_along(weight, dim))
+        return normed if bias is None else normed.add_(_along(bias, dim))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad = grads[0]
+        grad, dim = grads[0], ctx.dim
         x, mean, rate, weight = ctx.saved_tensors
         c = x if mean is None else x - mean
-        grad_weight = None
-        scaled = grad
+        grad_weight, scaled, others = None, grad, (0, 3 - dim)
         if weight is not None and weight.numel() > 1:
-            grad_weight = (grad * c).mul_(rate).sum(dim=(0, 2))
-            scaled = grad * weight.unsqueeze(-1)
-        along = (scaled * c).mean(dim=1, keepdim=True)
+            grad_weight = (grad * c).mul_(rate).sum(dim=others)
+            scaled = grad * _along(weight, dim)
+        along = (scaled * c).mean(dim=dim, keepdim=True)
         across = along * rate.pow(3)
         if weight is not None and weight.numel() == 1:
-            grad_weight = (along * rate).sum().mul_(x.shape[1]).view(1)
+            grad_weight = (along * rate).sum().mul_(x.shape[dim]).view(1)
             rate, across = rate * weight, across * weight
         grad_x = (scaled * rate).addcmul_(c, across, value=-1.0)
         if mean is not None:
-            grad_x.sub_(rate * scaled.mean(dim=1, keepdim=True))
-        grad_bias = grad.sum(dim=(0, 2)) if ctx.needs_input_grad[2] else None
-        return grad_x, grad_weight, grad_bias, None
+            grad_x.sub_(rate * scaled.mean(dim=dim, keepdim=True))
+        grad_bias = grad.sum(dim=others) if ctx.needs_input_grad[2] else None
+        return grad_x, grad_weight, grad_bias, None, None
+
+
+def _along(weight: Tensor, dim: int) -> Tensor:
+    return weight if dim == 2 else weight.unsqueeze(-1)

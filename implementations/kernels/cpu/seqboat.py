@@ -1,4 +1,4 @@
-"""A SeqBoat layer but its norm, fused: states `(batch, dim, length)`, one row at a time.
+"""A SeqBoat layer, fused: states `(batch, dim, length)`, one row at a time.
 
 The plain form is `implementations.seqboat.SeqBoatLayer`. Time is innermost in memory, so that the EMA needs
 no transposition, and a row stays in the cache from the EMA to the sum of the branches. The backward pass is
@@ -13,10 +13,11 @@ from torch.nn import functional as F
 
 from implementations.kernels.cpu.band import layout_of
 from implementations.kernels.cpu.dense_attention import DenseRow
-from implementations.kernels.cpu.dropout import drop_, dropped_indices
+from implementations.kernels.cpu.dropout import draw, drop_
 from implementations.kernels.cpu.ema import CircularKernel, KernelBackward, Row, padded_steps
 from implementations.kernels.cpu.gated_attention import Attention, GatedAttention, Saved, Unit, rotary_turns
 from implementations.kernels.cpu.local_attention import Bias, RowAttention
+from implementations.kernels.cpu.norms import channel_norm
 from implementations.kernels.cpu.saved import load, save
 
 if TYPE_CHECKING:
@@ -77,13 +78,26 @@ class Tape(NamedTuple):
     """Of the branches and the input, before silu."""
 
 
-def fused_layer(layer: "SeqBoatLayer", x: Tensor, u: Tensor, padding_mask: Tensor | None) -> Tensor:
-    """`silu(branches + x)` of states x and their norm u (or x itself), `(batch, dim, length)`.
+def seqboat_layer(layer: "SeqBoatLayer", x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+    """What `layer(x, padding_mask)` gives: `(batch, length, dim)`.
 
+    States have time innermost in memory, as a transposed view, from one layer to the next.
     Computed in float32 at least, and under autocast too; the result has the precision of x.
     """
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    table = None if layer.rel_pos_bias is None else layer.rel_pos_bias.rel_pos_bias
+    with torch.autocast(x.device.type, enabled=False):
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        states = x.to(dtype).transpose(1, 2).contiguous()
+        u = channel_norm(layer.norm, states) if layer.config.prenorm else None
+        y: Tensor = _FusedLayer.apply(  # type: ignore[no-untyped-call]
+            layer, padding_mask, states, u, *_parameters(layer, dtype)
+        )
+        if not layer.config.prenorm:
+            y = channel_norm(layer.norm, y)
+        return y.transpose(1, 2).to(x.dtype)
+
+
+def _parameters(layer: "SeqBoatLayer", dtype: torch.dtype) -> Weights:
+    bias, configurator = layer.rel_pos_bias, layer.configurator
     parameters = (
         layer.ema.omega,
         layer.hx_proj.weight,
@@ -94,23 +108,16 @@ def fused_layer(layer: "SeqBoatLayer", x: Tensor, u: Tensor, padding_mask: Tenso
         layer.h_proj.bias,
         layer.gamma,
         layer.beta,
-        table,
-        None if layer.configurator is None else layer.configurator.temp,
+        None if bias is None else bias.rel_pos_bias,
+        None if configurator is None else configurator.temp,
     )
-    with torch.autocast(x.device.type, enabled=False):
-        wide = (None if p is None else p.to(dtype) for p in parameters)
-        y: Tensor = _FusedLayer.apply(  # type: ignore[no-untyped-call]
-            layer,
-            padding_mask,
-            x.to(dtype),
-            None if u is x else u.to(dtype),
-            *layer.ema.coefficients(dtype),
-            *wide,
-        )
-        return y.to(x.dtype)
+    wide = (None if p is None else p.to(dtype) for p in parameters)
+    return Weights(*layer.ema.coefficients(dtype), *wide)  # type: ignore[arg-type]
 
 
 class _FusedLayer(torch.autograd.Function):
+    """`silu(branches + x)` of states x and their norm u (None for x itself), `(batch, dim, length)`."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -121,7 +128,9 @@ class _FusedLayer(torch.autograd.Function):
         *parameters: Tensor,
     ) -> Tensor:
         ctx.layer, ctx.normed = layer, u is not None
-        out, tape = Pass(layer, x.shape[-1]).forward(x, x if u is None else u, padding_mask, Weights(*parameters))
+        out, tape = Pass(layer, x.shape[-1]).forward(
+            x, x if u is None else u, padding_mask, Weights(*parameters)
+        )
         save(ctx, tape)
         return out
 
@@ -162,7 +171,7 @@ class Pass:
             average, saved = kernel.forward(u[row], padded)
             tape.averages.append(average)
             tape.rows.append(saved)
-            tape.dropped_averages.append(_draw(average.numel(), self.dropout))
+            tape.dropped_averages.append(draw(average.numel(), self.dropout))
             mixed.append(self._mixed(tape, row))
             bias, weight = weights.hx_bias[: self.router, None], weights.hx_weight[: self.router]
             torch.addmm(bias, weight, mixed[row], out=logits[row])
@@ -170,7 +179,7 @@ class Pass:
         in_place = self._in_place(active)
         for row, total in enumerate(tape.sums):
             m, bias = mixed[row], weights.hx_bias[self.router :, None]
-            dropped_sum = _draw(total.numel(), self.dropout) if self.causal else None
+            dropped_sum = draw(total.numel(), self.dropout) if self.causal else None
             if dropped_sum is None:
                 torch.add(x[row], bias, out=total)
             else:
@@ -211,9 +220,11 @@ class Pass:
     def _active(self, logits: Tensor, padding_mask: Tensor | None) -> Tensor:
         """`(batch, length)` boolean."""
         if self.layer.configurator is not None:
-            routing = self.layer.configurator(logits.transpose(1, 2), padding_mask)
-            return routing.active
-        return logits.new_ones(len(logits), self.length, dtype=torch.bool) if padding_mask is None else ~padding_mask
+            active: Tensor = self.layer.configurator(logits.transpose(1, 2), padding_mask).active
+            return active
+        if padding_mask is not None:
+            return ~padding_mask
+        return logits.new_ones(len(logits), self.length, dtype=torch.bool)
 
     def _in_place(self, active: Tensor) -> bool:
         """Whether the working memory of the batch is the whole sequence."""
@@ -233,7 +244,7 @@ class Pass:
         steps = active.nonzero().squeeze(-1)
         if len(steps) == 0:
             return None
-        dropped_values = _draw(len(steps) * self.config.hidden, self.hidden_dropout)
+        dropped_values = draw(len(steps) * self.config.hidden, self.hidden_dropout)
         unit = self._unit(steps, in_place, hidden, dropped_values, weights)
         margin, confidence = None, None
         if self.layer.configurator is not None and weights.temp is not None:
@@ -241,7 +252,7 @@ class Pass:
             margin = (at[1] - at[0] - self.layer.configurator.act_bias) / weights.temp.exp()
             confidence = margin.sigmoid()
         h, saved = unit.forward(m.index_select(1, steps), confidence)
-        dropped = None if self.causal else _draw(h.numel(), self.dropout)
+        dropped = None if self.causal else draw(h.numel(), self.dropout)
         total.index_add_(1, steps, drop_(h, dropped, self.dropout))
         return ActiveSteps(steps, in_place, hidden, margin, saved, dropped_values, dropped)
 
@@ -265,7 +276,8 @@ class Pass:
         self, grad: Tensor, margin: Tensor, m: Tensor, weights: Weights, total: Weights, grad_m: Tensor
     ) -> None:
         """Add to the gradients of m `(dim, active)` and of the weights what comes by the scaled margin."""
-        assert weights.temp is not None and total.temp is not None
+        assert weights.temp is not None
+        assert total.temp is not None
         total.temp.sub_(torch.dot(grad, margin))
         grad = grad / weights.temp.exp()
         grad_m.addr_(weights.hx_weight[1] - weights.hx_weight[0], grad)
@@ -288,26 +300,28 @@ class Pass:
         return GatedAttention(
             weights.unit,
             self._attention(steps, hidden, memory, weights.table),
-            self._scale(steps, in_place, hidden),
+            *self._scale(steps, in_place, hidden),
             steps if len(steps) < memory else None,
             turns,
             dropped_values,
             self.hidden_dropout,
         )
 
-    def _scale(self, steps: Tensor, in_place: bool, hidden: Tensor | None) -> float | Tensor:
-        """Of the queries: a number or `(active, 1)`."""
+    def _scale(self, steps: Tensor, in_place: bool, hidden: Tensor | None) -> tuple[float, Tensor | None]:
+        """Of the queries: a factor, and counts `(active, 1)` by which they are divided."""
         window = self.config.window
         if self.config.attention == "softmax":
-            return float(self.config.attention_dim**-0.5)
+            return float(self.config.attention_dim**-0.5), None
         if window is not None:
-            return 1.0 / (window if self.causal else 2 * window)
+            return 1.0 / (window if self.causal else 2 * window), None
         if not self.causal:
-            return 1.0 / max(1, len(steps) if hidden is None else int((~hidden).sum()))
+            return 1.0 / max(1, len(steps) if hidden is None else int((~hidden).sum())), None
         index = steps if in_place else torch.arange(len(steps), device=steps.device)
-        return 1.0 / (index + 1).to(self.layer.gamma.dtype).unsqueeze(-1)
+        return 1.0, (index + 1).unsqueeze(-1)
 
-    def _attention(self, steps: Tensor, hidden: Tensor | None, memory: int, table: Tensor | None) -> Attention:
+    def _attention(
+        self, steps: Tensor, hidden: Tensor | None, memory: int, table: Tensor | None
+    ) -> Attention:
         config, bias = self.config, None
         if table is not None and self.layer.rel_pos_bias is not None:
             by_index = config.relative_bias == "local" or memory == self.length
@@ -316,7 +330,3 @@ class Pass:
             return DenseRow(memory, config.attention, self.causal, bias, hidden)
         layout = layout_of(memory, config.window, 0 if self.causal else config.window)
         return RowAttention(layout, config.attention, bias, hidden)
-
-
-def _draw(count: int, probability: float) -> Tensor | None:
-    return dropped_indices(count, probability) if probability else None

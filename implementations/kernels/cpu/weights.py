@@ -38,7 +38,9 @@ def weigh_(scores: Tensor, kind: AttentionKind, *, slope: bool = False) -> Tenso
         scores.sub_(LAPLACE_MEAN).mul_(1.0 / (LAPLACE_DEVIATION * math.sqrt(2.0)))
         derivative = None
         if slope:
-            derivative = scores.square().neg_().exp_().mul_(1.0 / (LAPLACE_DEVIATION * math.sqrt(2.0 * math.pi)))
+            derivative = (
+                scores.square().neg_().exp_().mul_(1.0 / (LAPLACE_DEVIATION * math.sqrt(2.0 * math.pi)))
+            )
         scores.erf_().add_(1.0).mul_(0.5)
         return derivative
     raise ValueError(f"unknown attention {kind!r}: choose softmax, relu2 or laplace")
