@@ -89,13 +89,13 @@ def test_trees_are_distributed_as_the_published_recursion_has_them():
 def test_acceptance_and_labels_are_the_published_ones():
     """8% of the trees are kept; 17.1% of the labels are 0 and 17.4% are 9."""
     generator = np.random.default_rng(1)
-    trees = [listops.grow(generator, 1999) for _ in range(15_000)]
+    trees = [listops.grow(generator, 1999) for _ in range(8_000)]
     kept = [tree for tree in trees if tree is not None and tree.size > 500]
-    assert len(kept) / len(trees) == pytest.approx(0.08, abs=0.007)
+    assert len(kept) / len(trees) == pytest.approx(0.08, abs=0.01)
     labels = [tree.expression(generator)[1] for tree in kept]
     shares = np.bincount(labels, minlength=10) / len(labels)
-    assert shares[[0, 9]] == pytest.approx([0.171, 0.174], abs=0.035)
-    assert shares[1:9].max() < 0.14
+    assert shares[[0, 9]] == pytest.approx([0.171, 0.174], abs=0.045)
+    assert shares[1:9].max() < 0.15
 
 
 def test_the_median_is_rounded_down():
