@@ -18,9 +18,9 @@ class BackendUnavailable(RuntimeError):
 def choose(backend: Backend, device: torch.device) -> Chosen:
     """The backend for tensors on a device.
 
-    `auto` is `cpu` on the CPU, `triton` on CUDA devices where triton is installed, else `torch`, the plain form.
-    Raises BackendUnavailable, in one line, where another one is asked for and cannot run on that device, and
-    ValueError for an unknown name.
+    `auto` is `cpu` on the CPU, `triton` on CUDA devices where triton is installed, else `torch`, the plain
+    form. Raises BackendUnavailable, in one line, where another one is asked for and cannot run on that
+    device, and ValueError for an unknown name.
     """
     if backend == "auto":
         if device.type == "cpu":
@@ -39,5 +39,5 @@ def use_backend(model: nn.Module, backend: Backend) -> nn.Module:
     """The model, with this backend for all of its fused layers: those that have an attribute `backend`."""
     for module in model.modules():
         if hasattr(module, "backend"):
-            module.backend = backend
+            setattr(module, "backend", backend)  # noqa: B010 - of any class
     return model

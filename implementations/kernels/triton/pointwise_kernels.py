@@ -23,10 +23,11 @@ def keep(seed, at, PROBABILITY: tl.constexpr, ACC: tl.constexpr):
 
     It is drawn anew wherever it is needed, the same for the same seed (a pointer to an integer).
     """
-    if PROBABILITY > 0.0:
-        scale = (tl.rand(tl.load(seed), at) >= PROBABILITY).to(ACC) * (1.0 / (1.0 - PROBABILITY))
-    else:
-        scale = (at * 0 + 1).to(ACC)
+    scale = (at * 0).to(ACC)
+    if PROBABILITY == 0.0:
+        scale += 1.0
+    elif PROBABILITY < 1.0:
+        scale += (tl.rand(tl.load(seed), at) >= PROBABILITY).to(ACC) * (1.0 / (1.0 - PROBABILITY))
     return scale
 
 

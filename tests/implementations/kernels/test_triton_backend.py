@@ -31,9 +31,9 @@ def test_what_is_asked_for_runs_or_is_refused_in_one_line(triton: str) -> None:
     for device in (CPU, CUDA):
         assert choose("torch", device) == "torch"
     assert choose("cpu", CPU) == "cpu"
-    with pytest.raises(BackendUnavailable, match="^backend cpu: .* not on cuda$"):
+    with pytest.raises(BackendUnavailable, match=r"^backend cpu: .* not on cuda$"):
         choose("cpu", CUDA)
-    with pytest.raises(BackendUnavailable, match="^backend triton: [^\n]+$"):
+    with pytest.raises(BackendUnavailable, match=r"^backend triton: [^\n]+$"):
         choose("triton", CPU)
     if triton == "installed":
         assert choose("triton", CUDA) == "triton"

@@ -28,34 +28,36 @@ def average(
 
 
 def padding(batch: int, length: int) -> Tensor:
-    """All of the first row, and two thirds of the others, are real."""
+    """Two thirds of the last row are real, and all of the others."""
     mask = torch.zeros(batch, length, dtype=torch.bool, device=DEVICE)
-    mask[1:, 2 * length // 3 :] = True
+    mask[-1, 2 * length // 3 + 1 :] = True
     return mask
 
 
 @pytest.mark.parametrize(
-    ("length", "truncation", "chunk", "bidirectional"),
+    ("batch", "length", "truncation", "chunk", "bidirectional"),
     [
-        (1, None, None, True),
-        (4, None, 4, True),
-        (5, None, 4, True),
-        (11, None, 4, False),
-        (11, 4, 4, True),
-        (11, 6, 4, True),
-        (11, 3, 4, False),
-        (11, 1, 4, True),
-        (11, 10, 3, True),
-        (11, 99, 4, True),
+        (2, 1, None, None, True),
+        (1, 4, None, 4, True),
+        (2, 5, None, 4, True),
+        (1, 11, None, 4, False),
+        (1, 9, 4, 4, True),
+        (2, 9, 6, 4, True),
+        (1, 11, 3, 4, False),
+        (1, 7, 1, 4, True),
+        (1, 10, 9, 3, True),
+        (1, 7, 99, 4, True),
     ],
 )
-def test_equals_the_convolution(length: int, truncation: int, chunk: int, bidirectional: bool) -> None:
+def test_equals_the_convolution(
+    batch: int, length: int, truncation: int | None, chunk: int | None, bidirectional: bool
+) -> None:
     made = average(truncation, bidirectional, delta=-7.0 if truncation else None)
-    mask = padding(2, length)
+    mask = padding(batch, length)
     check(
         with_parameters(made, lambda ema, x: ema(x, mask)),
         with_parameters(made, lambda ema, x: damped_ema(ema, x, mask, chunk=chunk)),
-        numbers(2, length, DIM),
+        numbers(batch, length, DIM),
         *made.parameters(),
     )
 
@@ -65,7 +67,7 @@ def test_channels_that_fill_no_block() -> None:
     check(
         with_parameters(made, lambda ema, x: ema(x)),
         with_parameters(made, lambda ema, x: damped_ema(ema, x, chunk=3)),
-        numbers(1, 7, 35),
+        numbers(1, 5, 35),
         *made.parameters(),
     )
 
@@ -76,7 +78,7 @@ def test_norm_before_and_silu_after(kind: str) -> None:
     made.to(DEVICE)
     for parameter in made["norm"].parameters():
         torch.nn.init.normal_(parameter)
-    mask = padding(2, 8)
+    mask = padding(1, 7)
 
     def plain(made: torch.nn.ModuleDict, x: Tensor) -> Tensor:
         return F.silu(made["ema"](made["norm"](x), mask))
@@ -86,7 +88,7 @@ def test_norm_before_and_silu_after(kind: str) -> None:
         assert norm is not None
         return damped_ema(made["ema"], x, mask, norm=norm, activated=True, chunk=3)
 
-    inputs = (numbers(2, 8, DIM), *made.parameters())
+    inputs = (numbers(1, 7, DIM), *made.parameters())
     check(with_parameters(made, plain), with_parameters(made, fused), *inputs)
 
 
@@ -105,14 +107,14 @@ def test_dropout_drops_the_same_elements_forward_and_backward() -> None:
     torch.testing.assert_close(grad, expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("delta", [None, -4.0, -9.0])
+@pytest.mark.parametrize("delta", [None, -9.0])
 def test_float32_is_as_exact_as_the_plain_form(delta: float | None) -> None:
-    made = average(truncation=20, delta=delta, dim=16)
-    inputs = (numbers(1, 48, 16), *made.parameters())
+    made = average(truncation=14, delta=delta, dim=16)
+    inputs = (numbers(1, 30, 16), *made.parameters())
     exact = outcome(with_parameters(made, lambda ema, x: ema(x)), inputs)
     narrow = [tensor.detach().float() for tensor in inputs]
     plain = outcome(with_parameters(made, lambda ema, x: ema(x)), narrow)
-    fused = outcome(with_parameters(made, lambda ema, x: damped_ema(ema, x, chunk=16)), narrow)
+    fused = outcome(with_parameters(made, lambda ema, x: damped_ema(ema, x, chunk=10)), narrow)
     for a, b, true in zip(fused, plain, exact, strict=True):
         error, allowed = ((t.double() - true).norm() / true.norm() for t in (a, b))
         assert error <= 3 * max(allowed, 1e-7)

@@ -9,16 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from implementations.activation import threshold
+from implementations.kernels.backend import use_backend
 from implementations.kernels.triton import unavailable
 from implementations.mega import MegaConfig, MovingAverageGatedAttention
+from implementations.registry import find
 from implementations.seqboat import SeqBoatConfig, SeqBoatLayer
+from implementations.task import Task
 
 from .triton_oracle import DEVICE, check, numbers, with_parameters
 
 from implementations.kernels.triton.mega import mega_layer  # isort: skip
 from implementations.kernels.triton.seqboat import seqboat_layer  # isort: skip
 
-DIM, LENGTH = 6, 14
+DIM, LENGTH = 6, 10
 SIZES = {"layers": 1, "dim": DIM, "hidden": 10, "attention_dim": 4, "states": 2}
 VARIANTS = [
     {"relative_bias": "simple"},
@@ -62,7 +65,7 @@ def test_seqboat(options: dict[str, object]) -> None:
     x = numbers(2, LENGTH, DIM)
     padding = torch.zeros(2, LENGTH, dtype=torch.bool, device=DEVICE)
     if rate != 0.95:
-        padding[1, 9:] = True
+        padding[1, 7:] = True
     if layer.configurator is not None:
         activate(layer, x, padding, float(rate))  # type: ignore[arg-type]
     check(
@@ -94,12 +97,12 @@ def test_a_hook_on_the_configurator_runs() -> None:
 def test_mega(options: dict[str, object], causal: bool) -> None:
     config = MegaConfig(**{**SIZES, "ffn": 7, **options})  # type: ignore[arg-type]
     layer = spread(MovingAverageGatedAttention(config, causal=causal, max_positions=20))
-    padding = torch.zeros(2, 12, dtype=torch.bool, device=DEVICE)
-    padding[1, 6:] = True
+    padding = torch.zeros(2, 8, dtype=torch.bool, device=DEVICE)
+    padding[1, 3:] = True
     check(
         with_parameters(layer, lambda layer, x: layer(x, padding)),
         with_parameters(layer, lambda layer, x: mega_layer(layer, x, padding)),
-        numbers(2, 12, DIM),
+        numbers(2, 8, DIM),
         *layer.parameters(),
     )
 
@@ -122,6 +125,31 @@ def test_layers_train_with_dropout() -> None:
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
     layer.eval()
+    torch.testing.assert_close(seqboat_layer(layer, x), layer(x))
+
+
+def test_a_model_by_name_with_this_backend() -> None:
+    task = Task("text", length=9, classes=3, vocabulary=20)
+    sizes = {
+        **SIZES,
+        "layers": 2,
+        "window": 4,
+        "relative_bias": "local",
+        "norm": "scalenorm",
+        "prenorm": False,
+    }
+    plain = spread(find("seqboat").load()(task, sizes))
+    fused = find("seqboat-fused").load()(task, sizes).to(DEVICE, torch.float64)
+    fused.load_state_dict(plain.state_dict())
+    inputs = torch.randint(1, 20, (2, 9), generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    lengths = torch.tensor([9, 6], device=DEVICE)
+    results = [model(inputs, lengths) for model in (plain, use_backend(fused, "triton"))]
+    torch.testing.assert_close(results[1], results[0], rtol=0.0, atol=1e-9)
+
+
+def test_everything_dropped() -> None:
+    layer = spread(SeqBoatLayer(SeqBoatConfig(**SIZES, window=5, dropout=1.0)))
+    x = numbers(1, 3, DIM)
     torch.testing.assert_close(seqboat_layer(layer, x), layer(x))
 
 

@@ -1,7 +1,7 @@
 """Holding a Triton kernel against its plain form: outputs and every gradient, in poisoned memory.
 
-Without a GPU the kernels run in Triton's interpreter, which tests/conftest.py asks for before any test imports
-triton; with one they are compiled and run there.
+Without a GPU the kernels run in Triton's interpreter, which tests/conftest.py asks for before any test
+imports triton; with one they are compiled and run there.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -39,7 +39,7 @@ def poisoned() -> Iterator[None]:
 
 
 def outcome(run: Callable[..., Tensor], inputs: Iterable[Tensor]) -> list[Tensor]:
-    """The output of `run(*inputs)`, and the gradient of each input from a fixed random gradient of the output.
+    """The output of `run(*inputs)`, and each input's gradient from a fixed random one of the output.
 
     Zeros where an input has no gradient.
     """

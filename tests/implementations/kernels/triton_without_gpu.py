@@ -2,9 +2,9 @@
 
 `python triton_without_gpu.py [EMA STATES [CASE …]]`.
 
-A driver that launches nothing stands in the place of CUDA's. Triton compiles as it would on the device, down to
-machine code, and this prints what each kernel takes: registers, bytes of the stack (spilled registers) and of
-shared memory. The interpreter cannot say so: it knows no types of branches, no layouts and no resources.
+A driver that launches nothing stands in the place of CUDA's. Triton compiles as it would on the device, down
+to machine code, and this prints what each kernel takes: registers, bytes of the stack (spilled registers) and
+of shared memory. The interpreter cannot say so: it knows no types of branches, no layouts and no resources.
 """
 
 import os
@@ -76,44 +76,68 @@ def report_compilations() -> None:
     CompiledKernel.__init__ = announce
 
 
-def layers(states: int, wanted: list[str]) -> None:
-    """Forward and backward of layers that between them take every path; only those wanted, if any are named."""
-    from implementations.kernels.triton.mega import mega_layer
+TEXT = {"dim": 128, "hidden": 256, "attention_dim": 64, "truncation": 1024}
+SCALED = {"norm": "scalenorm", "prenorm": False, "relative_bias": "local", "dropout": 0.1}
+SC10 = {
+    "dim": 60,
+    "hidden": 120,
+    "attention_dim": 30,
+    "truncation": 900,
+    "attention": "relu2",
+    "norm": "batchnorm",
+}
+ENWIK8 = {"dim": 616, "hidden": 1232, "attention_dim": 128, "window": 1024, "relative_bias": "rotary"}
+ONES = {"dim": 1, "hidden": 1, "attention_dim": 1, "window": 1, "truncation": 1}
+CASES: dict[str, tuple[torch.dtype, bool, int, dict[str, Any]]] = {
+    "Text float32": (torch.float32, False, 2000, {**TEXT, **SCALED}),
+    "Text TF32": (torch.float32, False, 2000, {**TEXT, **SCALED}),
+    "Text bfloat16": (torch.bfloat16, False, 2000, {**TEXT, **SCALED}),
+    "SC10 float32": (torch.float32, False, 2000, SC10),
+    "enwik8 float32": (torch.float32, True, 2000, {**ENWIK8, "dropout": 0.15}),
+    "full float64": (torch.float64, True, 2000, {**TEXT, "window": None, "attention": "laplace"}),
+    # Triton makes a constant of every size that is 1.
+    "ones": (torch.float32, False, 1, ONES),
+    "ones and twos": (torch.float32, False, 2, ONES),
+}
+"""Precision, causality, length and hyper-parameters of a SeqBoat layer."""
+
+
+def seqboat(name: str, states: int) -> None:
+    """Forward and backward of one of the CASES."""
     from implementations.kernels.triton.seqboat import seqboat_layer
-    from implementations.mega import MegaConfig, MovingAverageGatedAttention
     from implementations.seqboat import SeqBoatConfig, SeqBoatLayer
 
-    text = {"dim": 128, "hidden": 256, "attention_dim": 64, "truncation": 1024}
-    speech = {"dim": 60, "hidden": 120, "attention_dim": 30, "truncation": 900}
-    enwik8 = {"dim": 616, "hidden": 1232, "attention_dim": 128, "window": 1024}
-    softmax = {"norm": "scalenorm", "prenorm": False, "relative_bias": "local", "dropout": 0.1}
-    cases = [
-        ("Text, float32", torch.float32, False, {**text, **softmax}),
-        ("Text, TF32", torch.float32, False, {**text, **softmax}),
-        ("Text, bfloat16", torch.bfloat16, False, {**text, **softmax}),
-        ("SC10, float32", torch.float32, False, {**speech, "attention": "relu2", "norm": "batchnorm"}),
-        ("enwik8, float32", torch.float32, True, {**enwik8, "relative_bias": "rotary", "dropout": 0.15}),
-        ("SeqBoat-full, float64", torch.float64, True, {**text, "window": None, "attention": "laplace"}),
-    ]
-    for name, dtype, causal, options in cases:
-        if wanted and name not in wanted:
-            continue
+    dtype, causal, length, options = CASES[name]
+    torch.backends.cuda.matmul.allow_tf32 = "TF32" in name
+    config = SeqBoatConfig(layers=1, states=states, **options)
+    layer = SeqBoatLayer(config, causal=causal, max_positions=length).to(dtype)
+    x = torch.zeros(1, length, config.dim, dtype=dtype, requires_grad=True)
+    padding = torch.zeros(1, length, dtype=torch.bool)
+    seqboat_layer(layer, x, padding if causal else None, capacity=1.0).sum().backward()
+
+
+def mega_chunk(states: int) -> None:
+    """Forward and backward of a layer of MEGA-chunk."""
+    from implementations.kernels.triton.mega import mega_layer
+    from implementations.mega import MegaConfig, MovingAverageGatedAttention
+
+    config = MegaConfig(layers=1, dim=128, hidden=256, attention_dim=64, ffn=256, chunk=128, states=states)
+    mega_layer(
+        MovingAverageGatedAttention(config), torch.zeros(2, 2048, 128, requires_grad=True)
+    ).sum().backward()
+
+
+def main(states: int = 16, *wanted: str) -> None:
+    """Compile the kernels of the cases that are wanted, or of all, and print what they take."""
+    driver.set_active(Hopper())
+    report_compilations()
+    for name in wanted or (*CASES, "MEGA-chunk"):
         print(name, flush=True)
-        torch.backends.cuda.matmul.allow_tf32 = "TF32" in name
-        config = SeqBoatConfig(layers=1, states=states, **options)
-        layer = SeqBoatLayer(config, causal=causal, max_positions=2048).to(dtype)
-        x = torch.zeros(2, 2000, config.dim, dtype=dtype, requires_grad=True)
-        padding = torch.zeros(2, 2000, dtype=torch.bool)
-        seqboat_layer(layer, x, padding if causal else None, capacity=1.0).sum().backward()
-    if wanted and "MEGA-chunk, float32" not in wanted:
-        return
-    print("MEGA-chunk, float32", flush=True)
-    mega = MegaConfig(layers=1, dim=128, hidden=256, attention_dim=64, ffn=256, chunk=128, states=states)
-    layer = MovingAverageGatedAttention(mega)
-    mega_layer(layer, torch.zeros(2, 2048, 128, requires_grad=True)).sum().backward()
+        if name == "MEGA-chunk":
+            mega_chunk(states)
+        else:
+            seqboat(name, states)
 
 
 if __name__ == "__main__":
-    driver.set_active(Hopper())
-    report_compilations()
-    layers(int(sys.argv[1]) if len(sys.argv) > 1 else 16, sys.argv[2:])
+    main(*(int(argument) if argument.isdigit() else argument for argument in sys.argv[1:]))  # type: ignore[arg-type]
