@@ -5,18 +5,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from bench import __version__, cli_checks
-from bench.cli_common import BAD_USAGE, FAILED, INCOMPLETE, INTERRUPTED, OK, Files, Json
+from bench.cli_common import BAD_USAGE, FAILED, INCOMPLETE, INTERRUPTED, OK, Files, Json, as_json
 from bench.errors import UsageError
-from implementations.registry import RegistryError
+from implementations.errors import RegistryError
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Plain help: rich would take longer to import than everything else together.
+    rich_markup_mode=None,
     help="How fast, and how much memory, is this sequence model really?",
 )
 
@@ -58,7 +59,7 @@ def list_(
     from bench import listing
 
     rows = listing.rows(what)
-    print(msgspec.json.format(msgspec.json.encode(rows)).decode() if json else listing.as_text(rows))
+    print(as_json(rows) if json else listing.as_text(rows))
 
 
 @app.command()
@@ -207,7 +208,7 @@ def profile_(
         trace=trace,
         out=out,
     )
-    print(msgspec.json.format(msgspec.json.encode(made)).decode() if json else profile_view.as_text(made))
+    print(as_json(made) if json else profile_view.as_text(made))
 
 
 @app.command()
@@ -255,7 +256,7 @@ def data(
     sheet = datasets.describe(workload, length, seed, sequences)
     if picture is not None:
         picture.write_bytes(datasets.picture(workload, length, seed))
-    print(msgspec.json.format(msgspec.json.encode(sheet)).decode() if json else datasets.as_text(sheet))
+    print(as_json(sheet) if json else datasets.as_text(sheet))
 
 
 def _print_table(results: list[Any], form: Any, baseline: str | None = None, published: bool = False) -> None:

@@ -4,10 +4,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
-from bench.cli_common import BAD_USAGE, FAILED, INCOMPLETE, OK, Json, names
+from bench.cli_common import BAD_USAGE, FAILED, INCOMPLETE, OK, Json, as_json, names
 
 app = typer.Typer()
 
@@ -52,7 +51,7 @@ def regress(
         out=out or _default_out("regress", suite),
     )
     report = gate.regress(request)
-    print(_as_json(report) if json else verdicts.as_text(report))
+    print(as_json(report) if json else verdicts.as_text(report))
     raise typer.Exit(EXIT_CODES[report.verdict])
 
 
@@ -84,7 +83,7 @@ def doctor(
         overrides=_chosen(impl),
     )
     diagnosis = doctors.diagnose(request)
-    print(_as_json(diagnosis) if json else doctors.as_text(diagnosis))
+    print(as_json(diagnosis) if json else doctors.as_text(diagnosis))
     raise typer.Exit(OK if diagnosis.sound else BAD_USAGE)
 
 
@@ -102,7 +101,7 @@ def compare(
     from bench.record import read
 
     found = comparison.compare(read(a), read(b), force)
-    print(_as_json(found) if json else comparison.as_text(found))
+    print(as_json(found) if json else comparison.as_text(found))
 
 
 @app.command()
@@ -122,10 +121,6 @@ def export(
 def _chosen(impl: str | None) -> dict[str, Any]:
     chosen = names(impl)
     return {"implementations": chosen, "baseline": chosen[0]} if chosen else {}
-
-
-def _as_json(value: Any) -> str:
-    return msgspec.json.format(msgspec.json.encode(value)).decode()
 
 
 def _default_out(kind: str, suite: str) -> Path:

@@ -1,7 +1,7 @@
 """What the commands share: exit codes and arguments."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,3 +14,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def names(text: str | None) -> list[str] | None:
     """The words of a comma-separated option."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def as_json(value: Any) -> str:
+    """Structs and builtins as indented JSON."""
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(value)).decode()

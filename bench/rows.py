@@ -15,7 +15,7 @@ from bench.errors import UsageError
 from bench.published import TASKS, long_range_arena
 from bench.record import Environment, Results, Sample, Solo, Status
 from implementations import registry
-from implementations.registry import RegistryError
+from implementations.errors import RegistryError
 
 MemoryKind = Literal["tensor_bytes", "allocated"]
 

@@ -14,7 +14,8 @@ from bench.case import Backend, Case, Fill, HyperparameterMode, Phase, Precision
 from bench.errors import UsageError
 from bench.units import parse_duration, parse_percentage
 from implementations import registry
-from implementations.registry import Implementation, RegistryError
+from implementations.errors import RegistryError
+from implementations.registry import Implementation
 
 PACKAGED = Path(__file__).parent / "_packaged" / "suites"
 CHECKOUT = Path(__file__).parent.parent / "suites"

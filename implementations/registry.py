@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
+from implementations.errors import RegistryError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -27,10 +29,6 @@ ENTRY_POINTS = "seqboat_bench.implementations"
 CARDS = Path(__file__).parent / "cards"
 
 Complexity = Literal["quadratic", "sub-quadratic", "linear", "unknown"]
-
-
-class RegistryError(ValueError):
-    """An unknown implementation, or one that has no hyper-parameters for a task."""
 
 
 @dataclass(frozen=True)

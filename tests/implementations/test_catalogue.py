@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.probes.tensor_bytes import TensorBytes
 from implementations import activation, registry
-from implementations.registry import RegistryError
+from implementations.errors import RegistryError
 from implementations.task import Task
 
 TEXT = [item for item in registry.catalogue().values() if "text" in item.published]
