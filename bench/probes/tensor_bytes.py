@@ -20,15 +20,17 @@ class TensorBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     `operators` counts the operators dispatched.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: tuple[type[Tensor], ...] = (Tensor, nn.Parameter, nn.Buffer)) -> None:
+        """kinds: the types of tensor that count among those that are live at entry."""
         super().__init__()  # type: ignore[no-untyped-call]
+        self.kinds = kinds
         self.current = 0
         self.peak = 0
         self.operators = 0
         self._sizes: dict[int, int] = {}
 
     def __enter__(self) -> "TensorBytes":
-        for tensor in _live_tensors():
+        for tensor in _live_tensors(self.kinds):
             self._count(tensor)
         self.peak = self.current
         super().__enter__()  # type: ignore[no-untyped-call]
@@ -72,11 +74,11 @@ def tensor_bytes(tensors: Iterable[Tensor]) -> int:
     return sum(storages.values())
 
 
-def _live_tensors() -> Iterator[Tensor]:
+def _live_tensors(kinds: tuple[type[Tensor], ...]) -> Iterator[Tensor]:
     """Every tensor that Python can reach, and the gradients, which it may not hold yet."""
     gc.collect()
     for thing in gc.get_objects():
-        if type(thing) in (Tensor, nn.Parameter, nn.Buffer):
+        if type(thing) in kinds:
             yield thing
             if thing.is_leaf and thing.grad is not None:
                 yield thing.grad

@@ -1,0 +1,92 @@
+"""Peak memory of a step without the device and without the memory: shapes only, under FakeTensorMode."""
+
+import gc
+from collections.abc import Mapping
+from unittest import mock
+
+import msgspec
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
+
+from bench.case import Case
+from bench.probes.tensor_bytes import TensorBytes
+from bench.step import Step
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes, or why there are none."""
+
+    tensor_bytes: int | None
+    reason: str | None = None
+
+
+def predict(case: Case, device: str) -> Prediction:
+    """Peak of live tensor bytes of one step of a case; its memory need not be there.
+
+    Not predictable is a step whose sizes depend on its values, or that runs code of its own.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        # Autograd has no queue for such a device, and ends the process.
+        return _not_predictable("there is no CUDA device; predict for --device cpu")
+    try:
+        return Prediction(tensor_bytes=_peak(case, torch.device(device)))
+    except (DataDependentOutputException, DynamicOutputShapeException):
+        return _not_predictable("sizes depend on values (what a configurator switches on)")
+    except UnsupportedOperatorException as error:
+        return _not_predictable(f"{error.func} has no rule for shapes")
+    except (RuntimeError, TypeError, NotImplementedError, ValueError) as error:
+        return _not_predictable(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+
+
+def _not_predictable(reason: str) -> Prediction:
+    return Prediction(tensor_bytes=None, reason=f"not predictable: {reason}")
+
+
+def _peak(case: Case, device: torch.device) -> int:
+    # Built for real: parameters are few, and their starting values may be computed from each other.
+    step = Step(msgspec.structs.replace(case, activation=None), "cpu")
+    scalars = {id(b): b.item() for b in step.model.buffers() if b.numel() == 1 and not b.is_floating_point()}
+    # Adam asks for the value of its count of steps; whatever it is, the shapes are the same.
+    count = mock.patch("torch.optim.adam._get_value", return_value=1.0)
+    with FakeTensorMode(allow_non_fake_inputs=True), count:
+        _shapes_only(step, device, scalars)
+        step()
+        with TensorBytes(kinds=(FakeTensor,)) as watched:
+            step()
+    return watched.peak
+
+
+def _shapes_only(step: Step, device: torch.device, scalars: Mapping[int, float]) -> None:
+    """Replace a step's tensors by fakes on the device; scalars, which a model may read, keep their value."""
+    for module in step.model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                fake = nn.Parameter(_like(parameter, device), requires_grad=parameter.requires_grad)
+                module._parameters[name] = fake
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                value = scalars.get(id(buffer))
+                known = None if value is None else torch.tensor(value, dtype=buffer.dtype, device=device)
+                module._buffers[name] = _like(buffer, device) if known is None else known
+    step.device = device
+    step.inputs, step.targets = _like(step.inputs, device), _like(step.targets, device)
+    step.lengths = None if step.lengths is None else _like(step.lengths, device)
+    step.optimizer = _optimizer(step, device)
+    gc.collect()
+
+
+def _optimizer(step: Step, device: torch.device) -> torch.optim.Adam:
+    """The step's optimiser over the fakes, in the form that it would choose for real ones."""
+    settings = {name: step.optimizer.defaults[name] for name in ("lr", "betas")}
+    return torch.optim.Adam(step.model.parameters(), foreach=device.type == "cuda", **settings)
+
+
+def _like(tensor: Tensor, device: torch.device) -> Tensor:
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
