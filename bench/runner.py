@@ -89,8 +89,7 @@ class Runner:
             if not open_panels:
                 return "precise" if all(self._is_precise(panel) for panel in panels) else "blocks"
             for panel in open_panels:
-                # The first block is run in any case: a run without one has measured no ratio at all.
-                if panel.blocks and self._seconds_left() < panel.block_seconds:
+                if self._budget_is_spent(panel):
                     return "budget"
                 begin = time.monotonic()
                 self._block(panel, self._seconds_left() / len(open_panels))
@@ -107,6 +106,14 @@ class Runner:
             ids = {case.id for case in panel.cases}
             panel.blocks = 1 + max((s.block for s in self.samples if s.case_id in ids), default=-1)
         return panels
+
+    def _budget_is_spent(self, panel: Panel) -> bool:
+        """Whether no block more is begun: the first one always is, since a run without one has no ratio;
+        those that an interval needs, while any time is left; later ones, if they fit."""
+        if panel.blocks == 0:
+            return False
+        needed = 0.0 if panel.blocks < self.plan.suite.timing.min_blocks else panel.block_seconds
+        return self._seconds_left() <= needed
 
     def _seconds_left(self) -> float:
         return self.plan.suite.budget_seconds - (time.monotonic() - self.begin)

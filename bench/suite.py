@@ -34,7 +34,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     target: str | float = "3%"
     """Half-width of every interval at which there is nothing more to gain."""
     budget: str | float = "8m"
-    """Of the whole run: no new block is begun that would pass it."""
+    """Of the whole run: beyond min_blocks, no block is begun that would pass it."""
     deadline: str | float = "2m"
     """Of one case's solo pass; a case that passes it gets an X."""
 
