@@ -15,7 +15,6 @@ from implementations.kernels.cpu.band import Layout, Square, sum_by_distance, to
 from implementations.kernels.cpu.local_attention import Bias
 from implementations.kernels.cpu.weights import (
     AttentionKind,
-    blind_queries,
     hidden_score,
     scores_gradient_,
     weigh_,
@@ -49,10 +48,8 @@ class DenseAttention:
         out = v.new_empty(v.shape)
         for block in self._blocks(*q.shape[:2]):
             scores = self._scores(block, q, k)
-            blind = self._blind(scores)
-            weigh_(scores, self.kind)
-            attended = torch.bmm(scores, v[block.keys])
-            out[block.queries] = attended if blind is None else attended.masked_fill_(blind, 0.0)
+            weigh_(scores, self.kind, blind=self.hidden is not None)
+            out[block.queries] = torch.bmm(scores, v[block.keys])
         return out
 
     def backward(
@@ -64,10 +61,8 @@ class DenseAttention:
         grad_bias = None if bias is None else torch.zeros_like(bias)
         for block in self._blocks(*q.shape[:2]):
             weights = self._scores(block, q, k)
-            blind, upstream = self._blind(weights), grad[block.queries]
-            if blind is not None:
-                upstream = upstream.masked_fill(blind, 0.0)
-            slope = weigh_(weights, self.kind, slope=True)
+            slope = weigh_(weights, self.kind, blind=self.hidden is not None, slope=True)
+            upstream = grad[block.queries]
             grad_v[block.keys] += torch.bmm(weights.transpose(1, 2), upstream)
             grad_scores = torch.bmm(upstream, v[block.keys].transpose(1, 2))
             scores_gradient_(grad_scores, weights, slope)
@@ -99,10 +94,6 @@ class DenseAttention:
         if self.hidden is not None:
             scores.masked_fill_(self.hidden[block.keys].unsqueeze(1), lowest)
         return scores
-
-    def _blind(self, scores: Tensor) -> Tensor | None:
-        """Queries of a block that see no key; None where each sees itself."""
-        return None if self.hidden is None else blind_queries(scores)
 
     def _distances(self, values: Tensor, block: "Block", length: int) -> Tensor:
         """Of values by distance, those of the pairs of a block."""

@@ -12,7 +12,6 @@ from torch import Tensor
 from implementations.kernels.cpu.band import Layout, layout_of
 from implementations.kernels.cpu.weights import (
     AttentionKind,
-    blind_queries,
     hidden_score,
     scores_gradient_,
     weigh_,
@@ -75,10 +74,8 @@ class RowAttention:
         """`(length, hidden)`, without zeros around."""
         layout = self.layout
         scores, _ = self._scores(layout.query_blocks(q), layout.key_windows(k))
-        blind = self._blind(scores)
-        weigh_(layout.rows(scores), self.kind)
-        out = torch.bmm(layout.by_query(scores), layout.key_windows(v)).flatten(0, 1)[: layout.length]
-        return out if blind is None else out.masked_fill_(blind, 0.0)
+        weigh_(layout.rows(scores), self.kind, blind=self.hidden is not None)
+        return torch.bmm(layout.by_query(scores), layout.key_windows(v)).flatten(0, 1)[: layout.length]
 
     def backward(
         self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor
@@ -87,12 +84,8 @@ class RowAttention:
         layout, length = self.layout, self.layout.length
         keys, values = layout.key_windows(k), layout.key_windows(v)
         weights, products = self._scores(layout.query_blocks(q), keys)
-        blind = self._blind(weights)
-        slope = weigh_(layout.rows(weights), self.kind, slope=True)
-        grad_blocks = layout.query_blocks(grad)
-        if blind is not None:
-            grad_blocks.flatten(0, 1)[:length].masked_fill_(blind, 0.0)
-        torch.bmm(grad_blocks, values.transpose(1, 2), out=products)
+        slope = weigh_(layout.rows(weights), self.kind, blind=self.hidden is not None, slope=True)
+        torch.bmm(layout.query_blocks(grad), values.transpose(1, 2), out=products)
         grad_scores = layout.empty_scores(q, fill=0.0)
         layout.by_query(grad_scores).copy_(products)
         grad_v = torch.bmm(layout.by_key(weights).transpose(1, 2), layout.query_windows(grad))
@@ -123,10 +116,6 @@ class RowAttention:
         if self.hidden is not None:
             layout.in_reach(scores).masked_fill_(layout.keys_in_reach(self.hidden), lowest)
         return scores, products
-
-    def _blind(self, scores: Tensor) -> Tensor | None:
-        """`(length, 1)` boolean, True for queries that see no key; None where each sees itself."""
-        return None if self.hidden is None else blind_queries(self.layout.rows(scores)[: self.layout.length])
 
     def _bias_gradient(self, grad_scores: Tensor) -> Tensor | None:
         if self.bias is None:

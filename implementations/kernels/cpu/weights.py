@@ -7,7 +7,7 @@ from torch import Tensor
 
 from implementations.ops.attention_functions import LAPLACE_DEVIATION, LAPLACE_MEAN, AttentionKind
 
-__all__ = ["AttentionKind", "blind_queries", "hidden_score", "scores_gradient_", "weigh_"]
+__all__ = ["AttentionKind", "hidden_score", "scores_gradient_", "weigh_"]
 
 
 def hidden_score(dtype: torch.dtype) -> float:
@@ -15,19 +15,18 @@ def hidden_score(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).min / 2
 
 
-def blind_queries(scores: Tensor) -> Tensor:
-    """For scores `(…, queries, keys)` `(…, queries, 1)` boolean: True where every key is hidden."""
-    return scores.amax(dim=-1, keepdim=True) < hidden_score(scores.dtype) / 2
-
-
-def weigh_(scores: Tensor, kind: AttentionKind, *, slope: bool = False) -> Tensor | None:
+def weigh_(scores: Tensor, kind: AttentionKind, *, blind: bool = False, slope: bool = False) -> Tensor | None:
     """Turn scores, along their last dimension, into weights, in place.
 
+    blind: some queries may have no key that is not hidden; all their weights are then zero.
     slope: return what scores_gradient_ wants beside the weights, the derivative of a weight by its score
     (None for softmax, which finds it from the weights). Raises ValueError for an unknown kind.
     """
     if kind == "softmax":
+        nothing = scores.amax(dim=-1, keepdim=True) < hidden_score(scores.dtype) / 2 if blind else None
         torch.softmax(scores, -1, out=scores)
+        if nothing is not None:
+            scores.masked_fill_(nothing, 0.0)
         return None
     if kind == "relu2":
         scores.relu_()

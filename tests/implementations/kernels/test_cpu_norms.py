@@ -1,0 +1,83 @@
+"""Norms with time or channels innermost, against the plain ones."""
+
+import pytest
+import torch
+from torch.func import functional_call
+
+from implementations.kernels.cpu.norms import channel_norm, row_norm
+from implementations.ops.norms import SequenceNorm
+
+from .cpu_oracle import check, check_digits, numbers
+
+KINDS = [
+    ("layernorm", True),
+    ("layernorm", False),
+    ("batchnorm", True),
+    ("scalenorm", True),
+    ("rmsnorm", True),
+]
+
+
+class Call(torch.nn.Module):
+    """A form of a norm as a module with its parameters."""
+
+    def __init__(self, norm: SequenceNorm, run) -> None:
+        super().__init__()
+        self.norm, self.run = norm, run
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.run(self.norm, x)
+
+
+def compare(kind: str, affine: bool, run, check) -> None:
+    torch.manual_seed(0)
+    norm = SequenceNorm(kind, 6, affine).double()
+    for parameter in norm.parameters():
+        torch.nn.init.normal_(parameter)
+    names = [f"norm.{name}" for name, _ in norm.named_parameters()]
+
+    def form(run):
+        call = Call(norm, run)
+        return lambda x, *values: functional_call(call, dict(zip(names, values, strict=True)), (x,))
+
+    check(form(lambda norm, x: norm(x)), form(run), numbers(3, 11, 6, scale=2.0), *norm.parameters())
+
+
+@pytest.mark.parametrize(("kind", "affine"), KINDS)
+def test_time_innermost(kind: str, affine: bool) -> None:
+    compare(
+        kind,
+        affine,
+        lambda norm, x: channel_norm(norm, x.transpose(1, 2).contiguous()).transpose(1, 2),
+        check,
+    )
+
+
+@pytest.mark.parametrize(("kind", "affine"), KINDS)
+def test_channels_innermost(kind: str, affine: bool) -> None:
+    compare(kind, affine, row_norm, check)
+
+
+@pytest.mark.parametrize("kind", ["layernorm", "scalenorm", "rmsnorm"])
+def test_digits_of_float32(kind: str) -> None:
+    compare(kind, True, lambda norm, x: channel_norm(norm, x.transpose(1, 2)).transpose(1, 2), check_digits)
+
+
+def test_running_statistics_are_the_plain_ones() -> None:
+    plain, fused = (SequenceNorm("batchnorm", 6) for _ in range(2))
+    x = numbers(3, 11, 6).float()
+    plain(x)
+    channel_norm(fused, x.transpose(1, 2))
+    for ours, theirs in zip(fused.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(channel_norm(fused.eval(), x.transpose(1, 2)).transpose(1, 2), plain.eval()(x))
+
+
+@pytest.mark.parametrize("kind", ["scalenorm", "rmsnorm"])
+def test_a_weight_of_zero_has_gradients(kind: str) -> None:
+    norm = SequenceNorm(kind, 6).double()
+    for parameter in norm.parameters():
+        torch.nn.init.zeros_(parameter)
+    x = numbers(2, 5, 6).requires_grad_()
+    grads = torch.autograd.grad(row_norm(norm, x).sum(), [x, *norm.parameters()])
+    assert all(torch.isfinite(grad).all() for grad in grads)
