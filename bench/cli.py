@@ -1,5 +1,6 @@
 """`bench …`: parses, calls and prints. Torch is loaded only by the commands that compute."""
 
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,14 +28,18 @@ app.add_typer(cli_checks.app)
 def main() -> None:
     """The console script: a UsageError is one line and exit code 2."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except (UsageError, RegistryError) as error:
         _fail(str(error))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read the output has seen enough (`bench table … | head`).
-        sys.stderr.close()
+        # Whoever read the output has seen enough (`bench table … | head`): the interpreter's own last
+        # flush has nowhere to go either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(OK)
 
 
