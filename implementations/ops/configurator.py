@@ -37,13 +37,17 @@ class LatentConfigurator(nn.Module):
 
     def forward(self, logits: Tensor, padding_mask: Tensor | None = None) -> Routing:
         """logits `(batch, length, 2)`; padding_mask `(batch, length)`, True at padding, or None."""
-        confidence = self.probabilities(logits)[..., 1].to(logits.dtype)
+        active = self.decide(logits, padding_mask)
+        return Routing(active, self.probabilities(logits)[..., 1].to(logits.dtype))
+
+    def decide(self, logits: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+        """The active steps alone, `(batch, length)` boolean; activation_rate tells of this call then."""
         active = _margin(logits) > self.act_bias
         if padding_mask is not None:
             active = active & ~padding_mask
         self._active = active.sum()
         self._real = active.numel() if padding_mask is None else (~padding_mask).sum()
-        return Routing(active, confidence)
+        return active
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """`(batch, length, 2)`: p₀ and p₁ at every step, in float32 at least."""

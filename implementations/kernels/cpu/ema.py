@@ -5,6 +5,7 @@ channel is `k[t] = Σ_n weight_n·exp(t·log_decay_n)`, and `log_decay` keeps it
 near 1. Everything here runs on rows `(dim, length)`, one sequence with time innermost.
 """
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -36,7 +37,10 @@ class PowerTables(NamedTuple):
         """log_decay `(kernels, states)`; powers 0 … taps − 1."""
         columns = math.isqrt(taps - 1) + 1
         rows = -(-taps // columns)
-        return cls(_powers(log_decay, rows, step=columns), _powers(log_decay, columns, step=1), taps)
+        # exp2, because torch's exp takes a path a hundred times slower where its result underflows.
+        binary = (log_decay / math.log(2.0)).unsqueeze(-1)
+        coarse = (binary * _steps(rows, columns, binary.dtype, binary.device)).exp2_()
+        return cls(coarse, (binary * _steps(columns, 1, binary.dtype, binary.device)).exp2_(), taps)
 
     def kernel(self, weight: Tensor) -> Tensor:
         """`(kernels, taps)`: `Σ_n weight_n·q_n^t`."""
@@ -46,7 +50,7 @@ class PowerTables(NamedTuple):
     def grid(self) -> Tensor:
         """Memory for the kernel's gradient `(kernels, taps)`, with zeros behind to fill the last row."""
         grid = self.fine.new_empty(len(self.fine), self.coarse.shape[-1] * self.fine.shape[-1])
-        grid[:, self.taps :] = 0.0
+        grid[:, self.taps :].zero_()
         return grid
 
     def backward(self, grid: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,17 +59,15 @@ class PowerTables(NamedTuple):
         grad = grid.view(-1, rows, columns)
         by_row = torch.bmm(self.fine, grad.transpose(1, 2)).mul_(self.coarse)
         by_column = torch.bmm(self.coarse, grad).mul_(self.fine)
-        lag = by_row @ _steps(by_row, rows, columns) + by_column @ _steps(by_column, columns, 1)
+        dtype, device = weight.dtype, weight.device
+        lag = by_row @ _steps(rows, columns, dtype, device) + by_column @ _steps(columns, 1, dtype, device)
         return by_row.sum(dim=-1), lag.mul_(weight)
 
 
-def _powers(log_decay: Tensor, count: int, step: int) -> Tensor:
-    # exp2, because torch's exp takes a path a hundred times slower where its result underflows.
-    return ((log_decay / math.log(2.0)).unsqueeze(-1) * _steps(log_decay, count, step)).exp2_()
-
-
-def _steps(like: Tensor, count: int, step: int) -> Tensor:
-    return torch.arange(0, count * step, step, dtype=like.dtype, device=like.device)
+@functools.lru_cache(maxsize=16)
+def _steps(count: int, step: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """`(count,)`: 0, step, 2·step, …; not to be written to."""
+    return torch.arange(0, count * step, step, dtype=dtype, device=device)
 
 
 class Row(NamedTuple):
@@ -87,6 +89,7 @@ class CircularKernel(NamedTuple):
     """
 
     spectrum: Tensor
+    """In the forward pass; the backward pass wants its conjugate here."""
     tables: PowerTables
     weight: Tensor
     omega: Tensor
@@ -106,7 +109,7 @@ class CircularKernel(NamedTuple):
         both = len(kernel) > dim
         circle = kernel.new_empty(dim, size)
         circle[:, :taps] = kernel[:dim]
-        circle[:, taps : size - taps + 1 if both else size] = 0.0
+        circle[:, taps : size - taps + 1 if both else size].zero_()
         circle[:, 0] += omega
         if both:
             circle[:, 0] += kernel[dim:, 0]
@@ -116,7 +119,7 @@ class CircularKernel(NamedTuple):
     def circle(self) -> tuple[Tensor, Tensor]:
         """`(dim, size)`, zero behind the row, and the view `(dim, length)` of it to write a row to."""
         circle = self.omega.new_empty(len(self.omega), self.size)
-        circle[:, self.length :] = 0.0
+        circle[:, self.length :].zero_()
         return circle, circle[:, : self.length]
 
     def forward(self, x: Tensor, padded: Tensor | None = None) -> tuple[Tensor, Row]:
@@ -136,13 +139,16 @@ class CircularKernel(NamedTuple):
             average.index_add_(1, padded, hidden * self.omega.unsqueeze(-1))
         return average, Row(spectrum.conj_physical_(), padded, hidden)
 
+    def for_backward(self) -> "CircularKernel":
+        """The kernel for the backward pass, after which it serves no forward pass any more."""
+        return self._replace(spectrum=self.spectrum.conj_physical_())
+
 
 class KernelBackward:
-    """The backward pass of a kernel over the rows of a batch."""
+    """The backward pass over the rows of a batch, of a kernel for it."""
 
     def __init__(self, kernel: CircularKernel) -> None:
         self.kernel = kernel
-        self.conjugate = kernel.spectrum.conj().resolve_conj()
         self.grad_spectrum: Tensor | None = None
         self.grad_omega = torch.zeros_like(kernel.omega)
 
@@ -154,7 +160,7 @@ class KernelBackward:
             self.grad_spectrum = spectrum * row.conjugate
         else:
             self.grad_spectrum.addcmul_(spectrum, row.conjugate)
-        grad_x: Tensor = torch.fft.irfft(spectrum.mul_(self.conjugate), n=kernel.size)[:, : kernel.length]
+        grad_x: Tensor = torch.fft.irfft(spectrum.mul_(kernel.spectrum), n=kernel.size)[:, : kernel.length]
         if row.padded is not None and row.hidden is not None:
             hidden = circle.index_select(1, row.padded)
             self.grad_omega += (hidden * row.hidden).sum(dim=1)
@@ -235,7 +241,7 @@ class _DampedEMA(torch.autograd.Function):
                 average = drop_(F.silu(average), dropped[-1], dropout)
             out_row.copy_(average)
             rows.append(saved)
-        save(ctx, (kernel, rows, averages, dropped))
+        save(ctx, (kernel.for_backward(), rows, averages, dropped))
         ctx.dropout = dropout
         return out
 

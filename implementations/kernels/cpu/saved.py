@@ -22,23 +22,27 @@ class _Slot(int):
 
 
 def _without_tensors(node: Any, tensors: list[Tensor]) -> Any:
-    if isinstance(node, Tensor):
-        tensors.append(node)
-        return _Slot(len(tensors) - 1)
-    return _rebuilt(node, [_without_tensors(child, tensors) for child in _children(node)])
+    children = []
+    for child in node:
+        if isinstance(child, Tensor):
+            tensors.append(child)
+            child = _Slot(len(tensors) - 1)
+        elif isinstance(child, tuple | list):
+            child = _without_tensors(child, tensors)
+        children.append(child)
+    return _rebuilt(node, children)
 
 
 def _with_tensors(node: Any, tensors: tuple[Tensor, ...]) -> Any:
-    if isinstance(node, _Slot):
-        return tensors[node]
-    return _rebuilt(node, [_with_tensors(child, tensors) for child in _children(node)])
-
-
-def _children(node: Any) -> Any:
-    return node if isinstance(node, tuple | list) else ()
+    children = []
+    for child in node:
+        if isinstance(child, _Slot):
+            child = tensors[child]
+        elif isinstance(child, tuple | list):
+            child = _with_tensors(child, tensors)
+        children.append(child)
+    return _rebuilt(node, children)
 
 
 def _rebuilt(node: Any, children: list[Any]) -> Any:
-    if isinstance(node, tuple) and hasattr(node, "_fields"):
-        return type(node)(*children)
-    return type(node)(children) if isinstance(node, tuple | list) else node
+    return type(node)(*children) if hasattr(node, "_fields") else type(node)(children)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from implementations.kernels.cpu.allocator import keep_freed_memory
 from implementations.kernels.cpu.band import layout_of
 from implementations.kernels.cpu.dense_attention import DenseRow
 from implementations.kernels.cpu.dropout import draw, drop_
@@ -19,6 +20,7 @@ from implementations.kernels.cpu.gated_attention import Attention, GatedAttentio
 from implementations.kernels.cpu.local_attention import Bias, RowAttention
 from implementations.kernels.cpu.norms import channel_norm
 from implementations.kernels.cpu.saved import load, save
+from implementations.ops.configurator import Routing
 
 if TYPE_CHECKING:
     from implementations.seqboat import SeqBoatLayer
@@ -84,6 +86,7 @@ def seqboat_layer(layer: "SeqBoatLayer", x: Tensor, padding_mask: Tensor | None 
     States have time innermost in memory, as a transposed view, from one layer to the next.
     Computed in float32 at least, and under autocast too; the result has the precision of x.
     """
+    keep_freed_memory()
     with torch.autocast(x.device.type, enabled=False):
         dtype = torch.promote_types(x.dtype, torch.float32)
         states = x.to(dtype).transpose(1, 2).contiguous()
@@ -189,7 +192,7 @@ class Pass:
             if dropped_sum is not None:
                 drop_(total, dropped_sum, self.dropout).add_(x[row])
             tape.dropped_sums.append(dropped_sum)
-        return F.silu(tape.sums), tape
+        return F.silu(tape.sums), tape._replace(kernel=kernel.for_backward())
 
     def backward(self, grad: Tensor, tape: Tape) -> tuple[Tensor, list[Tensor], Weights]:
         """Gradients of x, of each row of u, and of the weights."""
@@ -200,13 +203,14 @@ class Pass:
         for row, grad_row in enumerate(grad_x):
             if tape.dropped_sums[row] is not None:
                 grad_row = drop_(grad_row.clone(), tape.dropped_sums[row], self.dropout)
-            m = self._mixed(tape, row)
-            grad_m = torch.mm(weights.hx_weight[self.router :].t(), grad_row)
-            total.hx_bias[self.router :] += grad_row.sum(dim=1)
-            total.hx_weight[self.router :].addmm_(grad_row, m.t())
             active = tape.active[row]
-            if active is not None:
-                self._gated_backward(grad_row, m, active, weights, total, grad_m)
+            packed = self._linear_backward(grad_row, self._mixed(tape, row), active, total)
+            # While scores are in memory, no other thing but this gradient is as long as the sequence.
+            if active is not None and packed is not None:
+                packed = self._gated_backward(grad_row, packed, active, weights, total)
+            grad_m = torch.mm(weights.hx_weight[self.router :].t(), grad_row)
+            if active is not None and packed is not None:
+                grad_m.index_add_(1, active.steps, packed)
             drop_(grad_m, tape.dropped_averages[row], self.dropout)
             circle, inside = tape.kernel.circle()
             torch.ops.aten.silu_backward.grad_input(grad_m, tape.averages[row], grad_input=inside)
@@ -219,9 +223,13 @@ class Pass:
 
     def _active(self, logits: Tensor, padding_mask: Tensor | None) -> Tensor:
         """`(batch, length)` boolean."""
-        if self.layer.configurator is not None:
-            active: Tensor = self.layer.configurator(logits.transpose(1, 2), padding_mask).active
-            return active
+        configurator, by_step = self.layer.configurator, logits.transpose(1, 2)
+        if configurator is not None:
+            # A call would compute the confidence of every step too; it is for those who listen to it.
+            if configurator._forward_hooks or configurator._forward_pre_hooks:
+                routing: Routing = configurator(by_step, padding_mask)
+                return routing.active
+            return configurator.decide(by_step, padding_mask)
         if padding_mask is not None:
             return ~padding_mask
         return logits.new_ones(len(logits), self.length, dtype=torch.bool)
@@ -256,12 +264,19 @@ class Pass:
         total.index_add_(1, steps, drop_(h, dropped, self.dropout))
         return ActiveSteps(steps, in_place, hidden, margin, saved, dropped_values, dropped)
 
+    def _linear_backward(
+        self, grad: Tensor, m: Tensor, active: ActiveSteps | None, total: Weights
+    ) -> Tensor | None:
+        """Add to the gradients of the linear branch's weights; returns m at the active steps."""
+        total.hx_bias[self.router :].add_(grad.sum(dim=1))
+        total.hx_weight[self.router :].addmm_(grad, m.t())
+        return None if active is None else m.index_select(1, active.steps)
+
     def _gated_backward(
-        self, grad: Tensor, m: Tensor, active: ActiveSteps, weights: Weights, total: Weights, grad_m: Tensor
-    ) -> None:
-        """Add to the gradients of m and of the weights what comes by the active steps of a row."""
+        self, grad: Tensor, m: Tensor, active: ActiveSteps, weights: Weights, total: Weights
+    ) -> Tensor:
+        """The gradient of m `(dim, active)` from that of the sum `(dim, length)`; adds to the weights'."""
         unit = self._unit(active.steps, active.in_place, active.hidden, active.dropped_values, weights)
-        m = m.index_select(1, active.steps)
         grad_h = drop_(grad.index_select(1, active.steps), active.dropped, self.dropout)
         margin = active.scaled_margin
         confidence = None if margin is None else margin.sigmoid()
@@ -270,7 +285,7 @@ class Pass:
             # σ(−x) keeps the digits of 1 − σ(x).
             grad_scaled = grad_confidence.mul_(confidence).mul_(margin.neg().sigmoid_())
             self._router_backward(grad_scaled, margin, m, weights, total, grad_packed)
-        grad_m.index_add_(1, active.steps, grad_packed)
+        return grad_packed
 
     def _router_backward(
         self, grad: Tensor, margin: Tensor, m: Tensor, weights: Weights, total: Weights, grad_m: Tensor
@@ -283,7 +298,7 @@ class Pass:
         grad_m.addr_(weights.hx_weight[1] - weights.hx_weight[0], grad)
         signs = torch.stack([-grad, grad])
         total.hx_weight[:2].addmm_(signs, m.t())
-        total.hx_bias[:2] += signs.sum(dim=1)
+        total.hx_bias[:2].add_(signs.sum(dim=1))
 
     def _unit(
         self,
