@@ -91,21 +91,20 @@ class GatedAttention:
     def backward(
         self, grad: Tensor, m: Tensor, confidence: Tensor | None, saved: Saved, total: Unit
     ) -> tuple[Tensor, Tensor | None]:
-        """Gradients of m and confidence from that of the output, which it overwrites.
+        """Gradients of m and of the confidence's logarithm (None without one) from that of the output.
 
         Adds the gradients of the parameters to total.
         """
         weights = self.weights
         z, r, *qkv = self._inputs(saved.projected)
         gated = saved.attended * r
-        grad_gated = torch.mm(grad.t(), weights.h_weight)
-        grad_confidence = None
+        grad_h = grad if confidence is None else grad * confidence
+        grad_gated = torch.mm(grad_h.t(), weights.h_weight)
+        grad_log_confidence = None
         if confidence is not None:
-            grad_confidence = (grad_gated * gated).sum(dim=1).addmv_(grad.t(), weights.h_bias)
-            grad_gated.mul_(confidence.unsqueeze(-1))
-            grad.mul_(confidence)
-        total.h_bias.add_(grad.sum(dim=1))
-        total.h_weight.addmm_(grad, gated)
+            grad_log_confidence = (grad_gated * gated).sum(dim=1).addmv_(grad_h.t(), weights.h_bias)
+        total.h_bias.add_(grad_h.sum(dim=1))
+        total.h_weight.addmm_(grad_h, gated)
 
         grad_projected = torch.empty_like(saved.projected)
         grad_z, grad_r, grad_v = self._split(grad_projected)
@@ -127,7 +126,7 @@ class GatedAttention:
         torch.ops.aten.silu_backward.grad_input(grad_projected, saved.projected, grad_input=grad_projected)
         total.mx_bias.add_(grad_projected.sum(dim=0))
         total.mx_weight.addmm_(grad_projected.t(), m.t())
-        return torch.mm(weights.mx_weight.t(), grad_projected.t()), grad_confidence
+        return torch.mm(weights.mx_weight.t(), grad_projected.t()), grad_log_confidence
 
     def _inputs(self, projected: Tensor) -> Inputs:
         """What attention and gate read of the projection; computed once forward and once again backward."""
@@ -142,10 +141,14 @@ class GatedAttention:
             memory = layout.empty_rows(v, v.shape[1])
             self._put(drop_(v.contiguous(), self.dropped, self.dropout), memory.rows)
             values = memory.whole
-        qk = self._turn(torch.addcmul(beta, z.unsqueeze(1), gamma))
-        self._scale_queries(qk)
-        memory = layout.empty_rows(qk, gamma.numel())
-        self._put(qk.flatten(1), memory.rows)
+        memory = layout.empty_rows(projected, gamma.numel())
+        if self.slots is None and self.turns is None:
+            qk = memory.rows.view(len(z), *gamma.shape)
+            self._scale_queries(torch.addcmul(beta, z.unsqueeze(1), gamma, out=qk))
+        else:
+            qk = self._turn(torch.addcmul(beta, z.unsqueeze(1), gamma))
+            self._scale_queries(qk)
+            self._put(qk.flatten(1), memory.rows)
         q, k = memory.whole.chunk(2, dim=1)
         return Inputs(z, r, q, k, values)
 

@@ -210,7 +210,7 @@ class Pass:
                 packed = self._gated_backward(grad_row, packed, active, weights, total)
             grad_m = torch.mm(weights.hx_weight[self.router :].t(), grad_row)
             if active is not None and packed is not None:
-                grad_m.index_add_(1, active.steps, packed)
+                self._add(grad_m, active.steps, packed)
             drop_(grad_m, tape.dropped_averages[row], self.dropout)
             circle, inside = tape.kernel.circle()
             torch.ops.aten.silu_backward.grad_input(grad_m, tape.averages[row], grad_input=inside)
@@ -256,12 +256,12 @@ class Pass:
         unit = self._unit(steps, in_place, hidden, dropped_values, weights)
         margin, confidence = None, None
         if self.layer.configurator is not None and weights.temp is not None:
-            at = logits.index_select(1, steps)
+            at = self._take(logits, steps)
             margin = (at[1] - at[0] - self.layer.configurator.act_bias) / weights.temp.exp()
             confidence = margin.sigmoid()
-        h, saved = unit.forward(m.index_select(1, steps), confidence)
+        h, saved = unit.forward(self._take(m, steps), confidence)
         dropped = None if self.causal else draw(h.numel(), self.dropout)
-        total.index_add_(1, steps, drop_(h, dropped, self.dropout))
+        self._add(total, steps, drop_(h, dropped, self.dropout))
         return ActiveSteps(steps, in_place, hidden, margin, saved, dropped_values, dropped)
 
     def _linear_backward(
@@ -270,21 +270,23 @@ class Pass:
         """Add to the gradients of the linear branch's weights; returns m at the active steps."""
         total.hx_bias[self.router :].add_(grad.sum(dim=1))
         total.hx_weight[self.router :].addmm_(grad, m.t())
-        return None if active is None else m.index_select(1, active.steps)
+        return None if active is None else self._take(m, active.steps)
 
     def _gated_backward(
         self, grad: Tensor, m: Tensor, active: ActiveSteps, weights: Weights, total: Weights
     ) -> Tensor:
         """The gradient of m `(dim, active)` from that of the sum `(dim, length)`; adds to the weights'."""
         unit = self._unit(active.steps, active.in_place, active.hidden, active.dropped_values, weights)
-        grad_h = drop_(grad.index_select(1, active.steps), active.dropped, self.dropout)
+        grad_h = self._take(grad, active.steps)
+        if active.dropped is not None:
+            grad_h = drop_(grad_h.clone(), active.dropped, self.dropout)
         margin = active.scaled_margin
         confidence = None if margin is None else margin.sigmoid()
-        grad_packed, grad_confidence = unit.backward(grad_h, m, confidence, active.saved, total.unit)
-        if margin is not None and confidence is not None and grad_confidence is not None:
-            # σ(−x) keeps the digits of 1 − σ(x).
-            grad_scaled = grad_confidence.mul_(confidence).mul_(margin.neg().sigmoid_())
-            self._router_backward(grad_scaled, margin, m, weights, total, grad_packed)
+        grad_packed, grad_log_confidence = unit.backward(grad_h, m, confidence, active.saved, total.unit)
+        if margin is not None and grad_log_confidence is not None:
+            # The slope of ln σ(x) is 1 − σ(x), which keeps its digits as σ(−x).
+            grad_margin = grad_log_confidence.mul_(margin.neg().sigmoid_())
+            self._router_backward(grad_margin, margin, m, weights, total, grad_packed)
         return grad_packed
 
     def _router_backward(
@@ -299,6 +301,17 @@ class Pass:
         signs = torch.stack([-grad, grad])
         total.hx_weight[:2].addmm_(signs, m.t())
         total.hx_bias[:2].add_(signs.sum(dim=1))
+
+    def _take(self, x: Tensor, steps: Tensor) -> Tensor:
+        """Some steps of x `(·, length)`; x itself where they are all."""
+        return x if len(steps) == self.length else x.index_select(1, steps)
+
+    def _add(self, x: Tensor, steps: Tensor, part: Tensor) -> None:
+        """Add a part `(·, steps)` to some steps of x `(·, length)`."""
+        if len(steps) == self.length:
+            x.add_(part)
+        else:
+            x.index_add_(1, steps, part)
 
     def _unit(
         self,
