@@ -63,11 +63,11 @@ class DenseAttention:
             weights = self._scores(block, q, k)
             slope = weigh_(weights, self.kind, blind=self.hidden is not None, slope=True)
             upstream = grad[block.queries]
-            grad_v[block.keys] += torch.bmm(weights.transpose(1, 2), upstream)
+            grad_v[block.keys].baddbmm_(weights.transpose(1, 2), upstream)
             grad_scores = torch.bmm(upstream, v[block.keys].transpose(1, 2))
             scores_gradient_(grad_scores, weights, slope)
             grad_q[block.queries] = torch.bmm(grad_scores, k[block.keys])
-            grad_k[block.keys] += torch.bmm(grad_scores.transpose(1, 2), q[block.queries])
+            grad_k[block.keys].baddbmm_(grad_scores.transpose(1, 2), q[block.queries])
             if grad_bias is not None:
                 self._add_bias_gradient(grad_bias, block, grad_scores)
         return grad_q, grad_k, grad_v, grad_bias
@@ -81,9 +81,12 @@ class DenseAttention:
                 yield Block(slice(first, first + together), start, stop, stop if self.causal else length)
 
     def _scores(self, block: "Block", q: Tensor, k: Tensor) -> Tensor:
-        scores = torch.bmm(q[block.queries], k[block.keys].transpose(1, 2))
-        if self.by_distance is not None:
-            scores += toeplitz(self._distances(self.by_distance, block, q.shape[1]), block.size)
+        queries, keys = q[block.queries], k[block.keys].transpose(1, 2)
+        if self.by_distance is None:
+            scores = torch.bmm(queries, keys)
+        else:
+            bias = toeplitz(self._distances(self.by_distance, block, q.shape[1]), block.size)
+            scores = torch.baddbmm(bias.unsqueeze(0), queries, keys)
         if self.table is not None and self.positions is not None:
             index = self._index(block, self.positions)
             scores += self.table.index_select(0, index.flatten()).view(index.shape)
@@ -111,7 +114,8 @@ class DenseAttention:
             grad.scatter_add_(0, index.flatten(), grad_scores.flatten())
             return
         length = (grad.numel() + 1) // 2
-        self._distances(grad, block, length).add_(sum_by_distance(grad_scores.sum(dim=0)))
+        total = grad_scores[0] if len(grad_scores) == 1 else grad_scores.sum(dim=0)
+        self._distances(grad, block, length).add_(sum_by_distance(total))
 
 
 @dataclass(frozen=True)
