@@ -1,26 +1,18 @@
 """A block: one fresh process a case, then rounds, each a palindrome of visits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
-from typing import Protocol
+from typing import Literal
 
 import numpy as np
 
-from bench.case import Case
 from bench.messages import Prepared, Ran, Run, Warmed
 from bench.plan import Plan
 from bench.process import WorkerFailed, WorkerProcess
-from bench.record import Sample, Solo
+from bench.record import Lost, Sample, Solo
 
 DEADLINE_FACTOR = 20
 """A run that takes this many times longer than its solo pass foretold has hung."""
-
-
-class Recorder(Protocol):
-    """Who is told what a block measured."""
-
-    def sampled(self, sample: Sample, done: int, total: int) -> None: ...
-    def case_lost(self, case: Case, block: int, failure: WorkerFailed) -> None: ...
 
 
 class Block:
@@ -39,7 +31,6 @@ class Block:
         solos: list[Solo],
         rounds: int,
         random: np.random.Generator,
-        recorder: Recorder,
     ) -> None:
         self.plan = plan
         self.number = number
@@ -47,29 +38,28 @@ class Block:
         self.alive = list(solos)
         self.rounds = rounds
         self.random = random
-        self.recorder = recorder
         self.resident = plan.fits(solos)
         self.workers: dict[str, WorkerProcess] = {}
-        self.done = 0
 
-    def run(self) -> None:
+    def run(self) -> Generator[Sample | Lost, None, None]:
+        """Every timed run as it is made, and every case that failed."""
         with ExitStack() as stack:
             if self.resident:
-                self._start(stack)
+                yield from self._start(stack)
             for round_number in range(self.rounds):
-                self._round(round_number)
+                yield from self._round(round_number)
 
-    def _start(self, stack: ExitStack) -> None:
+    def _start(self, stack: ExitStack) -> Iterator[Sample | Lost]:
         """Start every process, let them build together, then warm them one at a time."""
         for solo in self.alive:
             source = self.plan.source(solo.case)
             worker = stack.enter_context(WorkerProcess(solo.case, self.plan.threads, source))
             self.workers[solo.case.id] = worker
-            self._guarded(solo, lambda s, w=worker: w.send(self.plan.prepare(s.case)))  # type: ignore[misc]
+            yield from self._guarded(solo, lambda s, w=worker: w.send(self.plan.prepare(s.case)))  # type: ignore[misc]
         for solo in list(self.alive):
-            self._guarded(solo, self._await_prepared)
+            yield from self._guarded(solo, self._await_prepared)
         for solo in list(self.alive):
-            self._guarded(solo, self._warm)
+            yield from self._guarded(solo, self._warm)
 
     def _await_prepared(self, solo: Solo) -> None:
         self.workers[solo.case.id].receive(Prepared, self.plan.deadline_seconds)
@@ -77,28 +67,30 @@ class Block:
     def _warm(self, solo: Solo) -> None:
         self.workers[solo.case.id].ask(self.plan.block_warm_up(solo), Warmed, self.plan.deadline_seconds)
 
-    def _round(self, round_number: int) -> None:
+    def _round(self, round_number: int) -> Iterator[Sample | Lost]:
         order = [self.alive[index] for index in self.random.permutation(len(self.alive))]
         for position, solo in enumerate([*order, *reversed(order)]):
             if solo in self.alive:
-                self._guarded(solo, lambda s, p=position: self._visit(s, round_number, p, len(order)))  # type: ignore[misc]
-            self.done += 1
+                visit: Literal[0, 1] = 0 if position < len(order) else 1
+                yield from self._guarded(
+                    solo,
+                    lambda s, v=visit, p=position: self._visit(s, round_number, v, p),  # type: ignore[misc]
+                )
 
-    def _visit(self, solo: Solo, round_number: int, position: int, cases: int) -> None:
+    def _visit(self, solo: Solo, round_number: int, visit: Literal[0, 1], position: int) -> Sample:
         ran = self._time(solo)
-        sample = Sample(
+        return Sample(
             case_id=solo.case.id,
             block=self.number,
             group=self.group,
             round=round_number,
-            visit=0 if position < cases else 1,
+            visit=visit,
             position=position,
             steps=self.plan.steps(solo),
             seconds=ran.seconds,
             activation=ran.activation,
             throttled=ran.throttled,
         )
-        self.recorder.sampled(sample, self.done + 1, 2 * self.rounds * cases)
 
     def _time(self, solo: Solo) -> Ran:
         question = Run(self.plan.steps(solo))
@@ -111,12 +103,16 @@ class Block:
             worker.ask(self.plan.block_warm_up(solo), Warmed, self.plan.deadline_seconds)
             return worker.ask(question, Ran, deadline)
 
-    def _guarded(self, solo: Solo, action: Callable[[Solo], None]) -> None:
+    def _guarded(self, solo: Solo, action: Callable[[Solo], Sample | None]) -> Iterator[Sample | Lost]:
         """A failure costs its own case only; the others go on."""
         try:
-            action(solo)
+            sample = action(solo)
         except WorkerFailed as failure:
             self.alive.remove(solo)
             if solo.case.id in self.workers:
                 self.workers[solo.case.id].kill()
-            self.recorder.case_lost(solo.case, self.number, failure)
+            case_id = solo.case.id
+            yield Lost(case_id=case_id, block=self.number, status=failure.status, reason=failure.reason)
+        else:
+            if sample is not None:
+                yield sample

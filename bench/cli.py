@@ -95,6 +95,7 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Of models and batches.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One short block, no intervals.")] = False,
     energy: Annotated[bool, typer.Option("--energy", help="Joules a step too, ten seconds a case.")] = False,
+    executor: Annotated[str, typer.Option(help="local, or ray: the devices of a Ray cluster.")] = "local",
     out: Annotated[Path | None, typer.Option(help="Result file; by default below results/runs.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with a run that was cut short.")] = None,
     format_: Annotated[
@@ -127,10 +128,11 @@ def run(
         energy=energy,
         out=out or _default_out(suite),
         resume=resume,
+        executor=executor,
     )
     form = _format(format_)
     outcome = session.run(request)
-    _print_table([outcome.results], form)
+    _print_table(outcome.kinds, form)
     if outcome.interrupted:
         print(f"bench: interrupted; go on with: {outcome.resume_line}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED)
@@ -151,10 +153,8 @@ def table(
     json: Json = False,
 ) -> None:
     """Print the table of one or several result files, merged."""
-    from bench.record import read
-
     form = "json" if json else _format(format_)
-    _print_table([read(path) for path in files], form, baseline, published)
+    _print_table(_read(files), form, baseline, published)
 
 
 @app.command()
@@ -170,12 +170,11 @@ def plot(
     """Draw result files; by default growth over lengths, or speed where there is one length."""
     from bench import charts
     from bench.profile_record import read_profile
-    from bench.record import read
 
     if chart == "roofline":
         charts.save(charts.roofline([read_profile(path) for path in files]), out)
     else:
-        charts.save(charts.specification([read(path) for path in files], chart, baseline), out)
+        charts.save(charts.specification(_read(files), chart, baseline), out)
 
 
 @app.command("profile")
@@ -224,9 +223,8 @@ def report(
 ) -> None:
     """Write one page with the table, the charts and every raw figure; it needs no network."""
     from bench import report as reports
-    from bench.record import read
 
-    reports.write([read(path) for path in files], out, baseline)
+    reports.write(_read(files), out, baseline)
 
 
 @app.command()
@@ -262,6 +260,13 @@ def data(
     if picture is not None:
         picture.write_bytes(datasets.picture(workload, length, seed))
     print(as_json(sheet) if json else datasets.as_text(sheet))
+
+
+def _read(files: list[Path]) -> list[Any]:
+    """Every run of some result files; a file of several kinds of device holds one for each."""
+    from bench.record import read_kinds
+
+    return [run for path in files for run in read_kinds(path)]
 
 
 def _print_table(results: list[Any], form: Any, baseline: str | None = None, published: bool = False) -> None:

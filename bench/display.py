@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.case import Case
-from bench.record import Lost, Sample, Solo
+from bench.record import Lost, Sample, Solo, Void
 from bench.stats import Interval
 from bench.units import format_duration, format_ratio
 
@@ -30,6 +30,9 @@ class PlainDisplay:
     ) -> None:
         return
 
+    def notice(self, line: str) -> None:
+        self._say(line)
+
     def solo_begins(self, case: Case, number: int, total: int) -> None:
         self._say(f"[{number}/{total}] {label(case)}: alone, for memory and step time")
 
@@ -39,11 +42,14 @@ class PlainDisplay:
     def block_begins(self, block: int, length: int, rounds: int) -> None:
         self._say(f"block {block + 1} at length {length}: {rounds} rounds, {self.time_left()} left")
 
-    def sampled(self, sample: Sample, done: int, total: int) -> None:
+    def sampled(self, sample: Sample) -> None:
         return
 
     def case_lost(self, lost: Lost) -> None:
         self._say(f"    {lost.case_id}: {lost.status}, {lost.reason}")
+
+    def cut_off(self, void: Void) -> None:
+        self._say(f"    {void.words}")
 
     def ratios(self, ratios: dict[str, Interval | None]) -> None:
         for name, ratio in ratios.items():
@@ -86,8 +92,11 @@ class LiveDisplay(PlainDisplay):
     def block_begins(self, block: int, length: int, rounds: int) -> None:
         self._show(f"block {block + 1} at length {length}: starting a fresh process for each model")
 
-    def sampled(self, sample: Sample, done: int, total: int) -> None:
-        self._show(f"block {sample.block + 1}, run {done} of {total}")
+    def sampled(self, sample: Sample) -> None:
+        self._show(f"block {sample.block + 1}, round {sample.round + 1}")
+
+    def cut_off(self, void: Void) -> None:
+        self._show(void.words)
 
     def case_lost(self, lost: Lost) -> None:
         self.solo_lines[lost.case_id] = f"{lost.status}: {lost.reason}"

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from bench.display import PlainDisplay, open_display
 from bench.errors import UsageError
 from bench.plan import Plan
 from bench.probes.environment import default_threads
-from bench.process import WorkerFailed
 from bench.record import End, Lost, Sample, Solo, StopReason, Store
 from bench.session import Request, load_suite, make_header, probe_environment, termination_interrupts
 from bench.solo import measure_exact, measure_solo
@@ -194,22 +194,22 @@ class Gate:
             return
         rounds = self.plan.rounds_within(alive, seconds)
         self.observer.block_begins(self.next_block, alive[0].case.length, rounds)
-        Block(self.plan, self.next_block, number, alive, rounds, self.random, self).run()
+        with closing(Block(self.plan, self.next_block, number, alive, rounds, self.random).run()) as records:
+            for record in records:
+                self._take(record)
 
     def _seconds_left(self) -> float:
         return self.plan.suite.budget_seconds - (time.monotonic() - self.begin)
 
-    def sampled(self, sample: Sample, done: int, total: int) -> None:
-        self.samples.append(sample)
-        self.store.append(sample)
-        self.observer.sampled(sample, done, total)
-
-    def case_lost(self, case: Case, block: int, failure: WorkerFailed) -> None:
+    def _take(self, record: Sample | Lost) -> None:
         """A revision that fails while it is timed costs its own comparison only."""
-        lost = Lost(case_id=case.id, block=block, status=failure.status, reason=failure.reason)
-        self.lost.append(lost)
-        self.store.append(lost)
-        self.observer.case_lost(lost)
+        self.store.append(record)
+        if isinstance(record, Sample):
+            self.samples.append(record)
+            self.observer.sampled(record)
+        else:
+            self.lost.append(record)
+            self.observer.case_lost(record)
 
 
 def _pairs(plan: Plan) -> list[tuple[Case, Case]]:

@@ -6,6 +6,7 @@ full disk leaves it, is dropped with a notice when the file is read.
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -18,10 +19,13 @@ from bench.suite import Suite
 
 T = TypeVar("T")
 
+Machine = tuple[str, str, int, str]
+"""Device, hardware, threads and torch: where they differ, so do kinds of device."""
+
 SCHEMA = 1
 
 Status = Literal["ok", "oom", "timeout", "crashed", "nan", "error", "unsupported", "wrong"]
-StopReason = Literal["precise", "blocks", "budget", "interrupted", "failed"]
+StopReason = Literal["precise", "blocks", "budget", "interrupted", "failed", "devices"]
 
 STOP_REASONS: dict[StopReason, str] = {
     "precise": "every interval is under its target",
@@ -29,6 +33,7 @@ STOP_REASONS: dict[StopReason, str] = {
     "budget": "the time budget was reached",
     "interrupted": "it was interrupted",
     "failed": "nothing was left to time",
+    "devices": "no device of the cluster was left",
 }
 
 
@@ -55,7 +60,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     clocks: dict[str, int] | None = None
 
     @property
-    def machine(self) -> tuple[str, str, int, str]:
+    def machine(self) -> Machine:
         return (self.device, self.hardware, self.threads, self.torch)
 
 
@@ -71,6 +76,15 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header", tag_field=
     data: str
     revisions: dict[str, str] | None = None
     """Commits that a gate compares, by the name that their cases carry."""
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True, tag="device", tag_field="type"):
+    """A device of a cluster, before anything that was measured on it."""
+
+    node: str
+    device: str
+    """`cpu`, or `cuda:i` as the node counts; a worker sees it as the only one, as its environment says."""
+    environment: Environment
 
 
 class MemoryFigure(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +155,9 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     backend: str | None = None
     exact: Exact | None = None
     energy: Energy | None = None
+    node: str | None = None
+    device: str | None = None
+    """Where it was measured; None on the machine of the header."""
 
     def memory_bytes(self, kind: str) -> int | None:
         return next((figure.bytes for figure in self.memory if figure.kind == kind), None)
@@ -161,6 +178,9 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, tag="sample", tag_field=
     seconds: float
     activation: float | None = None
     throttled: str | None = None
+    node: str | None = None
+    device: str | None = None
+    """Where it was measured; None on the machine of the header."""
 
     @property
     def step_seconds(self) -> float:
@@ -174,6 +194,35 @@ class Lost(msgspec.Struct, frozen=True, kw_only=True, tag="lost", tag_field="typ
     block: int
     status: Status
     reason: str
+    node: str | None = None
+    device: str | None = None
+    """Where it was measured; None on the machine of the header."""
+
+
+class Void(msgspec.Struct, frozen=True, kw_only=True, tag="void", tag_field="type"):
+    """A job that ended with its device: what stands above of it counts no more."""
+
+    case_ids: list[str]
+    block: int | None
+    """None for a solo pass."""
+    reason: str
+    node: str
+    device: str
+
+    def covers(self, record: "Solo | Sample | Lost") -> bool:
+        """Whether a record, if it stands above, is of that job."""
+        if isinstance(record, Solo):
+            return self.block is None and record.case.id in self.case_ids
+        return self.block == record.block and record.case_id in self.case_ids
+
+    @property
+    def words(self) -> str:
+        """What was cut off, where and why."""
+        part = "" if self.block is None else f"block {self.block + 1} of "
+        return (
+            f"{part}{', '.join(self.case_ids)} was cut off on {self.node} ({self.device}) and counts in no "
+            f"figure: {self.reason}"
+        )
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", tag_field="type"):
@@ -183,11 +232,35 @@ class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", tag_field="type"
     seconds: float
 
 
-Record = Header | Solo | Sample | Lost | End
+Finding = Solo | Sample | Lost
+Record = Header | Device | Finding | Void | End
 
 
 class ResultError(UsageError):
     """A result file that cannot be read or written."""
+
+
+@dataclass
+class Findings:
+    """What was found out, less what is void."""
+
+    solos: dict[str, Solo] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+    lost: dict[str, Lost] = field(default_factory=dict)
+
+    def add(self, record: Finding) -> None:
+        match record:
+            case Solo():
+                self.solos[record.case.id] = record
+            case Sample():
+                self.samples.append(record)
+            case Lost():
+                self.lost[record.case_id] = record
+
+    def drop(self, void: Void) -> None:
+        self.solos = {name: solo for name, solo in self.solos.items() if not void.covers(solo)}
+        self.samples = [sample for sample in self.samples if not void.covers(sample)]
+        self.lost = {name: lost for name, lost in self.lost.items() if not void.covers(lost)}
 
 
 class Results(msgspec.Struct, frozen=True):
@@ -201,6 +274,9 @@ class Results(msgspec.Struct, frozen=True):
     end: End | None
     notice: str | None = None
     """A torn line that was dropped."""
+    devices: list[Device] = []
+    """Of a cluster, in the order that they joined."""
+    voids: list[Void] = []
 
 
 class Store:
@@ -246,7 +322,25 @@ class Store:
 
 
 def read(path: Path) -> Results:
-    """Everything a result file holds. Raises ResultError: what is wrong, in which line."""
+    """Everything a result file holds. Raises ResultError: what is wrong, in which line.
+
+    A file of several kinds of device is refused, since no ratio may be formed across them.
+    """
+    kinds = read_kinds(path)
+    if len(kinds) > 1:
+        names = "; ".join(_kind_name(run.header.environment) for run in kinds)
+        raise ResultError(
+            f"{path}: holds {len(kinds)} kinds of device ({names}), which can't be taken for one; "
+            "bench table, plot and report show each"
+        )
+    return kinds[0]
+
+
+def read_kinds(path: Path) -> list[Results]:
+    """What a result file holds, by kind of device. Raises ResultError: what is wrong, in which line.
+
+    Each kind is like a run of its own; its header has the environment of its first device.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -262,15 +356,63 @@ def read(path: Path) -> Results:
     header = records[0]
     if header.schema != SCHEMA:
         raise ResultError(f"{path}: has schema {header.schema}, this version reads {SCHEMA}")
+    end = records[-1] if isinstance(records[-1], End) else None
+    return [
+        _results(str(path), msgspec.structs.replace(header, environment=environment), part, end, notice)
+        for environment, part in _by_kind(header, records, path)
+    ]
+
+
+def _by_kind(
+    header: Header, records: list[Record], path: Path
+) -> list[tuple[Environment, list[Device | Finding | Void]]]:
+    """The records of each kind of device: what a machine's environment says of it is the same."""
+    environments: dict[tuple[str | None, str | None], Environment] = {(None, None): header.environment}
+    kinds: dict[Machine, tuple[Environment, list[Device | Finding | Void]]] = {}
+    kinds[header.environment.machine] = (header.environment, [])
+    for number, record in enumerate(records, 1):
+        if isinstance(record, Header | End):
+            continue
+        if isinstance(record, Device):
+            environments[record.node, record.device] = record.environment
+        environment = environments.get((record.node, record.device))
+        if environment is None:
+            raise ResultError(
+                f"{path}: line {number} is of {record.device} on {record.node}, "
+                "which no line before it describes"
+            )
+        kinds.setdefault(environment.machine, (environment, []))[1].append(record)
+    return list(kinds.values())
+
+
+def _results(
+    path: str,
+    header: Header,
+    records: list[Device | Finding | Void],
+    end: End | None,
+    notice: str | None,
+) -> Results:
+    findings = Findings()
+    for record in records:
+        if isinstance(record, Void):
+            findings.drop(record)
+        elif not isinstance(record, Device):
+            findings.add(record)
     return Results(
-        path=str(path),
+        path=path,
         header=header,
-        solos={record.case.id: record for record in _of(records, Solo)},
-        samples=_of(records, Sample),
-        lost={record.case_id: record for record in _of(records, Lost)},
-        end=records[-1] if isinstance(records[-1], End) else None,
+        solos=findings.solos,
+        samples=findings.samples,
+        lost=findings.lost,
+        end=end,
         notice=notice,
+        devices=_of(records, Device),
+        voids=_of(records, Void),
     )
+
+
+def _kind_name(environment: Environment) -> str:
+    return f"{environment.hardware}, {environment.threads} threads, torch {environment.torch}"
 
 
 def json_schema() -> dict[str, Any]:

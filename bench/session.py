@@ -17,9 +17,10 @@ from bench import suite as suites
 from bench import workloads
 from bench.display import open_display
 from bench.errors import UsageError
+from bench.executor import Executor, Local, carry_out
 from bench.plan import Plan
 from bench.probes.environment import command_line, default_threads
-from bench.record import SCHEMA, Environment, Header, Results, Store, read
+from bench.record import SCHEMA, Environment, Header, Machine, Results, Store, read, read_kinds
 from bench.runner import Runner
 from bench.suite import Suite
 
@@ -38,40 +39,84 @@ class Request:
     quick: bool = False
     energy: bool = False
     resume: Path | None = None
+    executor: str = "local"
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a run came to."""
 
-    results: Results
+    kinds: list[Results]
+    """One for each kind of device; a machine of its own has one."""
     interrupted: bool
     resume_line: str
 
     @property
+    def results(self) -> Results:
+        """Of the first kind of device."""
+        return self.kinds[0]
+
+    @property
     def complete(self) -> bool:
         """Whether every case ran, and was timed to the end."""
-        return not self.results.lost and all(solo.status == "ok" for solo in self.results.solos.values())
+        return all(map(_is_complete, self.kinds))
+
+
+def _is_complete(run: Results) -> bool:
+    cut_short = run.end is not None and run.end.reason == "devices"
+    return not cut_short and not run.lost and all(solo.status == "ok" for solo in run.solos.values())
 
 
 def run(request: Request) -> Outcome:
     """Measure, and read back what was recorded. Raises UsageError before anything is measured."""
     suite = load_suite(request)
-    environment = probe_environment(request.device, request.threads or default_threads())
-    earlier = _earlier(request, suite, environment)
     path = request.resume or request.out
-    machine = (environment.device, environment.threads, environment.memory_bytes)
-    plan = Plan(suite, *machine, quick=request.quick, energy=request.energy)
     interrupted = False
-    try:
-        with termination_interrupts(), Store(path, resume=earlier is not None) as store:
-            if earlier is None:
-                store.append(make_header(suite, environment))
-            with open_display(suite.budget_seconds) as display:
-                Runner(plan, store, display, earlier).run()
-    except KeyboardInterrupt:
-        interrupted = True
-    return Outcome(read(path), interrupted, _resume_line(path))
+    with _executor(request, suite) as executor:
+        try:
+            _measure(request, suite, executor, path)
+        except KeyboardInterrupt:
+            interrupted = True
+    return Outcome(read_kinds(path), interrupted, _resume_line(path))
+
+
+def _executor(request: Request, suite: Suite) -> Executor:
+    """Who does the work. Raises UsageError where that can't be had."""
+    if request.executor == "local":
+        return Local(probe_environment(request.device, request.threads or default_threads()))
+    if request.executor == "ray":
+        from bench.cluster import Cluster
+
+        return Cluster(request.device, request.threads, suite.workload)
+    raise UsageError(f"--executor {request.executor}: choose local or ray")
+
+
+def _measure(request: Request, suite: Suite, executor: Executor, path: Path) -> None:
+    earlier = _earlier(request, suite, executor.kinds)
+    with termination_interrupts(), Store(path, resume=bool(earlier)) as store:
+        if not earlier:
+            store.append(make_header(suite, executor.kinds[0]))
+        for device in executor.devices:
+            store.append(device)
+        with open_display(suite.budget_seconds) as display:
+            for notice in executor.notices:
+                display.notice(notice)
+            runners = [
+                Runner(
+                    _plan(request, suite, kind),
+                    store,
+                    display,
+                    earlier.get(kind.machine),
+                    executor.count(kind),
+                )
+                for kind in executor.kinds
+            ]
+            carry_out(executor, runners, store)
+
+
+def _plan(request: Request, suite: Suite, kind: Environment) -> Plan:
+    machine = (kind.device, kind.threads, kind.memory_bytes)
+    return Plan(suite, *machine, quick=request.quick, energy=request.energy)
 
 
 def load_suite(request: Request) -> Suite:
@@ -126,21 +171,26 @@ def make_header(suite: Suite, environment: Environment, revisions: dict[str, str
     )
 
 
-def _earlier(request: Request, suite: Suite, environment: Environment) -> Results | None:
-    """What is to be continued. Raises UsageError where that was another suite or another machine."""
+def _earlier(request: Request, suite: Suite, now: list[Environment]) -> dict[Machine, Results]:
+    """What is to be continued, by kind of device.
+
+    Raises UsageError where that was another suite or another machine.
+    """
     if request.resume is None:
-        return None
-    earlier = read(request.resume)
-    if _grid(earlier.header.suite) != _grid(suite):
+        return {}
+    kinds = [read(request.resume)] if request.executor == "local" else read_kinds(request.resume)
+    header = kinds[0].header
+    if _grid(header.suite) != _grid(suite):
         raise UsageError(
-            f"{request.resume}: was made by another suite ({earlier.header.suite.name} with other settings); "
-            f"repeat its command line: {shlex.join(earlier.header.command)}"
+            f"{request.resume}: was made by another suite ({header.suite.name} with other settings); "
+            f"repeat its command line: {shlex.join(header.command)}"
         )
-    if earlier.header.environment.machine != environment.machine:
-        then, now = earlier.header.environment, environment
+    earlier = {run.header.environment.machine: run for run in kinds}
+    if not any(kind.machine in earlier for kind in now):
+        then, here = header.environment, now[0]
         raise UsageError(
             f"{request.resume}: comes from another machine ({then.hardware}, {then.threads} threads, torch "
-            f"{then.torch}; this is {now.hardware}, {now.threads} threads, torch {now.torch}); start anew"
+            f"{then.torch}; this is {here.hardware}, {here.threads} threads, torch {here.torch}); start anew"
         )
     return earlier
 

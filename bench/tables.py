@@ -180,6 +180,7 @@ def _run_notes(run: Results) -> list[str]:
     throttled = sum(sample.throttled is not None for sample in run.samples)
     if throttled:
         notes.append(f"{throttled} of {len(run.samples)} runs were made while the GPU was throttled")
+    notes += [void.words for void in run.voids]
     if run.notice:
         notes.append(run.notice)
     return notes
@@ -194,6 +195,7 @@ def _footer(runs: Sequence[Results], rows: Sequence[Row], published: bool) -> li
     for run in runs:
         lines.append(_of_run(_setting(run, rows), run, runs))
         lines.append(f"{run.header.environment.hardware}, {_machine(run)}")
+        lines += _devices(run)
         lines.append(_how_it_stopped(run))
     kinds = {kind_of(run): MEMORY_KIND_NAMES[MEMORY_KIND[kind_of(run)]] for run in runs}
     memory = "; ".join(kinds.values() if len(kinds) == 1 else (f"{k}: {name}" for k, name in kinds.items()))
@@ -234,6 +236,12 @@ def _machine(run: Results) -> str:
     if environment.driver is None:
         return f"{environment.threads} threads, {memory}, torch {environment.torch}"
     return f"{memory}, driver {environment.driver}, CUDA {environment.cuda}, torch {environment.torch}"
+
+
+def _devices(run: Results) -> list[str]:
+    """Where in a cluster it was measured; nothing of this machine."""
+    names = dict.fromkeys(f"{device.node} ({device.device})" for device in run.devices)
+    return [f"on {len(names)} devices of a cluster: {', '.join(names)}"] if names else []
 
 
 def _how_it_stopped(run: Results) -> str:

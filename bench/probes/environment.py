@@ -21,7 +21,7 @@ def read_environment(device: str, threads: int) -> Environment:
 
     processor = processor_name()
     gpu = torch.cuda.get_device_properties(device) if device.startswith("cuda") else None
-    commit, dirty = _commit()
+    revision, dirty = commit()
     return Environment(
         device=device,
         hardware=gpu.name if gpu else processor,
@@ -34,7 +34,7 @@ def read_environment(device: str, threads: int) -> Environment:
         python=platform.python_version(),
         platform=platform.platform(),
         libraries={name: version for name in LIBRARIES if (version := _version(name))},
-        commit=commit,
+        commit=revision,
         dirty=dirty,
         load_average=os.getloadavg()[0],
         clocks=_clocks(device) if gpu else None,
@@ -76,7 +76,7 @@ def _clocks(device: str) -> dict[str, int] | None:
     return nvml.clocks(device)
 
 
-def _commit() -> tuple[str | None, bool | None]:
+def commit() -> tuple[str | None, bool | None]:
     """Commit of the checkout that this code runs from, and whether it has uncommitted changes."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():

@@ -1,0 +1,85 @@
+"""Who carries out a run's jobs: this machine, one after the other, or the devices of a cluster."""
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from types import TracebackType
+from typing import Protocol, Self
+
+from bench.jobs import perform
+from bench.record import Device, End, Environment, StopReason, Store
+from bench.runner import Runner
+
+
+class Executor(Protocol):
+    """Devices, of one kind or several, that do what runners want done."""
+
+    @property
+    def devices(self) -> Sequence[Device]:
+        """The devices of a cluster; empty for this machine's one."""
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What takes no part, and why."""
+
+    @property
+    def kinds(self) -> list[Environment]:
+        """One environment for each kind of device; there is a runner for each."""
+
+    def count(self, kind: Environment) -> int:
+        """How many devices of a kind there are."""
+
+    def carry_out(self, runners: Sequence[Runner]) -> None:
+        """Do jobs until no runner has another."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Local:
+    """This machine's device, from this process."""
+
+    devices: Sequence[Device] = ()
+    notices: Sequence[str] = ()
+
+    def __init__(self, environment: Environment) -> None:
+        self.kinds = [environment]
+
+    def count(self, kind: Environment) -> int:
+        return 1
+
+    def carry_out(self, runners: Sequence[Runner]) -> None:
+        for runner in runners:
+            while (job := runner.next_job()) is not None:
+                with closing(perform(job, runner.plan)) as records:
+                    for record in records:
+                        runner.take(record)
+                runner.finished(job)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return
+
+
+_FROM_WORST: tuple[StopReason, ...] = ("failed", "devices", "budget", "blocks", "precise")
+
+
+def carry_out(executor: Executor, runners: Sequence[Runner], store: Store) -> None:
+    """Measure everything, and record why it stopped; with several kinds of device, the worst reason."""
+    begin = time.monotonic()
+
+    def end(reason: StopReason) -> None:
+        store.append(End(reason=reason, seconds=time.monotonic() - begin))
+
+    try:
+        executor.carry_out(runners)
+    except KeyboardInterrupt:
+        end("interrupted")
+        raise
+    end(min((runner.reason for runner in runners), key=_FROM_WORST.index))
