@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
-from bench.analysis import baseline_of, speed_ratio
+from bench.analysis import baseline_of, block_values, speed_ratio
 from bench.case import Case
 from bench.jobs import BlockJob, Job, SoloJob
 from bench.plan import BLOCKS_WANTED, Plan
@@ -39,12 +39,14 @@ class Panel:
         assert first is not None, "a suite's baseline is one of its implementations"
         self.baseline = first
         self.blocks = 0
-        """Those that were measured."""
+        """Those with a value for every case that is left."""
         self.next_block = 0
         """Its number; one that was cut off keeps its own."""
         self.begun: dict[int, float] = {}
         """When each block began that is being measured."""
         self.block_seconds = 0.0
+        self.cut_offs = 0
+        """Blocks in a row, until now."""
 
 
 class Runner:
@@ -75,7 +77,7 @@ class Runner:
         self.alone: set[str] = set()
         """Cases that are in their solo pass now."""
         self.cut_offs: Counter[str] = Counter()
-        """In a row, by case (alone) or by the baseline of a length (blocks)."""
+        """Of solo passes, by case."""
 
     def _panels(self, voids: Sequence[Void]) -> list[Panel]:
         panels = [
@@ -85,9 +87,16 @@ class Runner:
         for panel in panels:
             measured = {sample.block for sample in self.found.samples if sample.case_id in panel.ids}
             void = {v.block for v in voids if v.block is not None and v.case_ids[0] in panel.ids}
-            panel.blocks = len(measured)
             panel.next_block = 1 + max(measured | void, default=-1)
+            panel.blocks = self._whole_blocks(panel)
         return panels
+
+    def _whole_blocks(self, panel: Panel) -> int:
+        alive = self._alive(panel) if self._ran_alone(panel) else []
+        if not alive:
+            return 0
+        reference = self._reference(panel, alive).case.id
+        return min(len(block_values(self.found.samples, reference, solo.case.id)) for solo in alive)
 
     def next_job(self) -> Job | None:
         """What a free device is to do now; None: nothing, or nothing before other jobs have ended."""
@@ -113,7 +122,7 @@ class Runner:
         panel = self._panel(job)
         panel.block_seconds = time.monotonic() - panel.begun.pop(job.number)
         panel.blocks += 1
-        self.cut_offs.pop(panel.baseline.id, None)
+        panel.cut_offs = 0
         self.observer.ratios(self._ratios(panel))
 
     def cut_off(self, job: Job, node: str, device: str, reason: str) -> None:
@@ -135,14 +144,25 @@ class Runner:
         self.cut_offs[case.id] += 1
         if self.cut_offs[case.id] == TRIES:
             reason = f"was cut off {TRIES} times, last: {void.reason}"
-            self.take(Solo(case=case, status="crashed", reason=reason))
+            self.take(
+                Solo(case=case, status="crashed", reason=reason, node=void.node, device=void.device)
+            )
 
     def _count_block(self, panel: Panel, void: Void) -> None:
-        self.cut_offs[panel.baseline.id] += 1
-        if self.cut_offs[panel.baseline.id] == TRIES:
+        panel.cut_offs += 1
+        if panel.cut_offs == TRIES:
             reason = f"{TRIES} blocks in a row were cut off, last: {void.reason}"
             for solo in self._alive(panel):
-                self.take(Lost(case_id=solo.case.id, block=void.block or 0, status="crashed", reason=reason))
+                self.take(
+                    Lost(
+                        case_id=solo.case.id,
+                        block=panel.next_block - 1,
+                        status="crashed",
+                        reason=reason,
+                        node=void.node,
+                        device=void.device,
+                    )
+                )
 
     @property
     def reason(self) -> StopReason:

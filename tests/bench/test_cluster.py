@@ -1,0 +1,127 @@
+"""`--executor ray` on a real cluster of three nodes on this machine, one of which dies, as does the driver."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from bench.errors import UsageError
+from bench.record import read, read_kinds
+from bench.session import Request, run
+from bench.tables import build_table
+
+from .test_run import bench, wait_for
+
+pytestmark = pytest.mark.usefixtures("plug_ins")
+
+SUITE = {"lengths": [16, 32], "timing": {"max_blocks": 3, "max_rounds": 2, "target": "0.01%"}}
+MODELS = ("fault_models:tiny", "fault_models:slow")
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Three nodes of one core each; all that they say to each other stays on this machine."""
+    pytest.importorskip("ray", reason="needs ray: pip install 'seqboat-bench[ray]'")
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 80 << 20}
+    made = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    for _ in range(2):
+        made.add_node(wait=False, **node)
+    made.wait_for_nodes()
+    monkeypatch.setenv("RAY_ADDRESS", made.address)
+    yield made
+    made.shutdown()
+
+
+def run_suite(suite: str, out: Path, **options):
+    return run(Request(suite=suite, out=out, **{"device": "cpu", "threads": 1, **options}))
+
+
+def has_samples(path: Path) -> bool:
+    return path.exists() and b'"sample"' in path.read_bytes()
+
+
+def kill_driver(suite: str, out: Path) -> None:
+    """Begin a run, and end its driver without a warning once it has timed something."""
+    words = ("--suite", suite, "--device", "cpu", "--threads", "1", "--out", str(out), "--executor", "ray")
+    driver = subprocess.Popen(bench("run", *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: has_samples(out) or driver.poll() is not None)
+    driver.kill()
+    driver.wait()
+
+
+def kill_node_at_work(cluster, out: Path, since: int) -> None:
+    """End a node, not the head, in the middle of one of its blocks."""
+    workers = {node.node_id[:8]: node for node in cluster.worker_nodes}
+
+    def at_work() -> str | None:
+        samples = Counter((s.node, s.block, s.case_id) for s in read(out).samples[since:])
+        rounds = 2 * SUITE["timing"]["max_rounds"]
+        names = (node.partition("/")[2] for (node, _, _), visits in samples.items() if visits < rounds)
+        return next((name for name in names if name in workers), None)
+
+    wait_for(at_work)
+    cluster.remove_node(workers[at_work()], allow_graceful=False)
+
+
+@pytest.mark.slow
+def test_a_run_outlives_its_driver_and_a_node_and_has_the_rows_of_a_local_one(cluster, write_suite, tmp_path):
+    suite, out = write_suite(*MODELS, **SUITE), tmp_path / "ray.jsonl"
+    kill_driver(suite, out)
+    before = read(out)
+    assert before.end is None
+    assert before.samples
+
+    killer = threading.Thread(target=kill_node_at_work, args=(cluster, out, len(before.samples)))
+    killer.start()
+    there = run_suite(suite, out, resume=out, executor="ray")
+    killer.join()
+    assert there.complete
+    results = there.results
+    assert results.end.reason == "blocks"
+    assert results.solos == before.solos
+    assert results.samples[: len(before.samples)] == before.samples
+
+    (void,) = results.voids
+    assert void.block is not None
+    assert not any(void.covers(sample) for sample in results.samples)
+    devices = {(device.node, device.device) for device in results.devices}
+    assert len(devices) == 3
+    assert {(sample.node, sample.device) for sample in results.samples} <= devices
+    assert one_node_for_each_block(results.samples)
+
+    here = run_suite(suite, tmp_path / "local.jsonl")
+    assert [what(row) for row in rows(there)] == [what(row) for row in rows(here)]
+    assert all(row.speed_low is not None for row in rows(there))
+
+
+def rows(outcome):
+    return build_table(*outcome.kinds).rows
+
+
+def what(row):
+    """All of a row but its times."""
+    return (
+        row.case_id,
+        row.status,
+        row.peak_memory_bytes,
+        row.memory_ratio,
+        row.parameters,
+        row.blocks,
+        row.panel,
+    )
+
+
+def one_node_for_each_block(samples) -> bool:
+    places = {}
+    for sample in samples:
+        place = places.setdefault((sample.case_id.split("/")[1], sample.block), sample.node)
+        if place != sample.node:
+            return False
+    return True
