@@ -44,6 +44,7 @@ class Probed(msgspec.Struct, frozen=True):
     device: str
     environment: Environment
     software: Software
+    niceness: int
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class Cluster:
         slots = [
             Slot(names[node["NodeID"]], bundle, self._group(node, bundle))
             for node in nodes
-            for bundle in _bundles(node["Resources"], kind)
+            for bundle in device_bundles(node["Resources"], kind)
         ]
         if not slots:
             what = "GPU" if kind == "cuda" else "CPU"
@@ -182,12 +183,15 @@ class Cluster:
             except RayError as error:
                 self._leave_out(slot, _first_line(error))
                 continue
-            if probed.software == ours:
-                self.slots[slot] = Device(
-                    node=slot.node, device=probed.device, environment=probed.environment
-                )
-            else:
+            if probed.software != ours:
                 self._leave_out(slot, f"it has {_describe(probed.software)}, the driver {_describe(ours)}")
+                continue
+            if probed.niceness > 0:
+                self.notices.append(
+                    f"{slot.node} gives way to all other work (niceness {probed.niceness}): start its Ray with "
+                    "RAY_worker_niceness=0 in the environment"
+                )
+            self.slots[slot] = Device(node=slot.node, device=probed.device, environment=probed.environment)
         if not self.slots:
             raise UsageError(f"--executor ray: no device can take part: {'; '.join(self.notices)}")
 
@@ -218,7 +222,12 @@ def _probe(bundle: dict[str, float], threads: int | None, workload: str) -> Prob
     gpus = ray.get_runtime_context().get_accelerator_ids()["GPU"]
     threads = threads or max(1, min(default_threads(), int(bundle.get("CPU", 1))))
     environment = probe_environment("cuda" if gpus else "cpu", threads)
-    return Probed(f"cuda:{gpus[0]}" if gpus else "cpu", environment, _software(workload))
+    return Probed(
+        device=f"cuda:{gpus[0]}" if gpus else "cpu",
+        environment=environment,
+        software=_software(workload),
+        niceness=os.getpriority(os.PRIO_PROCESS, 0),
+    )
 
 
 def _software(workload: str) -> Software:
@@ -256,7 +265,7 @@ def _check(device: str) -> None:
         raise UsageError(f"--device {device}: with --executor ray choose auto, cpu or cuda")
 
 
-def _bundles(resources: dict[str, float], kind: str) -> list[dict[str, float]]:
+def device_bundles(resources: dict[str, float], kind: str) -> list[dict[str, float]]:
     """What each device of a node takes: a GPU with its share of the cores, or all cores."""
     cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     if kind == "cpu":

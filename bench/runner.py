@@ -144,9 +144,7 @@ class Runner:
         self.cut_offs[case.id] += 1
         if self.cut_offs[case.id] == TRIES:
             reason = f"was cut off {TRIES} times, last: {void.reason}"
-            self.take(
-                Solo(case=case, status="crashed", reason=reason, node=void.node, device=void.device)
-            )
+            self.take(Solo(case=case, status="crashed", reason=reason, node=void.node, device=void.device))
 
     def _count_block(self, panel: Panel, void: Void) -> None:
         panel.cut_offs += 1
