@@ -188,7 +188,7 @@ class Cluster:
                 continue
             if probed.niceness > 0:
                 self.notices.append(
-                    f"{slot.node} gives way to all other work (niceness {probed.niceness}): start its Ray with "
+                    f"{slot.node} gives way to other work (niceness {probed.niceness}): start its Ray with "
                     "RAY_worker_niceness=0 in the environment"
                 )
             self.slots[slot] = Device(node=slot.node, device=probed.device, environment=probed.environment)

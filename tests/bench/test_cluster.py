@@ -1,4 +1,4 @@
-"""`--executor ray` on a real cluster of three nodes on this machine, one of which dies, as does the driver."""
+"""`--executor ray` on a real cluster of three nodes on this machine: one of them dies, as does the driver."""
 
 import subprocess
 import sys
