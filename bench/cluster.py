@@ -47,7 +47,7 @@ class Probed(msgspec.Struct, frozen=True):
     niceness: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Slot:
     """One device and the placement group that holds it."""
 

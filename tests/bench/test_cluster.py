@@ -58,8 +58,11 @@ def has_samples(path: Path) -> bool:
 def kill_driver(suite: str, out: Path) -> None:
     """Begin a run, and end its driver without a warning once it has timed something."""
     words = ("--suite", suite, "--device", "cpu", "--threads", "1", "--out", str(out), "--executor", "ray")
-    driver = subprocess.Popen(bench("run", *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: has_samples(out) or driver.poll() is not None)
+    said = out.with_suffix(".txt")
+    with said.open("w") as file:
+        driver = subprocess.Popen(bench("run", *words), stdout=file, stderr=file)
+        wait_for(lambda: has_samples(out) or driver.poll() is not None)
+    assert driver.poll() is None, said.read_text()
     driver.kill()
     driver.wait()
 
