@@ -130,7 +130,7 @@ class Cluster:
         except RayError as error:
             del running[stream]
             device = self.slots[slot]
-            runner.cut_off(job, device.node, device.device, _first_line(error))
+            runner.cut_off(job, device.node, device.device, _in_one_line(error))
             # What fails in Python or for want of memory leaves its node alive; anything else may not.
             still_there = isinstance(error, RayTaskError | OutOfMemoryError)
             if not still_there:
@@ -181,7 +181,7 @@ class Cluster:
             try:
                 probed = self.ray.get(answer)
             except RayError as error:
-                self._leave_out(slot, _first_line(error))
+                self._leave_out(slot, _in_one_line(error))
                 continue
             if probed.software != ours:
                 self._leave_out(slot, f"it has {_describe(probed.software)}, the driver {_describe(ours)}")
@@ -254,7 +254,7 @@ def _connect() -> ModuleType:
         ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UsageError(
-            f"--executor ray: no cluster at {address} ({_first_line(error)}); start one with "
+            f"--executor ray: no cluster at {address} ({_in_one_line(error)}); start one with "
             "`ray start --head`, or set RAY_ADDRESS"
         ) from None
     return ray
@@ -284,10 +284,10 @@ def _names(nodes: Sequence[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def _first_line(error: Exception) -> str:
+def _in_one_line(error: Exception) -> str:
     """What went wrong, without the trace that Ray puts before it."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, Exception):
-        return f"{type(cause).__name__}: {_first_line(cause)}"
+        return f"{type(cause).__name__}: {_in_one_line(cause)}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__
+    return lines[0].split(". ")[0][:200] if lines else type(error).__name__

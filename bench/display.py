@@ -37,7 +37,7 @@ class PlainDisplay:
         self._say(f"[{number}/{total}] {label(case)}: alone, for memory and step time")
 
     def solo_ends(self, solo: Solo) -> None:
-        self._say(f"    {describe(solo)}")
+        self._say(f"    {label(solo.case)}: {describe(solo)}")
 
     def block_begins(self, block: int, length: int, rounds: int) -> None:
         self._say(f"block {block + 1} at length {length}: {rounds} rounds, {self.time_left()} left")

@@ -61,10 +61,12 @@ def kill_driver(suite: str, out: Path) -> None:
     said = out.with_suffix(".txt")
     with said.open("w") as file:
         driver = subprocess.Popen(bench("run", *words), stdout=file, stderr=file)
-        wait_for(lambda: has_samples(out) or driver.poll() is not None)
-    assert driver.poll() is None, said.read_text()
-    driver.kill()
-    driver.wait()
+        try:
+            wait_for(lambda: has_samples(out) or driver.poll() is not None)
+            assert driver.poll() is None, said.read_text()
+        finally:
+            driver.kill()
+            driver.wait()
 
 
 def kill_node_at_work(cluster, out: Path, since: int) -> None:
@@ -89,7 +91,8 @@ def test_a_run_outlives_its_driver_and_a_node_and_has_the_rows_of_a_local_one(cl
     assert before.end is None
     assert before.samples
 
-    killer = threading.Thread(target=kill_node_at_work, args=(cluster, out, len(before.samples)))
+    killing = (cluster, out, len(before.samples))
+    killer = threading.Thread(target=kill_node_at_work, args=killing, daemon=True)
     killer.start()
     there = run_suite(suite, out, resume=out, executor="ray")
     killer.join()
