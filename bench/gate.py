@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from bench.probes.environment import default_threads
 from bench.process import WorkerFailed
 from bench.record import End, Lost, Sample, Solo, StopReason, Store
 from bench.session import Request, load_suite, make_header, probe_environment, termination_interrupts
-from bench.solo import measure_exact, measure_solo
+from bench.solo import measure_exact, measure_solo, started
 from bench.stats import MIN_BLOCKS
 from bench.suite import Suite
 from bench.units import parse_duration, parse_percentage
@@ -137,7 +138,8 @@ class Gate:
 
     def run(self) -> tuple[list[CaseVerdict], CaseVerdict | None]:
         """Exact costs, then a first stage of blocks, then a second one for what it left open."""
-        pairs = [Comparison(*(self._solo(case) for case in pair)) for pair in _pairs(self.plan)]
+        base, head, _ = REVISIONS
+        pairs = [Comparison(*pair) for pair in zip(self._solos(base), self._solos(head), strict=True)]
         timed = [pair for pair in pairs if pair.base.status == pair.other.status == "ok"]
         control = _control(timed)
         everything = [*timed, *([control] if control else [])]
@@ -151,8 +153,7 @@ class Gate:
     def against_itself(self) -> dict[Case, list[float]]:
         """Per case, the log ratios of blocks that time identical code twice."""
         base, _, control = REVISIONS
-        solos = [self._solo(_at(case, base)) for case in self.plan.suite.cases(self.plan.kind)]
-        pairs = [_against_itself(solo, control) for solo in solos if solo.status == "ok"]
+        pairs = [_against_itself(solo, control) for solo in self._solos(base) if solo.status == "ok"]
         self._end(self._stage(pairs, self.blocks))
         return {pair.base.case: pair.slowdowns(self.samples) for pair in pairs}
 
@@ -165,8 +166,10 @@ class Gate:
     def _exact(self, case: Case) -> Solo:
         return self._kept(measure_exact(case, self.plan))
 
-    def _solo(self, case: Case) -> Solo:
-        return self._kept(measure_solo(case, self.plan, exact=True))
+    def _solos(self, revision: str) -> list[Solo]:
+        cases = [_at(case, revision) for case in self.plan.suite.cases(self.plan.kind)]
+        with closing(started(cases, self.plan)) as workers:
+            return [self._kept(measure_solo(worker, self.plan, exact=True)) for worker in workers]
 
     def _kept(self, solo: Solo) -> Solo:
         self.store.append(solo)

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import msgspec
 
+from bench import allocator
 from bench.case import Case
 from bench.messages import Answer, Failure, Question
 from bench.record import Status
@@ -42,7 +43,12 @@ class WorkerProcess:
     def __init__(self, case: Case, threads: int, source: Path | None = None) -> None:
         self.case = case
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by kill)
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        environment = {
+            **os.environ,
+            **allocator.worker_variables(),
+            "OMP_NUM_THREADS": str(threads),
+            "MKL_NUM_THREADS": str(threads),
+        }
         if source is not None:
             environment |= _import_first(source)
         self._process = subprocess.Popen(

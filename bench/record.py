@@ -52,11 +52,13 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     commit: str | None
     dirty: bool | None
     load_average: float
+    allocator: str | None = None
+    """Of a worker's memory on the host; None in files that do not say."""
     clocks: dict[str, int] | None = None
 
     @property
-    def machine(self) -> tuple[str, str, int, str]:
-        return (self.device, self.hardware, self.threads, self.torch)
+    def machine(self) -> tuple[str, str, int, str, str | None]:
+        return (self.device, self.hardware, self.threads, self.torch, self.allocator)
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header", tag_field="type"):

@@ -137,12 +137,14 @@ def _earlier(request: Request, suite: Suite, environment: Environment) -> Result
             f"repeat its command line: {shlex.join(earlier.header.command)}"
         )
     if earlier.header.environment.machine != environment.machine:
-        then, now = earlier.header.environment, environment
-        raise UsageError(
-            f"{request.resume}: comes from another machine ({then.hardware}, {then.threads} threads, torch "
-            f"{then.torch}; this is {now.hardware}, {now.threads} threads, torch {now.torch}); start anew"
-        )
+        then, now = (_machine(found) for found in (earlier.header.environment, environment))
+        raise UsageError(f"{request.resume}: comes from another machine ({then}; this is {now}); start anew")
     return earlier
+
+
+def _machine(environment: Environment) -> str:
+    memory = f", {environment.allocator}" if environment.allocator else ""
+    return f"{environment.hardware}, {environment.threads} threads, torch {environment.torch}{memory}"
 
 
 def _grid(suite: Suite) -> Suite:

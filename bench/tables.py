@@ -232,7 +232,8 @@ def _machine(run: Results) -> str:
     environment = run.header.environment
     memory = format_bytes(environment.memory_bytes)
     if environment.driver is None:
-        return f"{environment.threads} threads, {memory}, torch {environment.torch}"
+        allocator = f", {environment.allocator}" if environment.allocator else ""
+        return f"{environment.threads} threads, {memory}, torch {environment.torch}{allocator}"
     return f"{memory}, driver {environment.driver}, CUDA {environment.cuda}, torch {environment.torch}"
 
 
