@@ -8,6 +8,7 @@ import numpy as np
 
 from bench.case import Case
 from bench.messages import Prepared, Ran, Run, Warmed
+from bench.nursery import Nursery
 from bench.plan import Plan
 from bench.process import WorkerFailed, WorkerProcess
 from bench.record import Sample, Solo
@@ -54,6 +55,7 @@ class Block:
 
     def run(self) -> None:
         with ExitStack() as stack:
+            self.nursery = stack.enter_context(Nursery(self.plan))
             if self.resident:
                 self._start(stack)
             for round_number in range(self.rounds):
@@ -62,14 +64,16 @@ class Block:
     def _start(self, stack: ExitStack) -> None:
         """Start every process, let them build together, then warm them one at a time."""
         for solo in self.alive:
-            source = self.plan.source(solo.case)
-            worker = stack.enter_context(WorkerProcess(solo.case, self.plan.threads, source))
-            self.workers[solo.case.id] = worker
-            self._guarded(solo, lambda s, w=worker: w.send(self.plan.prepare(s.case)))  # type: ignore[misc]
+            self._guarded(solo, lambda s: self._begin(s, stack))
         for solo in list(self.alive):
             self._guarded(solo, self._await_prepared)
         for solo in list(self.alive):
             self._guarded(solo, self._warm)
+
+    def _begin(self, solo: Solo, stack: ExitStack) -> None:
+        worker = stack.enter_context(self.nursery.start(solo.case))
+        self.workers[solo.case.id] = worker
+        worker.send(self.plan.prepare(solo.case))
 
     def _await_prepared(self, solo: Solo) -> None:
         self.workers[solo.case.id].receive(Prepared, self.plan.deadline_seconds)
@@ -106,7 +110,7 @@ class Block:
         deadline = max(self.plan.deadline_seconds, DEADLINE_FACTOR * expected)
         if self.resident:
             return self.workers[solo.case.id].ask(question, Ran, deadline)
-        with WorkerProcess(solo.case, self.plan.threads, self.plan.source(solo.case)) as worker:
+        with self.nursery.start(solo.case) as worker:
             worker.ask(self.plan.prepare(solo.case), Prepared, self.plan.deadline_seconds)
             worker.ask(self.plan.block_warm_up(solo), Warmed, self.plan.deadline_seconds)
             return worker.ask(question, Ran, deadline)

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,13 @@ from bench.block import Block
 from bench.case import Case
 from bench.display import PlainDisplay, open_display
 from bench.errors import UsageError
+from bench.nursery import Nursery
 from bench.plan import Plan
 from bench.probes.environment import default_threads
 from bench.process import WorkerFailed
 from bench.record import End, Lost, Sample, Solo, StopReason, Store
 from bench.session import Request, load_suite, make_header, probe_environment, termination_interrupts
-from bench.solo import measure_exact, measure_solo, started
+from bench.solo import measure_exact, measure_solo
 from bench.stats import MIN_BLOCKS
 from bench.suite import Suite
 from bench.units import parse_duration, parse_percentage
@@ -132,7 +132,11 @@ class Gate:
 
     def exactly(self) -> tuple[list[CaseVerdict], None]:
         """The tier without noise alone."""
-        pairs = [Comparison(*(self._exact(case) for case in pair)) for pair in _pairs(self.plan)]
+        with Nursery(self.plan) as nursery:
+            pairs = [
+                Comparison(*(self._kept(measure_exact(case, self.plan, nursery)) for case in pair))
+                for pair in _pairs(self.plan)
+            ]
         self._end("precise")
         return [judge_exactly(pair, self.limits) for pair in pairs], None
 
@@ -163,13 +167,10 @@ class Gate:
     def _end(self, reason: StopReason) -> None:
         self.store.append(End(reason=reason, seconds=time.monotonic() - self.begin))
 
-    def _exact(self, case: Case) -> Solo:
-        return self._kept(measure_exact(case, self.plan))
-
     def _solos(self, revision: str) -> list[Solo]:
         cases = [_at(case, revision) for case in self.plan.suite.cases(self.plan.kind)]
-        with closing(started(cases, self.plan)) as workers:
-            return [self._kept(measure_solo(worker, self.plan, exact=True)) for worker in workers]
+        with Nursery(self.plan) as nursery:
+            return [self._kept(measure_solo(case, self.plan, nursery, exact=True)) for case in cases]
 
     def _kept(self, solo: Solo) -> Solo:
         self.store.append(solo)

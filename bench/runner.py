@@ -1,7 +1,6 @@
 """Drives the workers: the solo pass, then blocks of interleaved rounds; resumes, and contains crashes."""
 
 import time
-from contextlib import closing
 from typing import Protocol
 
 import numpy as np
@@ -9,10 +8,11 @@ import numpy as np
 from bench.analysis import baseline_of, speed_ratio
 from bench.block import Block
 from bench.case import Case
+from bench.nursery import Nursery
 from bench.plan import Plan
 from bench.process import WorkerFailed
 from bench.record import End, Lost, Results, Sample, Solo, StopReason, Store
-from bench.solo import measure_solo, started
+from bench.solo import measure_solo
 from bench.stats import Interval
 
 
@@ -70,12 +70,13 @@ class Runner:
 
     def _solo_pass(self) -> None:
         cases = self.plan.suite.cases(self.plan.kind)
-        missing = [case for case in cases if case.id not in self.solos]
-        with closing(started(missing, self.plan)) as workers:
-            for worker in workers:
-                self.observer.solo_begins(worker.case, cases.index(worker.case) + 1, len(cases))
-                solo = measure_solo(worker, self.plan)
-                self.solos[worker.case.id] = solo
+        with Nursery(self.plan) as nursery:
+            for number, case in enumerate(cases, 1):
+                if case.id in self.solos:
+                    continue
+                self.observer.solo_begins(case, number, len(cases))
+                solo = measure_solo(case, self.plan, nursery)
+                self.solos[case.id] = solo
                 self.store.append(solo)
                 self.observer.solo_ends(solo)
 

@@ -2,7 +2,6 @@
 
 import statistics
 import time
-from collections.abc import Generator
 
 from bench.case import Case
 from bench.messages import (
@@ -17,52 +16,35 @@ from bench.messages import (
     Prepared,
     Warmed,
 )
+from bench.nursery import Nursery
 from bench.plan import Plan
 from bench.process import WorkerFailed, WorkerProcess
 from bench.record import Solo, Variant
 from implementations import registry
 
 
-def started(cases: list[Case], plan: Plan) -> Generator[WorkerProcess]:
-    """A worker for each case, in turn. While one is measured the next one loads its libraries, and no more
-    than that: a third of a short run is Python importing torch."""
-    workers = (_start(case, plan) for case in cases)
-    following = next(workers, None)
-    try:
-        while following is not None:
-            current, following = following, next(workers, None)
-            with current:
-                yield current
-    finally:
-        if following is not None:
-            following.kill()
-
-
-def measure_solo(worker: WorkerProcess, plan: Plan, *, exact: bool = False) -> Solo:
+def measure_solo(case: Case, plan: Plan, nursery: Nursery, *, exact: bool = False) -> Solo:
     """Build, warm up, measure memory and activation, and hold a variant against its reference.
 
     exact: count first what a step costs without a clock. A case that fails comes back with its status and
     the reason; nothing is raised.
     """
     try:
-        return _measure(worker.case, plan, worker, exact)
+        with nursery.start(case) as worker:
+            return _measure(case, plan, worker, exact)
     except WorkerFailed as failure:
-        return Solo(case=worker.case, status=failure.status, reason=failure.reason)
+        return Solo(case=case, status=failure.status, reason=failure.reason)
 
 
-def measure_exact(case: Case, plan: Plan) -> Solo:
+def measure_exact(case: Case, plan: Plan, nursery: Nursery) -> Solo:
     """Only what a step costs without a clock; a case that fails comes back with its status and the reason."""
-    with _start(case, plan) as worker:
-        try:
+    try:
+        with nursery.start(case) as worker:
             prepared = worker.ask(plan.prepare(case), Prepared, plan.deadline_seconds)
             exact = worker.ask(Count(), Counted, plan.deadline_seconds).exact
-        except WorkerFailed as failure:
-            return Solo(case=case, status=failure.status, reason=failure.reason)
+    except WorkerFailed as failure:
+        return Solo(case=case, status=failure.status, reason=failure.reason)
     return Solo(case=case, status="ok", parameters=prepared.parameters, exact=exact)
-
-
-def _start(case: Case, plan: Plan) -> WorkerProcess:
-    return WorkerProcess(case, plan.threads, plan.source(case))
 
 
 def _measure(case: Case, plan: Plan, worker: WorkerProcess, exact: bool) -> Solo:
