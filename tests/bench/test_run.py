@@ -136,9 +136,8 @@ def test_a_killed_parent_leaves_no_worker_and_a_readable_file(write_suite, tmp_p
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    wait_for(
-        lambda: out.exists() and out.read_bytes().count(b"\n") >= 2 and len(descendants_of(child.pid)) > 1
-    )
+    wait_for(lambda: out.exists() and out.read_bytes().count(b"\n") >= 2)
+    wait_for(lambda: len(descendants_of(child.pid)) > 1)
     workers = descendants_of(child.pid)
     child.kill()
     child.wait()
