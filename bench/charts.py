@@ -125,28 +125,25 @@ def finished(chart: Chart) -> Spec:
     return spec
 
 
-def by_model(
-    altair: Any, points: Sequence[Point], channel: str, legend: bool = True, field: str = "model"
-) -> Any:
+def by_model(altair: Any, points: Sequence[Point], channel: str, legend: bool = True) -> Any:
     """Colour, shape or dash of a model: the same in all channels, so that legends become one."""
     names = list(dict.fromkeys(point["model"] for point in points))
     values: Mapping[str, Sequence[Any]] = {"color": COLOURS, "shape": SHAPES, "strokeDash": DASHES}
     chosen = [values[channel][number % len(values[channel])] for number in range(len(names))]
     kind = {"color": altair.Color, "shape": altair.Shape, "strokeDash": altair.StrokeDash}[channel]
     options = {} if legend else {"legend": None}
-    return kind(
-        f"{field}:N", scale=altair.Scale(domain=names, range=chosen), title=None, sort=names, **options
-    )
+    return kind("model:N", scale=altair.Scale(domain=names, range=chosen), title=None, sort=names, **options)
 
 
 def _base(altair: Any, points: list[Point]) -> Chart:
     return altair.Chart(altair.InlineData(values=points)).properties(width=WIDTH, height=HEIGHT)
 
 
-def _lines(altair: Any, base: Chart, points: Sequence[Point]) -> Chart:
-    """A dashed line for each model. By a field of their own: dashes would spoil the legend's symbols."""
-    dash = by_model(altair, points, "strokeDash", legend=False, field="line")
-    return base.transform_calculate(line="datum.model").mark_line().encode(strokeDash=dash)
+def _lines_with_dots(altair: Any, base: Chart, points: Sequence[Point]) -> Chart:
+    """A line for each model, dashes and shapes apart: dashes would spoil the legend's symbols."""
+    lines = base.mark_line().encode(strokeDash=by_model(altair, points, "strokeDash", legend=False))
+    dots = base.mark_point(filled=True, opacity=1, size=70).encode(shape=by_model(altair, points, "shape"))
+    return (lines + dots).resolve_legend(strokeDash="independent")
 
 
 def _speed(altair: Any, points: list[Point], table: Table) -> Chart:
@@ -225,10 +222,8 @@ def _growth_panel(altair: Any, points: list[Point], chosen: list[Point], quantit
         color=by_model(altair, points, "color"),
         tooltip=["model:N", "length:Q", altair.Tooltip("value:Q", format=".4~r"), "exponent:Q"],
     )
-    lines = _lines(altair, base, points)
-    dots = base.mark_point(filled=True, opacity=1, size=70).encode(shape=by_model(altair, points, "shape"))
     ends = altair.InlineData(values=_apart([point for point in chosen if point["label"]], chosen))
-    labels = (
+    names = (
         altair.Chart(ends)
         .mark_text(align="left", dx=8, fontSize=11, limit=220)
         .encode(
@@ -238,7 +233,7 @@ def _growth_panel(altair: Any, points: list[Point], chosen: list[Point], quantit
             color=by_model(altair, points, "color", legend=False),
         )
     )
-    return (lines + dots + labels).properties(width=WIDTH * 0.7)
+    return (_lines_with_dots(altair, base, points) + names).properties(width=WIDTH * 0.7)
 
 
 def _apart(ends: list[Point], chosen: list[Point]) -> list[Point]:
@@ -326,9 +321,8 @@ def _activation_by_layer(altair: Any, points: list[Point], table: Table) -> Char
         color=by_model(altair, points, "color"),
         tooltip=["model:N", "task:N", "layer:O", altair.Tooltip("rate:Q", format=".1%")],
     )
-    lines = _lines(altair, base, points).encode(detail="task:N")
-    dots = base.mark_point(filled=True, opacity=1, size=70).encode(shape=by_model(altair, points, "shape"))
-    return (lines + dots).properties(width=WIDTH * 0.7).facet(altair.Facet("task:N", title=None), columns=2)
+    lines = _lines_with_dots(altair, base, points)
+    return lines.properties(width=WIDTH * 0.7).facet(altair.Facet("task:N", title=None), columns=2)
 
 
 def _activation_sweep(altair: Any, points: list[Point], table: Table) -> Chart:
@@ -347,9 +341,7 @@ def _activation_sweep(altair: Any, points: list[Point], table: Table) -> Chart:
             altair.Tooltip("milliseconds:Q", format=".4~r"),
         ],
     )
-    return _lines(altair, base, points) + base.mark_point(filled=True, opacity=1, size=70).encode(
-        shape=by_model(altair, points, "shape")
-    )
+    return _lines_with_dots(altair, base, points)
 
 
 def _rounds(altair: Any, points: list[Point], table: Table) -> Chart:
