@@ -301,8 +301,8 @@ def _radius(part: float, areas: Sequence[float]) -> float:
 
 def _exact(altair: Any, axis: labels.Axis) -> Any:
     """The scale on which names were placed."""
-    kind = "log" if axis.log else "linear"
-    return altair.Scale(type=kind, domain=[axis.low, axis.high], nice=False, zero=False)
+    kind = {"type": "log"} if axis.log else {"zero": False}
+    return altair.Scale(domain=[axis.low, axis.high], nice=False, **kind)
 
 
 def _names(altair: Any, base: Chart) -> list[Chart]:

@@ -27,8 +27,8 @@ class Axis:
         least, most = min(numbers), max(numbers)
         least, most = (least - 0.5, most + 0.5) if least == most else (least, most)
         free = (most - least) * padding / (pixels - 2 * padding)
-        ends = (least - free, most + free)
-        return cls(*(math.exp(end) for end in ends), pixels, log) if log else cls(*ends, pixels)
+        low, high = least - free, most + free
+        return cls(math.exp(low), math.exp(high), pixels, log) if log else cls(low, high, pixels)
 
     def pixel(self, value: float) -> float:
         if self.log:
@@ -38,7 +38,7 @@ class Axis:
     def value(self, pixel: float) -> float:
         part = pixel / self.pixels
         if self.log:
-            return self.low * (self.high / self.low) ** part
+            return self.low * math.exp(part * math.log(self.high / self.low))
         return self.low + part * (self.high - self.low)
 
 
