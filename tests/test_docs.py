@@ -30,10 +30,11 @@ def test_every_chart_is_described():
 def test_commands_and_options_in_the_pages_exist(page):
     import typer
 
-    commands = typer.main.get_command(app).commands
     for line in re.findall(r"^(?:  - run: )?bench (.+?)(?: *#.*)?$", PAGES[page], flags=re.MULTILINE):
-        name, *words = line.split()
-        options = {option for parameter in commands[name].params for option in parameter.opts}
+        command, words = typer.main.get_command(app), line.split()
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        options = {option for parameter in command.params for option in parameter.opts}
         assert {word.partition("=")[0] for word in words if word.startswith("-")} <= options, line
 
 
