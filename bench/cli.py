@@ -2,7 +2,6 @@
 
 import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -126,7 +125,7 @@ def run(
         threads=threads,
         quick=quick,
         energy=energy,
-        out=out or _default_out(suite),
+        out=out or session.default_out(suite),
         resume=resume,
     )
     form = _format(format_)
@@ -293,11 +292,6 @@ def _numbers(text: str | None, kind: type[int] | type[float], option: str) -> li
 
 def _rates(text: str | None) -> list[float] | None:
     return [] if text == "init" else _numbers(text, float, "--activation")
-
-
-def _default_out(suite: str) -> Path:
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    return Path("results") / "runs" / f"{Path(suite).stem}-{stamp}.jsonl"
 
 
 if __name__ == "__main__":
