@@ -11,6 +11,8 @@ from implementations import registry
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+WORKFLOW = ROOT / ".github" / "workflows" / "gpu.yml"
+COMMAND = r"^ *(?:- )?(?:run: )?bench (.+?)(?: *(?:#|\|\|).*)?$"
 
 
 def test_every_model_has_its_place():
@@ -26,11 +28,12 @@ def test_every_chart_is_described():
     assert named == [*CHARTS, "roofline"]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "workflow"])
 def test_commands_and_options_in_the_pages_exist(page):
     import typer
 
-    for line in re.findall(r"^(?:  - run: )?bench (.+?)(?: *#.*)?$", PAGES[page], flags=re.MULTILINE):
+    text = WORKFLOW.read_text(encoding="utf-8") if page == "workflow" else PAGES[page]
+    for line in re.findall(COMMAND, text, flags=re.MULTILINE):
         command, words = typer.main.get_command(app), line.split()
         while hasattr(command, "commands"):
             command = command.commands[words.pop(0)]
