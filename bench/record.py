@@ -204,6 +204,12 @@ class Results(msgspec.Struct, frozen=True):
     notice: str | None = None
     """A torn line that was dropped."""
 
+    @property
+    def complete(self) -> bool:
+        """Whether every case ran, and was timed to the end."""
+        ended = self.end is not None and self.end.reason != "interrupted"
+        return ended and not self.lost and all(solo.status == "ok" for solo in self.solos.values())
+
 
 class Store:
     """Appends records to one file."""

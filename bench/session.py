@@ -5,6 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -38,6 +39,8 @@ class Request:
     quick: bool = False
     energy: bool = False
     resume: Path | None = None
+    command: list[str] = field(default_factory=command_line)
+    """How the run was called; by default this process's command line."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,7 @@ class Outcome:
 
     @property
     def complete(self) -> bool:
-        """Whether every case ran, and was timed to the end."""
-        return not self.results.lost and all(solo.status == "ok" for solo in self.results.solos.values())
+        return self.results.complete
 
 
 def run(request: Request) -> Outcome:
@@ -66,12 +68,18 @@ def run(request: Request) -> Outcome:
     try:
         with termination_interrupts(), Store(path, resume=earlier is not None) as store:
             if earlier is None:
-                store.append(make_header(suite, environment))
+                store.append(make_header(suite, environment, command=request.command))
             with open_display(suite.budget_seconds) as display:
                 Runner(plan, store, display, earlier).run()
     except KeyboardInterrupt:
         interrupted = True
     return Outcome(read(path), interrupted, _resume_line(path))
+
+
+def default_out(suite: str) -> Path:
+    """Where a run is kept that was given no place: below results/runs, by suite and time."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return Path("results") / "runs" / f"{Path(suite).stem}-{stamp}.jsonl"
 
 
 def load_suite(request: Request) -> Suite:
@@ -113,12 +121,17 @@ def _is_device(name: str) -> bool:
     return name in ("auto", "cpu", "cuda") or (kind == "cuda" and index.isdigit())
 
 
-def make_header(suite: Suite, environment: Environment, revisions: dict[str, str] | None = None) -> Header:
+def make_header(
+    suite: Suite,
+    environment: Environment,
+    revisions: dict[str, str] | None = None,
+    command: list[str] | None = None,
+) -> Header:
     """The first line of a result file that is begun now."""
     return Header(
         schema=SCHEMA,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=command_line(),
+        command=command or command_line(),
         suite=suite,
         environment=environment,
         data=workloads.load(suite.workload).data(),
@@ -171,7 +184,13 @@ def _without_out(words: list[str]) -> list[str]:
 
 @contextlib.contextmanager
 def termination_interrupts() -> Iterator[None]:
-    """Within this context SIGTERM is a KeyboardInterrupt, so that all is put in order as after Ctrl-C."""
+    """Within this context SIGTERM is a KeyboardInterrupt, so that all is put in order as after Ctrl-C.
+
+    Only the main thread can be told of signals; a run in another one is left to those who started it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
