@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from bench.messages import Prepared, Ran, Run, Warmed
+from bench.nursery import Nursery
 from bench.plan import Plan
 from bench.process import WorkerFailed, WorkerProcess
 from bench.record import Lost, Sample, Solo
@@ -44,6 +45,7 @@ class Block:
     def run(self) -> Generator[Sample | Lost, None, None]:
         """Every timed run as it is made, and every case that failed."""
         with ExitStack() as stack:
+            self.nursery = stack.enter_context(Nursery(self.plan))
             if self.resident:
                 yield from self._start(stack)
             for round_number in range(self.rounds):
@@ -52,14 +54,16 @@ class Block:
     def _start(self, stack: ExitStack) -> Iterator[Sample | Lost]:
         """Start every process, let them build together, then warm them one at a time."""
         for solo in self.alive:
-            source = self.plan.source(solo.case)
-            worker = stack.enter_context(WorkerProcess(solo.case, self.plan.threads, source))
-            self.workers[solo.case.id] = worker
-            yield from self._guarded(solo, lambda s, w=worker: w.send(self.plan.prepare(s.case)))  # type: ignore[misc]
+            yield from self._guarded(solo, lambda s: self._begin(s, stack))
         for solo in list(self.alive):
             yield from self._guarded(solo, self._await_prepared)
         for solo in list(self.alive):
             yield from self._guarded(solo, self._warm)
+
+    def _begin(self, solo: Solo, stack: ExitStack) -> None:
+        worker = stack.enter_context(self.nursery.start(solo.case))
+        self.workers[solo.case.id] = worker
+        worker.send(self.plan.prepare(solo.case))
 
     def _await_prepared(self, solo: Solo) -> None:
         self.workers[solo.case.id].receive(Prepared, self.plan.deadline_seconds)
@@ -98,7 +102,7 @@ class Block:
         deadline = max(self.plan.deadline_seconds, DEADLINE_FACTOR * expected)
         if self.resident:
             return self.workers[solo.case.id].ask(question, Ran, deadline)
-        with WorkerProcess(solo.case, self.plan.threads, self.plan.source(solo.case)) as worker:
+        with self.nursery.start(solo.case) as worker:
             worker.ask(self.plan.prepare(solo.case), Prepared, self.plan.deadline_seconds)
             worker.ask(self.plan.block_warm_up(solo), Warmed, self.plan.deadline_seconds)
             return worker.ask(question, Ran, deadline)

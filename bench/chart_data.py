@@ -199,19 +199,25 @@ def roofline(profiles: Sequence[Profile]) -> list[Point]:
     points = []
     for profile in profiles:
         whole = sum(stage.forward.seconds + stage.backward.seconds for stage in profile.stages)
+        frames = {stage.path[:-1] for stage in profile.stages if stage.path}
         for stage in profile.stages:
             cost = add(stage.forward, stage.backward)
             if cost.flops and cost.bytes and cost.seconds >= whole / 100:
                 points.append(
                     {
                         "model": title_of(profile.case.implementation),
-                        "stage": stage.path[-1] if stage.path else "(other)",
+                        "stage": _stage_name(stage.path, stage.path in frames),
                         "share": cost.seconds / whole,
                         "intensity": cost.flops / cost.bytes,
                         "rate": cost.flops / cost.seconds,
                     }
                 )
     return points
+
+
+def _stage_name(path: tuple[str, ...], has_stages: bool) -> str:
+    """Of a stage's own work; `(other)` is what it does outside the stages within it."""
+    return " ".join([*path[-1:], *(["(other)"] if has_stages else [])])
 
 
 def roof(ceilings: Ceilings, intensities: Sequence[float]) -> list[Point]:

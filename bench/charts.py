@@ -3,12 +3,13 @@
 Colours are told apart by the colour-blind (Okabe and Ito), and shapes by whoever prints in grey.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import chart_data, pages
+from bench import chart_data, labels, pages
 from bench.chart_data import Point
 from bench.errors import UsageError
 from bench.extras import require
@@ -138,6 +139,13 @@ def _base(altair: Any, points: list[Point]) -> Chart:
     return altair.Chart(altair.InlineData(values=points)).properties(width=WIDTH, height=HEIGHT)
 
 
+def _lines_with_dots(altair: Any, base: Chart, points: Sequence[Point]) -> Chart:
+    """A line for each model, dashes and shapes apart: dashes would spoil the legend's symbols."""
+    lines = base.mark_line().encode(strokeDash=by_model(altair, points, "strokeDash", legend=False))
+    dots = base.mark_point(filled=True, opacity=1, size=70).encode(shape=by_model(altair, points, "shape"))
+    return (lines + dots).resolve_legend(strokeDash="independent")
+
+
 def _speed(altair: Any, points: list[Point], table: Table) -> Chart:
     """Dots with their intervals, a line for each model, a row of panels for each length."""
     lengths = sorted({point["length"] for point in points})
@@ -207,17 +215,15 @@ def _growth_panel(altair: Any, points: list[Point], chosen: list[Point], quantit
         x=altair.X(
             "length:Q",
             scale=altair.Scale(type="log", base=2, nice=False),
-            axis=altair.Axis(values=lengths, format="d"),
+            axis=altair.Axis(values=lengths, format="d", labelFlush=False),
             title="Sequence length",
         ),
         y=altair.Y("value:Q", scale=_log_scale(altair), title=f"{quantity}, a sequence"),
         color=by_model(altair, points, "color"),
         tooltip=["model:N", "length:Q", altair.Tooltip("value:Q", format=".4~r"), "exponent:Q"],
     )
-    lines = base.mark_line().encode(strokeDash=by_model(altair, points, "strokeDash"))
-    dots = base.mark_point(filled=True, opacity=1, size=70).encode(shape=by_model(altair, points, "shape"))
     ends = altair.InlineData(values=_apart([point for point in chosen if point["label"]], chosen))
-    labels = (
+    names = (
         altair.Chart(ends)
         .mark_text(align="left", dx=8, fontSize=11, limit=220)
         .encode(
@@ -227,7 +233,7 @@ def _growth_panel(altair: Any, points: list[Point], chosen: list[Point], quantit
             color=by_model(altair, points, "color", legend=False),
         )
     )
-    return (lines + dots + labels).properties(width=WIDTH * 0.7)
+    return (_lines_with_dots(altair, base, points) + names).properties(width=WIDTH * 0.7)
 
 
 def _apart(ends: list[Point], chosen: list[Point]) -> list[Point]:
@@ -244,20 +250,25 @@ def _apart(ends: list[Point], chosen: list[Point]) -> list[Point]:
 
 
 def _trade_off(altair: Any, points: list[Point], table: Table) -> Chart:
-    """Bubbles as the poster's first figure has them; names stand above and below in turn."""
-    points = sorted(points, key=lambda point: point["speed"])
-    points = [{**point, "above": number % 2 == 0} for number, point in enumerate(points)]
+    """Bubbles as the poster's first figure has them, each beside its name."""
+    height, largest = HEIGHT * 1.2, max(point["memory"] for point in points)
+    ends = [value for point in points for value in (point["low"], point["speed"], point["high"]) if value]
+    x = labels.Axis.around(ends, WIDTH, padding=60, log=True)
+    y = labels.Axis.around([point["accuracy"] for point in points], height, padding=50)
+    points = [
+        {**point, "label": point["model"], "radius": _radius(point["memory"] / largest, BUBBLES)}
+        for point in points
+    ]
+    points = labels.place(points, ("speed", x), ("accuracy", y))
     base = _base(altair, points).encode(
         x=altair.X(
             "speed:Q",
-            scale=altair.Scale(type="log", nice=False, padding=60),
+            scale=_exact(altair, x),
             axis=_ratio_axis(altair),
             title=f"Measured speed at length {points[0]['length']} (× {table.baseline})",
         ),
         y=altair.Y(
-            "accuracy:Q",
-            scale=altair.Scale(zero=False, nice=False, padding=50),
-            title="Published accuracy, average of the arena (%)",
+            "accuracy:Q", scale=_exact(altair, y), title="Published accuracy, average of the arena (%)"
         ),
         tooltip=[
             "model:N",
@@ -272,14 +283,33 @@ def _trade_off(altair: Any, points: list[Point], table: Table) -> Chart:
         size=altair.Size(
             "memory:Q",
             legend=altair.Legend(title=f"Memory (× {table.baseline})", titleLimit=260, values=[0.1, 0.5, 1]),
-            scale=altair.Scale(type="linear", domainMin=0, range=[20, 1500]),
+            scale=altair.Scale(type="linear", domain=[0, largest], range=BUBBLES),
         ),
     )
     bars = base.mark_rule().encode(x="low:Q", x2="high:Q")
-    names = base.encode(text="model:N")
-    above = names.transform_filter("datum.above").mark_text(dy=-24, fontSize=11)
-    below = names.transform_filter("!datum.above").mark_text(dy=26, fontSize=11)
-    return (bubbles + bars + above + below).properties(height=HEIGHT * 1.2)
+    return altair.layer(*_names(altair, base), bubbles, bars).properties(height=height)
+
+
+BUBBLES = [20, 1500]
+"""Areas in square pixels, of the least and the largest."""
+
+
+def _radius(part: float, areas: Sequence[float]) -> float:
+    """In pixels, of a bubble at that part of a linear scale of areas."""
+    return math.sqrt((areas[0] + part * (areas[1] - areas[0])) / math.pi)
+
+
+def _exact(altair: Any, axis: labels.Axis) -> Any:
+    """The scale on which names were placed."""
+    kind = {"type": "log"} if axis.log else {"zero": False}
+    return altair.Scale(domain=[axis.low, axis.high], nice=False, **kind)
+
+
+def _names(altair: Any, base: Chart) -> list[Chart]:
+    """The labels of placed points, with a line to each point that its label is not beside."""
+    lines = base.mark_rule(color="#999").encode(x2="label_x:Q", y2="label_y:Q").transform_filter("datum.far")
+    place = {"x": altair.X("label_x:Q"), "y": altair.Y("label_y:Q")}
+    return [lines, base.mark_text(fontSize=11).encode(text="label:N", **place)]
 
 
 def _activation_by_layer(altair: Any, points: list[Point], table: Table) -> Chart:
@@ -291,14 +321,18 @@ def _activation_by_layer(altair: Any, points: list[Point], table: Table) -> Char
         color=by_model(altair, points, "color"),
         tooltip=["model:N", "task:N", "layer:O", altair.Tooltip("rate:Q", format=".1%")],
     )
-    lines = base.mark_line().encode(strokeDash=by_model(altair, points, "strokeDash"), detail="task:N")
-    dots = base.mark_point(filled=True, opacity=1, size=70).encode(shape=by_model(altair, points, "shape"))
-    return (lines + dots).properties(width=WIDTH * 0.7).facet(altair.Facet("task:N", title=None), columns=2)
+    lines = _lines_with_dots(altair, base, points)
+    return lines.properties(width=WIDTH * 0.7).facet(altair.Facet("task:N", title=None), columns=2)
 
 
 def _activation_sweep(altair: Any, points: list[Point], table: Table) -> Chart:
     base = _base(altair, points).encode(
-        x=altair.X("rate:Q", title="Activation rate, as timed", axis=altair.Axis(format="%")),
+        x=altair.X(
+            "rate:Q",
+            title="Activation rate, as timed",
+            axis=altair.Axis(format="%"),
+            scale=altair.Scale(domain=[0, 1]),
+        ),
         y=altair.Y("milliseconds:Q", title="ms a step", scale=altair.Scale(zero=True)),
         color=by_model(altair, points, "color"),
         tooltip=[
@@ -307,10 +341,7 @@ def _activation_sweep(altair: Any, points: list[Point], table: Table) -> Chart:
             altair.Tooltip("milliseconds:Q", format=".4~r"),
         ],
     )
-    lines = base.mark_line().encode(strokeDash=by_model(altair, points, "strokeDash"))
-    return lines + base.mark_point(filled=True, opacity=1, size=70).encode(
-        shape=by_model(altair, points, "shape")
-    )
+    return _lines_with_dots(altair, base, points)
 
 
 def _rounds(altair: Any, points: list[Point], table: Table) -> Chart:
@@ -382,24 +413,55 @@ def roofline(profiles: Sequence[Profile]) -> Spec:
     points = chart_data.roofline(profiles)
     if not points:
         raise UsageError("roofline: no stage of these profiles has a time, FLOPs and bytes")
+    roof = chart_data.roof(ceilings, [point["intensity"] for point in points])
+    most = max(point["share"] for point in points)
+    points = [
+        {**point, "label": point["stage"], "radius": _radius(point["share"] / most, STAGE_DOTS)}
+        for point in points
+    ]
+    x, y = (
+        labels.Axis.around([place[field] for place in (*roof, *points)], pixels, padding=30, log=True)
+        for field, pixels in (("intensity", WIDTH), ("rate", HEIGHT))
+    )
+    points = labels.place(points, ("intensity", x), ("rate", y))
+    powers = [10.0**power for power in range(-6, 18)]
     base = _base(altair, points).encode(
-        x=altair.X("intensity:Q", scale=_log_scale(altair), title="FLOPs a byte moved"),
-        y=altair.Y("rate:Q", scale=_log_scale(altair), title="FLOP/s", axis=altair.Axis(format="~s")),
+        x=altair.X(
+            "intensity:Q",
+            scale=_exact(altair, x),
+            title="FLOPs a byte moved",
+            axis=altair.Axis(values=powers, format="~g"),
+        ),
+        y=altair.Y(
+            "rate:Q", scale=_exact(altair, y), title="FLOP/s", axis=altair.Axis(values=powers, format="~s")
+        ),
+        tooltip=["model:N", "stage:N", altair.Tooltip("share:Q", format=".1%"), "rate:Q", "intensity:Q"],
     )
     dots = base.mark_point(filled=True, opacity=1).encode(
         color=by_model(altair, points, "color"),
         shape=by_model(altair, points, "shape"),
-        size=altair.Size("share:Q", title="Share of the step", legend=altair.Legend(format="%")),
-        tooltip=["model:N", "stage:N", altair.Tooltip("share:Q", format=".1%"), "rate:Q", "intensity:Q"],
+        size=altair.Size(
+            "share:Q",
+            title="Share of the step",
+            legend=altair.Legend(format="%", tickCount=4),
+            scale=altair.Scale(domain=[0, most], range=STAGE_DOTS),
+        ),
     )
-    names = base.mark_text(dy=-12, fontSize=11).encode(text="stage:N")
-    roof = chart_data.roof(ceilings, [point["intensity"] for point in points])
     line = altair.Chart(altair.InlineData(values=roof)).mark_line(color="#555", strokeDash=[6, 3])
     line = line.encode(x="intensity:Q", y="rate:Q")
     subtitle = [
         f"{profile.case.id}, {profile.environment.hardware}, {profile.created[:16]}" for profile in profiles
     ]
-    title = altair.TitleParams(
-        "Stages under the roofline", subtitle=subtitle, anchor="start", subtitleColor="#555"
+    limits = (
+        f"dashed: {ceilings.flops_per_second / 1e9:,.4g} GFLOP/s, "
+        f"{ceilings.bytes_per_second / 1e9:,.4g} GB/s, measured there"
     )
-    return finished((line + dots + names).properties(title=title, description="\n".join(subtitle)))
+    title = altair.TitleParams(
+        "Stages under the roofline", subtitle=[*subtitle, limits], anchor="start", subtitleColor="#555"
+    )
+    chart = altair.layer(*_names(altair, base), line, dots)
+    return finished(chart.properties(title=title, description="\n".join(subtitle)))
+
+
+STAGE_DOTS = [25, 400]
+"""Areas in square pixels, of the least share of a step and the largest."""

@@ -2,13 +2,12 @@
 
 import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bench import __version__, cli_checks
+from bench import __version__, cli_checks, cli_store
 from bench.cli_common import BAD_USAGE, FAILED, INCOMPLETE, INTERRUPTED, OK, Files, Json, as_json
 from bench.errors import UsageError
 from implementations.errors import RegistryError
@@ -23,6 +22,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_checks.app)
+app.add_typer(cli_store.app)
 
 
 def main() -> None:
@@ -126,7 +126,7 @@ def run(
         threads=threads,
         quick=quick,
         energy=energy,
-        out=out or _default_out(suite),
+        out=out or session.default_out(suite),
         resume=resume,
         executor=executor,
     )
@@ -297,11 +297,6 @@ def _numbers(text: str | None, kind: type[int] | type[float], option: str) -> li
 
 def _rates(text: str | None) -> list[float] | None:
     return [] if text == "init" else _numbers(text, float, "--activation")
-
-
-def _default_out(suite: str) -> Path:
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    return Path("results") / "runs" / f"{Path(suite).stem}-{stamp}.jsonl"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from bench import __version__, workloads
 from bench.errors import UsageError
 from bench.extras import require
 from bench.jobs import Job, perform
+from bench.nursery import Nursery
 from bench.plan import Plan
 from bench.probes.environment import commit, default_threads
 from bench.record import Device, Environment, Finding
@@ -211,8 +212,9 @@ class Cluster:
 
 def _perform(job: Job, plan: Plan, node: str, device: str) -> Generator[Finding, None, None]:
     """A task: do a job on the device that this process was given."""
-    for record in perform(job, plan):
-        yield msgspec.structs.replace(record, node=node, device=device)
+    with Nursery(plan) as nursery:
+        for record in perform(job, plan, nursery):
+            yield msgspec.structs.replace(record, node=node, device=device)
 
 
 def _probe(bundle: dict[str, float], threads: int | None, workload: str) -> Probed:

@@ -70,7 +70,7 @@ def compare(a: Results, b: Results, force: bool = False) -> Comparison:
 
 def differences(a: Results, b: Results) -> Iterator[str]:
     """What two runs must have in common and have not: machine, precision, suite."""
-    names = ("device", "hardware", "threads", "torch")
+    names = ("device", "hardware", "threads", "torch", "allocator")
     for name in names:
         values = [getattr(results.header.environment, name) for results in (a, b)]
         if values[0] != values[1]:

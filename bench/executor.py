@@ -1,12 +1,14 @@
 """Who carries out a run's jobs: this machine, one after the other, or the devices of a cluster."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import groupby
 from types import TracebackType
 from typing import Protocol, Self
 
-from bench.jobs import perform
+from bench.jobs import Job, perform
+from bench.nursery import Nursery
 from bench.record import Device, End, Environment, StopReason, Store
 from bench.runner import Runner
 
@@ -52,11 +54,12 @@ class Local:
 
     def carry_out(self, runners: Sequence[Runner]) -> None:
         for runner in runners:
-            while (job := runner.next_job()) is not None:
-                with closing(perform(job, runner.plan)) as records:
-                    for record in records:
-                        runner.take(record)
-                runner.finished(job)
+            jobs: Iterator[Job] = iter(runner.next_job, None)
+            # First all cases alone, from one nursery, then blocks.
+            for _, alike in groupby(jobs, type):
+                with Nursery(runner.plan) as nursery:
+                    for job in alike:
+                        _do(job, runner, nursery)
 
     def __enter__(self) -> Self:
         return self
@@ -65,6 +68,13 @@ class Local:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         return
+
+
+def _do(job: Job, runner: Runner, nursery: Nursery) -> None:
+    with closing(perform(job, runner.plan, nursery)) as records:
+        for record in records:
+            runner.take(record)
+    runner.finished(job)
 
 
 _FROM_WORST: tuple[StopReason, ...] = ("failed", "devices", "budget", "blocks", "precise")

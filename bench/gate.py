@@ -15,6 +15,7 @@ from bench.block import Block
 from bench.case import Case
 from bench.display import PlainDisplay, open_display
 from bench.errors import UsageError
+from bench.nursery import Nursery
 from bench.plan import Plan
 from bench.probes.environment import default_threads
 from bench.record import End, Lost, Sample, Solo, StopReason, Store
@@ -131,13 +132,18 @@ class Gate:
 
     def exactly(self) -> tuple[list[CaseVerdict], None]:
         """The tier without noise alone."""
-        pairs = [Comparison(*(self._exact(case) for case in pair)) for pair in _pairs(self.plan)]
+        with Nursery(self.plan) as nursery:
+            pairs = [
+                Comparison(*(self._kept(measure_exact(case, self.plan, nursery)) for case in pair))
+                for pair in _pairs(self.plan)
+            ]
         self._end("precise")
         return [judge_exactly(pair, self.limits) for pair in pairs], None
 
     def run(self) -> tuple[list[CaseVerdict], CaseVerdict | None]:
         """Exact costs, then a first stage of blocks, then a second one for what it left open."""
-        pairs = [Comparison(*(self._solo(case) for case in pair)) for pair in _pairs(self.plan)]
+        base, head, _ = REVISIONS
+        pairs = [Comparison(*pair) for pair in zip(self._solos(base), self._solos(head), strict=True)]
         timed = [pair for pair in pairs if pair.base.status == pair.other.status == "ok"]
         control = _control(timed)
         everything = [*timed, *([control] if control else [])]
@@ -151,8 +157,7 @@ class Gate:
     def against_itself(self) -> dict[Case, list[float]]:
         """Per case, the log ratios of blocks that time identical code twice."""
         base, _, control = REVISIONS
-        solos = [self._solo(_at(case, base)) for case in self.plan.suite.cases(self.plan.kind)]
-        pairs = [_against_itself(solo, control) for solo in solos if solo.status == "ok"]
+        pairs = [_against_itself(solo, control) for solo in self._solos(base) if solo.status == "ok"]
         self._end(self._stage(pairs, self.blocks))
         return {pair.base.case: pair.slowdowns(self.samples) for pair in pairs}
 
@@ -162,11 +167,10 @@ class Gate:
     def _end(self, reason: StopReason) -> None:
         self.store.append(End(reason=reason, seconds=time.monotonic() - self.begin))
 
-    def _exact(self, case: Case) -> Solo:
-        return self._kept(measure_exact(case, self.plan))
-
-    def _solo(self, case: Case) -> Solo:
-        return self._kept(measure_solo(case, self.plan, exact=True))
+    def _solos(self, revision: str) -> list[Solo]:
+        cases = [_at(case, revision) for case in self.plan.suite.cases(self.plan.kind)]
+        with Nursery(self.plan) as nursery:
+            return [self._kept(measure_solo(case, self.plan, nursery, exact=True)) for case in cases]
 
     def _kept(self, solo: Solo) -> Solo:
         self.store.append(solo)

@@ -8,6 +8,7 @@ import numpy as np
 
 from bench.block import Block
 from bench.case import Case
+from bench.nursery import Nursery
 from bench.plan import Plan
 from bench.record import Finding, Lost, Sample, Solo
 from bench.solo import measure_solo
@@ -38,10 +39,13 @@ class BlockJob:
 Job = SoloJob | BlockJob
 
 
-def perform(job: Job, plan: Plan) -> Generator[Finding, None, None]:
-    """Do a job on this machine. Every record comes as its measurement finishes."""
+def perform(job: Job, plan: Plan, nursery: Nursery) -> Generator[Finding, None, None]:
+    """Do a job on this machine. Every record comes as its measurement finishes.
+
+    nursery: of the solo pass; a block has its own.
+    """
     if isinstance(job, SoloJob):
-        yield measure_solo(job.case, plan)
+        yield measure_solo(job.case, plan, nursery)
     else:
         yield from _block(job, plan)
 

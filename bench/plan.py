@@ -56,7 +56,7 @@ class Plan:
     @property
     def solo_warm_up(self) -> Warm:
         if self.quick:
-            return Warm(min_steps=1, max_steps=6, max_seconds=4)
+            return Warm(min_steps=1, max_steps=4, max_seconds=1)
         return Warm(min_steps=3, max_steps=30, max_seconds=10)
 
     def source(self, case: Case) -> Path | None:
@@ -71,7 +71,7 @@ class Plan:
         if solo.step_seconds is not None and solo.step_seconds > SLOW_STEP_SECONDS:
             return Warm(min_steps=1, max_steps=1, max_seconds=1)
         if self.quick:
-            return Warm(min_steps=2, max_steps=5, max_seconds=1)
+            return Warm(min_steps=1, max_steps=4, max_seconds=0.5)
         return Warm(min_steps=3, max_steps=20, max_seconds=2)
 
     def steps(self, solo: Solo) -> int:

@@ -1,4 +1,4 @@
-"""A worker seen from the parent: start it, ask it, wait for its answer, see how it ended.
+"""A worker seen from the parent: ask it, wait for its answer, see how it ended.
 
 The parent sleeps in a blocking read while the worker works; it never polls, since that would steal a
 core from what is being timed.
@@ -8,13 +8,9 @@ import contextlib
 import os
 import select
 import signal
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import IO, Protocol, TypeVar
 
 import msgspec
 
@@ -36,30 +32,28 @@ class WorkerFailed(Exception):
         self.reason = reason
 
 
+class Template(Protocol):
+    """The process that a worker was forked from: the only one that learns how it ended."""
+
+    def exit_code(self, pid: int) -> int:
+        """Wait for the end of a worker: its exit code, or minus the signal that ended it."""
+        ...
+
+
 class WorkerProcess:
-    """One child process for one case."""
+    """One process for one case."""
 
-    def __init__(self, case: Case, threads: int, source: Path | None = None) -> None:
+    def __init__(
+        self, case: Case, pid: int, template: Template, questions: int, answers: int, stderr: IO[bytes]
+    ) -> None:
         self.case = case
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by kill)
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        if source is not None:
-            environment |= _import_first(source)
-        self._process = subprocess.Popen(
-            # Safe path: the folder we are in must not come before a source that is asked for.
-            [sys.executable, *(["-P"] if source is not None else []), "-m", "bench.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env=environment,
-            # Its own session: a Ctrl-C in the terminal reaches the parent alone, which then decides.
-            start_new_session=True,
-        )
+        self.pid = pid
+        self._template = template
+        self._questions = os.fdopen(questions, "wb")
+        self._answers = answers
+        self._stderr = stderr
+        self._exit_code: int | None = None
         self._unread = b""
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     def ask(self, question: Question, expected: type[A], deadline_seconds: float) -> A:
         """Send a question and wait for its answer. Raises WorkerFailed."""
@@ -68,10 +62,9 @@ class WorkerProcess:
 
     def send(self, question: Question) -> None:
         """Send a question without waiting for the answer."""
-        assert self._process.stdin is not None
         try:
-            self._process.stdin.write(msgspec.json.encode(question) + b"\n")
-            self._process.stdin.flush()
+            self._questions.write(msgspec.json.encode(question) + b"\n")
+            self._questions.flush()
         except BrokenPipeError:
             raise self._death() from None
 
@@ -86,16 +79,16 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the worker and everything that it started."""
-        if self._process.poll() is None:
+        if self._exit_code is None:
             # It may have ended by itself in between.
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                # What it had not read is of no use any more.
-                with contextlib.suppress(BrokenPipeError):
-                    stream.close()
+                os.killpg(self.pid, signal.SIGKILL)
+            self._wait()
+        # What it had not read is of no use any more.
+        with contextlib.suppress(BrokenPipeError):
+            self._questions.close()
+        with contextlib.suppress(OSError):
+            os.close(self._answers)
         self._stderr.close()
 
     def __enter__(self) -> "WorkerProcess":
@@ -107,36 +100,34 @@ class WorkerProcess:
         self.kill()
 
     def _read_line(self, deadline_seconds: float) -> bytes:
-        assert self._process.stdout is not None
-        stdout = self._process.stdout.fileno()
         end = time.monotonic() + deadline_seconds
         while b"\n" not in self._unread:
-            readable, _, _ = select.select([stdout], [], [], max(0.0, end - time.monotonic()))
+            readable, _, _ = select.select([self._answers], [], [], max(0.0, end - time.monotonic()))
             if not readable:
                 raise WorkerFailed("timeout", f"gave no answer within {deadline_seconds:.0f} s")
-            chunk = os.read(stdout, 1 << 16)
+            chunk = os.read(self._answers, 1 << 16)
             if not chunk:
                 raise self._death()
             self._unread += chunk
         line, _, self._unread = self._unread.partition(b"\n")
         return line
 
+    def _wait(self) -> int:
+        if self._exit_code is None:
+            self._exit_code = self._template.exit_code(self.pid)
+        return self._exit_code
+
     def _death(self) -> WorkerFailed:
-        code = self._process.wait()
+        code = self._wait()
         if code == -signal.SIGKILL:
             return WorkerFailed("oom", "killed, most likely by the kernel for want of memory")
-        how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return WorkerFailed("crashed", f"{how}{self._last_words()}")
-
-    def _last_words(self) -> str:
-        self._stderr.seek(0)
-        lines = self._stderr.read().decode(errors="replace").split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        return f": {last[:200]}" if last else ""
+        return WorkerFailed("crashed", last_words(self._stderr, code))
 
 
-def _import_first(source: Path) -> dict[str, str]:
-    """Environment of a worker that imports `implementations` from a folder, and this very `bench`."""
-    harness = Path(__file__).resolve().parents[1]
-    paths = [str(source), str(harness), os.environ.get("PYTHONPATH", ""), os.getcwd()]
-    return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+def last_words(stderr: IO[bytes], code: int) -> str:
+    """How a process ended, and the last line that it wrote."""
+    how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    stderr.seek(0)
+    lines = stderr.read().decode(errors="replace").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f"{how}: {last[:200]}" if last else how

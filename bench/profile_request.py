@@ -1,5 +1,6 @@
 """One `bench profile` from request to profile: which case of a suite, on which device."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ def run(
     out: Path | None,
 ) -> Profile:
     """Profile the first case that the request leaves of a suite. Raises UsageError."""
+    # Torch's profiler would log its start and stop into the output; read when torch is loaded.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from bench.probes.environment import default_threads
 
     for path in filter(None, (trace, out)):

@@ -83,7 +83,7 @@ def _below(profile: Profile) -> Iterator[str]:
     if profile.flops_from != profile.case.implementation:
         yield (
             f"FLOPs, bytes and memory are those of {profile.flops_from}: the fused form hides them in its "
-            "kernels, and may move fewer bytes"
+            "Triton kernels, and may move fewer bytes"
         )
     environment = profile.environment
     if environment.load_average > environment.threads:

@@ -19,7 +19,7 @@ from bench.probes.environment import command_line
 from bench.probes.operators import Key, OperatorCosts
 from bench.profile_record import SCHEMA, Ceilings, Cost, Profile, Stage
 from bench.record import Environment
-from bench.stages import PREFIX, StagePath, Stages, named
+from bench.stages import PREFIX, StagePath, Stages, named, of_operator
 from bench.step import Step
 from implementations import registry
 
@@ -102,6 +102,7 @@ def _key_of(event: Any, stages: Stages) -> Key:
     """The innermost stage around an event; for one of the backward pass, the stage that made its node."""
     path: StagePath | None = None
     phase = "forward"
+    operator = event.name
     while event is not None:
         if event.name.startswith(PREFIX) and path is None:
             path = tuple(event.name.removeprefix(PREFIX).split(" / "))
@@ -110,29 +111,30 @@ def _key_of(event: Any, stages: Stages) -> Key:
             if path is None:
                 path = stages.of_node(event.sequence_nr)
         event = event.cpu_parent
-    return (path or (), phase)
+    return (of_operator(path or (), operator), phase)
 
 
 def _operator_costs(case: Case, step: Step) -> tuple[OperatorCosts, str]:
-    """Operators of one step; of the plain form, where a fused one hides its arithmetic in kernels."""
-    reference = registry.find(case.implementation).reference
-    if reference is not None:
-        step = Step(msgspec.structs.replace(case, implementation=reference), str(step.device))
+    """Operators of one step; of the plain form, where Triton's kernels hide a fused one's."""
+    counted = case.implementation
+    reference = registry.find(counted).reference
+    if reference is not None and step.backend == "triton":
+        counted = reference
+        step = Step(msgspec.structs.replace(case, implementation=counted), str(step.device))
         step.calibrate()
         step()
     with named(step) as stages:
 
-        def where() -> Key:
+        def where(operator: str) -> Key:
             node = torch._C._current_autograd_node()
             if node is None:
-                return (stages.path, "forward")
-            # Within a forward pass that is run again, the stage says itself where it is.
-            return (stages.path or stages.of_node(node._sequence_nr()), "backward")
+                return (of_operator(stages.path, operator), "forward")
+            return (of_operator(stages.around(node), operator), "backward")
 
         costs = OperatorCosts(where)
         with costs:
             step()
-    return costs, reference or case.implementation
+    return costs, counted
 
 
 def _stages(seconds: dict[Key, float], costs: OperatorCosts, calls: dict[StagePath, int]) -> list[Stage]:

@@ -19,8 +19,8 @@ from bench.suite import Suite
 
 T = TypeVar("T")
 
-Machine = tuple[str, str, int, str]
-"""Device, hardware, threads and torch: where they differ, so do kinds of device."""
+Machine = tuple[str, str, int, str, str | None]
+"""Device, hardware, threads, torch and allocator: where they differ, so do kinds of device."""
 
 SCHEMA = 1
 
@@ -57,11 +57,19 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     commit: str | None
     dirty: bool | None
     load_average: float
+    allocator: str | None = None
+    """Of a worker's memory on the host; None in files that do not say."""
     clocks: dict[str, int] | None = None
 
     @property
     def machine(self) -> Machine:
-        return (self.device, self.hardware, self.threads, self.torch)
+        return (self.device, self.hardware, self.threads, self.torch, self.allocator)
+
+    @property
+    def words(self) -> str:
+        """The machine, in a message."""
+        memory = f", {self.allocator}" if self.allocator else ""
+        return f"{self.hardware}, {self.threads} threads, torch {self.torch}{memory}"
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header", tag_field="type"):
@@ -278,6 +286,12 @@ class Results(msgspec.Struct, frozen=True):
     """Of a cluster, in the order that they joined."""
     voids: list[Void] = []
 
+    @property
+    def complete(self) -> bool:
+        """Whether every case ran, and was timed to the end."""
+        ended = self.end is not None and self.end.reason not in ("interrupted", "devices")
+        return ended and not self.lost and all(solo.status == "ok" for solo in self.solos.values())
+
 
 class Store:
     """Appends records to one file."""
@@ -328,7 +342,7 @@ def read(path: Path) -> Results:
     """
     kinds = read_kinds(path)
     if len(kinds) > 1:
-        names = "; ".join(_kind_name(run.header.environment) for run in kinds)
+        names = "; ".join(run.header.environment.words for run in kinds)
         raise ResultError(
             f"{path}: holds {len(kinds)} kinds of device ({names}), which can't be taken for one; "
             "bench table, plot and report show each"
@@ -409,10 +423,6 @@ def _results(
         devices=_of(records, Device),
         voids=_of(records, Void),
     )
-
-
-def _kind_name(environment: Environment) -> str:
-    return f"{environment.hardware}, {environment.threads} threads, torch {environment.torch}"
 
 
 def json_schema() -> dict[str, Any]:

@@ -5,6 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -40,6 +41,8 @@ class Request:
     energy: bool = False
     resume: Path | None = None
     executor: str = "local"
+    command: list[str] = field(default_factory=command_line)
+    """How the run was called; by default this process's command line."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,7 @@ class Outcome:
     @property
     def complete(self) -> bool:
         """Whether every case ran, and was timed to the end."""
-        return all(map(_is_complete, self.kinds))
-
-
-def _is_complete(run: Results) -> bool:
-    cut_short = run.end is not None and run.end.reason == "devices"
-    return not cut_short and not run.lost and all(solo.status == "ok" for solo in run.solos.values())
+        return all(results.complete for results in self.kinds)
 
 
 def run(request: Request) -> Outcome:
@@ -95,7 +93,7 @@ def _measure(request: Request, suite: Suite, executor: Executor, path: Path) -> 
     earlier = _earlier(request, suite, executor.kinds)
     with termination_interrupts(), Store(path, resume=bool(earlier)) as store:
         if not earlier:
-            store.append(make_header(suite, executor.kinds[0]))
+            store.append(make_header(suite, executor.kinds[0], command=request.command))
         for device in executor.devices:
             store.append(device)
         with open_display(suite.budget_seconds) as display:
@@ -117,6 +115,12 @@ def _measure(request: Request, suite: Suite, executor: Executor, path: Path) -> 
 def _plan(request: Request, suite: Suite, kind: Environment) -> Plan:
     machine = (kind.device, kind.threads, kind.memory_bytes)
     return Plan(suite, *machine, quick=request.quick, energy=request.energy)
+
+
+def default_out(suite: str) -> Path:
+    """Where a run is kept that was given no place: below results/runs, by suite and time."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return Path("results") / "runs" / f"{Path(suite).stem}-{stamp}.jsonl"
 
 
 def load_suite(request: Request) -> Suite:
@@ -158,12 +162,17 @@ def _is_device(name: str) -> bool:
     return name in ("auto", "cpu", "cuda") or (kind == "cuda" and index.isdigit())
 
 
-def make_header(suite: Suite, environment: Environment, revisions: dict[str, str] | None = None) -> Header:
+def make_header(
+    suite: Suite,
+    environment: Environment,
+    revisions: dict[str, str] | None = None,
+    command: list[str] | None = None,
+) -> Header:
     """The first line of a result file that is begun now."""
     return Header(
         schema=SCHEMA,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=command_line(),
+        command=command or command_line(),
         suite=suite,
         environment=environment,
         data=workloads.load(suite.workload).data(),
@@ -187,11 +196,8 @@ def _earlier(request: Request, suite: Suite, now: list[Environment]) -> dict[Mac
         )
     earlier = {run.header.environment.machine: run for run in kinds}
     if not any(kind.machine in earlier for kind in now):
-        then, here = header.environment, now[0]
-        raise UsageError(
-            f"{request.resume}: comes from another machine ({then.hardware}, {then.threads} threads, torch "
-            f"{then.torch}; this is {here.hardware}, {here.threads} threads, torch {here.torch}); start anew"
-        )
+        then, here = header.environment.words, now[0].words
+        raise UsageError(f"{request.resume}: comes from another machine ({then}; this is {here}); start anew")
     return earlier
 
 
@@ -219,7 +225,13 @@ def _without_out(words: list[str]) -> list[str]:
 
 @contextlib.contextmanager
 def termination_interrupts() -> Iterator[None]:
-    """Within this context SIGTERM is a KeyboardInterrupt, so that all is put in order as after Ctrl-C."""
+    """Within this context SIGTERM is a KeyboardInterrupt, so that all is put in order as after Ctrl-C.
+
+    Only the main thread can be told of signals; a run in another one is left to those who started it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield

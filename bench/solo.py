@@ -16,33 +16,34 @@ from bench.messages import (
     Prepared,
     Warmed,
 )
+from bench.nursery import Nursery
 from bench.plan import Plan
 from bench.process import WorkerFailed, WorkerProcess
 from bench.record import Solo, Variant
 from implementations import registry
 
 
-def measure_solo(case: Case, plan: Plan, *, exact: bool = False) -> Solo:
+def measure_solo(case: Case, plan: Plan, nursery: Nursery, *, exact: bool = False) -> Solo:
     """Build, warm up, measure memory and activation, and hold a variant against its reference.
 
     exact: count first what a step costs without a clock. A case that fails comes back with its status and
     the reason; nothing is raised.
     """
-    with WorkerProcess(case, plan.threads, plan.source(case)) as worker:
-        try:
+    try:
+        with nursery.start(case) as worker:
             return _measure(case, plan, worker, exact)
-        except WorkerFailed as failure:
-            return Solo(case=case, status=failure.status, reason=failure.reason)
+    except WorkerFailed as failure:
+        return Solo(case=case, status=failure.status, reason=failure.reason)
 
 
-def measure_exact(case: Case, plan: Plan) -> Solo:
+def measure_exact(case: Case, plan: Plan, nursery: Nursery) -> Solo:
     """Only what a step costs without a clock; a case that fails comes back with its status and the reason."""
-    with WorkerProcess(case, plan.threads, plan.source(case)) as worker:
-        try:
+    try:
+        with nursery.start(case) as worker:
             prepared = worker.ask(plan.prepare(case), Prepared, plan.deadline_seconds)
             exact = worker.ask(Count(), Counted, plan.deadline_seconds).exact
-        except WorkerFailed as failure:
-            return Solo(case=case, status=failure.status, reason=failure.reason)
+    except WorkerFailed as failure:
+        return Solo(case=case, status=failure.status, reason=failure.reason)
     return Solo(case=case, status="ok", parameters=prepared.parameters, exact=exact)
 
 

@@ -19,7 +19,7 @@ StagePath = tuple[str, ...]
 PREFIX = "stage: "
 
 MODULES: tuple[tuple[str, str], ...] = (
-    (r"MovingAverageGatedAttention", "gated attention unit"),
+    (r"(MovingAverage|Fused)GatedAttention", "gated attention unit"),
     (r"DampedEMA", "EMA"),
     (r"LatentConfigurator", "configurator"),
     (r".*Kernel", "kernel"),
@@ -43,8 +43,35 @@ FUNCTIONS = {
     "chunked_attention": "attention",
     "fft_convolution": "FFT convolution",
     "linear_scan": "scan",
+    "fused_ema": "EMA",
+    "fused_local_attention": "attention",
+    "fused_chunked_attention": "attention",
+    "channel_norm": "norm",
+    "row_norm": "norm",
+    "CircularKernel.of": "EMA",
+    "CircularKernel.forward": "EMA",
+    "KernelBackward.row": "EMA",
+    "KernelBackward.parameters": "EMA",
+    "RowAttention.forward": "attention",
+    "RowAttention.backward": "attention",
+    "DenseRow.forward": "attention",
+    "DenseRow.backward": "attention",
+    "Pass._active": "configurator",
+    "Pass._router_backward": "configurator",
+    "Pass._take": "compress",
+    "Pass._add": "extract",
 }
-"""Functions of `implementations` that are parts of a step."""
+"""Functions and methods of `implementations` that are parts of a step."""
+
+FRAMES = ("layers", "gated attention unit")
+PRODUCTS = ("mm", "addmm", "addmm_")
+
+
+def of_operator(path: StagePath, operator: str) -> StagePath:
+    """The stage of an operator (`mm`, `aten::mm`) that runs in one: a matrix product in a mere frame of other
+    stages is a projection, which fused layers compute themselves where plain ones have a module for it."""
+    is_projection = path[-1:] in [(name,) for name in FRAMES] and operator.removeprefix("aten::") in PRODUCTS
+    return (*path, "projections") if is_projection else path
 
 
 class Stages:
@@ -68,17 +95,24 @@ class Stages:
     @contextmanager
     def inside(self, name: str) -> Iterator[None]:
         """A stage, for as long as the context lasts; a stage inside one of the same name is that one."""
-        if self.path and self.path[-1] == name:
+        node = torch._C._current_autograd_node()
+        before = self.path
+        around = before if node is None else self.around(node)
+        if around and around[-1] == name:
             yield
             return
-        outer = self.path
-        self._enter((*outer, name))
-        self.calls[self.path] += 1
+        self._enter((*around, name))
+        if node is None:
+            self.calls[self.path] += 1
         try:
             with torch.profiler.record_function(PREFIX + " / ".join(self.path)):
                 yield
         finally:
-            self._enter(outer)
+            self._enter(before)
+
+    def around(self, node: Any) -> StagePath:
+        """The stage that a backward node runs in: one that it entered itself, else that which made it."""
+        return self.path or self.of_node(node._sequence_nr())
 
     def _enter(self, path: StagePath) -> None:
         self.path = path
@@ -119,8 +153,11 @@ def _functions() -> Iterator[tuple[Any, str, str]]:
     for module_name, module in list(sys.modules.items()):
         if module_name.startswith("implementations."):
             for function, role in FUNCTIONS.items():
-                if callable(getattr(module, function, None)):
-                    yield module, function, role
+                holder, _, name = function.rpartition(".")
+                owner = getattr(module, holder, None) if holder else module
+                # A function is wrapped wherever it was imported to; a class is one and the same everywhere.
+                if callable(getattr(owner, name, None)) and (not holder or owner.__module__ == module_name):
+                    yield owner, name, role
 
 
 def _wrap(owner: Any, attribute: str, name: str, stages: Stages) -> Callable[[], None]:

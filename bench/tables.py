@@ -11,6 +11,7 @@ A view on records. Several files become one table by four rules:
 """
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,6 +21,9 @@ from bench.record import STOP_REASONS, Results, Status
 from bench.rows import MEMORY_KIND, NOT_REACHED, MemoryKind, Row, kind_of, machine_of, rows_of, title_of
 from bench.stats import MIN_BLOCKS
 from bench.units import format_bytes, format_duration, format_ratio
+
+if TYPE_CHECKING:
+    from bench.formats import Format
 
 MEMORY_KIND_NAMES: dict[MemoryKind, str] = {
     "tensor_bytes": "exact peak of live tensor bytes in a step",
@@ -54,6 +58,21 @@ class Table(msgspec.Struct, frozen=True):
     def grouped(self) -> bool:
         """Whether the rows fall into several complexity classes."""
         return len({row.complexity for row in self.rows}) > 1
+
+    def render(self, form: "Format") -> str:
+        """The table as terminal, markdown, latex, csv, html or json. Raises UsageError for another format."""
+        from bench import formats  # which is written in terms of this module
+
+        if form not in formats.FORMATS:
+            raise UsageError(f"table format {form}: choose {', '.join(formats.FORMATS)}")
+        return formats.render(self, form)
+
+    def __str__(self) -> str:
+        return self.render("terminal")
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        return self.render("html")
 
 
 def build_table(*results: Results, baseline: str | None = None, published: bool = False) -> Table:
@@ -234,7 +253,8 @@ def _machine(run: Results) -> str:
     environment = run.header.environment
     memory = format_bytes(environment.memory_bytes)
     if environment.driver is None:
-        return f"{environment.threads} threads, {memory}, torch {environment.torch}"
+        allocator = f", {environment.allocator}" if environment.allocator else ""
+        return f"{environment.threads} threads, {memory}, torch {environment.torch}{allocator}"
     return f"{memory}, driver {environment.driver}, CUDA {environment.cuda}, torch {environment.torch}"
 
 

@@ -1,17 +1,19 @@
-"""A child process: builds one case and does what it is told, one answer for each question.
+"""A process that builds one case and does what it is told, one answer for each question.
 
-Run as `python -m bench.worker`: questions on standard input, answers on standard output. Whatever a
-model prints goes to standard error instead.
+Run as `python -m bench.worker` it is the template of such processes: it loads torch, then forks one for
+every order. Each has pipes of its own for questions and answers.
 """
 
+import contextlib
 import ctypes
 import gc
 import math
 import os
 import signal
+import socket
 import sys
 import time
-from typing import BinaryIO
+from typing import NoReturn
 
 import msgspec
 
@@ -188,18 +190,63 @@ def _die_with_parent() -> None:
         sys.exit(1)
 
 
+def _load_libraries() -> None:
+    """What every case needs; torch's optimisers import its compiler."""
+    import torch._dynamo  # noqa: F401
+
+    import bench.step  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+
+
 def main() -> None:
-    """Answer questions until standard input ends."""
+    """Fork a worker for every order on the socket that is standard input, until it is closed."""
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    questions = sys.stdin.buffer
-    answers: BinaryIO = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+    _load_libraries()
+    with socket.socket(fileno=os.dup(0)) as orders:
+        while _obey(orders):
+            pass
+
+
+def _obey(orders: socket.socket) -> bool:
+    """One order: three handles, for a worker to have as its streams; or a worker's number, to wait for."""
+    order, handles, _, _ = socket.recv_fds(orders, 64, 3)
+    if not order:
+        return False
+    if not handles:
+        _, status = os.waitpid(int(order), 0)
+        orders.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+        return True
+    pid = os.fork()
+    if pid == 0:
+        orders.close()
+        _become_worker(handles)
+    # Here and in the worker: whoever comes first, its group is there when the parent hears of it.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.setpgid(pid, pid)
+    for handle in handles:
+        os.close(handle)
+    orders.sendall(str(pid).encode())
+    return True
+
+
+def _become_worker(handles: list[int]) -> NoReturn:
+    """Answer questions until there are no more; what a model prints goes to standard error."""
+    os.setpgid(0, 0)
+    _die_with_parent()
+    answers = os.fdopen(handles[1], "wb")
+    os.dup2(handles[0], 0)
+    for stream in (1, 2):
+        os.dup2(handles[2], stream)
     worker = Worker()
-    for line in questions:
-        answer = worker.answer(msgspec.json.decode(line, type=Question))
-        answers.write(msgspec.json.encode(answer) + b"\n")
-        answers.flush()
+    with os.fdopen(0, "rb", closefd=False) as questions:
+        for line in questions:
+            answer = worker.answer(msgspec.json.decode(line, type=Question))
+            answers.write(msgspec.json.encode(answer) + b"\n")
+            answers.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import contextlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,15 @@ _AUTHOR = {
     for role in ("AUTHOR", "COMMITTER")
     for field, value in (("NAME", "bench"), ("EMAIL", "bench@localhost"))
 }
+
+
+@dataclass(frozen=True)
+class CommitInfo:
+    """What git knows of a commit."""
+
+    date: int
+    """Of the committer, in seconds since 1970."""
+    subject: str
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,17 @@ class Repository:
             return _git(self.root, "rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
         except UsageError:
             raise UsageError(f"{revision}: this repository has no such revision") from None
+
+    @classmethod
+    def commits(cls, folder: Path, hashes: Collection[str]) -> dict[str, CommitInfo]:
+        """Date and subject of commits by hash; empty where the repository around a folder lacks one."""
+        try:
+            root = cls.around(folder).root
+            lines = _git(root, "log", "--no-walk", "--format=%H %ct %s", *hashes, "--").splitlines()
+        except UsageError:
+            return {}
+        known = (line.split(" ", 2) for line in lines)
+        return {commit: CommitInfo(int(date), subject) for commit, date, subject in known}
 
     @contextlib.contextmanager
     def check_out(self, commits: Mapping[str, str]) -> Iterator[dict[str, Path]]:

@@ -18,6 +18,11 @@ import yaml
 
 from implementations.errors import RegistryError
 
+try:
+    from yaml import CSafeLoader as SafeLoader
+except ImportError:
+    from yaml import SafeLoader  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -123,7 +128,7 @@ def _plugged_in(name: str, path: str) -> Implementation:
 
 @functools.cache
 def _from_cards() -> Mapping[str, Implementation]:
-    cards = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in CARDS.glob("*.yaml")]
+    cards = [yaml.load(path.read_text(encoding="utf-8"), SafeLoader) for path in CARDS.glob("*.yaml")]
     rows = [(entry.get("order", 1000), item) for card in cards for entry, item in _rows_of(card)]
     return {item.name: item for _, item in sorted(rows, key=lambda row: (row[0], row[1].name))}
 

@@ -11,6 +11,8 @@ from implementations import registry
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+WORKFLOW = ROOT / ".github" / "workflows" / "gpu.yml"
+COMMAND = r"^ *(?:- )?(?:run: )?bench (.+?)(?: *(?:#|\|\|).*)?$"
 
 
 def test_every_model_has_its_place():
@@ -26,18 +28,20 @@ def test_every_chart_is_described():
     assert named == [*CHARTS, "roofline"]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "workflow"])
 def test_commands_and_options_in_the_pages_exist(page):
     import typer
 
-    commands = typer.main.get_command(app).commands
-    for line in re.findall(r"^(?:  - run: )?bench (.+?)(?: *#.*)?$", PAGES[page], flags=re.MULTILINE):
-        name, *words = line.split()
-        options = {option for parameter in commands[name].params for option in parameter.opts}
+    text = WORKFLOW.read_text(encoding="utf-8") if page == "workflow" else PAGES[page]
+    for line in re.findall(COMMAND, text, flags=re.MULTILINE):
+        command, words = typer.main.get_command(app), line.split()
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        options = {option for parameter in command.params for option in parameter.opts}
         assert {word.partition("=")[0] for word in words if word.startswith("-")} <= options, line
 
 
 def test_the_navigation_has_every_page_that_is_there():
     navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
     listed = {next(iter(entry.values())) for entry in navigation}
-    assert listed <= {f"{name}.md" for name in PAGES}
+    assert listed <= {*(f"{name}.md" for name in PAGES), "paper-table.ipynb"}

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from bench import allocator
 from bench.record import Environment
 
 LIBRARIES = ("numpy", "safetensors", "triton", "numba")
@@ -36,6 +37,7 @@ def read_environment(device: str, threads: int) -> Environment:
         libraries={name: version for name in LIBRARIES if (version := _version(name))},
         commit=revision,
         dirty=dirty,
+        allocator=allocator.description(),
         load_average=os.getloadavg()[0],
         clocks=_clocks(device) if gpu else None,
     )

@@ -18,11 +18,22 @@ Key = tuple[tuple[str, ...], str]
 FFT_FLOPS = 5.0
 """N log2 N times this is the usual count of a complex transform; half of it for a real one."""
 
+NORMALISING_FLOPS = 5
+"""An element of a softmax or a norm: largest or mean, difference, exponential or square, sum, product."""
+NORMALISING = ("_softmax", "_log_softmax", "native_layer_norm", "native_batch_norm", "_fused_rms_norm")
+VECTOR_PRODUCTS = ("mv", "addmv", "dot", "addr", "ger")
+COPIES = ("clone", "copy")
+MAKE_NOTHING = ("detach", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
+ONLY_WRITE = ("copy_", "fill_", "zero_", "normal_", "uniform_", "bernoulli_", "exponential_", "random_")
+GATHERS = ("index_select", "index", "gather", "embedding")
+SCATTERS = {"index_add_": 2, "index_copy_": 1}
+"""How often each touches the elements that it picks."""
+
 
 class OperatorCosts(TensorBytes):  # type: ignore[no-untyped-call]
-    """Within this context, sums up the operators by stage; `where` says in which one the step is now."""
+    """Within this context, sums up the operators by stage; `where` says in which one an operator runs."""
 
-    def __init__(self, where: Callable[[], Key]) -> None:
+    def __init__(self, where: Callable[[str], Key]) -> None:
         super().__init__()
         self.where = where
         self.flops: Counter[Key] = Counter()
@@ -34,7 +45,7 @@ class OperatorCosts(TensorBytes):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = super().__torch_dispatch__(func, types, args, kwargs)
-        key = self.where()
+        key = self.where(func._overloadpacket.__name__)
         self.flops[key] += flops_of(func, args, kwargs or {}, result)
         self.bytes[key] += bytes_of(func, args, result)
         self.peaks[key] = max(self.peaks.get(key, 0), self.current)
@@ -44,22 +55,37 @@ class OperatorCosts(TensorBytes):  # type: ignore[no-untyped-call]
 
 def flops_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int:
     """FLOPs of one operator: products, convolutions and attention by torch's own formulas; transforms by
-    5 N log2 N; pointwise arithmetic and sums by one an element (complex products six)."""
-    formula = flop_registry.get(func._overloadpacket)
+    5 N log2 N; softmax and norms by five an element; pointwise arithmetic and sums by one an element (complex
+    products six)."""
+    name = func._overloadpacket.__name__
+    formula = _formula(func)
     if formula is not None:
         return int(formula(*args, **kwargs, out_val=result))
-    name = func._overloadpacket.__name__
-    tensors = [leaf for leaf in tree_leaves((args, result)) if isinstance(leaf, Tensor)]
-    if not tensors:
-        return 0
     if "_fft_" in name:
         return _transform(name, args, result)
-    if torch.Tag.pointwise in func.tags and isinstance(result, Tensor):
-        each = 1 if not result.is_complex() else 6 if name.startswith(("mul", "div")) else 2
+    tensors = _tensors((args, result))
+    if name.rstrip("_") in VECTOR_PRODUCTS:
+        return 2 * max(tensor.numel() for tensor in tensors)
+    if name.startswith(NORMALISING):
+        return NORMALISING_FLOPS * int(args[0].numel())
+    if name.startswith("_foreach_"):
+        return sum(tensor.numel() for tensor in _tensors(args[0]) if tensor.is_floating_point())
+    if torch.Tag.pointwise in func.tags and isinstance(result, Tensor) and name not in COPIES:
+        each = 1 if not result.is_complex() else 6 if name.startswith(("mul", "div", "addcmul")) else 2
         return each * result.numel() if result.is_floating_point() or result.is_complex() else 0
     if torch.Tag.reduction in func.tags or name in ("cumsum", "cumprod"):
         return int(args[0].numel()) if isinstance(args[0], Tensor) and args[0].is_floating_point() else 0
     return 0
+
+
+def _formula(func: Any) -> Any:
+    """Torch's formula, which it has neither for products in place nor for the CPU's fused attention."""
+    packet = func._overloadpacket
+    found = flop_registry.get(packet)
+    if found is None:
+        plain = packet.__name__.rstrip("_").replace("_for_cpu", "")
+        found = flop_registry.get(getattr(torch.ops.aten, plain, None))
+    return found
 
 
 def _transform(name: str, args: tuple[Any, ...], result: Tensor) -> int:
@@ -70,8 +96,23 @@ def _transform(name: str, args: tuple[Any, ...], result: Tensor) -> int:
 
 
 def bytes_of(func: Any, args: tuple[Any, ...], result: Any) -> int:
-    """Bytes that one operator reads and writes; a view moves none."""
-    if func.is_view or func._overloadpacket.__name__ in ("detach", "empty", "empty_like", "empty_strided"):
+    """Bytes that one operator reads and writes: what changes in place counts twice; a view moves none, and
+    a gather or scatter only the elements that it picks."""
+    name = func._overloadpacket.__name__
+    if func.is_view or name in MAKE_NOTHING:
         return 0
-    tensors = {id(leaf): leaf for leaf in tree_leaves((args, result)) if isinstance(leaf, Tensor)}
+    if name in GATHERS:
+        return _bytes(args[1:]) + 2 * _bytes(result)
+    if name in SCATTERS:
+        return _bytes(args[1:]) + SCATTERS[name] * _bytes(args[3])
+    return _bytes(args[1:] if name in ONLY_WRITE else args) + _bytes(result)
+
+
+def _bytes(values: Any) -> int:
+    """Of the distinct tensors in some values."""
+    tensors = {id(tensor): tensor for tensor in _tensors(values)}
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]

@@ -2,11 +2,13 @@
 
 import json
 import struct
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bench import chart_data
+from bench import chart_data, labels
 from bench.errors import UsageError
 from bench.tables import build_table
 
@@ -97,6 +99,46 @@ def test_labels_do_not_cover_each_other():
     placed = sorted(end["label_value"] for end in charts._apart(ends, ends))
     step = 100.0 ** (14 / charts.HEIGHT)
     assert all(above / below >= step * 0.999 for below, above in pairwise(placed))
+
+
+@given(st.lists(st.tuples(st.floats(50, 90), st.floats(3, 20)), min_size=1, max_size=8))
+def test_names_stay_in_the_chart_and_cover_neither_each_other_nor_points_where_there_is_room(places):
+    points = [
+        {"speed": 3.0**number, "accuracy": accuracy, "label": f"model {number}", "radius": radius}
+        for number, (accuracy, radius) in enumerate(places)
+    ]
+    x = labels.Axis.around([point["speed"] for point in points], 2000, padding=120, log=True)
+    y = labels.Axis.around([point["accuracy"] for point in points], 400, padding=60)
+    placed = labels.place(points, ("speed", x), ("accuracy", y))
+    names = [
+        labels.Box(x.pixel(p["label_x"]), y.pixel(p["label_y"]), labels.LETTER * len(p["label"]), labels.LINE)
+        for p in placed
+    ]
+    bubbles = [
+        labels.Box(x.pixel(p["speed"]), y.pixel(p["accuracy"]), 2 * p["radius"], 2 * p["radius"])
+        for p in placed
+    ]
+    assert all(0 < box.x < x.pixels and 0 < box.y < y.pixels for box in names)
+    assert all(one.overlap(other) < 1e-6 for one, other in combinations(names, 2))
+    assert all(name.overlap(bubble) < 1e-6 for name in names for bubble in bubbles)
+
+
+def test_a_crowd_of_points_gets_names_further_away_with_lines():
+    points = [
+        {"speed": 1.0 + number / 1000, "accuracy": 80.0, "label": "a name", "radius": 5}
+        for number in range(7)
+    ]
+    x, y = labels.Axis.around([0.5, 2.0], 500, 60), labels.Axis.around([70.0, 90.0], 300, 50)
+    placed = labels.place(points, ("speed", x), ("accuracy", y))
+    assert [point["far"] for point in placed][:4] == [False] * 4
+    assert placed[-1]["far"]
+
+
+@pytest.mark.parametrize("name", ["activation", "activation-time", "rounds"])
+def test_charts_without_names_at_their_points_have_a_legend(name, tmp_path):
+    path = tmp_path / "figure.svg"
+    charts.save(charts.specification([results(**RUNS[name])], name), path)
+    assert "role-legend-label" in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

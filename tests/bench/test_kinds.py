@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from bench.api import read as read_run
 from bench.formats import render
 from bench.record import Device, ResultError, Store, Void, read, read_kinds
 from bench.tables import build_table
@@ -41,9 +42,11 @@ def write(tmp_path):
 def test_each_kind_has_its_own_rows_and_ratios(write):
     slow, fast = records_of(SLOW), records_of(FAST, slower=0.01)
     mixed = [record for pair in zip(slow, fast, strict=True) for record in pair]
-    kinds = read_kinds(write(*mixed))
+    path = write(*mixed)
+    kinds = read_kinds(path)
     assert [run.header.environment for run in kinds] == [CPU, FASTER]
     table = build_table(*kinds)
+    assert read_run(path).rows == table.rows
     by_hardware = {(row.hardware, row.model): row for row in table.rows}
     assert len(by_hardware) == 4
     for model in MODELS:

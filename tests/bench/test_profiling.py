@@ -52,6 +52,25 @@ def test_the_parts_of_a_seqboat_layer_are_stages_forward_and_backward(boat, name
     assert stage.forward.bytes > 0
 
 
+@pytest.mark.parametrize("plain", ["seqboat", "mega-chunk"])
+def test_a_fused_form_has_the_stages_of_its_plain_one_with_time_and_flops_of_its_own(plain):
+    fused, reference = (profile(case(name, 128), ENVIRONMENT, steps=1) for name in (f"{plain}-fused", plain))
+    assert fused.flops_from == f"{plain}-fused"
+    wide = ("layers", "gated attention unit") if plain == "mega-chunk" else ("layers",)
+    for name in ("EMA", "attention", "projections"):
+        stage = stage_of(fused, *wide, name)
+        assert stage.forward.seconds > 0
+        assert stage.backward.seconds > 0
+        assert stage.forward.flops > 0
+    products = [sum(costs(made, "projections", wide)) for made in (fused, reference)]
+    assert products[0] == pytest.approx(products[1], rel=0.1)
+
+
+def costs(made: Profile, name: str, above: tuple[str, ...]):
+    stage = stage_of(made, *above, name)
+    return stage.forward.flops, stage.backward.flops
+
+
 def test_head_loss_and_optimiser_are_stages(boat):
     assert stage_of(boat[0], "optimiser").forward.seconds > 0
     assert stage_of(boat[0], "optimiser").backward.seconds == 0
@@ -81,7 +100,7 @@ def test_products_are_counted_as_torch_counts_them():
     step()
     with FlopCounterMode(display=False) as counter:
         step()
-    with named(step) as stages, OperatorCosts(lambda: (stages.path, "forward")) as costs:
+    with named(step) as stages, OperatorCosts(lambda _: (stages.path, "forward")) as costs:
         step()
     ours, theirs = sum(costs.flops.values()), counter.get_total_flops()
     assert theirs < ours < 1.5 * theirs, "beside products there are only pointwise operators and sums"
@@ -89,7 +108,7 @@ def test_products_are_counted_as_torch_counts_them():
 
 def test_transforms_and_pointwise_operators_are_counted_by_hand():
     def flops(action) -> int:
-        with OperatorCosts(lambda: ((), "forward")) as costs:
+        with OperatorCosts(lambda _: ((), "forward")) as costs:
             action()
         return sum(costs.flops.values())
 
@@ -101,11 +120,45 @@ def test_transforms_and_pointwise_operators_are_counted_by_hand():
     assert flops(lambda: real.view(1024, 3)) == 0
 
 
+def test_products_in_place_and_fused_attention_are_counted_as_their_plain_forms():
+    a, b, total = torch.randn(4, 8), torch.randn(8, 6), torch.zeros(4, 6)
+    q = torch.randn(2, 3, 16, 8, requires_grad=True)
+
+    def flops(action) -> int:
+        with OperatorCosts(lambda _: ((), "forward")) as costs:
+            action()
+        return sum(costs.flops.values())
+
+    assert flops(lambda: total.addmm_(a, b)) == 2 * 4 * 8 * 6
+    assert flops(lambda: torch.mv(a, b[:, 0])) == 2 * 4 * 8
+    assert flops(lambda: F.softmax(a, dim=-1)) == 5 * 4 * 8
+    assert flops(lambda: torch._foreach_add_([a, b], 1.0)) == 4 * 8 + 8 * 6
+    assert flops(lambda: a.clone()) == 0
+    product = 2 * 2 * 3 * 16 * 16 * 8
+    attention = flops(lambda: F.scaled_dot_product_attention(q, q, q).sum().backward())
+    assert attention >= (2 + 5) * product, "two products forward, five backward: the scores again"
+
+
 def test_bytes_are_those_read_and_written_and_views_are_free():
     x = torch.randn(1000)
-    with OperatorCosts(lambda: ((), "forward")) as costs:
+    with OperatorCosts(lambda _: ((), "forward")) as costs:
         F.relu(x.view(10, 100))
     assert sum(costs.bytes.values()) == 2 * x.nbytes
+
+
+def test_in_place_counts_twice_and_a_gather_only_what_it_picks():
+    x, index, picked = torch.randn(1000), torch.arange(10), torch.randn(10)
+
+    def moved(action) -> int:
+        with OperatorCosts(lambda _: ((), "forward")) as costs:
+            action()
+        return sum(costs.bytes.values())
+
+    assert moved(lambda: x.mul_(2.0)) == 2 * x.nbytes
+    assert moved(lambda: x.zero_()) == x.nbytes
+    assert moved(lambda: x.index_select(0, index)) == 2 * picked.nbytes + index.nbytes
+    assert moved(lambda: x.index_add_(0, index, picked)) == 3 * picked.nbytes + index.nbytes
+    assert moved(lambda: x.new_empty(5)) == 0
 
 
 def test_nothing_stays_wrapped_and_the_step_computes_the_same():

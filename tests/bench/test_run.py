@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench.errors import UsageError
@@ -135,8 +136,9 @@ def test_a_killed_parent_leaves_no_worker_and_a_readable_file(write_suite, tmp_p
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    wait_for(lambda: out.exists() and out.read_bytes().count(b"\n") >= 2 and children_of(child.pid))
-    workers = children_of(child.pid)
+    wait_for(lambda: out.exists() and out.read_bytes().count(b"\n") >= 2)
+    wait_for(lambda: len(descendants_of(child.pid)) > 1)
+    workers = descendants_of(child.pid)
     child.kill()
     child.wait()
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
@@ -188,9 +190,12 @@ def bench(*words: str) -> list[str]:
     return [sys.executable, "-m", "bench.cli", *words]
 
 
-def children_of(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in tasks.read_text().split()] if tasks.exists() else []
+def descendants_of(pid: int) -> list[int]:
+    """The template of workers, and the workers."""
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def wait_for(condition, seconds: float = 120.0) -> None:

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from implementations.kernels.cpu.allocator import keep_freed_memory
 from implementations.kernels.cpu.chunked_attention import fused_chunked_attention
 from implementations.kernels.cpu.ema import fused_ema
 from implementations.kernels.cpu.norms import row_norm
@@ -17,7 +16,6 @@ def mega_layer(layer: MovingAverageGatedAttention, x: Tensor, padding_mask: Tens
     Raises ValueError for dropout of the attention's weights, which are never all there, and where the chunks
     do not divide the length.
     """
-    keep_freed_memory()
     config = layer.config
     if layer.training and config.attention_dropout > 0.0:
         raise ValueError("backend cpu has no attention_dropout: the weights are never all there")

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from implementations.kernels.cpu.allocator import keep_freed_memory
 from implementations.kernels.cpu.band import layout_of
 from implementations.kernels.cpu.dense_attention import DenseRow
 from implementations.kernels.cpu.dropout import draw, drop_
@@ -86,7 +85,6 @@ def seqboat_layer(layer: "SeqBoatLayer", x: Tensor, padding_mask: Tensor | None 
     States have time innermost in memory, as a transposed view, from one layer to the next.
     Computed in float32 at least, and under autocast too; the result has the precision of x.
     """
-    keep_freed_memory()
     with torch.autocast(x.device.type, enabled=False):
         dtype = torch.promote_types(x.dtype, torch.float32)
         states = x.to(dtype).transpose(1, 2).contiguous()

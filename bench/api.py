@@ -1,0 +1,169 @@
+"""The Python interface: what the command line does, with the objects that it uses.
+
+`bench.run` measures, `bench.read` reads result files; both give a `Run`, from which come tables and charts.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import session
+from bench.case import Backend, Fill, HyperparameterMode, Phase, Precision
+from bench.errors import UsageError
+from bench.record import Results, read_kinds
+from bench.rows import Row
+from bench.tables import Table, build_table
+
+Model = str | Callable[..., Any]
+"""An implementation: its name, `package.module:build`, or that function itself."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One result file, or several that make one table."""
+
+    results: tuple[Results, ...]
+    """What the files hold, by kind of device: header, solo passes, every timed run."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every case ran, and was timed to the end."""
+        return all(results.complete for results in self.results)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The table's rows, with every figure in full; None where it was not measured."""
+        return self.table().rows
+
+    def table(self, *, baseline: str | None = None, published: bool = False) -> Table:
+        """The table that `bench table` prints; `table.render("latex")` gives it for a paper.
+
+        baseline: what ratios are against, by default the suite's. published: with the accuracies that
+        papers print. Raises UsageError where a file lacks the baseline.
+        """
+        return build_table(*self.results, baseline=baseline, published=published)
+
+    def chart(self, name: str | None = None, *, baseline: str | None = None) -> Any:
+        """The chart that `bench plot` draws, as an altair.Chart; needs the extra `report`.
+
+        Raises UsageError for an unknown chart, or where the run lacks what it needs.
+        """
+        from bench import charts
+        from bench.extras import require
+
+        specification = charts.specification(self.results, name, baseline)
+        return require("altair", "report").Chart.from_dict(specification)
+
+    def report(self, path: str | Path, *, baseline: str | None = None) -> None:
+        """Write the page that `bench report` writes; needs the extra `report`. Raises UsageError."""
+        from bench import report
+
+        report.write(self.results, Path(path), baseline)
+
+
+def run(
+    suite: str,
+    *,
+    implementations: Sequence[Model] | None = None,
+    lengths: Sequence[int] | None = None,
+    batch: int | None = None,
+    fill: Fill | None = None,
+    device: str = "auto",
+    precision: Precision | None = None,
+    phase: Phase | None = None,
+    hyperparameters: HyperparameterMode | None = None,
+    activation: Sequence[float] | None = None,
+    baseline: Model | None = None,
+    backend: Backend | None = None,
+    budget: str | None = None,
+    threads: int | None = None,
+    seed: int | None = None,
+    quick: bool = False,
+    energy: bool = False,
+    executor: str = "local",
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+) -> Run:
+    """Measure a suite, as `bench run` does with the options of the same names.
+
+    suite: a suite's name, or a file that ends in .yaml; what is None is as the suite has it.
+    lengths: sequence lengths in time steps. batch: sequences a step. activation: rates that sparse models
+    are set to, a row each; an empty list leaves them as initialised. budget: time for the whole run, as
+    "5m". executor: "local", or "ray" for the devices of a Ray cluster. out: the result file, by default below
+    results/runs. resume: one that is to be gone on with.
+
+    Models run in processes of their own, which import them: one that is defined in a notebook or in the
+    script itself must move to a module. Raises UsageError before anything is measured, and KeyboardInterrupt,
+    which names the file with what was measured until then.
+    """
+    overrides = {
+        "implementations": None if implementations is None else [_name(model) for model in implementations],
+        "lengths": lengths,
+        "fill": fill,
+        "precision": precision,
+        "phase": phase,
+        "hyperparameters": hyperparameters,
+        "activation": activation,
+        "baseline": None if baseline is None else _name(baseline),
+        "backend": backend,
+        "seed": seed,
+    }
+    given = {key: value for key, value in overrides.items() if value is not None}
+    settings: dict[str, Any] = {
+        "batch": batch,
+        "device": device,
+        "budget": budget,
+        "threads": threads,
+        "quick": quick,
+        "energy": energy,
+        "executor": executor,
+    }
+    request = session.Request(
+        suite=suite,
+        overrides=given,
+        out=Path(out) if out is not None else session.default_out(suite),
+        resume=Path(resume) if resume is not None else None,
+        command=_command(suite, given | settings),
+        **settings,
+    )
+    outcome = session.run(request)
+    if outcome.interrupted:
+        path = outcome.results.path
+        raise KeyboardInterrupt(f"what was measured is in {path}; resume={path!r} goes on with it")
+    return Run(tuple(outcome.kinds))
+
+
+def read(*paths: str | Path) -> Run:
+    """Result files, as one run. Raises UsageError: which file is wrong, and how."""
+    if not paths:
+        raise UsageError("bench.read: give at least one result file")
+    return Run(tuple(kind for path in paths for kind in read_kinds(Path(path))))
+
+
+def _command(suite: str, settings: Mapping[str, Any]) -> list[str]:
+    """The command line that measures the same: what the result file names as its origin."""
+    words = ["bench", "run", "--suite", suite]
+    options = {"implementations": "impl", "lengths": "length"}
+    for key, value in settings.items():
+        option = f"--{options.get(key, key)}"
+        if value is True:
+            words.append(option)
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            words += [option, ",".join(map(str, value)) or "init"]
+        elif value not in (None, False):
+            words += [option, str(value)]
+    return words
+
+
+def _name(model: Model) -> str:
+    """The import path by which a worker finds a model. Raises UsageError where there is none."""
+    if isinstance(model, str):
+        return model
+    module, name = getattr(model, "__module__", None), getattr(model, "__qualname__", "")
+    if module in (None, "__main__") or not name.isidentifier():
+        raise UsageError(
+            f"{model!r}: models run in processes of their own, which can't import this one; put it as a "
+            "function into a module (in a notebook: %%writefile my_model.py) and pass that function"
+        )
+    return f"{module}:{name}"

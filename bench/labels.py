@@ -1,0 +1,108 @@
+"""Where the names of points go in a chart, so that no name covers another name or a point."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+LINE = 14.0
+"""Pixels from one line of names to the next."""
+LETTER = 6.0
+"""Pixels of a letter, about: the font is that of whoever looks at the chart."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis from `low` to `high` over some pixels, linear or logarithmic."""
+
+    low: float
+    high: float
+    pixels: float
+    log: bool = False
+
+    @classmethod
+    def around(cls, values: Sequence[float], pixels: float, padding: float, log: bool = False) -> "Axis":
+        """The axis on which some values leave that many pixels free at either end."""
+        numbers = [math.log(value) if log else value for value in values]
+        least, most = min(numbers), max(numbers)
+        least, most = (least - 0.5, most + 0.5) if least == most else (least, most)
+        free = (most - least) * padding / (pixels - 2 * padding)
+        low, high = least - free, most + free
+        return cls(math.exp(low), math.exp(high), pixels, log) if log else cls(low, high, pixels)
+
+    def pixel(self, value: float) -> float:
+        if self.log:
+            return self.pixels * math.log(value / self.low) / math.log(self.high / self.low)
+        return self.pixels * (value - self.low) / (self.high - self.low)
+
+    def value(self, pixel: float) -> float:
+        part = pixel / self.pixels
+        if self.log:
+            return self.low * math.exp(part * math.log(self.high / self.low))
+        return self.low + part * (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in pixels, by its centre."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    def overlap(self, other: "Box") -> float:
+        """The area that both cover."""
+        return _shared(self.x, self.width, other.x, other.width) * _shared(
+            self.y, self.height, other.y, other.height
+        )
+
+
+def _shared(middle: float, length: float, other_middle: float, other_length: float) -> float:
+    """How much two intervals have in common."""
+    ends = min(middle + length / 2, other_middle + other_length / 2)
+    begins = max(middle - length / 2, other_middle - other_length / 2)
+    return max(0.0, ends - begins)
+
+
+def place(points: Sequence[dict[str, Any]], x: tuple[str, Axis], y: tuple[str, Axis]) -> list[dict[str, Any]]:
+    """The points with `label_x` and `label_y`, the centre of their `label`, in the units of the axes.
+
+    x, y: the name of the value, and its axis. `radius` of a point is in pixels. Names stand beside their
+    points where they can; `far` says that one had to go further away and wants a line to its point.
+    """
+    (across, x_axis), (along, y_axis) = x, y
+    centres = [(x_axis.pixel(point[across]), y_axis.pixel(point[along])) for point in points]
+    taken = [
+        Box(*centre, 2 * p["radius"], 2 * p["radius"]) for centre, p in zip(centres, points, strict=True)
+    ]
+    frame = Box(x_axis.pixels / 2, y_axis.pixels / 2, x_axis.pixels, y_axis.pixels)
+    placed = []
+    for (left, up), point in zip(centres, points, strict=True):
+        width = LETTER * len(point["label"])
+        boxes = [Box(left + dx, up + dy, width, LINE) for dx, dy in _offsets(point["radius"], width)]
+
+        def cost(box: Box) -> float:
+            outside = box.width * box.height - box.overlap(frame)
+            return outside + sum(box.overlap(other) for other in taken)
+
+        best = min(boxes, key=cost)
+        taken.append(best)
+        label = {"label_x": x_axis.value(best.x), "label_y": y_axis.value(best.y)}
+        placed.append({**point, **label, "far": boxes.index(best) >= NEAR})
+    return placed
+
+
+NEAR = 4
+"""How many of the offsets are beside the point."""
+
+
+def _offsets(radius: float, width: float) -> Iterator[tuple[float, float]]:
+    """Above, below, right and left, then further away."""
+    away = radius + LINE / 2 + 2
+    aside = radius + width / 2 + 4
+    yield from ((0.0, away), (0.0, -away), (aside, 0.0), (-aside, 0.0))
+    for lines in range(1, 6):
+        for sign in (1, -1):
+            for shift in (0.0, width / 2, -width / 2):
+                yield shift, sign * (away + lines * LINE)
