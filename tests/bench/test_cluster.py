@@ -25,6 +25,16 @@ SUITE = {
 }
 MODELS = ("fault_models:tiny", "fault_models:slow")
 
+PATIENT = {
+    "health_check_timeout_ms": 300_000,
+    "gcs_rpc_server_reconnect_timeout_s": 300,
+    "gcs_server_request_timeout_seconds": 300,
+    "worker_register_timeout_seconds": 300,
+}
+"""Of a cluster on a busy machine: a node that answers late is not dead; one that is gone refuses at once."""
+PATIENCE = 600.0
+"""Seconds."""
+
 
 @pytest.fixture
 def cluster(monkeypatch):
@@ -37,11 +47,16 @@ def cluster(monkeypatch):
     node = {"num_cpus": 1, "object_store_memory": 80 << 20}
     made = Cluster(
         initialize_head=True,
-        head_node_args={**node, "node_ip_address": "127.0.0.2", "include_dashboard": False},
+        head_node_args={
+            **node,
+            "node_ip_address": "127.0.0.2",
+            "include_dashboard": False,
+            "_system_config": PATIENT,
+        },
     )
     for address in ("127.0.0.3", "127.0.0.4"):
         made.add_node(wait=False, node_ip_address=address, **node)
-    made.wait_for_nodes()
+    made.wait_for_nodes(timeout=PATIENCE)
     monkeypatch.setenv("RAY_ADDRESS", made.address)
     yield made
     made.shutdown()
@@ -62,7 +77,7 @@ def kill_driver(suite: str, out: Path) -> None:
     with said.open("w") as file:
         driver = subprocess.Popen(bench("run", *words), stdout=file, stderr=file)
         try:
-            wait_for(lambda: has_samples(out) or driver.poll() is not None)
+            wait_for(lambda: has_samples(out) or driver.poll() is not None, PATIENCE)
             assert driver.poll() is None, said.read_text()
         finally:
             driver.kill()
@@ -79,7 +94,7 @@ def kill_node_at_work(cluster, out: Path, since: int) -> None:
         names = (node.partition("/")[2] for (node, _, _), visits in samples.items() if visits < rounds)
         return next((name for name in names if name in workers), None)
 
-    wait_for(at_work)
+    wait_for(at_work, PATIENCE)
     cluster.remove_node(workers[at_work()], allow_graceful=False)
 
 
