@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import (
 from bench.case import Case
 from bench.probes.tensor_bytes import TensorBytes
 from bench.step import Step
+from implementations.ops.sizes import SizeUnknown, shapes_only
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +38,8 @@ def predict(case: Case, device: str) -> Prediction:
         return _not_predictable("there is no CUDA device; predict for --device cpu")
     try:
         return Prediction(tensor_bytes=_peak(case, torch.device(device)))
+    except SizeUnknown as error:
+        return _not_predictable(str(error))
     except (DataDependentOutputException, DynamicOutputShapeException):
         return _not_predictable("sizes depend on values (what a configurator switches on)")
     except UnsupportedOperatorException as error:
@@ -55,12 +58,19 @@ def _peak(case: Case, device: torch.device) -> int:
     scalars = {id(b): b.item() for b in step.model.buffers() if b.numel() == 1 and not b.is_floating_point()}
     # Adam asks for the value of its count of steps; whatever it is, the shapes are the same.
     count = mock.patch("torch.optim.adam._get_value", return_value=1.0)
-    with FakeTensorMode(allow_non_fake_inputs=True), count:
+    with FakeTensorMode(allow_non_fake_inputs=True), count, shapes_only(_activation(case, step)):
         _shapes_only(step, device, scalars)
         step()
         with TensorBytes(kinds=(FakeTensor,)) as watched:
             step()
     return watched.peak
+
+
+def _activation(case: Case, step: Step) -> float | None:
+    """Active steps of the longest row over the length of the batch."""
+    if case.activation is None or step.lengths is None:
+        return case.activation
+    return case.activation * float(step.lengths.max()) / case.length
 
 
 def _shapes_only(step: Step, device: torch.device, scalars: Mapping[int, float]) -> None:
