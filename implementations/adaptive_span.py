@@ -127,7 +127,10 @@ class SpanAttention(nn.Module):
 
 
 def windows(masks: list[AdaptiveMask]) -> list[int]:
-    """The window of each mask; waits for the device, once for all. Where sizes are not read, as initialised."""
+    """The window of each mask; waits for the device, once for all.
+
+    Where sizes are not read, as initialised.
+    """
     if not masks:
         return []
     if expected() is not None:

@@ -140,7 +140,11 @@ def test_a_table_of_predictions(write_suite):
     assert done.returncode == 3, done.stderr
     first, second = json.loads(done.stdout)
     assert first["peak_memory_bytes"] > 0
-    assert (first["peak_memory_kind"], first["memory_ratio"], first["speed_ratio"]) == ("predicted", 1.0, None)
+    assert (first["peak_memory_kind"], first["memory_ratio"], first["speed_ratio"]) == (
+        "predicted",
+        1.0,
+        None,
+    )
     assert second["peak_memory_bytes"] is None
     assert second["reason"].startswith("not predictable: how many steps are active")
     assert "seqboat at 32: not predictable" in done.stderr
@@ -148,9 +152,9 @@ def test_a_table_of_predictions(write_suite):
 
 @pytest.mark.usefixtures("plug_ins")
 def test_the_longest_sequence_is_measured(write_suite):
-    done = bench_run("--suite", write_suite("fault_models:tiny"), "--max-length", "1MiB")
+    done = bench_run("--suite", write_suite("fault_models:tiny"), "--max-length", "64KiB")
     assert done.returncode == 0, done.stderr
-    assert "Length: the longest that trains within 1.00 MiB" in done.stdout
+    assert "Length: the longest that trains within 64.0 KiB" in done.stdout
     assert "Memory: measured" in done.stdout
 
 
