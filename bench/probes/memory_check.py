@@ -13,8 +13,6 @@ import sys
 import msgspec
 
 from bench.case import Case
-from bench.probes.memory import high_water_bytes, reset_high_water
-from bench.probes.tensor_bytes import TensorBytes
 
 TOLERANCE = 0.15
 """Of the resident memory, what may be no tensor's: packing buffers, pages half filled."""
@@ -61,6 +59,8 @@ def _memory_only() -> dict[str, str]:
 
 def check(case: Case) -> Agreement:
     """Watch one step of a case on the CPU, after two that fill caches and make the optimiser's state."""
+    from bench.probes.memory import high_water_bytes, reset_high_water
+    from bench.probes.tensor_bytes import TensorBytes
     from bench.step import Step
 
     step = Step(case, "cpu")

@@ -16,6 +16,7 @@ from bench.errors import UsageError
 from bench.probes import health
 from bench.probes.environment import read_environment
 from bench.probes.health import GpuHealth
+from bench.probes.memory_check import Agreement
 
 ENVIRONMENT = read_environment("cpu", 1)
 CASES = suites.load("ci").cases("cpu")
@@ -36,6 +37,9 @@ def by_name(checks) -> dict[str, doctor.Check]:
         (doctor.threads_check(2, 2, None), "ok", ""),
         (doctor.threads_check(4, 2, None), "problem", "--threads 2"),
         (doctor.threads_check(4, 8, 1.5), "problem", "--threads 1"),
+        (doctor.figures_check(Agreement(tensor_bytes=100, resident_bytes=110)), "ok", ""),
+        (doctor.figures_check(Agreement(tensor_bytes=100, resident_bytes=150)), "warning", "apart"),
+        (doctor.figures_check(Agreement(unreadable="denied")), "warning", "can't be read"),
         (doctor.memory_check(8 << 30, 16 << 30), "ok", ""),
         (doctor.memory_check(1 << 30, 16 << 30), "warning", "free some"),
     ],

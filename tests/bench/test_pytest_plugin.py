@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 
@@ -10,11 +12,11 @@ from bench import throughput
 
 pytest_plugins = ["pytester"]
 
-pytestmark = pytest.mark.usefixtures("plug_ins")
-
 
 @pytest.mark.slow
-def test_a_case_is_measured_and_a_failing_one_fails(pytester, write_suite):
+def test_a_case_is_measured_and_a_failing_one_fails(pytester, write_suite, monkeypatch):
+    here = Path(__file__)
+    monkeypatch.setenv("PYTHONPATH", f"{here.parents[2]}{os.pathsep}{here.parent}")
     suite = write_suite("fault_models:slow", "fault_models:raising")
     pytester.makepyfile(f"""
         def test_speed(throughput):
@@ -23,7 +25,8 @@ def test_a_case_is_measured_and_a_failing_one_fails(pytester, write_suite):
         def test_broken(throughput):
             throughput({suite!r}, "fault_models:raising", device="cpu", threads=1)
     """)
-    done = pytester.runpytest_subprocess("-p", "bench.pytest_plugin", "--import-mode=prepend")
+    installed = any(point.name == "seqboat_bench" for point in entry_points(group="pytest11"))
+    done = pytester.runpytest_subprocess(*([] if installed else ["-p", "bench.pytest_plugin"]))
     done.assert_outcomes(passed=1, failed=1)
     done.stdout.fnmatch_lines(["*error: RuntimeError: the third layer is upside down*"])
 
