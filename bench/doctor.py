@@ -189,7 +189,7 @@ def _checks(environment: Environment, gpu: GpuHealth | None) -> Iterator[Check]:
 
 def gpu_checks(environment: Environment, gpu: GpuHealth) -> Iterator[Check]:
     """Driver, NVML's self-test, throttling, clocks, company."""
-    yield Check("driver", "ok", f"{environment.driver}, CUDA {environment.cuda}")
+    yield driver_check(environment.driver, environment.cuda)
     if gpu.unreachable is not None:
         advice = "clocks, throttling and the driver's memory figures are missing; check nvidia-smi"
         yield Check("nvml", "warning", gpu.unreachable, advice)
@@ -216,6 +216,13 @@ def gpu_checks(environment: Environment, gpu: GpuHealth) -> Iterator[Check]:
     else:
         yield Check("company", "ok", "no other process on this GPU")
     yield Check("energy", "ok", "counted by the device" if gpu.energy else "not counted by this device")
+
+
+def driver_check(driver: str | None, cuda: str | None) -> Check:
+    if driver is None:
+        advice = "results will not say which driver made them; check nvidia-smi"
+        return Check("driver", "warning", f"its version can't be read, CUDA {cuda}", advice)
+    return Check("driver", "ok", f"{driver}, CUDA {cuda}")
 
 
 def load_check(load: float, cores: int) -> Check:
