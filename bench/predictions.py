@@ -77,7 +77,8 @@ def forecast(request: Request, *, predicted: bool, max_length: str | None) -> Fo
     environment = probe_environment(request.device, request.threads or default_threads())
     plan = Plan(suite, environment.device, environment.threads, environment.memory_bytes)
     probe = _predicting(plan) if predicted else _measuring(plan)
-    solos, lengths = {}, {}
+    solos: dict[str, Solo] = {}
+    lengths: dict[str, int] = {}
     cases = suite.cases(plan.kind)
     if budget is not None:
         cases = [case for case in cases if case.length == suite.lengths[0]]
