@@ -14,9 +14,10 @@ from bench import workloads
 from bench.case import Case
 from bench.errors import UsageError
 from bench.messages import MeasureMemory, MemoryMeasured, Prepared, Warm, Warmed
+from bench.nursery import Nursery
 from bench.plan import Plan
 from bench.probes.environment import default_threads
-from bench.process import WorkerFailed, WorkerProcess
+from bench.process import WorkerFailed
 from bench.record import MemoryFigure, Results, Solo
 from bench.rows import MEMORY_KIND, Row, rows_of
 from bench.session import Request, load_suite, make_header, probe_environment
@@ -164,14 +165,14 @@ def _measuring(plan: Plan) -> Probe:
     """The figure of the table's memory column after one step of warming up."""
 
     def probe(case: Case) -> Needs:
-        with WorkerProcess(case, plan.threads, plan.source(case)) as worker:
-            try:
+        try:
+            with Nursery(plan) as nursery, nursery.start(case) as worker:
                 prepared = worker.ask(plan.prepare(case), Prepared, plan.deadline_seconds)
                 worker.ask(Warm(1, 1, 1.0), Warmed, plan.deadline_seconds)
                 memory = worker.ask(MeasureMemory(), MemoryMeasured, plan.deadline_seconds)
-            except WorkerFailed as failure:
-                reason = f"{failure.status} at length {case.length}: {failure.reason}"
-                return Needs(too_large=failure.status == "oom", reason=reason)
+        except WorkerFailed as failure:
+            reason = f"{failure.status} at length {case.length}: {failure.reason}"
+            return Needs(too_large=failure.status == "oom", reason=reason)
         figures = {figure.kind: figure.bytes for figure in memory.figures}
         return Needs(bytes=figures[MEMORY_KIND[plan.kind]], parameters=prepared.parameters)
 

@@ -1,8 +1,7 @@
 """One case of a suite inside pytest-benchmark: what the `throughput` fixture gives a test."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ from bench.analysis import block_step_seconds
 from bench.case import Case
 from bench.errors import UsageError
 from bench.messages import Prepared, Ran, Run, Warmed
+from bench.nursery import Nursery
 from bench.plan import Plan
 from bench.probes.environment import default_threads
 from bench.process import WorkerFailed, WorkerProcess
-from bench.record import Environment, Results, Solo, read
+from bench.record import Environment, Results, read
 from bench.rows import machine_of
 from bench.session import Request, load_suite, probe_environment
 from bench.solo import measure_solo
@@ -68,14 +68,19 @@ class Throughput:
 
     def _measure(self, case: Case, plan: Plan, blocks: int) -> list[float]:
         """Seconds a step, a fresh process each."""
-        solo = measure_solo(case, plan)
+        with Nursery(plan) as nursery:
+            solo = measure_solo(case, plan, nursery)
         if solo.status != "ok":
             pytest.fail(f"{case.id}: {solo.status}: {solo.reason}", pytrace=False)
         found: list[float] = []
-        with _one_worker() as replace:
+        with ExitStack() as last:
 
             def fresh() -> tuple[tuple[WorkerProcess], dict[str, Any]]:
-                return (replace(_warmed(case, plan, solo)),), {}
+                last.close()
+                worker = last.enter_context(last.enter_context(Nursery(plan)).start(case))
+                worker.ask(plan.prepare(case), Prepared, plan.deadline_seconds)
+                worker.ask(plan.block_warm_up(solo), Warmed, plan.deadline_seconds)
+                return (worker,), {}
 
             def run(worker: WorkerProcess) -> None:
                 ran = worker.ask(Run(plan.steps(solo)), Ran, plan.deadline_seconds)
@@ -92,35 +97,6 @@ class Throughput:
             "memory": msgspec.to_builtins(solo.memory),
         }
         return found
-
-
-@contextmanager
-def _one_worker() -> Iterator[Any]:
-    """Gives a function that ends the last worker and keeps a new one; the last is ended with the context."""
-    kept: list[WorkerProcess] = []
-
-    def replace(worker: WorkerProcess) -> WorkerProcess:
-        while kept:
-            kept.pop().kill()
-        kept.append(worker)
-        return worker
-
-    try:
-        yield replace
-    finally:
-        while kept:
-            kept.pop().kill()
-
-
-def _warmed(case: Case, plan: Plan, solo: Solo) -> WorkerProcess:
-    worker = WorkerProcess(case, plan.threads)
-    try:
-        worker.ask(plan.prepare(case), Prepared, plan.deadline_seconds)
-        worker.ask(plan.block_warm_up(solo), Warmed, plan.deadline_seconds)
-    except WorkerFailed:
-        worker.kill()
-        raise
-    return worker
 
 
 def _stored(results: Results, case: Case, environment: Environment) -> list[float]:
