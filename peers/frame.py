@@ -27,11 +27,18 @@ class NotInstalled(NotImplementedError):
 
 
 def package(module: str, distribution: str, extra: str = "peers") -> ModuleType:
-    """Import a module of a peer's package. Raises NotInstalled, with the command that installs it."""
+    """Import a module of a peer's package.
+
+    Raises NotInstalled, with the command that installs it, and NotImplementedError with the reason where it
+    is installed and cannot be imported.
+    """
     try:
         return importlib.import_module(module)
-    except ModuleNotFoundError:
-        raise NotInstalled(f"{distribution} is not installed: pip install 'seqboat-bench[{extra}]'") from None
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] == module.partition(".")[0]:
+            install = f"pip install 'seqboat-bench[{extra}]'"
+            raise NotInstalled(f"{distribution} is not installed: {install}") from None
+        raise NotImplementedError(f"{distribution} cannot be imported here: {error}") from error
 
 
 def bidirectional(task: Task, peer: str) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from bench import suite as suites
 from implementations import registry
 from implementations.encoder import parameter_count
 from implementations.task import Task
-from peers.frame import NotInstalled
+from peers.frame import NotInstalled, package
 
 VOCABULARY = 40
 PACKAGES = {
@@ -138,6 +139,7 @@ def test_a_peer_that_needs_cuda_says_so(name: str) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", CUDA_ONLY)
 def test_a_peer_on_cuda_trains(name: str) -> None:
     model = built(name).cuda()
@@ -157,6 +159,13 @@ def test_a_peer_that_is_not_installed_says_how_to_get_it(name: str, monkeypatch:
     task = Task("text", 64, 3, vocabulary=VOCABULARY)
     with pytest.raises(NotInstalled, match=r"^[\w-]+ is not installed: pip install 'seqboat-bench\[peers"):
         registry.find(name).load()(task, {})
+
+
+def test_a_package_that_cannot_be_imported_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torn_package.py").write_text("import a_module_that_was_removed")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(NotImplementedError, match=r"^torn cannot be imported here: .*that_was_removed"):
+        package("torn_package", "torn")
 
 
 @pytest.mark.parametrize("name", ["peers.performer_pytorch:build", "peers.linformer:linformer_pip"])
