@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -96,6 +96,16 @@ def run(
     quick: Annotated[bool, typer.Option("--quick", help="One short block, no intervals.")] = False,
     energy: Annotated[bool, typer.Option("--energy", help="Joules a step too, ten seconds a case.")] = False,
     executor: Annotated[str, typer.Option(help="local, or ray: the devices of a Ray cluster.")] = "local",
+    predict: Annotated[
+        bool, typer.Option("--predict", help="Peak memory from shapes alone; nothing is run, timed or kept.")
+    ] = False,
+    max_length: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MEMORY",
+            help="Each model's longest sequence within it, as 8GiB; measured, or with --predict predicted.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Result file; by default below results/runs.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with a run that was cut short.")] = None,
     format_: Annotated[
@@ -131,6 +141,8 @@ def run(
         executor=executor,
     )
     form = _format(format_)
+    if predict or max_length is not None:
+        _forecast(request, predict, max_length, form, kept=out or resume)
     outcome = session.run(request)
     _print_table(outcome.kinds, form)
     if outcome.interrupted:
@@ -267,6 +279,17 @@ def _read(files: list[Path]) -> list[Any]:
     from bench.record import read_kinds
 
     return [run for path in files for run in read_kinds(path)]
+
+
+def _forecast(request: Any, predict: bool, max_length: str | None, form: Any, kept: Path | None) -> NoReturn:
+    from bench.formats import render
+    from bench.predictions import forecast
+
+    if kept is not None:
+        raise UsageError(f"{kept}: --predict and --max-length keep no file; leave out --out and --resume")
+    found = forecast(request, predicted=predict, max_length=max_length)
+    print(render(found.table, form))
+    raise typer.Exit(OK if found.complete else INCOMPLETE)
 
 
 def _print_table(results: list[Any], form: Any, baseline: str | None = None, published: bool = False) -> None:

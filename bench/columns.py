@@ -84,12 +84,15 @@ def columns_of(table: Table) -> list[Column]:
         Column("95% interval", _interval, timed=True, value=lambda row: row.speed_low),
         _ranked(f"Mem\n(× {table.baseline})", _ratio, lambda row: row.memory_ratio, min, timed=True),
     ]
-    if any(row.published_speed is not None for row in table.rows):
+    if table.timed and any(row.published_speed is not None for row in table.rows):
         columns += [
             _ranked("Published\nspeed", _ratio, lambda row: row.published_speed, max),
             _ranked("Published\nmem", _ratio, lambda row: row.published_memory, min),
         ]
-    return [*columns, *_FIGURES]
+    columns += _FIGURES
+    if table.timed:
+        return columns
+    return [column for column in columns if any(column.show(row) is not None for row in table.rows)]
 
 
 def _settings(rows: Sequence[Row]) -> list[Column]:

@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 from tabulate import tabulate
 
+from bench import suite as suites
 from bench.case import Case
 from bench.display import open_display
 from bench.errors import UsageError
@@ -22,6 +23,7 @@ from bench.plan import Plan
 from bench.probes import health
 from bench.probes.environment import default_threads
 from bench.probes.health import GpuHealth
+from bench.probes.memory_check import TOLERANCE, Agreement, check_apart
 from bench.record import Environment, Store
 from bench.session import make_header, probe_environment, termination_interrupts
 from bench.stats import MIN_BLOCKS, ratio_interval, smallest_difference, upper_bound
@@ -31,6 +33,8 @@ from bench.verdicts import Limits
 Status = Literal["ok", "warning", "problem"]
 
 LOW_MEMORY_SHARE = 0.25
+MEMORY_LENGTH = 1024
+"""Time steps of the step whose memory figures are held against each other: some 200 MiB."""
 BUSY_SHARE = 0.25
 """Of the cores, what others may keep busy before timings suffer."""
 
@@ -179,11 +183,13 @@ def _checks(environment: Environment, gpu: GpuHealth | None) -> Iterator[Check]:
     yield governor_check(health.governor())
     yield threads_check(environment.threads, cores, health.cpu_quota())
     yield memory_check(psutil.virtual_memory().available, psutil.virtual_memory().total)
+    if gpu is None:
+        yield figures_check(check_apart(_memory_case()))
 
 
 def gpu_checks(environment: Environment, gpu: GpuHealth) -> Iterator[Check]:
     """Driver, NVML's self-test, throttling, clocks, company."""
-    yield Check("driver", "ok", f"{environment.driver}, CUDA {environment.cuda}")
+    yield driver_check(environment.driver, environment.cuda)
     if gpu.unreachable is not None:
         advice = "clocks, throttling and the driver's memory figures are missing; check nvidia-smi"
         yield Check("nvml", "warning", gpu.unreachable, advice)
@@ -210,6 +216,13 @@ def gpu_checks(environment: Environment, gpu: GpuHealth) -> Iterator[Check]:
     else:
         yield Check("company", "ok", "no other process on this GPU")
     yield Check("energy", "ok", "counted by the device" if gpu.energy else "not counted by this device")
+
+
+def driver_check(driver: str | None, cuda: str | None) -> Check:
+    if driver is None:
+        advice = "results will not say which driver made them; check nvidia-smi"
+        return Check("driver", "warning", f"its version can't be read, CUDA {cuda}", advice)
+    return Check("driver", "ok", f"{driver}, CUDA {cuda}")
 
 
 def load_check(load: float, cores: int) -> Check:
@@ -243,6 +256,26 @@ def memory_check(available: int, total: int) -> Check:
     if available >= LOW_MEMORY_SHARE * total:
         return Check("memory", "ok", found)
     return Check("memory", "warning", found, "models will take turns, which is slower: free some")
+
+
+def figures_check(found: Agreement) -> Check:
+    """Whether the CPU's two memory figures say the same of one step."""
+    name = "memory figures"
+    if found.unreadable is not None:
+        advice = "resident memory can't be read; the table shows tensor bytes, which need no kernel"
+        return Check(name, "warning", found.unreadable, advice)
+    tensors, resident = format_bytes(found.tensor_bytes), format_bytes(found.resident_bytes)
+    text = f"a step's tensors take {tensors}, its pages {resident} ({found.difference:+.1%})"
+    if found.agrees:
+        return Check(name, "ok", text)
+    return Check(
+        name, "warning", text, f"more than {TOLERANCE:.0%} apart: trust neither without bench profile"
+    )
+
+
+def _memory_case() -> Case:
+    case = suites.load("ci").cases("cpu")[0]
+    return msgspec.structs.replace(case, length=MEMORY_LENGTH)
 
 
 def as_text(diagnosis: Diagnosis) -> str:

@@ -1,6 +1,11 @@
-"""Peak memory of a step without the device and without the memory: shapes only, under FakeTensorMode."""
+"""Peak memory of a step without the memory: shapes only, under FakeTensorMode.
+
+Run as `python -m bench.predict`: a Subject on standard input, a Prediction on standard output.
+"""
 
 import gc
+import os
+import sys
 from collections.abc import Mapping
 from unittest import mock
 
@@ -16,29 +21,29 @@ from torch._subclasses.fake_tensor import (
 )
 
 from bench.case import Case
+from bench.predictions import Prediction, Subject
 from bench.probes.tensor_bytes import TensorBytes
 from bench.step import Step
-
-
-class Prediction(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes, or why there are none."""
-
-    tensor_bytes: int | None
-    reason: str | None = None
+from implementations.encoder import parameter_count
+from implementations.ops.sizes import SizeUnknown, shapes_only
 
 
 def predict(case: Case, device: str) -> Prediction:
     """Peak of live tensor bytes of one step of a case; its memory need not be there.
 
-    Not predictable is a step whose sizes depend on its values, or that runs code of its own.
+    Where a configurator decides how much is computed, the case's activation rate is taken to be that of every
+    row and layer. Not predictable is a step whose sizes depend on other values, or that runs code of its own.
+    Predictions in one process are exact for the first one alone: what a model caches counts in later ones.
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
         # Autograd has no queue for such a device, and ends the process.
         return _not_predictable("there is no CUDA device; predict for --device cpu")
     try:
-        return Prediction(tensor_bytes=_peak(case, torch.device(device)))
+        return _predict(case, torch.device(device))
+    except SizeUnknown as error:
+        return _not_predictable(str(error))
     except (DataDependentOutputException, DynamicOutputShapeException):
-        return _not_predictable("sizes depend on values (what a configurator switches on)")
+        return _not_predictable("sizes depend on values")
     except UnsupportedOperatorException as error:
         return _not_predictable(f"{error.func} has no rule for shapes")
     except (RuntimeError, TypeError, NotImplementedError, ValueError) as error:
@@ -46,21 +51,28 @@ def predict(case: Case, device: str) -> Prediction:
 
 
 def _not_predictable(reason: str) -> Prediction:
-    return Prediction(tensor_bytes=None, reason=f"not predictable: {reason}")
+    return Prediction(tensor_bytes=None, reason=reason)
 
 
-def _peak(case: Case, device: torch.device) -> int:
+def _predict(case: Case, device: torch.device) -> Prediction:
     # Built for real: parameters are few, and their starting values may be computed from each other.
     step = Step(msgspec.structs.replace(case, activation=None), "cpu")
     scalars = {id(b): b.item() for b in step.model.buffers() if b.numel() == 1 and not b.is_floating_point()}
     # Adam asks for the value of its count of steps; whatever it is, the shapes are the same.
     count = mock.patch("torch.optim.adam._get_value", return_value=1.0)
-    with FakeTensorMode(allow_non_fake_inputs=True), count:
+    with FakeTensorMode(allow_non_fake_inputs=True), count, shapes_only(_activation(case, step)):
         _shapes_only(step, device, scalars)
         step()
         with TensorBytes(kinds=(FakeTensor,)) as watched:
             step()
-    return watched.peak
+    return Prediction(tensor_bytes=watched.peak, parameters=parameter_count(step.model))
+
+
+def _activation(case: Case, step: Step) -> float | None:
+    """Active steps of the longest row over the length of the batch."""
+    if case.activation is None or step.lengths is None:
+        return case.activation
+    return case.activation * float(step.lengths.max()) / case.length
 
 
 def _shapes_only(step: Step, device: torch.device, scalars: Mapping[int, float]) -> None:
@@ -90,3 +102,16 @@ def _optimizer(step: Step, device: torch.device) -> torch.optim.Adam:
 
 def _like(tensor: Tensor, device: torch.device) -> Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
+
+
+def main() -> None:
+    """Answer one question; whatever a model prints goes to standard error."""
+    subject = msgspec.json.decode(sys.stdin.buffer.read(), type=Subject)
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    with answer:
+        answer.write(msgspec.json.encode(predict(subject.case, subject.device)) + b"\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,7 @@ from bench.record import Environment, Results, Sample, Solo, Status
 from implementations import registry
 from implementations.errors import RegistryError
 
-MemoryKind = Literal["tensor_bytes", "allocated"]
+MemoryKind = Literal["tensor_bytes", "allocated", "predicted"]
 
 MEMORY_KIND: Mapping[str, MemoryKind] = {"cpu": "tensor_bytes", "cuda": "allocated"}
 """Which figure the memory column is, by kind of device."""

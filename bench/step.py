@@ -13,7 +13,7 @@ from bench import workloads
 from bench.case import Case, Precision
 from bench.workloads import Batch
 from implementations import activation, registry
-from implementations.kernels.backend import choose, use_backend
+from implementations.kernels.backend import backend_of, use_backend
 from implementations.task import Task
 
 AUTOCAST: Mapping[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -56,8 +56,8 @@ class Step:
 
         Raises BackendUnavailable where the case asks for one that cannot run here.
         """
-        chosen = choose(self.case.backend, self.device)
-        return chosen if any(hasattr(module, "backend") for module in self.model.modules()) else "torch"
+        with self._autocast():
+            return backend_of(self.model, self.case.backend, self.device)
 
     def activation_rates(self) -> list[float]:
         """Rates by layer of the last step; empty for a model that always computes everything."""

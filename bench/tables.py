@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MEMORY_KIND_NAMES: dict[MemoryKind, str] = {
     "tensor_bytes": "exact peak of live tensor bytes in a step",
     "allocated": "peak allocated by torch in a step",
+    "predicted": "peak of live tensor bytes in a step, predicted",
 }
 
 COMPLEXITIES = ("quadratic", "sub-quadratic", "linear", "unknown")
@@ -53,6 +54,8 @@ class Table(msgspec.Struct, frozen=True):
     footer: list[str]
     published: bool = False
     """Whether the published accuracies stand beside the measured figures."""
+    timed: bool = True
+    """Whether there are times; a table without them shows those columns only that say something."""
 
     @property
     def grouped(self) -> bool:
@@ -90,6 +93,17 @@ def build_table(*results: Results, baseline: str | None = None, published: bool 
     for run in runs:
         notes += [_of_run(line, run, runs) for line in _run_notes(run)]
     return Table(title_of(name), rows, footnotes, notes, _footer(runs, rows, published), published)
+
+
+def untimed_table(run: Results, rows: list[Row], notes: list[str]) -> Table:
+    """The table of rows that nobody timed; the reason of each that has no figure stands in a footnote."""
+    rows = sorted(rows, key=_rank)
+    footnotes = _footnotes(rows, explain=lambda row: row.reason or row.status)
+    reasons = [f"{note.letter}  {note.text}" for note in dict.fromkeys(footnotes.values())]
+    environment = run.header.environment
+    footer = [_setting(run, rows), f"{environment.hardware}, {_machine(run)}"]
+    title = title_of(run.header.suite.baseline)
+    return Table(title, rows, footnotes, reasons + notes, footer, timed=False)
 
 
 def _distinct(results: Sequence[Results]) -> list[Results]:
@@ -154,12 +168,12 @@ _WORDS: dict[Status, str] = {
 }
 
 
-def _footnotes(rows: Sequence[Row]) -> dict[int, Footnote]:
+def _footnotes(rows: Sequence[Row], explain: Callable[[Row], str] | None = None) -> dict[int, Footnote]:
     """One footnote for each reason, by number of the row."""
     failed: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         if row.status != "ok":
-            failed.setdefault(_explain(row), []).append(number)
+            failed.setdefault((explain or _explain)(row), []).append(number)
     notes = {}
     for index, (reason, numbers) in enumerate(failed.items()):
         names = ", ".join(_name(rows[number]) for number in numbers)

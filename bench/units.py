@@ -3,6 +3,7 @@
 import re
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\s*")
+_BYTES = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kKMGT])(i)?)?B?\s*")
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
 
@@ -29,6 +30,17 @@ def parse_percentage(text: str | float) -> float:
     if not 0 < value < 1:
         raise ValueError(f"{text!r} must lie between 0% and 100%")
     return value
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes in `8GiB`, `512 MiB`, `8GB` (10⁹ each) or `1000000`. Raises ValueError."""
+    match = _BYTES.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text!r} is no amount of memory; write it as 8GiB or 512MiB")
+    count = int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index((match[2] or " ").upper()))
+    if count <= 0:
+        raise ValueError(f"{text!r} leaves no memory at all")
+    return count
 
 
 def format_duration(seconds: float) -> str:

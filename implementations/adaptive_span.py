@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from implementations.encoder import Encoder, Pooling, embed, with_head
 from implementations.ops.attention import merge_heads, split_heads
 from implementations.ops.segments import Memory, SegmentedStack, remember
+from implementations.ops.sizes import expected
 from implementations.task import Task
 
 GRAIN = 64
@@ -71,6 +72,7 @@ class AdaptiveMask(nn.Module):
         super().__init__()
         self.span = span
         self.ramp = ramp
+        self.initial = initial
         self.current_val = nn.Parameter(torch.full((heads, 1, 1), initial))
         self.register_buffer("mask_template", torch.linspace(1 - span, 0, span), persistent=False)
 
@@ -125,10 +127,16 @@ class SpanAttention(nn.Module):
 
 
 def windows(masks: list[AdaptiveMask]) -> list[int]:
-    """The window of each mask; waits for the device, once for all."""
+    """The window of each mask; waits for the device, once for all.
+
+    Where sizes are not read, as initialised.
+    """
     if not masks:
         return []
-    longest = torch.stack([mask.current_val.max() for mask in masks]).tolist()
+    if expected() is not None:
+        longest = [mask.initial for mask in masks]
+    else:
+        longest = torch.stack([mask.current_val.max() for mask in masks]).tolist()
     return [mask.window(z) for mask, z in zip(masks, longest, strict=True)]
 
 

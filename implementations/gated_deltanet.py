@@ -2,8 +2,8 @@
 
 Yang, Kautz and Hatamizadeh, ICLR 2025, arXiv 2412.06464. The recurrence is computed in the paper's chunked
 form (section 3.3): a triangular system within chunks, which are independent, and one product of matrices
-a chunk from state to state. It is causal under every head; layers are pre-norm, the recurrence and a gated
-feed-forward network in turn.
+a chunk from state to state; on CUDA devices by the Triton kernels of fla where it is installed. It is causal
+under every head; layers are pre-norm, the recurrence and a gated feed-forward network in turn.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.encoder import Encoder, Pooling, embed, with_head
+from implementations.kernels import libraries
+from implementations.kernels.backend import Backend, choose
 from implementations.ops.attention import merge_heads, split_heads
 from implementations.ops.decay import between, initial_decay
 from implementations.ops.norms import RMSNorm
@@ -86,7 +88,13 @@ def _states_before(factors: Tensor, updates: Tensor) -> Tensor:
 
 
 class GatedDeltaMixer(nn.Module):
-    """Projection, convolution, delta rule, gated norm and projection: states `(batch, length, dim)`."""
+    """Projection, convolution, delta rule, gated norm and projection: states `(batch, length, dim)`.
+
+    backend: what computes the delta rule; see `implementations.kernels.backend.choose`.
+    """
+
+    backend: Backend = "auto"
+    library = staticmethod(libraries.delta_rule_unavailable)
 
     def __init__(self, config: GatedDeltaNetConfig) -> None:
         super().__init__()
@@ -115,6 +123,8 @@ class GatedDeltaMixer(nn.Module):
 
     def _memory(self, *operands: Tensor) -> Tensor:
         """The delta rule in float32 at least: the state of many chunks has no digits left in less."""
+        if choose(self.backend, operands[0].device, self.library) == "triton":
+            return libraries.gated_delta_rule(*operands)
         dtype = torch.promote_types(operands[0].dtype, torch.float32)
         with torch.autocast(operands[0].device.type, enabled=False):
             q, k, v, log_decay, beta = (x.to(dtype) for x in operands)

@@ -2,7 +2,8 @@
 
 Dao and Gu, Transformers are SSMs, ICML 2024, arXiv 2405.21060. The recurrence is computed in the chunked
 form of its state-space duality: a masked product of matrices within chunks, and states from chunk to
-chunk. It is causal under every head; B and C are shared by the heads, and layers are pre-norm.
+chunk; on CUDA devices by the Triton kernels of mamba-ssm or fla, where one of them is installed. It is
+causal under every head; B and C are shared by the heads, and layers are pre-norm.
 """
 
 import math
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.encoder import Encoder, Pooling, embed, with_head
+from implementations.kernels import libraries
+from implementations.kernels.backend import Backend, choose
 from implementations.ops.decay import between, decayed_sums, delayed, initial_decay
 from implementations.ops.norms import RMSNorm
 from implementations.ops.short_conv import ShortConv
@@ -76,7 +79,13 @@ def in_chunks(x: Tensor, chunk: int) -> Tensor:
 
 
 class Mamba2Mixer(nn.Module):
-    """Projection, convolution, recurrence, gated norm and projection: states `(batch, length, dim)`."""
+    """Projection, convolution, recurrence, gated norm and projection: states `(batch, length, dim)`.
+
+    backend: what computes the recurrence; see `implementations.kernels.backend.choose`.
+    """
+
+    backend: Backend = "auto"
+    library = staticmethod(libraries.ssd_unavailable)
 
     def __init__(self, config: Mamba2Config) -> None:
         super().__init__()
@@ -101,10 +110,16 @@ class Mamba2Mixer(nn.Module):
         v, b, c = torch.split(F.silu(self.conv1d(xbc)), [inner, state, state], dim=-1)
         v = v.view(*v.shape[:2], config.heads, config.head_dim)
         dt = F.softplus(dt + self.dt_bias)
-        y = ssd(v * dt.unsqueeze(-1), -dt * self.A_log.exp(), b, c, config.chunk)
+        y = self._recurrence(v, dt, b, c)
         y = (y + self.D.unsqueeze(-1) * v).flatten(2)
         mixed: Tensor = self.out_proj(self.norm(y * F.silu(z)))
         return mixed
+
+    def _recurrence(self, x: Tensor, dt: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        rate, chunk = -self.A_log.exp(), self.config.chunk
+        if choose(self.backend, x.device, self.library) == "triton":
+            return libraries.ssd(x, dt, rate, b, c, chunk)
+        return ssd(x * dt.unsqueeze(-1), dt * rate, b, c, chunk)
 
 
 class Mamba2Layer(nn.Module):

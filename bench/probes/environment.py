@@ -13,7 +13,12 @@ import psutil
 from bench import allocator
 from bench.record import Environment
 
-LIBRARIES = ("numpy", "safetensors", "triton", "numba")
+LIBRARIES = (
+    *("numpy", "safetensors", "triton", "numba", "flash-linear-attention", "mamba-ssm", "performer-pytorch"),
+    *("linformer", "reformer-pytorch", "local-attention", "x-transformers", "s5-pytorch", "transformers"),
+    "xlstm",
+)
+"""What computes in a model, of ours or of a peer; a run states the versions of those that are there."""
 
 
 def read_environment(device: str, threads: int) -> Environment:

@@ -33,11 +33,11 @@ def peak_of(step: Step, device: torch.device, idle_bytes: int = 0) -> list[Memor
 
 
 def _cpu_peaks(step: Step) -> list[MemoryFigure]:
-    whole_run = _high_water_bytes()
-    reset = _reset_high_water()
+    whole_run = high_water_bytes()
+    reset = reset_high_water()
     with TensorBytes() as watched:
         step()
-    high_water = _high_water_bytes() if reset is None else None
+    high_water = high_water_bytes() if reset is None else None
     return [
         MemoryFigure(kind="tensor_bytes", bytes=watched.peak),
         nvml.figure("rss_high_water", high_water, reset),
@@ -45,7 +45,7 @@ def _cpu_peaks(step: Step) -> list[MemoryFigure]:
     ]
 
 
-def _high_water_bytes() -> int | None:
+def high_water_bytes() -> int | None:
     """VmHWM of this process. `ru_maxrss` won't do: it is inherited across exec."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
@@ -57,7 +57,7 @@ def _high_water_bytes() -> int | None:
     return None
 
 
-def _reset_high_water() -> str | None:
+def reset_high_water() -> str | None:
     """Set the high-water mark back to what is resident; the reason where that can't be done."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

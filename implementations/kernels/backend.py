@@ -1,5 +1,6 @@
 """Which form of the fused layers runs: by the device, or as asked for."""
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
@@ -9,30 +10,48 @@ from implementations.kernels.triton import unavailable
 
 Backend = Literal["auto", "torch", "cpu", "triton"]
 Chosen = Literal["torch", "cpu", "triton"]
+Library = Callable[[torch.device], str | None]
+"""Why another library's kernels cannot run on a device, in one line; None where they can."""
 
 
 class BackendUnavailable(RuntimeError):
     """A backend that was asked for cannot run here."""
 
 
-def choose(backend: Backend, device: torch.device) -> Chosen:
+def choose(backend: Backend, device: torch.device, library: Library | None = None) -> Chosen:
     """The backend for tensors on a device.
 
     `auto` is `cpu` on the CPU, `triton` on CUDA devices where triton is installed, else `torch`, the plain
-    form. Raises BackendUnavailable, in one line, where another one is asked for and cannot run on that
-    device, and ValueError for an unknown name.
+    form. library: of a layer whose only fused form is another library's, in Triton; on the CPU it is plain.
+    Raises BackendUnavailable, in one line, where another one is asked for and cannot run on that device, and
+    ValueError for an unknown name.
     """
+    missing = library or unavailable
     if backend == "auto":
         if device.type == "cpu":
-            return "cpu"
-        return "torch" if device.type != "cuda" or unavailable(device) else "triton"
+            return "torch" if library else "cpu"
+        return "torch" if device.type != "cuda" or missing(device) else "triton"
     if backend not in get_args(Chosen):
         raise ValueError(f"unknown backend {backend!r}: choose {', '.join(get_args(Backend))}")
     if backend == "cpu" and device.type != "cpu":
         raise BackendUnavailable(f"backend cpu: it runs on the CPU, not on {device.type}")
-    if backend == "triton" and (reason := unavailable(device)):
+    if backend == "cpu" and library:
+        raise BackendUnavailable("backend cpu: this model has no fused form for the CPU; choose torch")
+    if backend == "triton" and (reason := missing(device)):
         raise BackendUnavailable(f"backend triton: {reason}")
     return backend
+
+
+def backend_of(model: nn.Module, backend: Backend, device: torch.device) -> Chosen:
+    """What a model's fused layers run on a device; `torch` for a model without them.
+
+    Raises BackendUnavailable where the backend that is asked for cannot run there.
+    """
+    for module in model.modules():
+        if hasattr(module, "backend"):
+            return choose(backend, device, getattr(module, "library", None))
+    choose(backend, device)
+    return "torch"
 
 
 def use_backend(model: nn.Module, backend: Backend) -> nn.Module:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from implementations.ops.sizes import most_active
+
 
 @dataclass(frozen=True)
 class ActiveSteps:
@@ -28,7 +30,7 @@ def compressed_steps(active: Tensor) -> ActiveSteps:
     least. Waits for the device once: that length depends on the data.
     """
     counts = active.sum(dim=1, keepdim=True)
-    memory = max(1, int(counts.max()))
+    memory = max(1, most_active(active))
     time = torch.arange(active.shape[1], device=active.device)
     # Inactive steps all fall into one slot beyond the memory, which is cut off.
     slots = torch.where(active, _slots(active), memory)

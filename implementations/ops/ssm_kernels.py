@@ -43,31 +43,23 @@ def dplr_kernel(A: Tensor, B: Tensor, C: Tensor, P: Tensor, dt: Tensor, length: 
 def dplr_truncate(A: Tensor, C: Tensor, P: Tensor, dt: Tensor, length: int) -> Tensor:
     """`C̃ = C(I − Ā^length)`, which makes the kernel's generating function a finite sum.
 
-    Shapes as in `dplr_kernel`. Works in float64, on real matrices over the states' two parts.
+    Shapes as in `dplr_kernel`. Works in float64, step by step: Ā is a diagonal plus a matrix of rank one
+    (Woodbury), so that `length` products of a row with it cost less than a few of such matrices themselves.
     """
-    step = max(1, SLICE_ELEMENTS["cpu"] // (2 * A.shape[1]) ** 2)
-    rows = [slice(start, start + step) for start in range(0, len(dt), step)]
-    parts = [_truncate(A[r], C[:, r].transpose(0, 1), P[r], dt[r], length) for r in rows]
-    return torch.cat(parts).transpose(0, 1).to(C.dtype)
-
-
-def _truncate(A: Tensor, C: Tensor, P: Tensor, dt: Tensor, length: int) -> Tensor:
-    A, C, P, dt = A.to(torch.cdouble), C.to(torch.cdouble), P.to(torch.cdouble), dt.double()
-    decay, rotation = torch.diag_embed(A.real), torch.diag_embed(A.imag)
-    matrix = torch.cat([torch.cat([decay, -rotation], dim=2), torch.cat([rotation, decay], dim=2)], dim=1)
-    p = torch.cat([P.real, P.imag], dim=1)
-    matrix = dt[:, None, None] / 2 * (matrix - 2 * p.unsqueeze(2) * p.unsqueeze(1))
-    identity = torch.eye(p.shape[1], dtype=matrix.dtype, device=matrix.device)
-    power = torch.linalg.solve(identity - matrix, identity + matrix)
-    rows = tail = torch.cat([C.real, -C.imag], dim=2)
-    while length:
-        if length & 1:
-            tail = tail @ power
-        length >>= 1
-        if length:
-            power = power @ power
-    real, negated_imaginary = (rows - tail).chunk(2, dim=2)
-    return torch.complex(real, -negated_imaginary)
+    dtype = C.dtype
+    A, C, P, half = A.to(torch.cdouble), C.to(torch.cdouble), P.to(torch.cdouble), dt.double()[:, None] / 2
+    resolvent = 1 / (1 - half * A)
+    gain = 4 * half / (1 + 2 * half * (resolvent.real * P.abs().square()).sum(dim=1, keepdim=True))
+    diagonal = (2 * resolvent - 1).unsqueeze(1)
+    read = _pairs((resolvent * P).conj()).unsqueeze(1)
+    write = _pairs(gain * resolvent * P.conj()).unsqueeze(1)
+    row = C.transpose(0, 1).clone()
+    parts = torch.view_as_real(row).flatten(2)
+    for _ in range(length):
+        overlap = (parts * read).sum(dim=-1, keepdim=True)
+        row.mul_(diagonal)
+        parts.addcmul_(overlap, write, value=-1)
+    return (C - row.transpose(0, 1)).to(dtype)
 
 
 def diagonal_kernel(weights: Tensor, exponents: Tensor, length: int) -> Tensor:

@@ -16,6 +16,7 @@ from bench.errors import UsageError
 from bench.probes import health
 from bench.probes.environment import read_environment
 from bench.probes.health import GpuHealth
+from bench.probes.memory_check import Agreement
 
 ENVIRONMENT = read_environment("cpu", 1)
 CASES = suites.load("ci").cases("cpu")
@@ -28,6 +29,8 @@ def by_name(checks) -> dict[str, doctor.Check]:
 @pytest.mark.parametrize(
     ("check", "status", "word"),
     [
+        (doctor.driver_check("599.99", "12.8"), "ok", ""),
+        (doctor.driver_check(None, "12.8"), "warning", "nvidia-smi"),
         (doctor.load_check(0.2, 4), "ok", ""),
         (doctor.load_check(3.0, 4), "warning", "end it"),
         (doctor.governor_check("performance"), "ok", ""),
@@ -36,6 +39,9 @@ def by_name(checks) -> dict[str, doctor.Check]:
         (doctor.threads_check(2, 2, None), "ok", ""),
         (doctor.threads_check(4, 2, None), "problem", "--threads 2"),
         (doctor.threads_check(4, 8, 1.5), "problem", "--threads 1"),
+        (doctor.figures_check(Agreement(tensor_bytes=100, resident_bytes=110)), "ok", ""),
+        (doctor.figures_check(Agreement(tensor_bytes=100, resident_bytes=150)), "warning", "apart"),
+        (doctor.figures_check(Agreement(unreadable="denied")), "warning", "can't be read"),
         (doctor.memory_check(8 << 30, 16 << 30), "ok", ""),
         (doctor.memory_check(1 << 30, 16 << 30), "warning", "free some"),
     ],
@@ -47,8 +53,9 @@ def test_a_finding_and_its_advice(check, status, word):
 
 
 def test_a_sound_gpu_and_its_ailments():
+    environment = msgspec.structs.replace(ENVIRONMENT, driver="599.99", cuda="12.8")
     sound = GpuHealth(unreachable=None, other_processes=0, clocks={"sm_mhz": 1980}, energy=True)
-    assert {check.status for check in doctor.gpu_checks(ENVIRONMENT, sound)} == {"ok"}
+    assert {check.status for check in doctor.gpu_checks(environment, sound)} == {"ok"}
     for change, name, status in (
         ({"throttled": "power cap"}, "throttling", "problem"),
         ({"other_processes": 2}, "company", "problem"),
@@ -56,11 +63,11 @@ def test_a_sound_gpu_and_its_ailments():
         ({"distrusted": "another PID namespace"}, "nvml", "warning"),
         ({"clocks": None}, "clocks", "warning"),
     ):
-        checks = by_name(doctor.gpu_checks(ENVIRONMENT, msgspec.structs.replace(sound, **change)))
+        checks = by_name(doctor.gpu_checks(environment, msgspec.structs.replace(sound, **change)))
         assert checks[name].status == status
         assert checks[name].advice
         assert [check.name for check in checks.values() if check.status != "ok"] == [name]
-    lost = by_name(doctor.gpu_checks(ENVIRONMENT, GpuHealth(unreachable="NVML: Driver Not Loaded")))
+    lost = by_name(doctor.gpu_checks(environment, GpuHealth(unreachable="NVML: Driver Not Loaded")))
     assert lost["nvml"].found == "NVML: Driver Not Loaded"
 
 

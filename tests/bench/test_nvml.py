@@ -257,6 +257,18 @@ def test_energy_is_absent_without_a_counter(mine):
     assert clock.now == 0.0
 
 
+def test_energy_is_absent_where_the_counter_is_lost_on_the_way(mine):
+    driver, clock = nvml.Nvml(SECOND), Clock()
+    mine.energy = 1_000_000
+
+    def step() -> None:
+        clock.sleep(2.0)
+        mine.energy = UNKNOWN
+
+    counter = lambda: nvml.energy_millijoules(driver)  # noqa: E731
+    assert energy_of(step, counter, clock=clock, sleep=clock.sleep) is None
+
+
 def test_memory_follows_a_curve(mine):
     """What a run of steps sees of a device whose use rises and falls."""
     driver = nvml.Nvml(SECOND)

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from implementations.ops.sizes import expected as expected_size
+
 
 def dropped_indices(count: int, probability: float, device: torch.device | None = None) -> Tensor:
     """`(dropped,)` int64: each of `count` elements is dropped independently with that probability.
@@ -22,6 +24,8 @@ def dropped_indices(count: int, probability: float, device: torch.device | None 
         gaps = torch.rand(draws, device=device).neg_().log1p_().mul_(1.0 / math.log1p(-probability))
         indices = gaps.long().add_(1).cumsum_(0).add_(last)
         found.append(indices)
+        if expected_size() is not None:
+            return indices[: round(expected)]
         last = int(indices[-1])
     indices = found[0] if len(found) == 1 else torch.cat(found)
     return indices[: int(torch.searchsorted(indices, count))]

@@ -17,6 +17,7 @@ from implementations.kernels.cpu.dropout import draw, drop_
 from implementations.kernels.cpu.saved import load, save
 from implementations.ops.ema import DampedEMA
 from implementations.ops.fft_conv import fft_length
+from implementations.ops.sizes import SizeUnknown, expected
 
 
 class PowerTables(NamedTuple):
@@ -186,6 +187,8 @@ def padded_steps(padding_mask: Tensor | None, batch: int) -> list[Tensor | None]
     """For each row of a mask `(batch, length)` the indices of its padded steps, None where it has none."""
     if padding_mask is None:
         return [None] * batch
+    if expected() is not None:
+        raise SizeUnknown("how many steps of a row are padding depends on values")
     steps = (row.nonzero().squeeze(-1) for row in padding_mask)
     return [padded if padded.numel() else None for padded in steps]
 

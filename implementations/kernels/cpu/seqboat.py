@@ -20,6 +20,7 @@ from implementations.kernels.cpu.local_attention import Bias, RowAttention
 from implementations.kernels.cpu.norms import channel_norm
 from implementations.kernels.cpu.saved import load, save
 from implementations.ops.configurator import Routing
+from implementations.ops.sizes import active_steps, most_active
 
 if TYPE_CHECKING:
     from implementations.seqboat import SeqBoatLayer
@@ -236,18 +237,17 @@ class Pass:
         """Whether the working memory of the batch is the whole sequence."""
         if self.config.always_active:
             return True
-        return int(active.sum(dim=1).max()) >= self.layer.dense * self.length
+        return most_active(active) >= self.layer.dense * self.length
 
     def _add_gated(
         self, total: Tensor, m: Tensor, logits: Tensor, active: Tensor, in_place: bool, weights: Weights
     ) -> ActiveSteps | None:
         """Add the gated attention of a row's active steps to `total` `(dim, length)`, in their places."""
-        hidden = None
+        steps, hidden = active_steps(active), None
         if in_place and (self.config.always_active or self.config.window is not None):
-            hidden = None if bool(active.all()) else ~active
+            hidden = None if len(steps) == self.length else ~active
         if self.config.always_active:
-            active = torch.ones_like(active)
-        steps = active.nonzero().squeeze(-1)
+            steps = torch.arange(self.length, device=active.device)
         if len(steps) == 0:
             return None
         dropped_values = draw(len(steps) * self.config.hidden, self.hidden_dropout)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from bench.probes.tensor_bytes import TensorBytes
 from implementations.ops import ssm_kernels
 from implementations.ops.norms import SequenceNorm
 from implementations.ops.ssm import (
@@ -139,6 +140,28 @@ def test_dplr_kernel_in_single_precision() -> None:
     exact = dplr_kernel(**system, length=4096)
     kernel = dplr_kernel(**single(system), length=4096)
     assert (kernel - exact).norm() < 1e-4 * exact.norm()
+
+
+@pytest.mark.parametrize("state_dim", [2, 64, 512])
+def test_truncation_is_that_of_the_matrix_power(state_dim: int) -> None:
+    system = legs_system(2, state_dim, channels=2)
+    A, P, dt = both(system["A"]), both(system["P"]), system["dt"][:, None, None]
+    full = dt / 2 * (torch.diag_embed(A) - P.unsqueeze(2) * P.unsqueeze(1).conj())
+    identity = torch.eye(A.shape[1], dtype=A.dtype)
+    transition = torch.linalg.solve(identity - full, identity + full)
+    C = both(system["C"]).transpose(0, 1)
+    expected = (C - C @ torch.linalg.matrix_power(transition, 100)).transpose(0, 1)
+    error = both(truncated(system, 100)["C"]) - expected
+    assert error.norm() < 1e-10 * expected.norm()
+
+
+def test_truncation_never_holds_a_matrix_of_the_states() -> None:
+    """At 512 states a matrix a channel, and its powers, took minutes a model."""
+    system = legs_system(4, 512)
+    with TensorBytes() as memory:
+        before = memory.current
+        truncated(system, 8)
+    assert memory.peak - before < 10 * system["C"].nbytes
 
 
 def test_autocast_leaves_the_kernels_alone() -> None:

@@ -1,0 +1,44 @@
+"""flash-linear-attention's Gated DeltaNet in our Gated DeltaNet's layers, on CUDA devices."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from implementations.encoder import Encoder, embed, with_head
+from implementations.gated_deltanet import GatedFeedForward
+from implementations.ops.norms import RMSNorm
+from implementations.task import Task
+from peers.frame import Adapter, Residual, Shape, package
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatedDeltaNetConfig(Shape):
+    heads: int = 3
+    head_dim: int = 32
+    """Width of a head's queries and keys."""
+    ffn: int = 384
+    value_expand: int = 2
+    """Width of a head's values over that of its keys."""
+
+
+def fla_gated_deltanet(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
+    """A Gated DeltaNet of fla's mixers for a task. Raises NotInstalled."""
+    library = package("fla.layers", "flash-linear-attention", extra="peers-cuda")
+    config = GatedDeltaNetConfig(**hyperparameters)
+
+    def layers() -> Iterator[nn.Module]:
+        for index in range(config.layers):
+            mixer = library.GatedDeltaNet(
+                hidden_size=config.dim,
+                expand_v=config.value_expand,
+                head_dim=config.head_dim,
+                num_heads=config.heads,
+                layer_idx=index,
+            )
+            yield Residual(RMSNorm(config.dim), Adapter(mixer, cuda=True))
+            yield Residual(RMSNorm(config.dim), GatedFeedForward(config.dim, config.ffn))
+
+    encoder = Encoder(embed(task, config.dim), layers(), final_norm=RMSNorm(config.dim))
+    return with_head(task, encoder, config.dim, config.ffn, config.pooling)

@@ -1,0 +1,45 @@
+"""reformer-pytorch's reversible stack between our embedding and classifier, with the options of our Reformer.
+
+It draws its rotations anew at every step, which ours does once: both hash, none is cheaper by it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from implementations.task import Task
+from implementations.transformer import frame
+from peers.frame import Adapter, Shape, bidirectional, package
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReformerConfig(Shape):
+    bucket: int = 64
+    """Positions a bucket holds on average."""
+    hashes: int = 4
+    """Rounds of hashing."""
+    attention_dropout: float = 0.1
+
+
+def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
+    """A Reformer for a task. Raises NotInstalled, NotImplementedError for a language model."""
+    reformer = package("reformer_pytorch", "reformer-pytorch")
+    bidirectional(task, "reformer-pytorch")
+    config = ReformerConfig(**hyperparameters)
+    stack = reformer.Reformer(
+        config.dim,
+        config.layers,
+        heads=config.heads,
+        bucket_size=config.bucket,
+        n_hashes=config.hashes,
+        ff_chunks=1,
+        ff_mult=config.ffn // config.dim,
+        lsh_dropout=config.attention_dropout,
+        ff_dropout=config.activation_dropout,
+        post_attn_dropout=config.dropout,
+        lsh_attend_across_buckets=False,
+        lsh_allow_duplicate_attention=False,
+    )
+    return frame(task, config, [Adapter(reformer.Autopadder(stack), mask="input_mask")])

@@ -1,0 +1,44 @@
+"""x-transformers' stack between our embedding and classifier: with attention materialised, and by SDPA."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from implementations.task import Task
+from implementations.transformer import frame
+from peers.frame import Adapter, Shape, package
+
+
+@dataclass(frozen=True, kw_only=True)
+class XTransformersConfig(Shape):
+    attention_dropout: float = 0.1
+    prenorm: bool = False
+    """Of our frame, which then adds no final norm: the stack is pre-norm and has its own."""
+
+
+def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
+    """A Transformer whose attention matrices are held. Raises NotInstalled."""
+    return _build(task, XTransformersConfig(**hyperparameters), flash=False)
+
+
+def x_transformers_flash(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
+    """A Transformer on `scaled_dot_product_attention`, no dropout of its weights. Raises NotInstalled."""
+    config = XTransformersConfig(**{"attention_dropout": 0.0, **hyperparameters})
+    return _build(task, config, flash=True)
+
+
+def _build(task: Task, config: XTransformersConfig, flash: bool) -> nn.Module:
+    x_transformers = package("x_transformers", "x-transformers")
+    stack = (x_transformers.Decoder if task.causal else x_transformers.Encoder)(
+        dim=config.dim,
+        depth=config.layers,
+        heads=config.heads,
+        attn_dim_head=config.dim // config.heads,
+        attn_flash=flash,
+        attn_dropout=config.attention_dropout,
+        ff_mult=config.ffn // config.dim,
+        ff_dropout=config.dropout,
+    )
+    return frame(task, config, [Adapter(stack, mask="mask")])

@@ -1,0 +1,25 @@
+"""What a step takes and what it is predicted to take, each for a process that has done nothing else."""
+
+import torch
+
+from bench.case import Case
+from bench.predict import predict
+from bench.predictions import Prediction
+from bench.probes.tensor_bytes import TensorBytes
+from bench.step import Step
+
+
+def measured(case: Case) -> int:
+    """Peak bytes of a second step, which draws the dropout that the activation rate was set with."""
+    step = Step(case, "cpu")
+    step.calibrate()
+    state = torch.get_rng_state()
+    step()
+    torch.set_rng_state(state)
+    with TensorBytes() as watched:
+        step()
+    return watched.peak
+
+
+def predicted(case: Case) -> Prediction:
+    return predict(case, "cpu")
