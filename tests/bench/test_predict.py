@@ -127,7 +127,7 @@ def test_what_is_no_amount_of_memory(text):
 def test_a_budget_that_is_none_is_bad_usage():
     with pytest.raises(UsageError, match="--max-length: 'much' is no amount of memory"):
         forecast(Request("ci", Path()), predicted=True, max_length="much")
-    with pytest.raises(UsageError, match="--executor ray: .* are for this machine alone"):
+    with pytest.raises(UsageError, match=r"--executor ray: .* are for this machine alone"):
         forecast(Request("ci", Path(), executor="ray"), predicted=True, max_length=None)
 
 
