@@ -81,7 +81,7 @@ def run(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
     precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16, fp16 or fp64.")] = None,
-    phase: Annotated[str | None, typer.Option(help="train or forward.")] = None,
+    phase: Annotated[str | None, typer.Option(help="train, forward or decode (token by token).")] = None,
     hyperparameters: Annotated[
         str | None, typer.Option(help="published, or matched (the same depth and width for all).")
     ] = None,

@@ -20,6 +20,9 @@ from implementations.registry import Implementation
 PACKAGED = Path(__file__).parent / "_packaged" / "suites"
 CHECKOUT = Path(__file__).parent.parent / "suites"
 
+STRETCH = 32
+"""Tokens that a step of the phase `decode` takes in after its context."""
+
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Rate = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
@@ -60,6 +63,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fill: Fill = "full"
     precision: Precision = "fp32"
     phase: Phase = "train"
+    """`decode`: `lengths` are contexts, after which tokens come one after another."""
     hyperparameters: HyperparameterMode = "published"
     activation: tuple[Rate, ...] = ()
     """Activation rates that sparse models are set to, a row each; empty leaves them as initialised."""
@@ -195,9 +199,12 @@ def _problems(suite: Suite) -> Iterator[str]:
     except UsageError as error:
         yield f"`workload`: {error}"
         return
-    too_long = [length for length in suite.lengths if length > workload.max_length]
+    after = STRETCH if suite.phase == "decode" else 0
+    too_long = [length for length in suite.lengths if length + after > workload.max_length]
     if too_long:
         yield f"`lengths`: {suite.workload} has at most {workload.max_length} time steps, not {too_long[0]}"
+    if suite.phase == "decode" and workload.task(suite.lengths[0]).head != "language-model":
+        yield f"`phase`: decode is for language models; the workload {suite.workload} has none (lm has)"
     if suite.baseline not in suite.implementations:
         yield f"`baseline`: {suite.baseline!r} is not among the implementations"
     for name in suite.implementations:

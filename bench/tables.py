@@ -201,6 +201,11 @@ def _footer(runs: Sequence[Results], rows: Sequence[Row], published: bool) -> li
         f"Mem: {memory}. Speed: mean over blocks with its 95% interval; each block is a fresh process for "
         "every model"
     )
+    if any(row.phase == "decode" for row in rows):
+        lines.append(
+            "decode: a step is one token of each sequence, after a context of that length; State: what is kept "
+            "of the sequences, of the whole batch"
+        )
     return [*lines, *_published_footer(rows, published)]
 
 

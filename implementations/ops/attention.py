@@ -73,7 +73,8 @@ class MultiHeadAttention(nn.Module):
     def state_after(self, x: Tensor, room: int) -> State:
         """Caches of keys and values, each `(batch, heads, room, d_head)`."""
         if not hasattr(self.mixer, "recall"):
-            raise NoRecurrentForm(f"no recurrent form: {self.mixer.no_recurrent_form}")
+            reason = getattr(self.mixer, "no_recurrent_form", f"{type(self.mixer).__name__} has no recall")
+            raise NoRecurrentForm(f"no recurrent form: {reason}")
         _, k, v = self.project(x)
         return State((cache(k, room), cache(v, room)))
 
