@@ -49,6 +49,14 @@ class Outcome:
     resume_line: str
 
     @property
+    def runs(self) -> list[Results]:
+        return [self.results]
+
+    @property
+    def path(self) -> str:
+        return self.results.path
+
+    @property
     def complete(self) -> bool:
         """Whether every case ran, and was timed to the end."""
         return not self.results.lost and all(solo.status == "ok" for solo in self.results.solos.values())
@@ -71,7 +79,7 @@ def run(request: Request) -> Outcome:
                 Runner(plan, store, display, earlier).run()
     except KeyboardInterrupt:
         interrupted = True
-    return Outcome(read(path), interrupted, _resume_line(path))
+    return Outcome(read(path), interrupted, resume_line(path))
 
 
 def load_suite(request: Request) -> Suite:
@@ -150,7 +158,7 @@ def _grid(suite: Suite) -> Suite:
     return msgspec.structs.replace(suite, timing=suites.Timing(), quick=suites.Timing(), description="")
 
 
-def _resume_line(path: Path) -> str:
+def resume_line(path: Path) -> str:
     words = command_line()
     if "--resume" not in words:
         words = [*_without_out(words), "--resume", str(path)]

@@ -119,7 +119,13 @@ def suite_folder() -> Path:
 
 
 def suite_names() -> list[str]:
-    return sorted(path.stem for path in suite_folder().glob("*.yaml"))
+    """Of single suites; those of several are bench.collection's."""
+    return sorted(path.stem for path in suite_folder().glob("*.yaml") if not lists_suites(path))
+
+
+def lists_suites(path: Path) -> bool:
+    """Whether a file of the package is a collection of suites, by its key `suites`."""
+    return re.search(r"^suites:", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
 
 
 def load(name: str, overrides: dict[str, Any] | None = None) -> Suite:
@@ -127,6 +133,14 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Suite:
 
     Raises UsageError: file, place and reason in one line.
     """
+    path, raw = read_file(name)
+    if "suites" in raw:
+        raise UsageError(f"{name} is a collection of suites; name one: {', '.join(map(str, raw['suites'] or ()))}")
+    return _checked(_decode({"name": path.stem, **raw, **(overrides or {})}, path), path)
+
+
+def read_file(name: str) -> tuple[Path, dict[str, Any]]:
+    """The file of a suite or of a collection, and its keys. Raises UsageError."""
     path = _path_of(name)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -138,7 +152,7 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Suite:
         raise UsageError(f"{path}: not valid YAML: {_yaml_problem(error)}") from None
     if not isinstance(raw, dict):
         raise UsageError(f"{path}: must be a mapping of keys (name, workload, lengths, …)")
-    return _checked(_decode({"name": path.stem, **raw, **(overrides or {})}, path), path)
+    return path, raw
 
 
 def _path_of(name: str) -> Path:
@@ -149,8 +163,9 @@ def _path_of(name: str) -> Path:
         return path
     path = suite_folder() / f"{name}.yaml"
     if "/" in name or not path.is_file():
-        near = difflib.get_close_matches(name, suite_names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(suite_names())}"
+        known = sorted(file.stem for file in suite_folder().glob("*.yaml"))
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         raise UsageError(f"unknown suite {name!r}; {hint} (a file of your own must end in .yaml)")
     return path
 

@@ -62,7 +62,7 @@ def build_table(*results: Results, baseline: str | None = None, published: bool 
     Raises UsageError where a file lacks the baseline, or where the files' own baselines differ.
     """
     runs = _distinct(results)
-    name = baseline or _common_baseline(runs)
+    name = baseline or common_baseline(runs)
     rows, conflicts = _merge([rows_of(run, name) for run in runs])
     rows = sorted(rows, key=_order(rows))
     footnotes = _footnotes(rows)
@@ -77,7 +77,7 @@ def _distinct(results: Sequence[Results]) -> list[Results]:
     return list({msgspec.json.encode(run.header): run for run in results}.values())
 
 
-def _common_baseline(runs: Sequence[Results]) -> str:
+def common_baseline(runs: Sequence[Results]) -> str:
     names = {run.header.suite.baseline: run.path for run in runs}
     if len(names) > 1:
         (one, first), (other, second) = list(names.items())[:2]
@@ -140,7 +140,7 @@ def _footnotes(rows: Sequence[Row]) -> dict[int, Footnote]:
     failed: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         if row.status != "ok":
-            failed.setdefault(_explain(row), []).append(number)
+            failed.setdefault(explain(row), []).append(number)
     notes = {}
     for index, (reason, numbers) in enumerate(failed.items()):
         names = ", ".join(_name(rows[number]) for number in numbers)
@@ -159,7 +159,7 @@ def _name(row: Row) -> str:
     return f"{row.title}{rate} at {row.length}"
 
 
-def _explain(row: Row) -> str:
+def explain(row: Row) -> str:
     words = _WORDS.get(row.status, row.status)
     return f"{words}: {row.reason}" if row.reason and row.reason != words else words
 
@@ -193,7 +193,7 @@ def _footer(runs: Sequence[Results], rows: Sequence[Row], published: bool) -> li
     lines = []
     for run in runs:
         lines.append(_of_run(_setting(run, rows), run, runs))
-        lines.append(f"{run.header.environment.hardware}, {_machine(run)}")
+        lines.append(f"{run.header.environment.hardware}, {machine(run)}")
         lines.append(_how_it_stopped(run))
     kinds = {kind_of(run): MEMORY_KIND_NAMES[MEMORY_KIND[kind_of(run)]] for run in runs}
     memory = "; ".join(kinds.values() if len(kinds) == 1 else (f"{k}: {name}" for k, name in kinds.items()))
@@ -233,7 +233,7 @@ def _setting(run: Results, rows: Sequence[Row]) -> str:
     )
 
 
-def _machine(run: Results) -> str:
+def machine(run: Results) -> str:
     environment = run.header.environment
     memory = format_bytes(environment.memory_bytes)
     if environment.driver is None:
