@@ -155,7 +155,7 @@ def plan(
     device: Annotated[str, typer.Option(help="cpu or cuda: which records' step times count.")] = "cuda",
     from_: Annotated[
         list[Path] | None,
-        typer.Option("--from", help="Result file, or folder of them; repeat it. results/baselines by default."),
+        typer.Option("--from", help="Result file, or folder of them; by default results/baselines."),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -10,7 +10,7 @@ OK, FAILED, BAD_USAGE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Result files.", show_default=False)]
 FilesOrFolder = Annotated[
     list[Path],
-    typer.Argument(metavar="FILE...", help="Result files, or the folder of a collection.", show_default=False),
+    typer.Argument(metavar="FILE...", help="Result files, or a collection's folder.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

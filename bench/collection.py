@@ -67,7 +67,9 @@ def run(collection: Collection, request: session.Request) -> Outcome:
     if "lengths" in request.overrides:
         raise UsageError(f"--length: the suites of {collection.name} have lengths of their own")
     if request.resume is not None and not request.resume.is_dir():
-        raise UsageError(f"{request.resume}: is no folder; {collection.name} is resumed by the folder of its runs")
+        raise UsageError(
+            f"{request.resume}: is no folder; {collection.name} is resumed by the folder of its runs"
+        )
     folder = request.resume or request.out.with_suffix("")
     parts = [_part(name, collection, request, folder) for name in collection.suites]
     for part in parts:  # all of them, before the first hours are spent

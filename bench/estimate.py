@@ -69,8 +69,12 @@ def forecast(name: str, device: str, files: Sequence[Path]) -> Forecast:
     Raises UsageError where the suite or a file cannot be read.
     """
     if device not in ("cpu", "cuda"):
-        raise UsageError(f"--device {device}: choose cpu or cuda; a plan is made from records, not on a device")
-    runs = [run for run in map(read, _files(files)) if kind_of(run) == device and run.header.revisions is None]
+        raise UsageError(
+            f"--device {device}: choose cpu or cuda; a plan is made from records, not on a device"
+        )
+    runs = [
+        run for run in map(read, _files(files)) if kind_of(run) == device and run.header.revisions is None
+    ]
     parts = collection.load(name)
     loaded = [suites.load(part) for part in (parts.suites if parts else (name,))]
     measured = [(run, row) for run in runs for row in rows_of(run, run.header.suite.baseline)]
@@ -107,7 +111,9 @@ def _estimate(model: str, suite: Suite, device: str, measured: Sequence[tuple[Re
     if schedule is None:
         return msgspec.structs.replace(one, reason="no published schedule")
     one = msgspec.structs.replace(one, steps=schedule.steps, batch=schedule.batch)
-    found = min(_matching(model, suite, measured), key=lambda pair: _far(pair[1], schedule.batch), default=None)
+    found = min(
+        _matching(model, suite, measured), key=lambda pair: _far(pair[1], schedule.batch), default=None
+    )
     if found is None:
         return msgspec.structs.replace(one, reason=f"not measured on {device} yet (bench run)")
     run, row = found

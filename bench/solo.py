@@ -92,7 +92,9 @@ def _has_reference(case: Case) -> bool:
 def _disagreement(variant: Variant | None, decoding: Decoding | None) -> str | None:
     """How a model differs from what it should compute; None where it does not."""
     if decoding is not None and not decoding.agrees:
-        return f"decodes something else than its parallel form: outputs differ by {decoding.parallel_error:.1e}"
+        return (
+            f"decodes something else than its parallel form: outputs differ by {decoding.parallel_error:.1e}"
+        )
     if variant is None or variant.agrees:
         return None
     return (

@@ -135,7 +135,9 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Suite:
     """
     path, raw = read_file(name)
     if "suites" in raw:
-        raise UsageError(f"{name} is a collection of suites; name one: {', '.join(map(str, raw['suites'] or ()))}")
+        raise UsageError(
+            f"{name} is a collection of suites; name one: {', '.join(map(str, raw['suites'] or ()))}"
+        )
     return _checked(_decode({"name": path.stem, **raw, **(overrides or {})}, path), path)
 
 

@@ -75,12 +75,23 @@ def render(table: TaskTable, form: Format) -> str:
     if form == "csv":
         return _csv(table)
     blocks = []
-    for heading, figure in ((f"Speed (× {table.baseline})", "speed"), (f"Mem (× {table.baseline})", "memory")):
+    for heading, figure in (
+        (f"Speed (× {table.baseline})", "speed"),
+        (f"Mem (× {table.baseline})", "memory"),
+    ):
         lines = [[row.title, *_setting(row, table), *_cells(row, figure, table.tasks)] for row in table.rows]
-        head = [heading, *(["Activation"] if _has_rates(table) else []), *map(_header, table.tasks), "Average"]
+        head = [
+            heading,
+            *(["Activation"] if _has_rates(table) else []),
+            *map(_header, table.tasks),
+            "Average",
+        ]
         align = ["left", *["right"] * (len(head) - 1)]
         blocks.append(tabulate(lines, head, TABULATE[form], colalign=align, disable_numparse=True))
-    notes = [f"- {note}" if form == "markdown" else f"<p>{note}</p>" if form == "html" else note for note in table.notes]
+    notes = [
+        f"- {note}" if form == "markdown" else f"<p>{note}</p>" if form == "html" else note
+        for note in table.notes
+    ]
     return "\n\n".join([*blocks, "\n".join(notes)])
 
 
@@ -90,7 +101,9 @@ def _by_task(runs: Sequence[Results]) -> dict[str, Results]:
         suite = run.header.suite
         task = suite.workload.replace("-", "_")
         if task in by_task:
-            raise UsageError(f"{by_task[task].path} and {run.path} are both of {suite.workload}: give one of each task")
+            raise UsageError(
+                f"{by_task[task].path} and {run.path} are both of {suite.workload}: give one of each task"
+            )
         if len(suite.lengths) > 1:
             raise UsageError(f"{run.path}: has several lengths; a table by task takes one")
         by_task[task] = run
@@ -137,12 +150,17 @@ def _notes(
         notes.append(f"no averages: {', '.join(absent)} was not run")
     elif any(row.speed_average is None for row in rows):
         notes.append(f"{MISSING}  not measured; no average where a task is missing")
-    kinds = dict.fromkeys(MEMORY_KIND_NAMES["allocated" if kind_of(run) == "cuda" else "tensor_bytes"] for run in runs)
+    kinds = dict.fromkeys(
+        MEMORY_KIND_NAMES["allocated" if kind_of(run) == "cuda" else "tensor_bytes"] for run in runs
+    )
     return [
         *notes,
         "Average: geometric mean of the ratios over all tasks",
         f"Mem: {'; '.join(kinds)}",
-        *(f"{_header(task)}: {run.header.suite.name}, {machine(run)}, data: {run.header.data}" for task, run in by_task.items()),
+        *(
+            f"{_header(task)}: {run.header.suite.name}, {machine(run)}, data: {run.header.data}"
+            for task, run in by_task.items()
+        ),
     ]
 
 
@@ -184,5 +202,7 @@ def _csv(table: TaskTable) -> str:
             ("speed", row.speed, row.speed_average),
             ("memory", row.memory, row.memory_average),
         ):
-            writer.writerow([row.model, row.activation_set, figure, *(values[task] for task in table.tasks), average])
+            writer.writerow(
+                [row.model, row.activation_set, figure, *(values[task] for task in table.tasks), average]
+            )
     return text.getvalue().rstrip("\n")

@@ -199,7 +199,7 @@ class DPLRKernel(SSMKernel):
             C = dplr_restore(A, as_complex(self.C), P, dt, full)
             half = dt.unsqueeze(1) / 2
             backward = 1 / (1 - half * A)
-            overlap = (2 * (P.conj() * backward * P).sum(dim=1, keepdim=True).real * half + 1)
+            overlap = 2 * (P.conj() * backward * P).sum(dim=1, keepdim=True).real * half + 1
             constants = (
                 backward * (1 + half * A),
                 backward * half * P,

@@ -175,9 +175,7 @@ class SeqBoatLayer(nn.Module):
         keys, values, positions, count = state.memory
         reach, index = keys.shape[1], count[rows].unsqueeze(1)
         place = index.squeeze(1) % reach
-        q, k, v, r = (
-            part.squeeze(1) for part in self._project(m.unsqueeze(1), torch.full_like(index, time))
-        )
+        q, k, v, r = (part.squeeze(1) for part in self._project(m.unsqueeze(1), torch.full_like(index, time)))
         keys[rows, place], values[rows, place], positions[rows, place] = k, v, time
         count[rows] += 1
         filled = min(reach, int(index.max()) + 1)
@@ -190,7 +188,11 @@ class SeqBoatLayer(nn.Module):
         scores = (q * scale).unsqueeze(1) @ keys[:, :filled].mT
         if self.rel_pos_bias is not None:
             by_position = config.relative_bias == "simple"
-            at = (torch.full_like(index, time), positions[:, :filled]) if by_position else (index, index - back)
+            at = (
+                (torch.full_like(index, time), positions[:, :filled])
+                if by_position
+                else (index, index - back)
+            )
             scores = scores + self.rel_pos_bias(*at)
         seen = (back <= index).unsqueeze(1)
         h: Tensor = self.h_proj(attend(scores, values[:, :filled], seen, config.attention).squeeze(1) * r)

@@ -95,9 +95,7 @@ class DampedEMA(nn.Module):
             return State((final_state(log_decay, wide),), (weight, log_decay.exp()))
         taps = self.truncation
         averages = final_state(log_decay, wide[:, max(0, x.shape[1] - taps) :])
-        return State(
-            (averages, cache(wide, taps)), (weight, log_decay.exp(), torch.exp(log_decay * taps))
-        )
+        return State((averages, cache(wide, taps)), (weight, log_decay.exp(), torch.exp(log_decay * taps)))
 
     def step(self, x: Tensor, state: State, time: int) -> Tensor:
         """x `(batch, dim)` at a time step, to the same shape."""

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
 BLOCK = 256
 """Steps whose powers of the decay are held at once where only the last state is wanted."""
 

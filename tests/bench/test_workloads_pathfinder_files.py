@@ -61,7 +61,11 @@ def test_sizes_that_are_not_there_are_generated(release: Path) -> None:
         ("metadata/0.npy", b"imgs/0 sample_0.png 0 7\n", "0.npy, line 1: lists no picture"),
         ("metadata/0.npy", b"\x93NUMPY\x01\x00", "is no table of pictures"),
         ("imgs/0/sample_0.png", b"", "sample_0.png: is no picture"),
-        ("imgs/0/sample_0.png", grey.png(np.zeros((16, 32), dtype=np.uint8)), "has 32 × 16 pixels, not 32 × 32"),
+        (
+            "imgs/0/sample_0.png",
+            grey.png(np.zeros((16, 32), dtype=np.uint8)),
+            "has 32 × 16 pixels, not 32 × 32",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(release: Path, file: str, content: bytes, words: str) -> None:

@@ -142,7 +142,9 @@ def test_float32_stays_close_over_many_steps(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "grows"),
     [("transformer", True), ("mega", True), ("seqboat-full", True)]
-    + [(name, False) for name in ("transformer-xl", "adaptive-span", "mega-chunk", "seqboat", "s4", "mamba2")],
+    + [
+        (name, False) for name in ("transformer-xl", "adaptive-span", "mega-chunk", "seqboat", "s4", "mamba2")
+    ],
 )
 def test_bytes_of_the_state_against_the_context(name: str, grows: bool) -> None:
     hyperparameters = next(values for known, values in MODELS if known == name)
@@ -154,7 +156,9 @@ def test_bytes_of_the_state_against_the_context(name: str, grows: bool) -> None:
 
 def test_models_that_cannot_say_why() -> None:
     for name, reason in {"performer": "maximum", "reformer": "sorted"}.items():
-        model: Any = seeded(find(name).load(), task("enwik8"), find(name).hyperparameters("enwik8", "matched"))
+        model: Any = seeded(
+            find(name).load(), task("enwik8"), find(name).hyperparameters("enwik8", "matched")
+        )
         with pytest.raises(NoRecurrentForm, match=f"^no recurrent form: .*{reason}"):
             model.begin(1, 8)
 
