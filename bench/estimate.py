@@ -149,7 +149,7 @@ def _far(row: Row, batch: int) -> float:
 
 
 def as_text(found: Forecast) -> str:
-    """For people: hours, and energy where it was measured, by model and task; totals where no task is missing."""
+    """For people: hours, and energy where it was measured, by model and task; totals where none is missing."""
     reasons = dict.fromkeys(estimate.reason for estimate in found.estimates if estimate.reason is not None)
     letters = {reason: chr(ord("a") + number) for number, reason in enumerate(reasons)}
     blocks = [_matrix(f"Hours on {found.device}", found, letters, lambda one: one.hours, _hours)]
@@ -188,9 +188,10 @@ def _matrix(
 
 def _origin(one: Estimate) -> str:
     rate = "" if one.activation_rate is None else f", activation {one.activation_rate:.1%}"
+    source = f"{one.record}, {one.hardware}"
     return (
         f"{one.title} on {TASKS.get(one.task, one.task)}: {one.steps} steps of {one.batch}; measured "
-        f"{one.measured_step_seconds:.3g} s a step of {one.measured_batch}{rate} ({one.record}, {one.hardware})"
+        f"{one.measured_step_seconds:.3g} s a step of {one.measured_batch}{rate} ({source})"
     )
 
 

@@ -203,8 +203,8 @@ def _footer(runs: Sequence[Results], rows: Sequence[Row], published: bool) -> li
     )
     if any(row.phase == "decode" for row in rows):
         lines.append(
-            "decode: a step is one token of each sequence, after a context of that length; State: what is kept "
-            "of the sequences, of the whole batch"
+            "decode: a step is one token of each sequence, after a context of that length; "
+            "State: what is kept of the batch's sequences"
         )
     return [*lines, *_published_footer(rows, published)]
 

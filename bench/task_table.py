@@ -18,7 +18,7 @@ from bench.errors import UsageError
 from bench.formats import Format
 from bench.published import TASKS
 from bench.record import Results
-from bench.rows import Row, kind_of, rows_of, title_of
+from bench.rows import MEMORY_KIND, Row, kind_of, rows_of, title_of
 from bench.tables import MEMORY_KIND_NAMES, common_baseline, explain, machine
 from bench.units import format_ratio
 
@@ -88,10 +88,8 @@ def render(table: TaskTable, form: Format) -> str:
         ]
         align = ["left", *["right"] * (len(head) - 1)]
         blocks.append(tabulate(lines, head, TABULATE[form], colalign=align, disable_numparse=True))
-    notes = [
-        f"- {note}" if form == "markdown" else f"<p>{note}</p>" if form == "html" else note
-        for note in table.notes
-    ]
+    before, after = {"markdown": ("- ", ""), "html": ("<p>", "</p>")}.get(form, ("", ""))
+    notes = [f"{before}{note}{after}" for note in table.notes]
     return "\n\n".join([*blocks, "\n".join(notes)])
 
 
@@ -150,17 +148,16 @@ def _notes(
         notes.append(f"no averages: {', '.join(absent)} was not run")
     elif any(row.speed_average is None for row in rows):
         notes.append(f"{MISSING}  not measured; no average where a task is missing")
-    kinds = dict.fromkeys(
-        MEMORY_KIND_NAMES["allocated" if kind_of(run) == "cuda" else "tensor_bytes"] for run in runs
-    )
+    kinds = dict.fromkeys(MEMORY_KIND_NAMES[MEMORY_KIND[kind_of(run)]] for run in runs)
     return [
         *notes,
         "Average: geometric mean of the ratios over all tasks",
         f"Mem: {'; '.join(kinds)}",
         *(
-            f"{_header(task)}: {run.header.suite.name}, {machine(run)}, data: {run.header.data}"
+            f"{_header(task)}: {run.header.suite.name}, data: {run.header.data}"
             for task, run in by_task.items()
         ),
+        *dict.fromkeys(f"{run.header.environment.hardware}, {machine(run)}" for run in runs),
     ]
 
 

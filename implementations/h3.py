@@ -135,8 +135,10 @@ class H3(nn.Module):
         return self._read(q, self._remember(self._products(self._shifted(k), v)))
 
     def state_after(self, u: Tensor, room: int) -> State:
-        """The last keys `(batch, state_dim, dim)`, and that of the diagonal state space; constant, the shift's
-        kernel with the oldest tap first."""
+        """The last keys `(batch, state_dim, dim)`, and that of the diagonal state space.
+
+        Constant: the shift's kernel, the oldest tap first.
+        """
         _, k, v = self._projections(u)
         taps = self.shift.B.shape[1]
         shift = State((window(k, taps),), (self.shift(taps).flip(1).T,))

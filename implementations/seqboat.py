@@ -187,13 +187,11 @@ class SeqBoatLayer(nn.Module):
             scale = 1.0 / (index + 1) if config.window is None else 1.0 / config.window
         scores = (q * scale).unsqueeze(1) @ keys[:, :filled].mT
         if self.rel_pos_bias is not None:
-            by_position = config.relative_bias == "simple"
-            at = (
-                (torch.full_like(index, time), positions[:, :filled])
-                if by_position
-                else (index, index - back)
-            )
-            scores = scores + self.rel_pos_bias(*at)
+            if config.relative_bias == "simple":
+                bias = self.rel_pos_bias(torch.full_like(index, time), positions[:, :filled])
+            else:
+                bias = self.rel_pos_bias(index, index - back)
+            scores = scores + bias
         seen = (back <= index).unsqueeze(1)
         h: Tensor = self.h_proj(attend(scores, values[:, :filled], seen, config.attention).squeeze(1) * r)
         return h

@@ -59,7 +59,7 @@ def listed(folder: Path, side: int) -> Pictures:
             columns = line.split()
             if len(columns) < 4 or columns[3] not in ("0", "1"):
                 raise UsageError(
-                    f"{table}, line {number}: lists no picture (its folder, file, a number and the label 0 or 1)"
+                    f"{table}, line {number}: lists no picture (folder, file, number and the label 0 or 1)"
                 )
             paths.append(folder / columns[0] / columns[1])
             labels.append(int(columns[3]))
