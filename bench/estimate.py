@@ -149,7 +149,7 @@ def _far(row: Row, batch: int) -> float:
 
 
 def as_text(found: Forecast) -> str:
-    """For people: hours, and energy where it was measured, by model and task; totals where none is missing."""
+    """Hours, and energy where it was measured, by model and task; totals where none is missing."""
     reasons = dict.fromkeys(estimate.reason for estimate in found.estimates if estimate.reason is not None)
     letters = {reason: chr(ord("a") + number) for number, reason in enumerate(reasons)}
     blocks = [_matrix(f"Hours on {found.device}", found, letters, lambda one: one.hours, _hours)]
