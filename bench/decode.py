@@ -6,6 +6,7 @@ repeat one token, and a sparse one's cost depends on its tokens.
 """
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -100,11 +101,10 @@ class DecodeStep(Step):
         )
 
     def _generate(self) -> Tensor:
-        for logits in self._logits():
-            last = logits
+        *_, last = self._logits()
         return last.sum()
 
-    def _logits(self) -> Any:
+    def _logits(self) -> Iterator[Tensor]:
         with self._autocast():
             for tokens in self.inputs[:, self.context :].unbind(dim=1):
                 yield self.model.step(tokens, self.generation)  # type: ignore[operator]

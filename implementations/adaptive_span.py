@@ -11,9 +11,9 @@ Spans start at 0: as initialised every layer looks 64 steps back, and a trained 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -256,14 +256,17 @@ class AdaptiveSpanStack(SegmentedStack):
 
     def state_after(self, x: Tensor, room: int) -> State:
         """That of each layer, its window long whatever the room: what lies before the sequence is seen."""
-        layers = zip(self.layers, self.taken_in(x), self.reach(), strict=True)
+        layers = zip(self._typed_layers(), self.taken_in(x), self.reach(), strict=True)
         return State(parts=tuple(layer.attn.state_after(states, window) for layer, states, window in layers))
 
     def step(self, x: Tensor, state: State, time: int) -> Tensor:
         """x `(batch, dim)` at a time step, to the same shape."""
-        for layer, part in zip(self.layers, state.parts, strict=True):
+        for layer, part in zip(self._typed_layers(), state.parts, strict=True):
             x = layer.step(x, part, self.key_pe, time)
         return x
+
+    def _typed_layers(self) -> Iterator[AdaptiveSpanLayer]:
+        return (cast(AdaptiveSpanLayer, layer) for layer in self.layers)
 
     def masks(self) -> list[AdaptiveMask]:
         """The masks of the layers; none where spans are fixed."""

@@ -179,11 +179,12 @@ class H3(nn.Module):
             return self._project(q * remembered)
         q = self._by_head(q).unsqueeze(2)
         products = remembered.view(q.shape[0], self.head_dim, self.head_dim, *remembered.shape[1:])
-        return self._project((q * products).sum(dim=1).permute(0, 2, 3, 1).flatten(2))
+        return self._project((q * products).sum(dim=1).transpose(1, 2).flatten(2))
 
     def _by_head(self, x: Tensor) -> Tensor:
         """`(batch, length, dim)` to `(batch, head_dim, length, heads)`."""
-        return x.unflatten(-1, (-1, self.head_dim)).permute(0, 3, 1, 2)
+        heads = x.shape[2] // self.head_dim
+        return x.view(*x.shape[:2], heads, self.head_dim).permute(0, 3, 1, 2)
 
     def _remember(self, kv: Tensor) -> Tensor:
         """The diagonal state space over `(batch, length, heads)`."""

@@ -129,7 +129,7 @@ class Mamba2Mixer(nn.Module):
         config = self.config
         inner, state = config.heads * config.head_dim, config.state_dim
         v, b, c = torch.split(F.silu(convolved), [inner, state, state], dim=-1)
-        return v.unflatten(-1, (config.heads, config.head_dim)), b, c
+        return v.view(*v.shape[:-1], config.heads, config.head_dim), b, c
 
     def _out(self, y: Tensor, v: Tensor, z: Tensor) -> Tensor:
         y = (y + self.D.unsqueeze(-1) * v).flatten(-2)

@@ -257,7 +257,7 @@ def _final_state(transition: Tensor, inputs: Tensor, u: Tensor) -> Tensor:
     state = inputs.new_zeros(u.shape[0], *inputs.shape)
     # Zeros before the sequence leave the state at zero.
     steps = F.pad(u.to(inputs.dtype), (0, 0, -u.shape[1] % BLOCK, 0))
-    for block in steps.split(BLOCK, dim=1) if u.shape[1] else ():
+    for block in torch.split(steps, BLOCK, dim=1) if u.shape[1] else ():
         state = torch.einsum("dmn,bdn->bdm", transition, state)
         state = state + torch.einsum("dnl,bld->bdn", columns, block)
     return torch.complex(*state.chunk(2, dim=2))

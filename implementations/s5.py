@@ -169,7 +169,7 @@ class S5SSM(nn.Module):
 def _complex_linear(u: Tensor, B: Tensor) -> Tensor:
     """`B u` for real u `(…, dim)` and complex B `(states, dim)`: a real product of twice the width."""
     pairs = F.linear(u, torch.view_as_real(B).transpose(1, 2).flatten(0, 1))
-    return torch.view_as_complex(pairs.unflatten(-1, (-1, 2)))
+    return torch.view_as_complex(pairs.view(*u.shape[:-1], len(B), 2))
 
 
 class S5Layer(nn.Module):

@@ -7,9 +7,9 @@ the layers are post-norm (as published) or pre-norm.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -229,8 +229,9 @@ class TransformerXLStack(SegmentedStack):
         """That of each layer, as far back as any query sees: a whole memory and its own segment."""
         reach = min(room, self.config.memory + self.segment)
         r = self._distances(reach).flip(0)
-        layers = zip(self.layers, self.taken_in(x), strict=True)
-        return State(parts=tuple(layer.dec_attn.state_after(states, r, reach) for layer, states in layers))
+        attentions = (layer.dec_attn for layer in self._typed_layers())
+        both = zip(attentions, self.taken_in(x), strict=True)
+        return State(parts=tuple(attention.state_after(states, r, reach) for attention, states in both))
 
     def step(self, x: Tensor, state: State, time: int) -> Tensor:
         """x `(batch, dim)` at a time step, to the same shape."""
@@ -239,9 +240,12 @@ class TransformerXLStack(SegmentedStack):
         sees = time + 1 - first_seen
         if config.same_length:
             sees = min(sees, config.memory)
-        for layer, part in zip(self.layers, state.parts, strict=True):
+        for layer, part in zip(self._typed_layers(), state.parts, strict=True):
             x = layer.pos_ff(layer.dec_attn.step(x, part, time, self.r_w_bias, self.r_r_bias, sees))
         return x
+
+    def _typed_layers(self) -> Iterator[TransformerXLLayer]:
+        return (cast(TransformerXLLayer, layer) for layer in self.layers)
 
     def _distances(self, keys: int) -> Tensor:
         """`(keys, dim)`: sinusoids of the distances keys − 1 down to 0."""

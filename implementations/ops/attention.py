@@ -110,7 +110,7 @@ class SoftmaxMixer(nn.Module):
 
     def recall(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """One query `(batch, heads, 1, d_head)` that sees every key."""
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
         return scores.softmax(dim=-1) @ v
 
 

@@ -70,7 +70,7 @@ def final_state(log_decay: Tensor, inputs: Tensor) -> Tensor:
     """
     inputs = inputs.to(log_decay.dtype)
     state = inputs.new_zeros(inputs.shape[0], *log_decay.shape)
-    for block in inputs.split(BLOCK, dim=1):
+    for block in torch.split(inputs, BLOCK, dim=1):
         ages = torch.arange(block.shape[1] - 1, -1, -1, device=inputs.device)
         powers = torch.exp(log_decay.unsqueeze(-1) * ages)
         state = state * torch.exp(log_decay * block.shape[1])

@@ -38,6 +38,7 @@ def step_of(implementation: str = "seqboat", **changes) -> DecodeStep:
 @pytest.mark.parametrize("implementation", ["seqboat", "transformer-xl", "s4"])
 def test_every_step_is_the_same_step(implementation):
     step = step_of(implementation)
+    step._rewind()
     before = [tensor.clone() for tensor in step.generation.state.tensors()]
     step()
     loss = step.loss.clone()
