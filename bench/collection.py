@@ -1,9 +1,10 @@
 """Several suites under one name: run one after another into one folder, a result file each."""
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -70,7 +71,8 @@ def run(collection: Collection, request: session.Request) -> Outcome:
         raise UsageError(
             f"{request.resume}: is no folder; {collection.name} is resumed by the folder of its runs"
         )
-    folder = request.resume or request.out.with_suffix("")
+    out = request.out
+    folder = request.resume or (out.with_suffix("") if out.suffix == ".jsonl" else out)
     parts = [_part(name, collection, request, folder) for name in collection.suites]
     for part in parts:  # all of them, before the first hours are spent
         session.load_suite(part)
@@ -81,6 +83,7 @@ def run(collection: Collection, request: session.Request) -> Outcome:
         if finished is not None:
             runs.append(finished)
             continue
+        print(f"bench: {part.suite} ({len(runs) + 1} of {len(parts)})", file=sys.stderr)
         outcome = session.run(replace(part, resume=part.out if part.out.exists() else None))
         runs.append(outcome.results)
         complete = complete and outcome.complete
@@ -112,10 +115,19 @@ def _part(name: str, collection: Collection, request: session.Request, folder: P
         request,
         suite=name,
         out=folder / f"{Path(name).stem}.jsonl",
-        overrides={"baseline": collection.baseline, **request.overrides},
+        overrides=_with_baseline(request.overrides, collection.baseline),
         budget=budget,
         resume=None,
     )
+
+
+def _with_baseline(overrides: dict[str, Any], baseline: str) -> dict[str, Any]:
+    """The user's changes, with the collection's baseline among the models that she named."""
+    if "baseline" in overrides:
+        return overrides
+    chosen = overrides.get("implementations", [])
+    more = {"implementations": [baseline, *chosen]} if chosen and baseline not in chosen else {}
+    return {**overrides, **more, "baseline": baseline}
 
 
 def _finished(path: Path) -> Results | None:

@@ -101,7 +101,9 @@ class DecodeStep(Step):
         )
 
     def _generate(self) -> Tensor:
-        *_, last = self._logits()
+        last = torch.zeros(())
+        for logits in self._logits():
+            last = logits
         return last.sum()
 
     def _logits(self) -> Iterator[Tensor]:
