@@ -149,6 +149,14 @@ def test_lengths_are_the_suites_own(tmp_path: Path):
         collection.run(lra, Request(suite="lra", out=tmp_path / "a", resume=tmp_path / "none"))
 
 
+def test_the_baseline_stands_among_the_models_named():
+    named = collection._with_baseline({"implementations": ["seqboat"]}, "mega-chunk")
+    assert named == {"implementations": ["mega-chunk", "seqboat"], "baseline": "mega-chunk"}
+    own = {"implementations": ["seqboat", "s4"], "baseline": "s4"}
+    assert collection._with_baseline(own, "mega-chunk") == own
+    assert collection._with_baseline({}, "mega-chunk") == {"baseline": "mega-chunk"}
+
+
 @pytest.mark.usefixtures("plug_ins")
 def test_a_collection_runs_into_a_folder_and_goes_on(write_suite, tmp_path: Path):
     first = Path(write_suite("fault_models:tiny"))

@@ -13,6 +13,8 @@ from implementations.decoding import NoRecurrentForm, State, cache, distances, p
 from implementations.encoder import Encoder, LanguageModel
 from implementations.ops.scan import final_state
 from implementations.ops.sma import latest
+from implementations.ops.ssm import nplr_legs
+from implementations.ops.ssm_kernels import dplr_restore, dplr_truncate
 from implementations.registry import catalogue, find
 
 from .efficient_attention import VOCABULARY, random, seeded, task, tokens
@@ -227,6 +229,14 @@ def test_the_final_state_is_the_recurrence(length: int) -> None:
     for t in range(length):
         state = state * log_decay.exp() + inputs[:, t].unsqueeze(-1)
     torch.testing.assert_close(final_state(log_decay, inputs), state)
+
+
+def test_restoring_undoes_truncating() -> None:
+    legs = nplr_legs(8)
+    A, P = (x.expand(3, -1) for x in (legs.A, legs.P))
+    C, dt = torch.complex(random(2, 3, 4), random(2, 3, 4, seed=1)), torch.tensor([1e-3, 1e-2, 1e-1]).double()
+    for length in (1, 37, 512):
+        torch.testing.assert_close(dplr_restore(A, dplr_truncate(A, C, P, dt, length), P, dt, length), C)
 
 
 def test_constants_are_no_state() -> None:
