@@ -5,7 +5,7 @@ from typing import Literal, get_args
 import msgspec
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp64"]
-Phase = Literal["train", "forward"]
+Phase = Literal["train", "forward", "decode"]
 Fill = Literal["full", "real"]
 HyperparameterMode = Literal["published", "matched"]
 Backend = Literal["auto", "torch", "cpu", "triton"]

@@ -8,7 +8,17 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from bench import __version__, cli_checks, cli_store
-from bench.cli_common import BAD_USAGE, FAILED, INCOMPLETE, INTERRUPTED, OK, Files, Json, as_json
+from bench.cli_common import (
+    BAD_USAGE,
+    FAILED,
+    INCOMPLETE,
+    INTERRUPTED,
+    OK,
+    Files,
+    FilesOrFolder,
+    Json,
+    as_json,
+)
 from bench.errors import UsageError
 from implementations.errors import RegistryError
 
@@ -81,7 +91,7 @@ def run(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
     precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16, fp16 or fp64.")] = None,
-    phase: Annotated[str | None, typer.Option(help="train or forward.")] = None,
+    phase: Annotated[str | None, typer.Option(help="train, forward or decode (token by token).")] = None,
     hyperparameters: Annotated[
         str | None, typer.Option(help="published, or matched (the same depth and width for all).")
     ] = None,
@@ -112,7 +122,7 @@ def run(
     ] = "terminal",
 ) -> None:
     """Measure a suite and print its table."""
-    from bench import session
+    from bench import collection, session
 
     overrides = {
         "implementations": _names(impl),
@@ -141,18 +151,36 @@ def run(
     form = _format(format_)
     if predict or max_length is not None:
         _forecast(request, predict, max_length, form, kept=out or resume)
-    outcome = session.run(request)
-    _print_table([outcome.results], form)
+    parts = collection.load(suite)
+    outcome = session.run(request) if parts is None else collection.run(parts, request)
+    _print_table(outcome.runs, form, by_task=parts is not None)
     if outcome.interrupted:
         print(f"bench: interrupted; go on with: {outcome.resume_line}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED)
-    print(f"bench: kept in {outcome.results.path}", file=sys.stderr)
+    print(f"bench: kept in {outcome.path}", file=sys.stderr)
     raise typer.Exit(OK if outcome.complete else INCOMPLETE)
 
 
 @app.command()
+def plan(
+    suite: Annotated[str, typer.Option(help="A suite, or a collection such as lra.")] = "lra",
+    device: Annotated[str, typer.Option(help="cpu or cuda: which records' step times count.")] = "cuda",
+    from_: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="Result file, or folder of them; by default results/baselines."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Estimate hours and joules of full published trainings from measured steps, before anyone starts."""
+    from bench import estimate
+
+    found = estimate.forecast(suite, device, from_ or [])
+    print(as_json(found) if json else estimate.as_text(found))
+
+
+@app.command()
 def table(
-    files: Files,
+    files: FilesOrFolder,
     format_: Annotated[
         str, typer.Option("--format", help="terminal, markdown, latex, csv, html or json.")
     ] = "terminal",
@@ -162,11 +190,13 @@ def table(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Print the table of one or several result files, merged."""
+    """Print the table of one or several result files, merged; of a folder, a column for each task."""
+    from bench import collection
     from bench.record import read
 
     form = "json" if json else _format(format_)
-    _print_table([read(path) for path in files], form, baseline, published)
+    results = [read(path) for path in collection.files_of(files)]
+    _print_table(results, form, baseline, published, by_task=any(path.is_dir() for path in files))
 
 
 @app.command()
@@ -287,10 +317,20 @@ def _forecast(request: Any, predict: bool, max_length: str | None, form: Any, ke
     raise typer.Exit(OK if found.complete else INCOMPLETE)
 
 
-def _print_table(results: list[Any], form: Any, baseline: str | None = None, published: bool = False) -> None:
+def _print_table(
+    results: list[Any],
+    form: Any,
+    baseline: str | None = None,
+    published: bool = False,
+    by_task: bool = False,
+) -> None:
+    from bench import task_table
     from bench.formats import render
     from bench.tables import build_table
 
+    if by_task:
+        print(task_table.render(task_table.build(results, baseline), form))
+        return
     print(render(build_table(*results, baseline=baseline, published=published), form))
 
 

@@ -8,6 +8,10 @@ import typer
 OK, FAILED, BAD_USAGE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Result files.", show_default=False)]
+FilesOrFolder = Annotated[
+    list[Path],
+    typer.Argument(metavar="FILE...", help="Result files, or a collection's folder.", show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from bench.case import Case
 from bench.record import Lost, Sample, Solo
 from bench.stats import Interval
-from bench.units import format_duration, format_ratio
+from bench.units import format_bytes, format_duration, format_ratio
 
 
 class PlainDisplay:
@@ -125,6 +125,9 @@ def describe(solo: Solo) -> str:
         return f"{solo.status}: {solo.reason}"
     steady = "" if solo.stationary else ", not yet stationary"
     rate = f", activation {solo.activation.mean:.1%}" if solo.activation else ""
+    if solo.decoding is not None:
+        seconds = format_duration(solo.step_seconds / solo.decoding.tokens)
+        return f"{seconds} a token, {format_bytes(solo.decoding.state_bytes)} of state{steady}{rate}"
     return f"{format_duration(solo.step_seconds)} a step{steady}{rate}"
 
 

@@ -1,7 +1,9 @@
 """Published figures, to stand beside measured ones: never mixed into them."""
 
 import functools
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +41,29 @@ def sources(models: Iterable[str]) -> list[str]:
     return [f"{protocols[name]['source']}: {protocols[name]['hardware']}" for name in used]
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """How long a published model trains on a task."""
+
+    batch: int
+    """Sequences a step."""
+    steps: int
+    source: str
+
+
+def schedule_of(system: str, task: str) -> Schedule | None:
+    """The published schedule of a system on a task of the arena; None where there is none."""
+    content = _content("schedules.yaml")
+    found = content["systems"].get(system, {})
+    values = found.get("tasks", {}).get(task)
+    if values is None:
+        return None
+    steps = values.get("steps") or math.ceil(content["sequences"][task] / values["batch"]) * values["epochs"]
+    return Schedule(batch=values["batch"], steps=steps, source=found["source"])
+
+
 @functools.cache
-def _content() -> Mapping[str, Any]:
+def _content(name: str = "lra.yaml") -> Mapping[str, Any]:
     folder = CHECKOUT if CHECKOUT.is_dir() else PACKAGED
-    content: Mapping[str, Any] = yaml.safe_load((folder / "lra.yaml").read_text(encoding="utf-8"))
+    content: Mapping[str, Any] = yaml.safe_load((folder / name).read_text(encoding="utf-8"))
     return content

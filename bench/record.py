@@ -100,6 +100,21 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     agrees: bool
 
 
+class Decoding(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the phase `decode`, a step of which is a stretch of tokens after a context of the case's length."""
+
+    tokens: int
+    """That each sequence takes in, one after another, in one step."""
+    state_bytes: int
+    """All that depends on the sequences so far (caches, windows, recurrent states), of the whole batch; with
+    room for the stretch, constants of the parameters not included."""
+    prefill_seconds: float
+    """Of taking the context in, by the parallel form."""
+    parallel_error: float
+    """Relative error of the stretch's logits against those of the parallel form."""
+    agrees: bool
+
+
 class Energy(msgspec.Struct, frozen=True, kw_only=True):
     """What a device's own counter says, over some seconds of steps."""
 
@@ -140,6 +155,7 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     memory: list[MemoryFigure] = []
     activation: Activation | None = None
     variant: Variant | None = None
+    decoding: Decoding | None = None
     backend: str | None = None
     exact: Exact | None = None
     energy: Energy | None = None

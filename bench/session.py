@@ -52,6 +52,14 @@ class Outcome:
     resume_line: str
 
     @property
+    def runs(self) -> list[Results]:
+        return [self.results]
+
+    @property
+    def path(self) -> str:
+        return self.results.path
+
+    @property
     def complete(self) -> bool:
         return self.results.complete
 
@@ -73,7 +81,7 @@ def run(request: Request) -> Outcome:
                 Runner(plan, store, display, earlier).run()
     except KeyboardInterrupt:
         interrupted = True
-    return Outcome(read(path), interrupted, _resume_line(path))
+    return Outcome(read(path), interrupted, resume_line(path))
 
 
 def default_out(suite: str) -> Path:
@@ -165,7 +173,7 @@ def _grid(suite: Suite) -> Suite:
     return msgspec.structs.replace(suite, timing=suites.Timing(), quick=suites.Timing(), description="")
 
 
-def _resume_line(path: Path) -> str:
+def resume_line(path: Path) -> str:
     words = command_line()
     if "--resume" not in words:
         words = [*_without_out(words), "--resume", str(path)]

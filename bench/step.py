@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from bench import workloads
 from bench.case import Case, Precision
+from bench.probes.clock import seconds_of
 from bench.workloads import Batch
 from implementations import activation, registry
 from implementations.kernels.backend import backend_of, use_backend
@@ -58,6 +59,20 @@ class Step:
         """
         with self._autocast():
             return backend_of(self.model, self.case.backend, self.device)
+
+    @property
+    def tokens(self) -> int:
+        """Positions that a step computes, padding included."""
+        return self.batch.tokens
+
+    @property
+    def real_tokens(self) -> int:
+        """Positions of a step that hold data."""
+        return self.batch.real_tokens
+
+    def seconds(self, steps: int) -> float:
+        """Wall-clock seconds of a run of steps."""
+        return seconds_of(self, steps, self.device)
 
     def activation_rates(self) -> list[float]:
         """Rates by layer of the last step; empty for a model that always computes everything."""

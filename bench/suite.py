@@ -20,6 +20,9 @@ from implementations.registry import Implementation
 PACKAGED = Path(__file__).parent / "_packaged" / "suites"
 CHECKOUT = Path(__file__).parent.parent / "suites"
 
+STRETCH = 32
+"""Tokens that a step of the phase `decode` takes in after its context."""
+
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Rate = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
@@ -60,6 +63,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fill: Fill = "full"
     precision: Precision = "fp32"
     phase: Phase = "train"
+    """`decode`: `lengths` are contexts, after which tokens come one after another."""
     hyperparameters: HyperparameterMode = "published"
     activation: tuple[Rate, ...] = ()
     """Activation rates that sparse models are set to, a row each; empty leaves them as initialised."""
@@ -115,7 +119,13 @@ def suite_folder() -> Path:
 
 
 def suite_names() -> list[str]:
-    return sorted(path.stem for path in suite_folder().glob("*.yaml"))
+    """Of single suites; those of several are bench.collection's."""
+    return sorted(path.stem for path in suite_folder().glob("*.yaml") if not lists_suites(path))
+
+
+def lists_suites(path: Path) -> bool:
+    """Whether a file of the package is a collection of suites, by its key `suites`."""
+    return re.search(r"^suites:", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
 
 
 def load(name: str, overrides: dict[str, Any] | None = None) -> Suite:
@@ -123,6 +133,16 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Suite:
 
     Raises UsageError: file, place and reason in one line.
     """
+    path, raw = read_file(name)
+    if "suites" in raw:
+        raise UsageError(
+            f"{name} is a collection of suites; name one: {', '.join(map(str, raw['suites'] or ()))}"
+        )
+    return _checked(_decode({"name": path.stem, **raw, **(overrides or {})}, path), path)
+
+
+def read_file(name: str) -> tuple[Path, dict[str, Any]]:
+    """The file of a suite or of a collection, and its keys. Raises UsageError."""
     path = _path_of(name)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -134,7 +154,7 @@ def load(name: str, overrides: dict[str, Any] | None = None) -> Suite:
         raise UsageError(f"{path}: not valid YAML: {_yaml_problem(error)}") from None
     if not isinstance(raw, dict):
         raise UsageError(f"{path}: must be a mapping of keys (name, workload, lengths, …)")
-    return _checked(_decode({"name": path.stem, **raw, **(overrides or {})}, path), path)
+    return path, raw
 
 
 def _path_of(name: str) -> Path:
@@ -145,8 +165,9 @@ def _path_of(name: str) -> Path:
         return path
     path = suite_folder() / f"{name}.yaml"
     if "/" in name or not path.is_file():
-        near = difflib.get_close_matches(name, suite_names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(suite_names())}"
+        known = sorted(file.stem for file in suite_folder().glob("*.yaml"))
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         raise UsageError(f"unknown suite {name!r}; {hint} (a file of your own must end in .yaml)")
     return path
 
@@ -195,9 +216,12 @@ def _problems(suite: Suite) -> Iterator[str]:
     except UsageError as error:
         yield f"`workload`: {error}"
         return
-    too_long = [length for length in suite.lengths if length > workload.max_length]
+    after = STRETCH if suite.phase == "decode" else 0
+    too_long = [length for length in suite.lengths if length + after > workload.max_length]
     if too_long:
         yield f"`lengths`: {suite.workload} has at most {workload.max_length} time steps, not {too_long[0]}"
+    if suite.phase == "decode" and workload.task(suite.lengths[0]).head != "language-model":
+        yield f"`phase`: decode is for language models; the workload {suite.workload} has none (lm has)"
     if suite.baseline not in suite.implementations:
         yield f"`baseline`: {suite.baseline!r} is not among the implementations"
     for name in suite.implementations:

@@ -22,6 +22,7 @@ VOCABULARY = 257
 MAX_LENGTH = 1 << 18
 FILE_VARIABLE = "SEQBOAT_BENCH_LM_FILE"
 """Environment variable that names a file whose bytes to model, such as enwik8."""
+ZIP_BEGINS = b"PK\3\4"
 ENWIKI = "test/test_data/enwiki-latest-pages-articles*.xml*.bz2"
 """Articles of the English Wikipedia in the package gensim: XML, as enwik8 is."""
 
@@ -99,6 +100,8 @@ def _file(path: Path) -> Source:
         content = np.memmap(path, dtype=np.uint8, mode="r")
     except (OSError, ValueError) as error:
         raise UsageError(f"{FILE_VARIABLE}={path}: cannot be read ({error})") from None
+    if bytes(content[:4]) == ZIP_BEGINS:
+        raise UsageError(f"{FILE_VARIABLE}={path}: is a zip archive, whose bytes are no text: unpack it")
     return Source(content, f"{path.name}, {content.size} bytes ({FILE_VARIABLE})")
 
 
