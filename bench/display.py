@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.case import Case
-from bench.record import Lost, Sample, Solo
+from bench.record import Lost, Results, Sample, Solo
 from bench.stats import Interval
 from bench.units import format_duration, format_ratio
 
@@ -29,6 +29,11 @@ class PlainDisplay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         return
+
+    def resumes(self, earlier: Results) -> None:
+        if earlier.notice is not None:
+            self._say(earlier.notice)
+        self._say(f"going on after {len(earlier.solos)} cases alone and {len(earlier.samples)} timed runs")
 
     def solo_begins(self, case: Case, number: int, total: int) -> None:
         self._say(f"[{number}/{total}] {label(case)}: alone, for memory and step time")

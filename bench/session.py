@@ -19,7 +19,7 @@ from bench.display import open_display
 from bench.errors import UsageError
 from bench.plan import Plan
 from bench.probes.environment import command_line, default_threads
-from bench.record import SCHEMA, Environment, Header, Results, Store, read
+from bench.record import SCHEMA, Environment, Header, NotWritten, Results, Store, read
 from bench.runner import Runner
 from bench.suite import Suite
 
@@ -58,19 +58,29 @@ def run(request: Request) -> Outcome:
     """Measure, and read back what was recorded. Raises UsageError before anything is measured."""
     suite = load_suite(request)
     environment = probe_environment(request.device, request.threads or default_threads())
-    earlier = _earlier(request, suite, environment)
     path = request.resume or request.out
     machine = (environment.device, environment.threads, environment.memory_bytes)
     plan = Plan(suite, *machine, quick=request.quick, energy=request.energy)
     interrupted = False
     try:
-        with termination_interrupts(), Store(path, resume=earlier is not None) as store:
-            if earlier is None:
-                store.append(make_header(suite, environment))
+        with termination_interrupts(), Store(path, resume=request.resume is not None) as store:
+            header = make_header(suite, environment)
+            if store.earlier is None:
+                store.append(header)
+            else:
+                _check_same_run(store.earlier, header)
             with open_display(suite.budget_seconds) as display:
-                Runner(plan, store, display, earlier).run()
+                if store.earlier is not None:
+                    display.resumes(store.earlier)
+                Runner(plan, store, display, store.earlier).run()
     except KeyboardInterrupt:
+        if not path.exists():
+            raise
         interrupted = True
+    except NotWritten as error:
+        if not path.exists():
+            raise
+        raise UsageError(f"{error}; make room, and go on with: {_resume_line(path)}") from None
     return Outcome(read(path), interrupted, _resume_line(path))
 
 
@@ -126,23 +136,24 @@ def make_header(suite: Suite, environment: Environment, revisions: dict[str, str
     )
 
 
-def _earlier(request: Request, suite: Suite, environment: Environment) -> Results | None:
-    """What is to be continued. Raises UsageError where that was another suite or another machine."""
-    if request.resume is None:
-        return None
-    earlier = read(request.resume)
-    if _grid(earlier.header.suite) != _grid(suite):
+def _check_same_run(earlier: Results, now: Header) -> None:
+    """Raises UsageError where what is to be continued was another suite, other data or another machine."""
+    path, then = earlier.path, earlier.header
+    if then.revisions is not None:
+        raise UsageError(f"{path}: holds a gate's raw data, which cannot be continued; start anew")
+    if _grid(then.suite) != _grid(now.suite):
         raise UsageError(
-            f"{request.resume}: was made by another suite ({earlier.header.suite.name} with other settings); "
-            f"repeat its command line: {shlex.join(earlier.header.command)}"
+            f"{path}: was made by another suite ({then.suite.name} with other settings); "
+            f"repeat its command line: {shlex.join(then.command)}"
         )
-    if earlier.header.environment.machine != environment.machine:
-        then, now = earlier.header.environment, environment
+    if then.data != now.data:
+        raise UsageError(f"{path}: was made of other data ({then.data}; now {now.data}); start anew")
+    if then.environment.machine != now.environment.machine:
+        old, new = then.environment, now.environment
         raise UsageError(
-            f"{request.resume}: comes from another machine ({then.hardware}, {then.threads} threads, torch "
-            f"{then.torch}; this is {now.hardware}, {now.threads} threads, torch {now.torch}); start anew"
+            f"{path}: comes from another machine ({old.hardware}, {old.threads} threads, torch "
+            f"{old.torch}; this is {new.hardware}, {new.threads} threads, torch {new.torch}); start anew"
         )
-    return earlier
 
 
 def _grid(suite: Suite) -> Suite:

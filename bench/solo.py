@@ -19,6 +19,7 @@ from bench.messages import (
 from bench.plan import Plan
 from bench.process import WorkerFailed, WorkerProcess
 from bench.record import Solo, Variant
+from bench.units import format_error
 from implementations import registry
 
 
@@ -87,6 +88,7 @@ def _has_reference(case: Case) -> bool:
 
 def _disagreement(variant: Variant) -> str:
     return (
-        f"computes something else than {variant.reference}: outputs differ by {variant.output_error:.1e}, "
-        f"the gradient of {variant.worst_gradient} by {variant.gradient_error:.1e}"
+        f"computes something else than {variant.reference}: outputs differ by "
+        f"{format_error(variant.output_error)}, the gradient of {variant.worst_gradient} by "
+        f"{format_error(variant.gradient_error)}"
     )

@@ -20,7 +20,10 @@ from implementations.registry import Implementation
 PACKAGED = Path(__file__).parent / "_packaged" / "suites"
 CHECKOUT = Path(__file__).parent.parent / "suites"
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+LARGEST = (1 << 63) - 1
+"""What numpy and torch count with."""
+
+Positive = Annotated[int, msgspec.Meta(ge=1, le=LARGEST)]
 Rate = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 

@@ -71,6 +71,11 @@ def format_ratio(value: float) -> str:
     return f"{value:.3f}"
 
 
+def format_error(value: float | None) -> str:
+    """`3.2e-05`, or in words what is infinite: an error against NaN, or another shape."""
+    return "more than any number" if value is None else f"{value:.1e}"
+
+
 def _three_digits(value: float) -> str:
     if value >= 100:
         return f"{value:.0f}"

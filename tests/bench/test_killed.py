@@ -1,0 +1,120 @@
+"""`kill -9` of whole runs at random moments: what was announced is in the file, and a resumed run ends."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.record import ResultError, Results, read
+from bench.tables import build_table
+
+KILLS = 60
+LONGEST_SECONDS = 0.4
+HERE = Path(__file__).parent
+
+
+class Runs:
+    """The other side of killable_runs.py."""
+
+    def __init__(self, suite: str, folder: Path) -> None:
+        self.announced = folder / "announced.jsonl"
+        self.process = subprocess.Popen(
+            [sys.executable, HERE / "killable_runs.py", suite, self.announced],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)])},
+        )
+
+    def begin(self, path: Path) -> int:
+        print("resume" if path.exists() else "out", path, file=self.process.stdin, flush=True)
+        self.announced.write_text("")
+        return int(self.process.stdout.readline())
+
+    def end(self) -> int:
+        return int(self.process.stdout.readline())
+
+    def told(self) -> tuple[list[dict], list[int]]:
+        """Records that the last run announced, and pids of its workers."""
+        facts = [json.loads(line) for line in self.announced.read_text().splitlines()]
+        return [f for f in facts if "type" in f], [f["worker"] for f in facts if "worker" in f]
+
+
+@pytest.fixture
+def runs(write_suite, tmp_path):
+    timing = {"min_blocks": 3, "max_blocks": 3, "max_rounds": 2, "target": "0.01%"}
+    made = Runs(write_suite("killed:one", "killed:two", "killed:three", timing=timing), tmp_path)
+    yield made
+    made.process.stdin.close()
+    made.process.wait()
+
+
+def test_kill_9_at_random_moments_loses_nothing_that_was_announced(runs, tmp_path):
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")  # pytest shows it when the test fails
+    chance = random.Random(seed)
+    paths = [tmp_path / "0.jsonl"]
+    killed = 0
+    while killed < KILLS:
+        pid = runs.begin(paths[-1])
+        time.sleep(chance.uniform(0, LONGEST_SECONDS))
+        with contextlib.suppress(ProcessLookupError):  # It may have come to its end.
+            os.kill(pid, signal.SIGKILL)
+        code = runs.end()
+        assert code in (0, -signal.SIGKILL)
+        assert_kept(paths[-1], *runs.told())
+        killed += code == -signal.SIGKILL
+        if code == 0:
+            paths.append(tmp_path / f"{len(paths)}.jsonl")
+    for path in paths:
+        if not path.exists() or read_if_begun(path) is None or read(path).end is None:
+            runs.begin(path)
+            assert runs.end() == 0
+        assert_whole(read(path))
+
+
+def assert_kept(path: Path, announced: list[dict], workers: list[int]) -> None:
+    results = read_if_begun(path)
+    assert results is not None or not announced
+    kept = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if results else []
+    assert all(record in kept for record in announced)
+    end = time.monotonic() + 20
+    while any(is_running(pid) for pid in workers):
+        assert time.monotonic() < end, "a worker outlived its parent"
+        time.sleep(0.01)
+
+
+def read_if_begun(path: Path) -> Results | None:
+    """None where not even the header is whole."""
+    try:
+        return read(path)
+    except ResultError:
+        assert not path.exists() or b"\n" not in path.read_bytes()
+        return None
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def assert_whole(results: Results) -> None:
+    """As a run that nobody disturbed: every case, timed in three whole blocks at least, each sample once."""
+    rows = build_table(results).rows
+    assert [row.model for row in rows] == ["killed:one", "killed:two", "killed:three"]
+    assert [row.status for row in rows] == ["ok"] * 3
+    assert all(row.blocks >= 3 and row.speed_low is not None for row in rows)
+    assert results.end.reason == "blocks"
+    places = [(s.case_id, s.block, s.round, s.visit) for s in results.samples]
+    assert len(places) == len(set(places))
+    lines = Path(results.path).read_bytes().splitlines()
+    assert sum(b'"type":"solo"' in line for line in lines) == 3
