@@ -89,4 +89,8 @@ def find_cases(folder: Path) -> Iterator[GoldenFile]:
 def _optional_patterns(path: Path) -> list[str]:
     if not path.is_file():
         return []
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise GoldenError(f"{path}: is no list of case names ({error})") from None
+    return [line.strip() for line in lines if line.strip()]

@@ -5,7 +5,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+import msgspec
+
+from bench.errors import UsageError
+from implementations.errors import YamlError
+from implementations.yaml_files import read_yaml
 
 PACKAGED = Path(__file__).parent / "_packaged" / "published"
 CHECKOUT = Path(__file__).parent.parent / "results" / "published"
@@ -39,8 +43,47 @@ def sources(models: Iterable[str]) -> list[str]:
     return [f"{protocols[name]['source']}: {protocols[name]['hardware']}" for name in used]
 
 
+class _Protocol(msgspec.Struct):
+    source: str
+    hardware: str
+
+
+class _Model(msgspec.Struct, kw_only=True):
+    name: str
+    protocol: str
+    speed: float | None
+    memory: float | None
+    listops: float | None
+    text: float | None
+    retrieval: float | None
+    image: float | None
+    pathfinder: float | None
+    path_x: float | None
+    average: float | None
+
+
+class _Published(msgspec.Struct):
+    """What the file must have; it may have more."""
+
+    protocols: dict[str, _Protocol]
+    models: list[_Model]
+
+
 @functools.cache
 def _content() -> Mapping[str, Any]:
-    folder = CHECKOUT if CHECKOUT.is_dir() else PACKAGED
-    content: Mapping[str, Any] = yaml.safe_load((folder / "lra.yaml").read_text(encoding="utf-8"))
+    return read(CHECKOUT / "lra.yaml" if CHECKOUT.is_dir() else PACKAGED / "lra.yaml")
+
+
+def read(path: Path) -> Mapping[str, Any]:
+    """A file of published figures. Raises UsageError: file, place and reason in one line."""
+    try:
+        content: Mapping[str, Any] = read_yaml(path)
+        checked = msgspec.convert(content, _Published)
+    except YamlError as error:
+        raise UsageError(str(error)) from None
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise UsageError(f"{path}: {error}") from None
+    for model in checked.models:
+        if model.protocol not in checked.protocols:
+            raise UsageError(f"{path}: {model.name} has the unknown protocol {model.protocol!r}")
     return content

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 Quantity = Annotated[float, msgspec.Meta(ge=0)]
-Duration = Annotated[float, msgspec.Meta(gt=0)]
+AboveZero = Annotated[float, msgspec.Meta(gt=0)]
 
 SCHEMA = 1
 
@@ -120,7 +120,7 @@ class Energy(msgspec.Struct, frozen=True, kw_only=True):
     """Of a whole step, what the idle device uses included."""
     idle_watts: float
     steps: Positive
-    seconds: Duration
+    seconds: AboveZero
 
 
 class Exact(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,7 +149,7 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     """From the start of the process to a model that is ready."""
     warmup_seconds: list[Quantity] = []
     stationary: bool | None = None
-    step_seconds: Duration | None = None
+    step_seconds: AboveZero | None = None
     memory: list[MemoryFigure] = []
     activation: Activation | None = None
     variant: Variant | None = None
@@ -173,7 +173,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, tag="sample", tag_field=
     """0 in the order drawn, 1 in its reverse."""
     position: Count
     steps: Positive
-    seconds: Duration
+    seconds: AboveZero
     activation: Quantity | None = None
     throttled: str | None = None
 
@@ -308,7 +308,8 @@ def read(path: Path) -> Results:
     records = [_decode(line, number, path) for number, line in enumerate(lines, 1)]
     header = _header(records, path)
     return Results(
-        path=str(path),
+        # In another locale, or in bytes that are no text, a path's own string can't be printed.
+        path=os.fsencode(path).decode(errors="replace"),
         header=header,
         solos={record.case.id: record for record in _of(records, Solo)},
         samples=_of(records, Sample),

@@ -109,11 +109,10 @@ def probe_environment(device: str, threads: int) -> Environment:
     child = subprocess.run(
         [sys.executable, "-m", "bench.probes.environment", device, str(threads)],
         capture_output=True,
-        text=True,
         check=False,
     )
     if child.returncode != 0:
-        lines = child.stderr.strip().splitlines() or ["no reason given"]
+        lines = child.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
         raise UsageError(lines[-1])
     return msgspec.json.decode(child.stdout, type=Environment)
 
@@ -180,12 +179,17 @@ def _without_out(words: list[str]) -> list[str]:
 
 @contextlib.contextmanager
 def termination_interrupts() -> Iterator[None]:
-    """Within this context SIGTERM is a KeyboardInterrupt, so that all is put in order as after Ctrl-C."""
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    """Within this context SIGTERM, and SIGHUP where nobody ignores it (nohup), is a KeyboardInterrupt, so
+    that all is put in order as after Ctrl-C."""
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in previous.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

@@ -1,23 +1,24 @@
-"""Runs that can be killed by the dozen: `python killable_runs.py SUITE ANNOUNCED`, told what to do line by line.
+"""Runs that can be had by the dozen: `python quick_runs.py SUITE ANNOUNCED`, told what to do line by line.
 
-Each line `out FILE` or `resume FILE` forks a child that makes that run, prints its pid, and once it has
-ended its exit status. Session, runner, store, parent and worker talk are the real ones; only what takes
-seconds is played: workers are forked, not started, and have no model. What the user is told, and the pid of
-every worker, goes to ANNOUNCED, a line of JSON each.
+Each line `out FILE` or `resume FILE` forks a child that is `bench run` with that option, prints its pid, and
+once it has ended its exit status; what that child prints goes to standard error. Command line, session,
+runner, store and the talk with workers are the real ones; only what takes seconds is played: workers are
+forked, not started, and have no model. What the user is told, and the pid of every worker, goes to ANNOUNCED
+too, a line of JSON each.
 """
 
 import os
 import sys
 import time
-from pathlib import Path
+import traceback
+from typing import NoReturn
 
 import made_up
 import msgspec
 import numpy as np
-from rich.console import Console
 
-from bench import messages, process, session, worker
-from bench.display import PlainDisplay
+from bench import cli, messages, process, session, worker, workloads
+from bench.display import PatientConsole, PlainDisplay
 from bench.record import Lost, MemoryFigure, Sample, Solo
 
 ANNOUNCED = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -32,6 +33,7 @@ class Announcer(PlainDisplay):
     """Tells what the runner tells a person."""
 
     def solo_ends(self, solo: Solo) -> None:
+        super().solo_ends(solo)
         announce(solo)
 
     def sampled(self, sample: Sample, done: int, total: int) -> None:
@@ -57,7 +59,9 @@ class ModellessWorker(worker.Worker):
                 return messages.MemoryMeasured([MemoryFigure(kind="tensor_bytes", bytes=1 << 20)], None)
             case messages.Run():
                 time.sleep(0.002)
-                return messages.Ran(question.steps * self.seconds * np.random.default_rng().uniform(0.9, 1.1), None)
+                return messages.Ran(
+                    question.steps * self.seconds * np.random.default_rng().uniform(0.9, 1.1), None
+                )
         raise AssertionError(question)
 
 
@@ -96,20 +100,29 @@ class ForkedProcess:
         return self.code
 
 
-def make(suite: str, how: str, path: Path) -> None:
-    session.run(session.Request(suite=suite, out=path, resume=path if how == "resume" else None, threads=2))
+def make(suite: str, how: str, path: str) -> NoReturn:
+    os.dup2(2, 1)
+    sys.argv = ["bench", "run", "--suite", suite, "--threads", "2", f"--{how}", path]
+    try:
+        cli.main()
+    except SystemExit as end:
+        sys.stdout.flush()
+        os._exit(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    os._exit(1)
 
 
 def main() -> None:
+    workloads.load("text").data()  # Read once, before anything is forked.
     process.subprocess.Popen = ForkedProcess
     session.probe_environment = lambda device, threads: made_up.CPU
-    session.open_display = lambda budget: Announcer(Console(stderr=True), budget)
+    session.open_display = lambda budget: Announcer(PatientConsole(stderr=True), budget)
     for line in sys.stdin:
         how, path = line.split()
         pid = os.fork()
         if pid == 0:
-            make(sys.argv[1], how, Path(path))
-            os._exit(0)
+            make(sys.argv[1], how, path)
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
