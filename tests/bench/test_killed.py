@@ -5,65 +5,25 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
-
-import pytest
 
 from bench.record import ResultError, Results, read
 from bench.tables import build_table
 
 KILLS = 60
 LONGEST_SECONDS = 0.8
-HERE = Path(__file__).parent
 
 
-class Runs:
-    """The other side of quick_runs.py."""
-
-    def __init__(self, suite: str, folder: Path) -> None:
-        self.announced = folder / "announced.jsonl"
-        self.process = subprocess.Popen(
-            [sys.executable, HERE / "quick_runs.py", suite, self.announced],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)])},
-        )
-
-    def begin(self, path: Path) -> int:
-        print("resume" if path.exists() else "out", path, file=self.process.stdin, flush=True)
-        self.announced.write_text("")
-        return int(self.process.stdout.readline())
-
-    def end(self) -> int:
-        return int(self.process.stdout.readline())
-
-    def told(self) -> tuple[list[dict], list[int]]:
-        """Records that the last run announced, and pids of its workers."""
-        facts = [json.loads(line) for line in self.announced.read_text().splitlines()]
-        return [f for f in facts if "type" in f], [f["worker"] for f in facts if "worker" in f]
-
-
-@pytest.fixture
-def runs(write_suite, tmp_path):
-    timing = {"min_blocks": 3, "max_blocks": 3, "max_rounds": 2, "target": "0.01%"}
-    made = Runs(write_suite("killed:one", "killed:two", "killed:three", timing=timing), tmp_path)
-    yield made
-    made.process.stdin.close()
-    made.process.wait()
-
-
-def test_kill_9_at_random_moments_loses_nothing_that_was_announced(runs, tmp_path):
+def test_kill_9_at_random_moments_loses_nothing_that_was_announced(start_runs, tmp_path):
+    runs = start_runs()
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")  # pytest shows it when the test fails
     chance = random.Random(seed)
     paths = [tmp_path / "0.jsonl"]
     killed = 0
     while killed < KILLS:
-        pid = runs.begin(paths[-1])
+        pid = runs.begin("resume" if paths[-1].exists() else "out", paths[-1])
         time.sleep(chance.uniform(0, LONGEST_SECONDS))
         with contextlib.suppress(ProcessLookupError):  # It may have come to its end.
             os.kill(pid, signal.SIGKILL)
@@ -75,8 +35,8 @@ def test_kill_9_at_random_moments_loses_nothing_that_was_announced(runs, tmp_pat
             paths.append(tmp_path / f"{len(paths)}.jsonl")
     for path in paths:
         if not path.exists() or read_if_begun(path) is None or read(path).end is None:
-            runs.begin(path)
-            assert runs.end() == 0
+            code, printed = runs.make("resume" if path.exists() else "out", path)
+            assert code == 0, printed
         assert_whole(read(path))
 
 
@@ -110,7 +70,7 @@ def is_running(pid: int) -> bool:
 def assert_whole(results: Results) -> None:
     """As a run that nobody disturbed: every case, timed in three whole blocks at least, each sample once."""
     rows = build_table(results).rows
-    assert [row.model for row in rows] == ["killed:one", "killed:two", "killed:three"]
+    assert [row.model for row in rows] == ["quick:one", "quick:two", "quick:three"]
     assert [row.status for row in rows] == ["ok"] * 3
     assert all(row.blocks >= 3 and row.speed_low is not None for row in rows)
     assert results.end.reason == "blocks"
