@@ -48,8 +48,10 @@ def show(text: str) -> None:
 
 def complain(line: str) -> None:
     """One line to standard error."""
+    from bench.markup import one_line
+
     with contextlib.suppress(OSError):
-        _write(sys.stderr, f"bench: {line}".replace("\n", " "))
+        _write(sys.stderr, f"bench: {one_line(line)}")
 
 
 def _write(stream: TextIO, text: str) -> None:

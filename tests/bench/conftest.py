@@ -1,4 +1,4 @@
-"""A suite of tiny models, so that whole runs take seconds; and runs without models, that take less than one."""
+"""A suite of tiny models, so that whole runs take seconds; and runs without any, that take less than one."""
 
 import json
 import os

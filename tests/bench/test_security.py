@@ -1,4 +1,4 @@
-"""Text from files stays text in every output, nothing is loaded that could run, and plug-ins wait to be named."""
+"""Text from files stays text in every output, nothing that could run is loaded, plug-ins wait to be named."""
 
 import ast
 import csv
@@ -269,7 +269,7 @@ def test_nothing_is_loaded_that_could_run(path):
 
 def test_the_check_of_sources_finds_what_it_looks_for(tmp_path):
     for code in (
-        "import pickle", "from yaml import load\nimport yaml\nyaml.load(x)", "yaml.unsafe_load(x)", "torch.load(x)",
+        "import pickle", "import yaml\nyaml.load(x)", "yaml.unsafe_load(x)", "torch.load(x)",
         "np.load(x, allow_pickle=True)", "subprocess.run(x, shell=True)", "eval(x)",
     ):  # fmt: skip
         path = tmp_path / "bad.py"
@@ -297,7 +297,8 @@ def installed(tmp_path) -> dict[str, str]:
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[seqboat_bench.implementations]\nevil = evil:build\n")
     (folder / "evil.py").write_text(
-        f"from pathlib import Path\nPath({str(tmp_path / 'imported')!r}).touch()\nfrom fault_models import tiny as build\n"
+        f"from pathlib import Path\nPath({str(tmp_path / 'imported')!r}).touch()\n"
+        "from fault_models import tiny as build\n"
     )
     return {"PYTHONPATH": os.pathsep.join([str(ROOT), str(folder), str(Path(__file__).parent)])}
 
