@@ -14,7 +14,7 @@ _CONTROLS = re.compile(
 
 _MARKDOWN = re.compile(r"[\\`*_\[\]<>|~&]|^[#+=-]")
 
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_FORMULAS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -47,8 +47,11 @@ def one_line(text: str) -> str:
 
 
 def escape_csv(value: object) -> object:
-    """A value that no spreadsheet takes for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value
+    """A value that no spreadsheet takes for a formula, without line breaks, which could end its row."""
+    if not isinstance(value, str):
+        return value
+    text = one_line(value)
+    return f"'{text}" if text.startswith("\t") or text.lstrip().startswith(_FORMULAS) else text
 
 
 def escape_markdown(text: str) -> str:
