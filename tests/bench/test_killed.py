@@ -11,8 +11,8 @@ from pathlib import Path
 from bench.record import ResultError, Results, read
 from bench.tables import build_table
 
-KILLS = 60
-LONGEST_SECONDS = 0.8
+KILLS = 50
+LONGEST_SECONDS = 0.6
 
 
 def test_kill_9_at_random_moments_loses_nothing_that_was_announced(start_runs, tmp_path):
