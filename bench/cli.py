@@ -1,11 +1,11 @@
 """`bench …`: parses, calls and prints. Torch is loaded only by the commands that compute."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from bench import __version__, cli_checks, cli_store
 from bench.cli_common import (
@@ -18,11 +18,28 @@ from bench.cli_common import (
     FilesOrFolder,
     Json,
     as_json,
+    complain,
+    prepare_streams,
+    show,
+    write_bytes,
 )
 from bench.errors import UsageError
 from implementations.errors import RegistryError
 
+
+class Commands(TyperGroup):
+    """All commands; Ctrl-C ends any of them with a line, where typer would say nothing."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            complain("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,32 +53,22 @@ app.add_typer(cli_store.app)
 
 
 def main() -> None:
-    """The console script: a UsageError is one line and exit code 2."""
+    """The console script: whatever is wrong with input or machine is one line and exit code 2."""
+    prepare_streams()
     try:
-        try:
-            app()
-        finally:
-            sys.stdout.flush()
+        app()
     except (UsageError, RegistryError) as error:
-        _fail(str(error))
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read the output has seen enough (`bench table … | head`): the interpreter's own last
-        # flush has nowhere to go either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(OK)
-
-
-def _fail(line: str) -> None:
-    print(f"bench: {line}", file=sys.stderr)
-    sys.exit(BAD_USAGE)
+        complain(str(error))
+        sys.exit(BAD_USAGE)
+    except OSError as error:
+        complain(f"{error.filename or 'output'}: {error.strerror or error}")
+        sys.exit(BAD_USAGE)
 
 
 @app.callback(invoke_without_command=True)
 def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        print(f"seqboat-bench {__version__}")
+        show(f"seqboat-bench {__version__}")
         raise typer.Exit
 
 
@@ -74,7 +81,7 @@ def list_(
     from bench import listing
 
     rows = listing.rows(what)
-    print(as_json(rows) if json else listing.as_text(rows))
+    show(as_json(rows) if json else listing.as_text(rows))
 
 
 @app.command()
@@ -155,9 +162,9 @@ def run(
     outcome = session.run(request) if parts is None else collection.run(parts, request)
     _print_table(outcome.runs, form, by_task=parts is not None)
     if outcome.interrupted:
-        print(f"bench: interrupted; go on with: {outcome.resume_line}", file=sys.stderr)
+        complain(f"interrupted; go on with: {outcome.resume_line}")
         raise typer.Exit(INTERRUPTED)
-    print(f"bench: kept in {outcome.path}", file=sys.stderr)
+    complain(f"kept in {outcome.path}")
     raise typer.Exit(OK if outcome.complete else INCOMPLETE)
 
 
@@ -175,7 +182,7 @@ def plan(
     from bench import estimate
 
     found = estimate.forecast(suite, device, from_ or [])
-    print(as_json(found) if json else estimate.as_text(found))
+    show(as_json(found) if json else estimate.as_text(found))
 
 
 @app.command()
@@ -255,7 +262,7 @@ def profile_(
         trace=trace,
         out=out,
     )
-    print(as_json(made) if json else profile_view.as_text(made))
+    show(as_json(made) if json else profile_view.as_text(made))
 
 
 @app.command()
@@ -302,8 +309,8 @@ def data(
 
     sheet = datasets.describe(workload, length, seed, sequences)
     if picture is not None:
-        picture.write_bytes(datasets.picture(workload, length, seed))
-    print(as_json(sheet) if json else datasets.as_text(sheet))
+        write_bytes(picture, datasets.picture(workload, length, seed))
+    show(as_json(sheet) if json else datasets.as_text(sheet))
 
 
 def _forecast(request: Any, predict: bool, max_length: str | None, form: Any, kept: Path | None) -> NoReturn:
@@ -313,7 +320,7 @@ def _forecast(request: Any, predict: bool, max_length: str | None, form: Any, ke
     if kept is not None:
         raise UsageError(f"{kept}: --predict and --max-length keep no file; leave out --out and --resume")
     found = forecast(request, predicted=predict, max_length=max_length)
-    print(render(found.table, form))
+    show(render(found.table, form))
     raise typer.Exit(OK if found.complete else INCOMPLETE)
 
 
@@ -329,9 +336,9 @@ def _print_table(
     from bench.tables import build_table
 
     if by_task:
-        print(task_table.render(task_table.build(results, baseline), form))
+        show(task_table.render(task_table.build(results, baseline), form))
         return
-    print(render(build_table(*results, baseline=baseline, published=published), form))
+    show(render(build_table(*results, baseline=baseline, published=published), form))
 
 
 def _format(name: str) -> Any:

@@ -1,5 +1,6 @@
 """What a person sees while a suite runs: a live table in a terminal, plain lines anywhere else."""
 
+import contextlib
 import time
 from types import TracebackType
 
@@ -9,9 +10,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.case import Case
-from bench.record import Lost, Sample, Solo
+from bench.markup import escape_terminal, one_line
+from bench.record import Lost, Results, Sample, Solo
 from bench.stats import Interval
 from bench.units import format_bytes, format_duration, format_ratio
+
+
+class PatientConsole(Console):
+    """Goes on when whoever read it has closed the pipe; rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
 
 
 class PlainDisplay:
@@ -29,6 +38,11 @@ class PlainDisplay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         return
+
+    def resumes(self, earlier: Results) -> None:
+        if earlier.notice is not None:
+            self._say(earlier.notice)
+        self._say(f"going on after {len(earlier.solos)} cases alone and {len(earlier.samples)} timed runs")
 
     def solo_begins(self, case: Case, number: int, total: int) -> None:
         self._say(f"[{number}/{total}] {label(case)}: alone, for memory and step time")
@@ -55,7 +69,9 @@ class PlainDisplay:
         return format_duration(max(left, 0.0))
 
     def _say(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        # A terminal that has gone costs the run nothing: its file is what counts.
+        with contextlib.suppress(OSError):
+            self.console.print(_text(line), highlight=False, markup=False, soft_wrap=True)
 
 
 class LiveDisplay(PlainDisplay):
@@ -69,13 +85,15 @@ class LiveDisplay(PlainDisplay):
         self.live = Live(console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> "LiveDisplay":
-        self.live.__enter__()
+        with contextlib.suppress(OSError):
+            self.live.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.live.__exit__(kind, error, trace)
+        with contextlib.suppress(OSError):
+            self.live.__exit__(kind, error, trace)
 
     def solo_begins(self, case: Case, number: int, total: int) -> None:
         self._show(f"alone, for memory and step time: {label(case)} ({number} of {total})")
@@ -96,21 +114,29 @@ class LiveDisplay(PlainDisplay):
         self.shown.update(ratios)
 
     def _show(self, stage: str) -> None:
-        table = Table(title=f"{stage} · {self.time_left()} left", title_justify="left")
+        title = escape(_text(f"{stage} · {self.time_left()} left"))
+        table = Table(title=title, title_justify="left")
         table.add_column("case")
         table.add_column("alone")
         table.add_column("speed", justify="right")
         for name, line in self.solo_lines.items():
             ratio = self.shown.get(name)
-            table.add_row(escape(name), escape(line), show_ratio(ratio) if ratio else "")
-        self.live.update(table, refresh=True)
+            table.add_row(escape(_text(name)), escape(_text(line)), show_ratio(ratio) if ratio else "")
+        with contextlib.suppress(OSError):
+            self.live.update(table, refresh=True)
 
 
 def open_display(budget_seconds: float) -> PlainDisplay:
     """Live where standard error is a terminal, else plain."""
-    console = Console(stderr=True)
+    console = PatientConsole(stderr=True)
     kind = LiveDisplay if console.is_terminal else PlainDisplay
     return kind(console, budget_seconds)
+
+
+def _text(line: str) -> str:
+    """One line that a terminal only prints, with its indentation."""
+    indentation = line[: len(line) - len(line.lstrip(" "))]
+    return indentation + escape_terminal(one_line(line))
 
 
 def label(case: Case) -> str:

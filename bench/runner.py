@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from bench.analysis import baseline_of, speed_ratio
+from bench.analysis import baseline_of, block_values, speed_ratio
 from bench.block import Block
 from bench.case import Case
 from bench.nursery import Nursery
@@ -37,6 +37,9 @@ class Panel:
         assert first is not None, "a suite's baseline is one of its implementations"
         self.baseline = first
         self.blocks = 0
+        """Those with a value for every case that is left."""
+        self.next_block = 0
+        """Its number; one that was cut short keeps its own."""
         self.done = False
         self.block_seconds = 0.0
 
@@ -106,8 +109,16 @@ class Runner:
         ]
         for panel in panels:
             ids = {case.id for case in panel.cases}
-            panel.blocks = 1 + max((s.block for s in self.samples if s.case_id in ids), default=-1)
+            panel.next_block = 1 + max((s.block for s in self.samples if s.case_id in ids), default=-1)
+            panel.blocks = self._whole_blocks(panel)
         return panels
+
+    def _whole_blocks(self, panel: Panel) -> int:
+        alive = self._alive(panel)
+        if not alive:
+            return 0
+        reference = self._reference(panel, alive).case.id
+        return min(len(block_values(self.samples, reference, solo.case.id)) for solo in alive)
 
     def _budget_is_spent(self, panel: Panel) -> bool:
         """Whether no block more is begun: the first one always is, since a run without one has no ratio;
@@ -157,10 +168,11 @@ class Runner:
     def _block(self, panel: Panel, seconds: float) -> None:
         alive = self._alive(panel)
         rounds = self.plan.rounds(alive, seconds)
-        self.observer.block_begins(panel.blocks, panel.length, rounds)
+        self.observer.block_begins(panel.next_block, panel.length, rounds)
         for number, group in enumerate(self.plan.groups(alive, self._reference(panel, alive))):
             still_alive = [solo for solo in group if solo.case.id not in self.lost]
-            Block(self.plan, panel.blocks, number, still_alive, rounds, self.random, self).run()
+            Block(self.plan, panel.next_block, number, still_alive, rounds, self.random, self).run()
+        panel.next_block += 1
         panel.blocks += 1
 
     def sampled(self, sample: Sample, done: int, total: int) -> None:

@@ -20,7 +20,7 @@ from bench.display import open_display
 from bench.errors import UsageError
 from bench.plan import Plan
 from bench.probes.environment import command_line, default_threads
-from bench.record import SCHEMA, Environment, Header, Results, Store, read
+from bench.record import SCHEMA, Environment, Header, NotWritten, Results, Store, read
 from bench.runner import Runner
 from bench.suite import Suite
 
@@ -68,19 +68,29 @@ def run(request: Request) -> Outcome:
     """Measure, and read back what was recorded. Raises UsageError before anything is measured."""
     suite = load_suite(request)
     environment = probe_environment(request.device, request.threads or default_threads())
-    earlier = _earlier(request, suite, environment)
     path = request.resume or request.out
     machine = (environment.device, environment.threads, environment.memory_bytes)
     plan = Plan(suite, *machine, quick=request.quick, energy=request.energy)
     interrupted = False
     try:
-        with termination_interrupts(), Store(path, resume=earlier is not None) as store:
-            if earlier is None:
-                store.append(make_header(suite, environment, command=request.command))
+        with termination_interrupts(), Store(path, resume=request.resume is not None) as store:
+            header = make_header(suite, environment, command=request.command)
+            if store.earlier is None:
+                store.append(header)
+            else:
+                _check_same_run(store.earlier, header)
             with open_display(suite.budget_seconds) as display:
-                Runner(plan, store, display, earlier).run()
+                if store.earlier is not None:
+                    display.resumes(store.earlier)
+                Runner(plan, store, display, store.earlier).run()
     except KeyboardInterrupt:
+        if not path.exists():
+            raise
         interrupted = True
+    except NotWritten as error:
+        if not path.exists():
+            raise
+        raise UsageError(f"{error}; make room, and go on with: {resume_line(path)}") from None
     return Outcome(read(path), interrupted, resume_line(path))
 
 
@@ -115,11 +125,10 @@ def probe_environment(device: str, threads: int) -> Environment:
     child = subprocess.run(
         [sys.executable, "-m", "bench.probes.environment", device, str(threads)],
         capture_output=True,
-        text=True,
         check=False,
     )
     if child.returncode != 0:
-        lines = child.stderr.strip().splitlines() or ["no reason given"]
+        lines = child.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
         raise UsageError(lines[-1])
     return msgspec.json.decode(child.stdout, type=Environment)
 
@@ -147,20 +156,21 @@ def make_header(
     )
 
 
-def _earlier(request: Request, suite: Suite, environment: Environment) -> Results | None:
-    """What is to be continued. Raises UsageError where that was another suite or another machine."""
-    if request.resume is None:
-        return None
-    earlier = read(request.resume)
-    if _grid(earlier.header.suite) != _grid(suite):
+def _check_same_run(earlier: Results, now: Header) -> None:
+    """Raises UsageError where what is to be continued was another suite, other data or another machine."""
+    path, then = earlier.path, earlier.header
+    if then.revisions is not None:
+        raise UsageError(f"{path}: holds a gate's raw data, which cannot be continued; start anew")
+    if _grid(then.suite) != _grid(now.suite):
         raise UsageError(
-            f"{request.resume}: was made by another suite ({earlier.header.suite.name} with other settings); "
-            f"repeat its command line: {shlex.join(earlier.header.command)}"
+            f"{path}: was made by another suite ({then.suite.name} with other settings); "
+            f"repeat its command line: {shlex.join(then.command)}"
         )
-    if earlier.header.environment.machine != environment.machine:
-        then, now = (_machine(found) for found in (earlier.header.environment, environment))
-        raise UsageError(f"{request.resume}: comes from another machine ({then}; this is {now}); start anew")
-    return earlier
+    if then.data != now.data:
+        raise UsageError(f"{path}: was made of other data ({then.data}; now {now.data}); start anew")
+    if then.environment.machine != now.environment.machine:
+        old, new = _machine(then.environment), _machine(now.environment)
+        raise UsageError(f"{path}: comes from another machine ({old}; this is {new}); start anew")
 
 
 def _machine(environment: Environment) -> str:
@@ -192,18 +202,23 @@ def _without_out(words: list[str]) -> list[str]:
 
 @contextlib.contextmanager
 def termination_interrupts() -> Iterator[None]:
-    """Within this context SIGTERM is a KeyboardInterrupt, so that all is put in order as after Ctrl-C.
+    """Within this context SIGTERM, and SIGHUP where nobody ignores it (nohup), is a KeyboardInterrupt, so
+    that all is put in order as after Ctrl-C.
 
     Only the main thread can be told of signals; a run in another one is left to those who started it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in previous.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

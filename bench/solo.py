@@ -22,6 +22,7 @@ from bench.nursery import Nursery
 from bench.plan import Plan
 from bench.process import WorkerFailed, WorkerProcess
 from bench.record import Decoding, Solo, Variant
+from bench.units import format_error
 from implementations import registry
 
 
@@ -102,6 +103,7 @@ def _disagreement(variant: Variant | None, decoding: Decoding | None) -> str | N
     if variant is None or variant.agrees:
         return None
     return (
-        f"computes something else than {variant.reference}: outputs differ by {variant.output_error:.1e}, "
-        f"the gradient of {variant.worst_gradient} by {variant.gradient_error:.1e}"
+        f"computes something else than {variant.reference}: outputs differ by "
+        f"{format_error(variant.output_error)}, the gradient of {variant.worst_gradient} by "
+        f"{format_error(variant.gradient_error)}"
     )

@@ -7,23 +7,25 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-import yaml
 
 from bench import workloads
 from bench.case import Backend, Case, Fill, HyperparameterMode, Phase, Precision
 from bench.errors import UsageError
 from bench.units import parse_duration, parse_percentage
 from implementations import registry
-from implementations.errors import RegistryError
-from implementations.registry import Implementation
+from implementations.errors import RegistryError, YamlError
+from implementations.yaml_files import read_yaml
 
 PACKAGED = Path(__file__).parent / "_packaged" / "suites"
 CHECKOUT = Path(__file__).parent.parent / "suites"
 
+LARGEST = (1 << 63) - 1
+"""What numpy and torch count with."""
 STRETCH = 32
 """Tokens that a step of the phase `decode` takes in after its context."""
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=LARGEST)]
+Seed = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 Rate = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
@@ -68,7 +70,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     activation: tuple[Rate, ...] = ()
     """Activation rates that sparse models are set to, a row each; empty leaves them as initialised."""
     backend: Backend = "auto"
-    seed: int = 0
+    seed: Seed = 0
     timing: Timing = Timing()
     quick: Timing = Timing(min_blocks=1, max_blocks=1, max_rounds=1, budget="150s")
     """What --quick replaces `timing` by."""
@@ -104,13 +106,21 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
             for length in self.lengths
             for name in self.implementations
-            for rate in self._rates(registry.find(name))
+            for rate in self._rates(_sparse(name))
         ]
 
-    def _rates(self, implementation: Implementation) -> tuple[float | None, ...]:
-        if implementation.sparse is False or not self.activation:
+    def _rates(self, sparse: bool | None) -> tuple[float | None, ...]:
+        if sparse is False or not self.activation:
             return (None,)
-        return self.activation if implementation.sparse else self.activation[:1]
+        return self.activation if sparse else self.activation[:1]
+
+
+def _sparse(name: str) -> bool | None:
+    """As the registry has it; a plug-in that is not installed here counts as every plug-in does."""
+    try:
+        return registry.find(name).sparse
+    except RegistryError:
+        return None
 
 
 def suite_folder() -> Path:
@@ -145,13 +155,9 @@ def read_file(name: str) -> tuple[Path, dict[str, Any]]:
     """The file of a suite or of a collection, and its keys. Raises UsageError."""
     path = _path_of(name)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: is no UTF-8 text (byte {error.start})") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not valid YAML: {_yaml_problem(error)}") from None
+        raw = read_yaml(path)
+    except YamlError as error:
+        raise UsageError(str(error)) from None
     if not isinstance(raw, dict):
         raise UsageError(f"{path}: must be a mapping of keys (name, workload, lengths, …)")
     return path, raw
@@ -160,11 +166,11 @@ def read_file(name: str) -> tuple[Path, dict[str, Any]]:
 def _path_of(name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
-        if not path.is_file():
+        if not _is_file(path):
             raise UsageError(f"{name}: no such suite file")
         return path
     path = suite_folder() / f"{name}.yaml"
-    if "/" in name or not path.is_file():
+    if "/" in name or not _is_file(path):
         known = sorted(file.stem for file in suite_folder().glob("*.yaml"))
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
@@ -172,17 +178,17 @@ def _path_of(name: str) -> Path:
     return path
 
 
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    return str(error).splitlines()[0]
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # The name is too long for a file, or its folder is not ours to look into.
+        return False
 
 
 def _decode(raw: dict[str, Any], path: Path) -> Suite:
     try:
         return msgspec.convert(raw, Suite)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, RecursionError) as error:
         raise UsageError(f"{path}: {_with_hint(str(error))}") from None
 
 

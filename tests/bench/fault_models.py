@@ -84,3 +84,21 @@ def dies_in_a_block(task, hyperparameters):
 
 def wants_a_key(task, hyperparameters):
     return Tiny(task, hyperparameters["missing"])
+
+
+def hungry(task, hyperparameters):
+    """Takes memory without touching it, until it gets no more."""
+    taken = []
+    return Tiny(task, lambda: taken.extend(torch.empty(1 << 26) for _ in range(1 << 20)))
+
+
+def hungry_for_bytes(task, hyperparameters):
+    """The same without torch."""
+    taken = []
+    return Tiny(task, lambda: taken.extend(bytearray(1 << 28) for _ in range(1 << 20)))
+
+
+def hungry_in_earnest(task, hyperparameters):
+    """Takes memory and fills it, until somebody kills it."""
+    taken = []
+    return Tiny(task, lambda: taken.extend(torch.ones(1 << 24) for _ in range(1 << 20)))
