@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import __version__, cli_checks
+from bench import __version__, cli_checks, cli_train
 from bench.cli_common import BAD_USAGE, FAILED, INCOMPLETE, INTERRUPTED, OK, Files, Json, as_json
 from bench.errors import UsageError
 from implementations.errors import RegistryError
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_checks.app)
+app.add_typer(cli_train.app)
 
 
 def main() -> None:

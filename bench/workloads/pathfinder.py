@@ -11,6 +11,7 @@ from bench.case import Fill
 from bench.workloads import contours, grey
 from bench.workloads.base import Batch, DataSource
 from bench.workloads.contours import Geometry
+from bench.workloads.splits import Split, generator_of
 from implementations.task import Task
 
 GEOMETRY = Geometry(
@@ -54,13 +55,18 @@ class Pathfinder:
     def sources(self) -> tuple[DataSource, ...]:
         return (DataSource("generator", "generated", "built in, the published geometry"),)
 
+    def sequences(self, split: Split) -> int | None:
+        return None
+
     def data(self) -> str:
         return "generated, in the published geometry"
 
-    def batch(self, length: int, batch: int, fill: Fill, seed: int, index: int = 0) -> Batch:
+    def batch(
+        self, length: int, batch: int, fill: Fill, seed: int, index: int = 0, split: Split = "all"
+    ) -> Batch:
         """Pictures as grey values from -1 to 1, either label with probability ½. Either fill is full."""
         side = grey.side_of(self.name, length, self.sides)
-        generator = np.random.default_rng([seed, index, length])
+        generator = generator_of(seed, index, length, split)
         geometry = _scaled(self.geometry, side)
         labels = generator.integers(2, size=batch)
         pictures = [contours.picture(geometry, bool(label), generator) for label in labels]
