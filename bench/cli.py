@@ -84,7 +84,7 @@ def run(
     precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16, fp16 or fp64.")] = None,
     phase: Annotated[str | None, typer.Option(help="train or forward.")] = None,
     hyperparameters: Annotated[
-        str | None, typer.Option(help="published, or matched (the same depth and width for all).")
+        str | None, typer.Option(help="published, matched (the same depth and width for all) or small.")
     ] = None,
     activation: Annotated[
         str | None, typer.Option(help="Activation rates of sparse models, comma-separated; init leaves them.")
@@ -95,6 +95,9 @@ def run(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of models and batches.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One short block, no intervals.")] = False,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Checkpoints of bench train, comma-separated: models as trained.")
+    ] = None,
     energy: Annotated[bool, typer.Option("--energy", help="Joules a step too, ten seconds a case.")] = False,
     out: Annotated[Path | None, typer.Option(help="Result file; by default below results/runs.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with a run that was cut short.")] = None,
@@ -128,6 +131,7 @@ def run(
         energy=energy,
         out=out or _default_out(suite),
         resume=resume,
+        checkpoints=tuple(Path(name) for name in _names(checkpoint) or ()),
     )
     form = _format(format_)
     outcome = session.run(request)

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,9 @@ from torch.nn import functional as F
 
 from bench import workloads
 from bench.case import Case, Precision
+from bench.training import checkpoint as checkpoints
 from bench.workloads import Batch
+from bench.workloads.splits import Split
 from implementations import activation, registry
 from implementations.kernels.backend import choose, use_backend
 from implementations.task import Task
@@ -31,7 +34,8 @@ class Step:
         self.device = torch.device(device)
         self.workload = workloads.load(case.workload)
         self.task = self.workload.task(case.length)
-        self.batch = self.workload.batch(case.length, case.batch, case.fill, case.seed)
+        split: Split = "validation" if case.held_out else "all"
+        self.batch = self.workload.batch(case.length, case.batch, case.fill, case.seed, split=split)
         self.inputs, self.lengths, self.targets = to_device(self.batch, self.device, case.precision)
         set_matmul_precision(case.precision)
         self.model = build_model(case, self.task, self.device)
@@ -89,11 +93,13 @@ class Step:
 
 
 def build_model(case: Case, task: Task, device: torch.device) -> nn.Module:
-    """The model of a case, seeded, so that two runs build the same one."""
+    """The model of a case, seeded, so that two runs build the same one, or with its checkpoint's weights."""
     implementation = registry.find(case.implementation)
     torch.manual_seed(case.seed)
     hyperparameters = implementation.hyperparameters(task.name, case.hyperparameters)
     model = use_backend(implementation.load()(task, hyperparameters), case.backend).to(device)
+    if case.checkpoint is not None:
+        model.load_state_dict(checkpoints.tensors_of(Path(case.checkpoint), checkpoints.MODEL))
     if case.precision == "fp64":
         model = model.double()
     return model.train(case.phase == "train")
