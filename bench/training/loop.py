@@ -32,15 +32,15 @@ class Loop:
 
     def run(self, interrupts: Interrupts) -> EndReason:
         """Train until the last step, until interrupted, or until the loss is no number."""
-        if self.trainer.step == 0:
-            self._evaluate()
         reason = self._steps(interrupts)
-        detail = f"the loss of step {self.trainer.step} is {self.losses[-1]}" if reason == "nan" else None
+        detail = f"the loss is no number at step {self.trainer.step}" if reason == "nan" else None
         self.store.append(End(reason=reason, step=self.trainer.step, seconds=self.seconds, detail=detail))
         return reason
 
     def _steps(self, interrupts: Interrupts) -> EndReason:
         recipe = self.trainer.recipe
+        if self.trainer.step == 0 and not self._evaluate():
+            return "nan"
         while self.trainer.step < recipe.steps:
             if interrupts.requested:
                 self._save()
@@ -49,13 +49,16 @@ class Loop:
             self.losses.append(self.trainer.advance())
             self.seconds += time.perf_counter() - begin
             self.display.stepped(self.trainer.step, self.losses[-1])
-            if not math.isfinite(self.losses[-1]):
+            due = self.trainer.step % recipe.evaluate_every == 0 or self.trainer.step == recipe.steps
+            if not math.isfinite(self.losses[-1]) or (due and not self._evaluate()):
                 return "nan"
-            if self.trainer.step % recipe.evaluate_every == 0 or self.trainer.step == recipe.steps:
-                self._evaluate()
         return "finished"
 
-    def _evaluate(self) -> None:
+    def _evaluate(self) -> bool:
+        """Evaluate, record and save; False, and nothing is recorded, where the loss is no number."""
+        evaluation = self.trainer.evaluate()
+        if not math.isfinite(evaluation.loss):
+            return False
         loss = statistics.fmean(self.losses) if self.losses else None
         if loss is not None:
             self.store.append(
@@ -67,11 +70,12 @@ class Loop:
                 )
             )
         self.losses = []
-        self.evaluation = self.trainer.evaluate()
-        self.store.append(self.evaluation)
-        self.display.evaluated(self.evaluation, loss)
-        self._warn(self.evaluation)
+        self.evaluation = evaluation
+        self.store.append(evaluation)
+        self.display.evaluated(evaluation, loss)
+        self._warn(evaluation)
         self._save()
+        return True
 
     def _warn(self, evaluation: Evaluation) -> None:
         """Once, when the warm-up and a fifth of the steps are over and nothing is learned."""

@@ -38,7 +38,7 @@ SMALL = {"steps": 6, "batch": 3, "evaluate_every": 3, "validation_sequences": 5}
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch):
-    """Trainings run in this process: other tests must not notice, and none is started to ask for the machine."""
+    """Trainings run in this process: others must not notice, and none is started to ask for the machine."""
     monkeypatch.syspath_prepend(Path(__file__).parent)
     machine = msgspec.structs.replace(CPU, threads=1)
     monkeypatch.setattr("bench.training.session.probe_environment", lambda device, threads: machine)
@@ -175,8 +175,8 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path, write_suite):
     outcome = train(ask(suite, tmp_path / "out", learning_rate=0.01))
     broken, sound = outcome.trainings
     assert not outcome.complete
-    assert (broken.end.reason, broken.end.step) == ("nan", 1)
-    assert "nan" in summary.as_text(outcome.trainings)
+    assert (broken.end.reason, broken.end.step) == ("nan", 0)
+    assert "the loss is no number at step 0" in summary.as_text(outcome.trainings)
     assert sound.finished
 
 
@@ -328,7 +328,7 @@ def test_a_trained_model_is_timed_as_it_was_trained(tmp_path, suite, trained):
     request = RunRequest(
         suite, tmp_path / "run.jsonl", device="cpu", threads=1, quick=True, checkpoints=(file,),
         overrides={
-            "implementations": ["s4", "seqboat", "seqboat-fused"], "baseline": "s4", "activation": [0.3]
+            "implementations": ["s4", "seqboat", "seqboat-fused"], "baseline": "s4", "activation": [0.3], "phase": "forward"
         },
     )  # fmt: skip
     results = run(request).results
@@ -342,7 +342,7 @@ def test_a_trained_model_is_timed_as_it_was_trained(tmp_path, suite, trained):
     assert (made.steps, made.accuracy) == (6, evaluation.accuracy)
     assert all(solo.status == "ok" for solo in results.solos.values())
     one, other = (results.solos[item.id].activation.by_layer for item in timed)
-    assert one == pytest.approx(other, abs=0.1)
+    assert one == pytest.approx(other, abs=0.02)
 
     from bench.formats import render
     from bench.tables import build_table
