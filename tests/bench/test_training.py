@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from bench.training.recipe import Recipe
 from bench.training.record import Evaluation, read_training
 from bench.training.session import Request, models_of, train
 from bench.training.trainer import Trainer, entropy
+from implementations import registry
 
 from .made_up import CPU
 
@@ -328,7 +330,8 @@ def test_a_trained_model_is_timed_as_it_was_trained(tmp_path, suite, trained):
     request = RunRequest(
         suite, tmp_path / "run.jsonl", device="cpu", threads=1, quick=True, checkpoints=(file,),
         overrides={
-            "implementations": ["s4", "seqboat", "seqboat-fused"], "baseline": "s4", "activation": [0.3], "phase": "forward"
+            "implementations": ["s4", "seqboat", "seqboat-fused"], "baseline": "s4", "activation": [0.3],
+            "phase": "forward",
         },
     )  # fmt: skip
     results = run(request).results
@@ -420,3 +423,22 @@ def test_plain_lines_where_there_is_no_terminal():
         "    step 5, training loss 0.550, validation 75.0% (chance 50.0%)",
     ]
     assert "3/10" in stream.getvalue()
+
+
+TRAINABLE = [item for item in registry.catalogue().values() if item.training]
+
+
+@pytest.mark.parametrize("item", TRAINABLE, ids=lambda item: item.name)
+def test_every_card_gives_recipes(item):
+    """For each task: valid settings with a source, and a pattern that finds the parameters that it is for."""
+    for settings in item.training.values():
+        made = msgspec.convert({"steps": 10, "warm_up": 1, **settings}, Recipe)
+        assert made.learning_rate > 0
+    assert item.training_source
+    slow = item.training["text"].get("slow")
+    if slow is not None:
+        model = item.load()(
+            workloads.load("text").task(16), item.hyperparameters("text", "matched") | {"layers": 1}
+        )
+        found = [name for name, _ in model.named_parameters() if re.search(slow["pattern"], name)]
+        assert 4 <= len(found) <= 5
