@@ -325,21 +325,28 @@ def trained(tmp_path, suite):
     return tmp_path / "trained"
 
 
+def test_which_cases_of_a_suite_are_trained(suite):
+    from bench import suite as suites
+
+    overrides = {
+        "implementations": ["s4", "seqboat", "seqboat-fused", "seqboat-full"], "baseline": "s4",
+        "checkpoints": {"seqboat": "a.safetensors"}, "activation": [0.3],
+    }  # fmt: skip
+    cases = {item.implementation: item for item in suites.load(suite, overrides).cases("cpu")}
+    assert [cases[name].checkpoint for name in cases] == [None, "a.safetensors", "a.safetensors", None]
+    assert [cases[name].activation for name in cases] == [None, None, None, 0.3]
+    assert all(item.held_out for item in cases.values())
+
+
 def test_a_trained_model_is_timed_as_it_was_trained(tmp_path, suite, trained):
     file = trained / "seqboat.safetensors"
+    overrides = {"implementations": ["seqboat", "seqboat-fused"], "baseline": "seqboat", "phase": "forward"}
     request = RunRequest(
-        suite, tmp_path / "run.jsonl", device="cpu", threads=1, quick=True, checkpoints=(file,),
-        overrides={
-            "implementations": ["s4", "seqboat", "seqboat-fused"], "baseline": "s4", "activation": [0.3],
-            "phase": "forward",
-        },
-    )  # fmt: skip
+        suite, tmp_path / "run.jsonl", overrides, device="cpu", threads=1, quick=True, checkpoints=(file,)
+    )
     results = run(request).results
-    plain, *timed = results.header.suite.cases("cpu")
-    assert plain.checkpoint is None
-    assert [item.checkpoint for item in timed] == [str(file)] * 2
-    assert all(item.held_out and item.fill == "real" for item in (plain, *timed))
-    assert all(item.activation is None for item in timed)
+    timed = results.header.suite.cases("cpu")
+    assert [item.fill for item in timed] == ["real", "real"]
     made = results.header.checkpoints["seqboat"]
     evaluation = read_training(trained / "seqboat.jsonl").evaluations[-1]
     assert (made.steps, made.accuracy) == (6, evaluation.accuracy)
@@ -347,13 +354,14 @@ def test_a_trained_model_is_timed_as_it_was_trained(tmp_path, suite, trained):
     one, other = (results.solos[item.id].activation.by_layer for item in timed)
     assert one == pytest.approx(other, abs=0.02)
 
-    from bench.formats import render
     from bench.tables import build_table
 
-    text = render(build_table(results), "markdown")
-    assert "SeqBoat, trained" in text
-    assert f"weights of {file}, 6 of 6 steps of 3 sequences" in text
-    assert "activation as trained" in text
+    table = build_table(results)
+    assert [row.title for row in table.rows] == ["SeqBoat, trained", "SeqBoat (fused), trained"]
+    footer = "\n".join(table.footer)
+    assert f"weights of {file}, 6 of 6 steps of 3 sequences" in footer
+    assert "activation as trained" in footer
+    assert "held out of training" in footer
 
 
 def test_the_worker_times_the_checkpoints_weights(trained):
