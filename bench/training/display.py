@@ -36,7 +36,7 @@ class PlainDisplay:
 
     def stuck(self, plateau: Plateau) -> None:
         self.say(
-            f"    warning: after {plateau.step} steps the validation loss, {plateau.loss:.3f}, is still that "
+            f"    warning: after {plateau.step} steps the loss, {plateau.loss:.3f}, is still that "
             f"of guessing, {plateau.chance_loss:.3f}; try another --learning-rate, a longer --warm-up or "
             "more --steps"
         )

@@ -73,23 +73,23 @@ class Loop:
         self.evaluation = evaluation
         self.store.append(evaluation)
         self.display.evaluated(evaluation, loss)
-        self._warn(evaluation)
+        self._warn(evaluation, loss)
         self._save()
         return True
 
-    def _warn(self, evaluation: Evaluation) -> None:
-        """Once, when the warm-up and a fifth of the steps are over and nothing is learned."""
-        recipe = self.trainer.recipe
-        if (
-            self.warned
-            or not evaluation.is_chance
-            or self.trainer.step < max(recipe.warm_up, recipe.steps / 5)
-        ):
+    def _warn(self, evaluation: Evaluation, loss: float | None) -> None:
+        """Once, when the warm-up and a fifth of the steps are over and nothing is learned.
+
+        The training loss must say so too: a model that has learned can be badly calibrated in validation.
+        """
+        recipe, step = self.trainer.recipe, self.trainer.step
+        if self.warned or loss is None or step < max(recipe.warm_up, recipe.steps / 5):
             return
-        self.warned = True
-        plateau = Plateau(step=evaluation.step, loss=evaluation.loss, chance_loss=evaluation.chance_loss)
-        self.store.append(plateau)
-        self.display.stuck(plateau)
+        if evaluation.is_chance(loss) and evaluation.is_chance(evaluation.loss):
+            self.warned = True
+            plateau = Plateau(step=step, loss=loss, chance_loss=evaluation.chance_loss)
+            self.store.append(plateau)
+            self.display.stuck(plateau)
 
     def _save(self) -> None:
         trainer = self.trainer

@@ -73,10 +73,9 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True, tag="evaluation", ta
     activation: list[LayerActivation] = []
     """By layer, of models with configurators."""
 
-    @property
-    def is_chance(self) -> bool:
-        """Whether the model does no better than that guess."""
-        return self.loss > PLATEAU * self.chance_loss
+    def is_chance(self, loss: float) -> bool:
+        """Whether a loss, in nats, is no better than that guess's."""
+        return loss > PLATEAU * self.chance_loss
 
 
 PLATEAU = 0.99
@@ -88,6 +87,7 @@ class Plateau(msgspec.Struct, frozen=True, kw_only=True, tag="plateau", tag_fiel
 
     step: int
     loss: float
+    """Of the training steps since the last evaluation; that of the validation sequences is no better."""
     chance_loss: float
 
 
