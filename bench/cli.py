@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from bench import __version__, cli_checks, cli_store
+from bench import __version__, cli_checks, cli_store, cli_train
 from bench.cli_common import (
     BAD_USAGE,
     FAILED,
@@ -50,6 +50,7 @@ app = typer.Typer(
 
 app.add_typer(cli_checks.app)
 app.add_typer(cli_store.app)
+app.add_typer(cli_train.app)
 
 
 def main() -> None:
@@ -100,7 +101,7 @@ def run(
     precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16, fp16 or fp64.")] = None,
     phase: Annotated[str | None, typer.Option(help="train, forward or decode (token by token).")] = None,
     hyperparameters: Annotated[
-        str | None, typer.Option(help="published, or matched (the same depth and width for all).")
+        str | None, typer.Option(help="published, matched (the same depth and width for all) or small.")
     ] = None,
     activation: Annotated[
         str | None, typer.Option(help="Activation rates of sparse models, comma-separated; init leaves them.")
@@ -111,6 +112,9 @@ def run(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of models and batches.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One short block, no intervals.")] = False,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Checkpoints of bench train, comma-separated: models as trained.")
+    ] = None,
     energy: Annotated[bool, typer.Option("--energy", help="Joules a step too, ten seconds a case.")] = False,
     predict: Annotated[
         bool, typer.Option("--predict", help="Peak memory from shapes alone; nothing is run, timed or kept.")
@@ -154,6 +158,7 @@ def run(
         energy=energy,
         out=out or session.default_out(suite),
         resume=resume,
+        checkpoints=tuple(Path(name) for name in _names(checkpoint) or ()),
     )
     form = _format(format_)
     if predict or max_length is not None:

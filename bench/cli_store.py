@@ -27,7 +27,7 @@ def add(
     from bench import result_store
 
     for path in files:
-        show(result_store.add(path, store, commit))
+        show(str(result_store.add(path, store, commit)))
 
 
 @store.command()

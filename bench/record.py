@@ -67,6 +67,24 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
         return (self.device, self.hardware, self.threads, self.torch, self.allocator)
 
 
+class Trained(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint that a model is timed with, and how good it was on validation sequences."""
+
+    file: str
+    implementation: str
+    data: str
+    steps: int
+    of_steps: int
+    """Steps of the whole training."""
+    batch: int
+    """Sequences a training step."""
+    seed: int
+    accuracy: float | None = None
+    bits_per_character: float | None = None
+    activation_by_layer: list[float] = []
+    """Means over validation sequences, when it was trained."""
+
+
 class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header", tag_field="type"):
     """First line of a file."""
 
@@ -79,6 +97,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header", tag_field=
     data: str
     revisions: dict[str, str] | None = None
     """Commits that a gate compares, by the name that their cases carry."""
+    checkpoints: dict[str, Trained] = {}
+    """By implementation, the training behind the weights that it is timed with."""
 
 
 class _Version(msgspec.Struct, frozen=True, tag="header", tag_field="type"):
@@ -273,7 +293,7 @@ class Store:
             self._file.close()
             raise
 
-    def append(self, record: Record) -> None:
+    def append(self, record: msgspec.Struct) -> None:
         """Write and sync one record. Raises NotWritten where the disk does not take it."""
         try:
             self._file.write(msgspec.json.encode(record) + b"\n")

@@ -53,6 +53,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     activation_by_layer: list[float] | None
     activation_set: float | None
     """The rate that it was set to before measuring."""
+    checkpoint: str | None = None
+    """The file whose weights it was timed with."""
     workload: str
     length: int
     batch: int
@@ -143,7 +145,7 @@ def _row(results: Results, case: Case, baseline: Case | None, samples: dict[str,
     environment = results.header.environment
     return Row(
         model=case.implementation,
-        title=title_of(case.implementation),
+        title=title_of(case.implementation) + (", trained" if case.checkpoint else ""),
         complexity=_complexity(case.implementation),
         status=status,
         reason=reason,
@@ -164,6 +166,7 @@ def _row(results: Results, case: Case, baseline: Case | None, samples: dict[str,
         activation_rate=statistics.fmean(timed_rates) if timed_rates else None,
         activation_by_layer=activation.by_layer if activation else None,
         activation_set=case.activation,
+        checkpoint=case.checkpoint,
         workload=case.workload,
         length=case.length,
         batch=case.batch,

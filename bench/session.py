@@ -23,6 +23,8 @@ from bench.probes.environment import command_line, default_threads
 from bench.record import SCHEMA, Environment, Header, NotWritten, Results, Store, read
 from bench.runner import Runner
 from bench.suite import Suite
+from bench.training import checkpoint as checkpoints
+from implementations import registry
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Request:
     quick: bool = False
     energy: bool = False
     resume: Path | None = None
+    checkpoints: tuple[Path, ...] = ()
+    """Of bench train: their models are timed as trained, on sequences that no training sees."""
     command: list[str] = field(default_factory=command_line)
     """How the run was called; by default this process's command line."""
 
@@ -104,6 +108,8 @@ def load_suite(request: Request) -> Suite:
     """The suite with the request's changes. Raises UsageError."""
     overrides = dict(request.overrides)
     suite = suites.load(request.suite)
+    if request.checkpoints:
+        overrides = {"fill": "real", **overrides, "checkpoints": _checkpoints(request, overrides, suite)}
     if request.batch is not None:
         overrides["batch"] = {"cpu": request.batch, "cuda": request.batch}
     timing = suite.quick if request.quick else suite.timing
@@ -116,6 +122,30 @@ def load_suite(request: Request) -> Suite:
         # Ratios need their baseline, also where the user named only her own models.
         overrides["implementations"] = [baseline, *chosen]
     return suites.load(request.suite, overrides)
+
+
+def _checkpoints(request: Request, overrides: dict[str, Any], suite: Suite) -> dict[str, str]:
+    """Checkpoint files by implementation. Raises UsageError where one does not fit what the suite times."""
+    files: dict[str, str] = {}
+    for path in request.checkpoints:
+        case = checkpoints.read(path).case
+        wanted = {
+            "workload": [suite.workload],
+            "length": overrides.get("lengths", list(suite.lengths)),
+            "hyperparameters": [overrides.get("hyperparameters", suite.hyperparameters)],
+        }
+        for what, values in wanted.items():
+            if (trained := getattr(case, what)) not in values or len(values) > 1:
+                times = ", ".join(map(str, values))
+                raise UsageError(f"{path}: was trained with {what} {trained}; the suite times {times}")
+        if case.implementation in files:
+            raise UsageError(f"{path}: {case.implementation} has a checkpoint already")
+        files[case.implementation] = str(path)
+    plain = {registry.find(name).plain for name in overrides.get("implementations", suite.implementations)}
+    for name, file in files.items():
+        if registry.find(name).plain not in plain:
+            raise UsageError(f"{file}: holds {name}, which is not timed; add it with --impl")
+    return files
 
 
 def probe_environment(device: str, threads: int) -> Environment:
@@ -153,6 +183,9 @@ def make_header(
         environment=environment,
         data=workloads.load(suite.workload).data(),
         revisions=revisions,
+        checkpoints={
+            name: checkpoints.read(Path(file)).trained(Path(file)) for name, file in suite.checkpoints.items()
+        },
     )
 
 
@@ -179,8 +212,10 @@ def _machine(environment: Environment) -> str:
 
 
 def _grid(suite: Suite) -> Suite:
-    """What must be equal for two runs to be one; the time that they may take is not part of it."""
-    return msgspec.structs.replace(suite, timing=suites.Timing(), quick=suites.Timing(), description="")
+    """What must be equal for two runs to be one: not the time they may take, nor how models are trained."""
+    return msgspec.structs.replace(
+        suite, timing=suites.Timing(), quick=suites.Timing(), training=suites.Training(), description=""
+    )
 
 
 def resume_line(path: Path) -> str:

@@ -51,6 +51,19 @@ class BatchSizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     cuda: Positive = 25
 
 
+class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How `bench train` trains a suite's models, where the cards' settings do not say or are too big."""
+
+    steps: Positive = 10_000
+    batch: Positive | None = None
+    """Sequences a step; None for the published number."""
+    learning_rate: dict[str, Annotated[float, msgspec.Meta(gt=0)]] = {}
+    """By implementation, in place of the published one."""
+    evaluate_every: Positive = 100
+    """Steps from one evaluation and checkpoint to the next."""
+    validation_sequences: Positive = 512
+
+
 class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One comparison: implementations, workload, lengths and how they are timed."""
 
@@ -71,6 +84,9 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Activation rates that sparse models are set to, a row each; empty leaves them as initialised."""
     backend: Backend = "auto"
     seed: Seed = 0
+    training: Training = Training()
+    checkpoints: dict[str, str] = {}
+    """By implementation, the checkpoint file that it and its other forms are timed with."""
     timing: Timing = Timing()
     quick: Timing = Timing(min_blocks=1, max_blocks=1, max_rounds=1, budget="150s")
     """What --quick replaces `timing` by."""
@@ -103,14 +119,24 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 activation=rate,
                 backend=self.backend,
                 seed=self.seed,
+                checkpoint=self.checkpoint_of(name),
+                held_out=bool(self.checkpoints),
             )
             for length in self.lengths
             for name in self.implementations
-            for rate in self._rates(_sparse(name))
+            for rate in self._rates(name)
         ]
 
-    def _rates(self, sparse: bool | None) -> tuple[float | None, ...]:
-        if sparse is False or not self.activation:
+    def checkpoint_of(self, name: str) -> str | None:
+        """The checkpoint of an implementation, or of another form of it, which has the same parameters."""
+        if not self.checkpoints:
+            return None
+        plain = {registry.find(trained).plain: path for trained, path in self.checkpoints.items()}
+        return self.checkpoints.get(name) or plain.get(registry.find(name).plain)
+
+    def _rates(self, name: str) -> tuple[float | None, ...]:
+        sparse = _sparse(name)
+        if self.checkpoint_of(name) or sparse is False or not self.activation:
             return (None,)
         return self.activation if sparse else self.activation[:1]
 
@@ -194,7 +220,7 @@ def _decode(raw: dict[str, Any], path: Path) -> Suite:
 
 def _with_hint(message: str) -> str:
     unknown = re.search(r"unknown field `(\w+)`", message)
-    fields = {name for struct in (Suite, Timing, BatchSizes) for name in struct.__struct_fields__}
+    fields = {name for struct in (Suite, Timing, Training, BatchSizes) for name in struct.__struct_fields__}
     if not unknown:
         return message
     near = difflib.get_close_matches(unknown[1], fields, n=1)

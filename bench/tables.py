@@ -17,7 +17,7 @@ import msgspec
 
 from bench.errors import UsageError
 from bench.published import sources
-from bench.record import STOP_REASONS, Results, Status
+from bench.record import STOP_REASONS, Results, Status, Trained
 from bench.rows import MEMORY_KIND, NOT_REACHED, MemoryKind, Row, kind_of, machine_of, rows_of, title_of
 from bench.stats import MIN_BLOCKS
 from bench.units import format_bytes, format_duration, format_ratio
@@ -228,6 +228,7 @@ def _footer(runs: Sequence[Results], rows: Sequence[Row], published: bool) -> li
         lines.append(_of_run(_setting(run, rows), run, runs))
         lines.append(f"{run.header.environment.hardware}, {machine(run)}")
         lines.append(_how_it_stopped(run))
+        lines += [_of_run(_training(name, made), run, runs) for name, made in run.header.checkpoints.items()]
     kinds = {kind_of(run): MEMORY_KIND_NAMES[MEMORY_KIND[kind_of(run)]] for run in runs}
     memory = "; ".join(kinds.values() if len(kinds) == 1 else (f"{k}: {name}" for k, name in kinds.items()))
     lines.append(
@@ -260,9 +261,24 @@ def _setting(run: Results, rows: Sequence[Row]) -> str:
     suite = run.header.suite
     batches = ", ".join(sorted({str(row.batch) for row in rows if row.run == run.path}))
     lengths = ", ".join(str(length) for length in suite.lengths)
+    held_out = ", held out of training" if suite.checkpoints else ""
     return (
         f"{suite.name}: {suite.phase}, {suite.workload}, {suite.precision}, length {lengths}, "
-        f"batch {batches} ({suite.fill}), {suite.hyperparameters} hyper-parameters, data: {run.header.data}"
+        f"batch {batches} ({suite.fill}), {suite.hyperparameters} hyper-parameters, "
+        f"data: {run.header.data}{held_out}"
+    )
+
+
+def _training(name: str, made: Trained) -> str:
+    """Where trained weights are from, and that nothing was set by hand."""
+    quality = f", validation accuracy {made.accuracy:.1%}" if made.accuracy is not None else ""
+    if made.bits_per_character is not None:
+        quality = f", {made.bits_per_character:.3f} bits per character in validation"
+    rates = ", ".join(f"{rate:.0%}" for rate in made.activation_by_layer)
+    activation = f"; activation as trained, by layer {rates} in validation" if rates else ""
+    return (
+        f"{title_of(name)}: weights of {made.file}, {made.steps} of {made.of_steps} steps of {made.batch} "
+        f"sequences, seed {made.seed}{quality}{activation}"
     )
 
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "seqboat_bench.implementations"
 CARDS = Path(__file__).parent / "cards"
 
+SIZES: Mapping[str, tuple[int, int]] = {"matched": (4, 128), "small": (4, 32)}
+"""Depth and width of every model, by mode of the hyper-parameters."""
+
 Complexity = Literal["quadratic", "sub-quadratic", "linear", "unknown"]
 
 
@@ -57,19 +60,31 @@ class Implementation:
     """Why a task has no published hyper-parameters, and what stands in their place."""
     matched: Mapping[str, float] = field(default_factory=dict)
     """Sizes as multiples of the width, for comparisons at the same depth and width."""
+    small: Mapping[str, Any] = field(default_factory=dict)
+    """What else becomes smaller with the sequences of the small studies."""
+    training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Optimiser settings by task."""
+    training_source: str = ""
+    """Where they are from."""
     citation: str = ""
     sparse: bool | None = None
     """Whether a latent configurator decides how much is computed, so that an activation rate can be set;
     None where nobody knows before the model is built."""
 
+    @property
+    def plain(self) -> str:
+        """Name of the form that computes this function by plain means, which may be this one."""
+        return self.reference or self.name
+
     def hyperparameters(self, task: str, mode: str = "published") -> dict[str, Any]:
         """The hyper-parameters of this implementation for a task.
 
         mode `published`: those of its authors; `matched`: depth 4 and width 128 for every model, the
-        other sizes in the card's proportion. Raises RegistryError where there are none.
+        other sizes in the card's proportion; `small`: depth 4 and width 32, and windows and chunks for short
+        sequences. Raises RegistryError where there are none.
         """
-        if mode not in ("published", "matched"):
-            raise RegistryError(f"hyper-parameters {mode!r}: choose published or matched")
+        if mode not in ("published", *SIZES):
+            raise RegistryError(f"hyper-parameters {mode!r}: choose published, {' or '.join(SIZES)}")
         if not self.published:
             return dict(self.options)
         if task not in self.published:
@@ -77,9 +92,12 @@ class Implementation:
             why = self.unpublished.get(task, f"its card has {known}")
             raise RegistryError(f"{self.name} has no hyper-parameters for the task {task!r}: {why}")
         values = {**self.published[task], **self.options}
-        if mode == "matched":
-            values |= {"layers": 4, "dim": 128}
-            values |= {name: int(ratio * 128) for name, ratio in self.matched.items()}
+        if mode in SIZES:
+            layers, dim = SIZES[mode]
+            values |= {"layers": layers, "dim": dim}
+            values |= {name: int(ratio * dim) for name, ratio in self.matched.items()}
+        if mode == "small":
+            values |= {name: value for name, value in self.small.items() if values.get(name) is not None}
         return values
 
     def load(self) -> "Build":
@@ -138,6 +156,14 @@ class CardEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """What a task's published hyper-parameters are changed by."""
 
 
+class CardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a system was trained: optimiser and schedule by task, and where that is written."""
+
+    source: str = ""
+    defaults: dict[str, Any] = {}
+    tasks: dict[str, dict[str, Any]] = {}
+
+
 class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A file of `cards/`."""
 
@@ -149,6 +175,8 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Of all tasks."""
     unpublished: dict[str, str] = {}
     matched: dict[str, float] = {}
+    small: dict[str, Any] = {}
+    training: CardTraining = CardTraining()
     sparse: bool = False
 
 
@@ -195,6 +223,11 @@ def _rows_of(card: Card) -> Iterator[tuple[CardEntry, Implementation]]:
                 },
                 unpublished=card.unpublished,
                 matched=card.matched,
+                small=card.small,
+                training={
+                    task: {**card.training.defaults, **values} for task, values in card.training.tasks.items()
+                },
+                training_source=card.training.source,
                 citation=card.citation,
                 sparse=card.sparse,
             ),

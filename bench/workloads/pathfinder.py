@@ -12,6 +12,7 @@ from bench.case import Fill
 from bench.workloads import contours, files, grey, pathfinder_files
 from bench.workloads.base import Batch, DataSource, used
 from bench.workloads.contours import Geometry
+from bench.workloads.splits import Split, generator_of
 from implementations.task import Task
 
 GEOMETRY = Geometry(
@@ -64,6 +65,11 @@ class Pathfinder:
             DataSource("generator", "generated", "built in, the published geometry"),
         )
 
+    def sequences(self, split: Split) -> int | None:
+        side = self.geometry.side
+        folder = pathfinder_files.folder_of(side)
+        return None if folder is None else len(pathfinder_files.listed(folder, side).part(split).paths)
+
     def data(self) -> str:
         if used(self.sources()).kind == "generated":
             return "generated, in the published geometry"
@@ -72,18 +78,20 @@ class Pathfinder:
         assert folder is not None
         return f"LRA's, {len(pathfinder_files.listed(folder, side).labels)} pictures of {side} × {side}"
 
-    def batch(self, length: int, batch: int, fill: Fill, seed: int, index: int = 0) -> Batch:
+    def batch(
+        self, length: int, batch: int, fill: Fill, seed: int, index: int = 0, split: Split = "all"
+    ) -> Batch:
         """Pictures as grey values from -1 to 1: the user's where there are some of that size, else drawn,
         either label with probability ½. Either fill is full."""
         side = grey.side_of(self.name, length, self.sides)
-        generator = np.random.default_rng([seed, index, length])
+        generator = generator_of(seed, index, length, split)
         folder = pathfinder_files.folder_of(side)
         if folder is None:
             geometry = _scaled(self.geometry, side)
             labels = generator.integers(2, size=batch)
             pictures = [contours.picture(geometry, bool(label), generator) for label in labels]
         else:
-            listed = pathfinder_files.listed(folder, side)
+            listed = pathfinder_files.listed(folder, side).part(split)
             chosen = generator.integers(len(listed.labels), size=batch)
             labels = listed.labels[chosen]
             pictures = [listed.read(int(number)) for number in chosen]

@@ -6,8 +6,10 @@ picture, its file, a number and the label.
 
 import functools
 import io
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,18 +17,25 @@ import numpy.typing as npt
 from bench.errors import UsageError
 from bench.extras import require
 from bench.workloads import files
+from bench.workloads.splits import Splittable
 
 HARD_SET = "curv_contour_length_14"
 SIDES = (32, 64, 128)
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Pictures(Splittable):
     """Files of pictures, `side` pixels wide and high, and their labels `(pictures,)`."""
 
     side: int
     paths: tuple[Path, ...]
     labels: npt.NDArray[np.int64]
+
+    def keys(self) -> Iterable[bytes]:
+        return ("/".join(path.parts[-2:]).encode() for path in self.paths)
+
+    def take(self, numbers: npt.NDArray[np.int64]) -> Self:
+        return replace(self, paths=tuple(self.paths[n] for n in numbers), labels=self.labels[numbers])
 
     def read(self, number: int) -> npt.NDArray[np.uint8]:
         """Grey values `(side, side)`. Raises UsageError where the file is no such picture."""
