@@ -7,16 +7,11 @@ import yaml
 
 from implementations.errors import YamlError
 
-try:
-    from yaml import CSafeLoader as SafeLoader
-except ImportError:
-    from yaml import SafeLoader  # type: ignore[assignment]
-
 
 def read_yaml(path: Path) -> Any:
     """What a file holds. Raises YamlError."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), SafeLoader)
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise YamlError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:

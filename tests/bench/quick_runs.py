@@ -3,11 +3,12 @@
 Each line `out FILE` or `resume FILE` forks a child that is `bench run` with that option, prints its pid, and
 once it has ended its exit status; what that child prints goes to standard error. Command line, session,
 runner, store and the talk with workers are the real ones; only what takes seconds is played: workers are
-forked, not started, and have no model. What the user is told, and the pid of every worker, goes to ANNOUNCED
-too, a line of JSON each.
+forked from a process that loads nothing, and have no model. What the user is told, and the pid of every
+worker, goes to ANNOUNCED too, a line of JSON each.
 """
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -17,7 +18,7 @@ import made_up
 import msgspec
 import numpy as np
 
-from bench import cli, messages, process, session, worker, workloads
+from bench import cli, messages, nursery, session, worker, workloads
 from bench.display import PatientConsole, PlainDisplay
 from bench.record import Lost, MemoryFigure, Sample, Solo
 
@@ -65,39 +66,35 @@ class ModellessWorker(worker.Worker):
         raise AssertionError(question)
 
 
-class ForkedProcess:
-    """What `subprocess.Popen` is to WorkerProcess, at a hundredth of the time."""
+class ForkedTemplate:
+    """What `subprocess.Popen` is to a nursery, at a hundredth of the time: it loads nothing."""
 
     def __init__(self, words, stdin, stdout, stderr, env, start_new_session):
-        questions, self_stdin = os.pipe()
-        self_stdout, answers = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             os.setsid()
-            for number, end in enumerate((questions, answers, stderr.fileno())):
+            for number, end in enumerate((stdin, stdout.fileno(), stderr.fileno())):
                 os.dup2(end, number)
-            announced = os.dup(ANNOUNCED)
-            os.closerange(3, announced)
-            sys.stdin = open(0)  # noqa: SIM115
+            os.closerange(3, 256)
             worker.Worker = ModellessWorker
+            worker._load_libraries = lambda: None
             worker.main()
             os._exit(0)
-        os.close(questions)
-        os.close(answers)
-        self.stdin, self.stdout = os.fdopen(self_stdin, "wb"), os.fdopen(self_stdout, "rb")
-        self.code = None
-        announce({"worker": self.pid})
 
-    def poll(self):
-        if self.code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self.code = os.waitstatus_to_exitcode(status) if pid else None
-        return self.code
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
 
     def wait(self):
-        if self.code is None:
-            self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return self.code
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def announcing(fork):
+    def announced(template, case):
+        started = fork(template, case)
+        announce({"worker": started.pid})
+        return started
+
+    return announced
 
 
 def make(suite: str, how: str, path: str) -> NoReturn:
@@ -115,7 +112,8 @@ def make(suite: str, how: str, path: str) -> NoReturn:
 
 def main() -> None:
     workloads.load("text").data()  # Read once, before anything is forked.
-    process.subprocess.Popen = ForkedProcess
+    nursery.subprocess.Popen = ForkedTemplate
+    nursery._TemplateProcess.fork = announcing(nursery._TemplateProcess.fork)
     session.probe_environment = lambda device, threads: made_up.CPU
     session.open_display = lambda budget: Announcer(PatientConsole(stderr=True), budget)
     for line in sys.stdin:
