@@ -68,11 +68,11 @@ def schedule_of(system: str, task: str) -> Schedule | None:
 
 @functools.cache
 def _schedules() -> Mapping[str, Any]:
-    content: Mapping[str, Any] = read_yaml(_folder() / "schedules.yaml")
+    content: Mapping[str, Any] = read_yaml(figures_folder() / "schedules.yaml")
     return content
 
 
-def _folder() -> Path:
+def figures_folder() -> Path:
     return CHECKOUT if CHECKOUT.is_dir() else PACKAGED
 
 
@@ -104,7 +104,7 @@ class _Published(msgspec.Struct):
 
 @functools.cache
 def _content() -> Mapping[str, Any]:
-    return read(_folder() / "lra.yaml")
+    return read(figures_folder() / "lra.yaml")
 
 
 def read(path: Path) -> Mapping[str, Any]:

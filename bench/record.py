@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
 
@@ -266,13 +266,11 @@ class NotWritten(ResultError):
     """A record that the disk did not take; those before it are kept."""
 
 
-class Store:
+class RecordFile:
     """Appends records to one file, locked meanwhile: two runs in one file would be neither."""
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
         self.path = path
-        self.earlier: Results | None = None
-        """What a file that is resumed holds; None where nothing is there yet."""
         self.count = 0
         if path.exists() and not resume:
             raise ResultError(f"{path}: exists already; continue it with --resume or choose another --out")
@@ -306,7 +304,7 @@ class Store:
             ) from None
         self.count += 1
 
-    def __enter__(self) -> "Store":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -329,14 +327,27 @@ class Store:
             return  # Some network file systems have no locks; measuring there is better than not at all.
 
     def _go_on(self) -> None:
-        """Read what is there, and drop what a crash left behind the last whole line."""
+        """Drop what a crash left behind the last whole line."""
+        self._file.seek(0)
         content = self._file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole or not _is_torn_header(content):
-            self.earlier = read(self.path)
         self.count = content.count(b"\n")
-        self._file.seek(whole)
+        self._file.seek(content.rfind(b"\n") + 1)
         self._file.truncate()
+
+
+class Store(RecordFile):
+    """The file of a run."""
+
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        self.earlier: Results | None = None
+        """What a file that is resumed holds; None where nothing is there yet."""
+        super().__init__(path, resume=resume)
+
+    def _go_on(self) -> None:
+        content = self._file.read()
+        if b"\n" in content or not _is_torn_header(content):
+            self.earlier = read(self.path)
+        super()._go_on()
 
 
 def read(path: Path) -> Results:

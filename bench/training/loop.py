@@ -5,7 +5,7 @@ import statistics
 import time
 from pathlib import Path
 
-from bench.record import Store
+from bench.record import RecordFile
 from bench.training import checkpoint as checkpoints
 from bench.training.checkpoint import Checkpoint
 from bench.training.display import PlainDisplay
@@ -17,7 +17,7 @@ from bench.training.trainer import Trainer
 class Loop:
     """Carries a training out. A checkpoint is written at every evaluation, and when it is interrupted."""
 
-    def __init__(self, trainer: Trainer, store: Store, path: Path, display: PlainDisplay) -> None:
+    def __init__(self, trainer: Trainer, store: RecordFile, path: Path, display: PlainDisplay) -> None:
         self.trainer, self.store, self.path, self.display = trainer, store, path, display
         self.losses: list[float] = []
         self.seconds = 0.0

@@ -14,7 +14,7 @@ from bench import workloads
 from bench.case import Case
 from bench.errors import UsageError
 from bench.probes.environment import command_line, default_threads
-from bench.record import Environment, Store
+from bench.record import Environment, RecordFile
 from bench.session import probe_environment
 from bench.suite import Suite
 from bench.training import checkpoint as checkpoints
@@ -152,7 +152,7 @@ def _train(
 
     torch.set_num_threads(environment.threads)
     trainer = Trainer(job.case, job.recipe, environment.device)
-    with Store(job.records, resume=earlier is not None) as store:
+    with RecordFile(job.records, resume=earlier is not None) as store:
         if earlier is None:
             begin = _begin(job, suite, environment, parameter_count(trainer.model))
             store.append(begin)

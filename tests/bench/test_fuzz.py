@@ -312,7 +312,7 @@ def test_cards_and_published_figures_of_any_bytes(folder, data):
     path = folder / "card.yaml"
     for source, reader in (
         (registry.CARDS / "s4.yaml", registry.read_card),
-        (published.CHECKOUT / "lra.yaml", published.read),
+        (published.figures_folder() / "lra.yaml", published.read),
     ):
         path.write_bytes(mangled(data, source.read_bytes()))
         said = refused(lambda reader=reader: reader(path))
@@ -322,7 +322,7 @@ def test_cards_and_published_figures_of_any_bytes(folder, data):
 @FEW
 @given(st.data())
 def test_published_figures_with_any_values(folder, data):
-    content = yaml.safe_load((published.CHECKOUT / "lra.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load((published.figures_folder() / "lra.yaml").read_text(encoding="utf-8"))
     content = {name: content[name] for name in ("protocols", "models")}
     path = folder / "lra.yaml"
     path.write_text(yaml.safe_dump(changed(data, content)), encoding="utf-8")
