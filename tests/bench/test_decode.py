@@ -11,6 +11,7 @@ from bench.columns import columns_of
 from bench.decode import DecodeStep, open_step
 from bench.errors import UsageError
 from bench.probes.memory import peak_of
+from bench.probes.tensor_bytes import TensorBytes
 from bench.record import Decoding, Results
 from bench.solo import _disagreement
 from bench.step import Step
@@ -83,11 +84,13 @@ def test_half_precision_goes_back_to_its_state():
 
 
 def test_the_copy_of_the_state_is_not_the_models_memory():
+    with TensorBytes() as others:  # What earlier tests of this process still hold.
+        pass
     step = step_of("transformer", length=400)
     (peak,) = [figure.bytes for figure in peak_of(step, step.device) if figure.kind == "tensor_bytes"]
     parameters = sum(p.numel() * p.element_size() for p in step.model.parameters())
     state = step.generation.bytes
-    assert parameters + state <= peak < parameters + 1.9 * state
+    assert parameters + state <= peak - others.current < parameters + 1.9 * state
 
 
 def test_other_phases_are_plain_steps():

@@ -64,7 +64,7 @@ def test_what_depends_on_values_has_a_reason(apart):
     assert apart("predicted", case("seqboat", activation=None)).reason == (
         "how many steps are active depends on values: give an activation rate"
     )
-    assert "padding" in apart("predicted", case("mega-fused", fill="real")).reason
+    assert "padding" in apart("predicted", case("mega-fused", 1024, fill="real")).reason
 
 
 def test_a_length_that_would_not_fit(apart):
