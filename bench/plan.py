@@ -52,7 +52,7 @@ class Plan:
     def min_run_seconds(self) -> float:
         """A run is as many steps as take this long: shorter ones are lost in the clock's own noise, and on a
         CPU in the first step after a wait, whose caches are cold."""
-        return 0.05 if self.kind == "cuda" else 0.5
+        return self.suite.min_run_seconds or (0.05 if self.kind == "cuda" else 0.5)
 
     @property
     def solo_warm_up(self) -> Warm:

@@ -42,6 +42,8 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Of the whole run: beyond min_blocks, no block is begun that would pass it."""
     deadline: str | float = "2m"
     """Of one case's solo pass; a case that passes it gets an X."""
+    min_run: str | float | None = None
+    """Of one timed run, as many steps as that takes; 50 ms on CUDA and 500 ms on a CPU where none is given."""
 
 
 class BatchSizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,6 +104,10 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     @property
     def deadline_seconds(self) -> float:
         return parse_duration(self.timing.deadline)
+
+    @property
+    def min_run_seconds(self) -> float | None:
+        return None if self.timing.min_run is None else parse_duration(self.timing.min_run)
 
     def cases(self, device: str) -> list[Case]:
         """The grid on a kind of device (`cpu` or `cuda`), length by length."""
@@ -267,6 +273,8 @@ def _timing_problems(timing: Timing, place: str) -> Iterator[str]:
     try:
         parse_duration(timing.budget)
         parse_duration(timing.deadline)
+        if timing.min_run is not None:
+            parse_duration(timing.min_run)
         parse_percentage(timing.target)
     except ValueError as error:
         yield f"`{place}`: {error}"

@@ -29,7 +29,14 @@ def write_suite(tmp_path):
             "lengths": [32],
             "implementations": list(implementations),
             "baseline": implementations[0],
-            "timing": {"max_blocks": 3, "max_rounds": 2, "target": "99%", "deadline": "60s", "budget": "5m"},
+            "timing": {
+                "max_blocks": 3,
+                "max_rounds": 2,
+                "target": "99%",
+                "deadline": "60s",
+                "budget": "5m",
+                "min_run": "100ms",
+            },
             **changes,
         }
         path.write_text(yaml.safe_dump(content))
