@@ -43,7 +43,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     deadline: str | float = "2m"
     """Of one case's solo pass; a case that passes it gets an X."""
     min_run: str | float | None = None
-    """Of one timed run, as many steps as that takes; 50 ms on CUDA and 500 ms on a CPU where none is given."""
+    """Of one timed run, as many steps as that takes; 50 ms on CUDA and 500 ms on a CPU where not given."""
 
 
 class BatchSizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
