@@ -129,9 +129,9 @@ def run(
     )
     outcome = session.run(request)
     if outcome.interrupted:
-        path = outcome.results.path
+        path = outcome.path
         raise KeyboardInterrupt(f"what was measured is in {path}; resume={path!r} goes on with it")
-    return Run(tuple(outcome.kinds))
+    return Run(tuple(outcome.runs))
 
 
 def read(*paths: str | Path) -> Run:

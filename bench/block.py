@@ -53,7 +53,8 @@ class Block:
 
     def _start(self, stack: ExitStack) -> Iterator[Sample | Lost]:
         """Start every process, let them build together, then warm them one at a time."""
-        for solo in self.alive:
+        self.nursery.load(solo.case for solo in self.alive)
+        for solo in list(self.alive):
             yield from self._guarded(solo, lambda s: self._begin(s, stack))
         for solo in list(self.alive):
             yield from self._guarded(solo, self._await_prepared)

@@ -5,9 +5,9 @@ from typing import Literal, get_args
 import msgspec
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp64"]
-Phase = Literal["train", "forward"]
+Phase = Literal["train", "forward", "decode"]
 Fill = Literal["full", "real"]
-HyperparameterMode = Literal["published", "matched"]
+HyperparameterMode = Literal["published", "matched", "small"]
 Backend = Literal["auto", "torch", "cpu", "triton"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -35,6 +35,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     revision: str | None = None
     """Which of a gate's revisions of `implementations` is measured; None for the one at hand."""
 
+    checkpoint: str | None = None
+    """The file whose weights it has; None for those that it was initialised with."""
+    held_out: bool = False
+    """Whether its batch is of sequences that no training sees."""
+
     @property
     def id(self) -> str:
         parts = [
@@ -46,6 +51,10 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             parts.append(self.hyperparameters)
         if self.activation is not None:
             parts.append(f"activation-{self.activation:g}")
+        if self.held_out:
+            parts.append("held-out")
+        if self.checkpoint is not None:
+            parts.append("trained")
         if self.revision is not None:
             parts.append(f"@{self.revision}")
         return "/".join(parts)

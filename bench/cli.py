@@ -1,18 +1,45 @@
 """`bench …`: parses, calls and prints. Torch is loaded only by the commands that compute."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from bench import __version__, cli_checks, cli_store
-from bench.cli_common import BAD_USAGE, FAILED, INCOMPLETE, INTERRUPTED, OK, Files, Json, as_json
+from bench import __version__, cli_checks, cli_store, cli_train
+from bench.cli_common import (
+    BAD_USAGE,
+    FAILED,
+    INCOMPLETE,
+    INTERRUPTED,
+    OK,
+    Files,
+    FilesOrFolder,
+    Json,
+    as_json,
+    complain,
+    prepare_streams,
+    show,
+    write_bytes,
+)
 from bench.errors import UsageError
 from implementations.errors import RegistryError
 
+
+class Commands(TyperGroup):
+    """All commands; Ctrl-C ends any of them with a line, where typer would say nothing."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            complain("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -23,35 +50,26 @@ app = typer.Typer(
 
 app.add_typer(cli_checks.app)
 app.add_typer(cli_store.app)
+app.add_typer(cli_train.app)
 
 
 def main() -> None:
-    """The console script: a UsageError is one line and exit code 2."""
+    """The console script: whatever is wrong with input or machine is one line and exit code 2."""
+    prepare_streams()
     try:
-        try:
-            app()
-        finally:
-            sys.stdout.flush()
+        app()
     except (UsageError, RegistryError) as error:
-        _fail(str(error))
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read the output has seen enough (`bench table … | head`): the interpreter's own last
-        # flush has nowhere to go either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(OK)
-
-
-def _fail(line: str) -> None:
-    print(f"bench: {line}", file=sys.stderr)
-    sys.exit(BAD_USAGE)
+        complain(str(error))
+        sys.exit(BAD_USAGE)
+    except OSError as error:
+        complain(f"{error.filename or 'output'}: {error.strerror or error}")
+        sys.exit(BAD_USAGE)
 
 
 @app.callback(invoke_without_command=True)
 def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        print(f"seqboat-bench {__version__}")
+        show(f"seqboat-bench {__version__}")
         raise typer.Exit
 
 
@@ -64,7 +82,7 @@ def list_(
     from bench import listing
 
     rows = listing.rows(what)
-    print(as_json(rows) if json else listing.as_text(rows))
+    show(as_json(rows) if json else listing.as_text(rows))
 
 
 @app.command()
@@ -81,9 +99,9 @@ def run(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
     precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16, fp16 or fp64.")] = None,
-    phase: Annotated[str | None, typer.Option(help="train or forward.")] = None,
+    phase: Annotated[str | None, typer.Option(help="train, forward or decode (token by token).")] = None,
     hyperparameters: Annotated[
-        str | None, typer.Option(help="published, or matched (the same depth and width for all).")
+        str | None, typer.Option(help="published, matched (the same depth and width for all) or small.")
     ] = None,
     activation: Annotated[
         str | None, typer.Option(help="Activation rates of sparse models, comma-separated; init leaves them.")
@@ -94,6 +112,9 @@ def run(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of models and batches.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One short block, no intervals.")] = False,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Checkpoints of bench train, comma-separated: models as trained.")
+    ] = None,
     energy: Annotated[bool, typer.Option("--energy", help="Joules a step too, ten seconds a case.")] = False,
     executor: Annotated[str, typer.Option(help="local, or ray: the devices of a Ray cluster.")] = "local",
     predict: Annotated[
@@ -113,7 +134,7 @@ def run(
     ] = "terminal",
 ) -> None:
     """Measure a suite and print its table."""
-    from bench import session
+    from bench import collection, session
 
     overrides = {
         "implementations": _names(impl),
@@ -139,22 +160,41 @@ def run(
         out=out or session.default_out(suite),
         resume=resume,
         executor=executor,
+        checkpoints=tuple(Path(name) for name in _names(checkpoint) or ()),
     )
     form = _format(format_)
     if predict or max_length is not None:
         _forecast(request, predict, max_length, form, kept=out or resume)
-    outcome = session.run(request)
-    _print_table(outcome.kinds, form)
+    parts = collection.load(suite)
+    outcome = session.run(request) if parts is None else collection.run(parts, request)
+    _print_table(outcome.runs, form, by_task=parts is not None)
     if outcome.interrupted:
-        print(f"bench: interrupted; go on with: {outcome.resume_line}", file=sys.stderr)
+        complain(f"interrupted; go on with: {outcome.resume_line}")
         raise typer.Exit(INTERRUPTED)
-    print(f"bench: kept in {outcome.results.path}", file=sys.stderr)
+    complain(f"kept in {outcome.path}")
     raise typer.Exit(OK if outcome.complete else INCOMPLETE)
 
 
 @app.command()
+def plan(
+    suite: Annotated[str, typer.Option(help="A suite, or a collection such as lra.")] = "lra",
+    device: Annotated[str, typer.Option(help="cpu or cuda: which records' step times count.")] = "cuda",
+    from_: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="Result file, or folder of them; by default results/baselines."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Estimate hours and joules of full published trainings from measured steps, before anyone starts."""
+    from bench import estimate
+
+    found = estimate.forecast(suite, device, from_ or [])
+    show(as_json(found) if json else estimate.as_text(found))
+
+
+@app.command()
 def table(
-    files: Files,
+    files: FilesOrFolder,
     format_: Annotated[
         str, typer.Option("--format", help="terminal, markdown, latex, csv, html or json.")
     ] = "terminal",
@@ -164,9 +204,12 @@ def table(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Print the table of one or several result files, merged."""
+    """Print the table of one or several result files, merged; of a folder, a column for each task."""
+    from bench import collection
+
     form = "json" if json else _format(format_)
-    _print_table(_read(files), form, baseline, published)
+    results = _read(collection.files_of(files))
+    _print_table(results, form, baseline, published, by_task=any(path.is_dir() for path in files))
 
 
 @app.command()
@@ -224,7 +267,7 @@ def profile_(
         trace=trace,
         out=out,
     )
-    print(as_json(made) if json else profile_view.as_text(made))
+    show(as_json(made) if json else profile_view.as_text(made))
 
 
 @app.command()
@@ -270,8 +313,8 @@ def data(
 
     sheet = datasets.describe(workload, length, seed, sequences)
     if picture is not None:
-        picture.write_bytes(datasets.picture(workload, length, seed))
-    print(as_json(sheet) if json else datasets.as_text(sheet))
+        write_bytes(picture, datasets.picture(workload, length, seed))
+    show(as_json(sheet) if json else datasets.as_text(sheet))
 
 
 def _read(files: list[Path]) -> list[Any]:
@@ -288,15 +331,25 @@ def _forecast(request: Any, predict: bool, max_length: str | None, form: Any, ke
     if kept is not None:
         raise UsageError(f"{kept}: --predict and --max-length keep no file; leave out --out and --resume")
     found = forecast(request, predicted=predict, max_length=max_length)
-    print(render(found.table, form))
+    show(render(found.table, form))
     raise typer.Exit(OK if found.complete else INCOMPLETE)
 
 
-def _print_table(results: list[Any], form: Any, baseline: str | None = None, published: bool = False) -> None:
+def _print_table(
+    results: list[Any],
+    form: Any,
+    baseline: str | None = None,
+    published: bool = False,
+    by_task: bool = False,
+) -> None:
+    from bench import task_table
     from bench.formats import render
     from bench.tables import build_table
 
-    print(render(build_table(*results, baseline=baseline, published=published), form))
+    if by_task:
+        show(task_table.render(task_table.build(results, baseline), form))
+        return
+    show(render(build_table(*results, baseline=baseline, published=published), form))
 
 
 def _format(name: str) -> Any:

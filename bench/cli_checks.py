@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli_common import BAD_USAGE, FAILED, INCOMPLETE, OK, Json, as_json, names
+from bench.cli_common import BAD_USAGE, FAILED, INCOMPLETE, OK, Json, as_json, names, show
 
 app = typer.Typer()
 
@@ -51,7 +51,7 @@ def regress(
         out=out or _default_out("regress", suite),
     )
     report = gate.regress(request)
-    print(as_json(report) if json else verdicts.as_text(report))
+    show(as_json(report) if json else verdicts.as_text(report))
     raise typer.Exit(EXIT_CODES[report.verdict])
 
 
@@ -83,7 +83,7 @@ def doctor(
         overrides=_chosen(impl),
     )
     diagnosis = doctors.diagnose(request)
-    print(as_json(diagnosis) if json else doctors.as_text(diagnosis))
+    show(as_json(diagnosis) if json else doctors.as_text(diagnosis))
     raise typer.Exit(OK if diagnosis.sound else BAD_USAGE)
 
 
@@ -101,7 +101,7 @@ def compare(
     from bench.record import read
 
     found = comparison.compare(read(a), read(b), force)
-    print(as_json(found) if json else comparison.as_text(found))
+    show(as_json(found) if json else comparison.as_text(found))
 
 
 @app.command()
@@ -115,7 +115,7 @@ def export(
     from bench.export import export as exported
     from bench.record import read
 
-    print(exported(read(file), format_))
+    show(exported(read(file), format_))
 
 
 def _chosen(impl: str | None) -> dict[str, Any]:

@@ -1,14 +1,80 @@
 """What the commands share: exit codes and arguments."""
 
+import contextlib
+import os
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
+
+from bench.errors import UsageError
 
 OK, FAILED, BAD_USAGE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Result files.", show_default=False)]
+FilesOrFolder = Annotated[
+    list[Path],
+    typer.Argument(metavar="FILE...", help="Result files, or a collection's folder.", show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def prepare_streams() -> None:
+    """Let every text out: in UTF-8 for files and pipes, as far as it goes for a terminal of another locale.
+
+    A stream that was closed (`bench run >&-`) becomes one that leads nowhere, so that its number is not
+    given to a result file.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+        elif mode == "w" and stream.isatty():
+            stream.reconfigure(errors="replace")
+        elif mode == "w":
+            stream.reconfigure(encoding="utf-8")
+
+
+def show(text: str) -> None:
+    """Print to standard output: only text, whatever a file or a model named something.
+
+    Raises UsageError where it can't be written; a reader that has seen enough (`bench table … | head`) is
+    no error.
+    """
+    try:
+        _write(sys.stdout, text)
+    except BrokenPipeError:
+        return
+    except OSError as error:
+        raise UsageError(f"the output could not be written ({error.strerror})") from None
+
+
+def complain(line: str) -> None:
+    """One line to standard error."""
+    from bench.markup import one_line
+
+    with contextlib.suppress(OSError):
+        _write(sys.stderr, f"bench: {one_line(line)}")
+
+
+def _write(stream: TextIO, text: str) -> None:
+    from bench.markup import escape_terminal
+
+    try:
+        print(escape_terminal(text), file=stream, flush=True)
+    except OSError:
+        # What follows, the interpreter's own last flush too, would fail again: it goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """A file of the user's. Raises UsageError where it can't be written."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def names(text: str | None) -> list[str] | None:

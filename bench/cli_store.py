@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli_common import Files, Json, as_json
+from bench.cli_common import Files, Json, as_json, show
 
 app = typer.Typer()
 store = typer.Typer(no_args_is_help=True, help="Keep runs in a folder that can be queried over all of them.")
@@ -27,7 +27,7 @@ def add(
     from bench import result_store
 
     for path in files:
-        print(result_store.add(path, store, commit))
+        show(str(result_store.add(path, store, commit)))
 
 
 @store.command()
@@ -40,7 +40,7 @@ def query(
     from bench import result_store
 
     answer = result_store.query(store, sql)
-    print(as_json(answer.records()) if json else answer.as_text())
+    show(as_json(answer.records()) if json else answer.as_text())
 
 
 @app.command()
@@ -63,4 +63,4 @@ def history(
         from bench import charts, history_chart
 
         charts.save(history_chart.specification(found), out)
-    print(as_json(found) if json else histories.as_text(found))
+    show(as_json(found) if json else histories.as_text(found))

@@ -9,8 +9,10 @@ that was cut off.
 import os
 import time
 from collections import Counter
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
@@ -26,6 +28,7 @@ from bench.probes.environment import commit, default_threads
 from bench.record import Device, Environment, Finding
 from bench.runner import Runner
 from bench.session import probe_environment
+from bench.suite import Suite
 
 WAIT_SECONDS = 60.0
 """For a device that other work of the cluster holds; then the run goes on without it."""
@@ -72,14 +75,17 @@ class Slot:
 class Cluster:
     """The free devices of a cluster, held for one run."""
 
-    def __init__(self, device: str, threads: int | None, workload: str) -> None:
+    def __init__(self, suite: Suite, device: str, threads: int | None) -> None:
         """Raises UsageError where there is no Ray, no cluster, or no device that can take part."""
         _check(device)
         self.ray = _connect()
         self.notices: list[str] = []
         self.slots: dict[Slot, Device] = {}
         try:
-            self._probe(self._hold(device), threads, workload)
+            self._probe(self._hold(device), threads, suite.workload)
+            self.checkpoints = {
+                file: self.ray.put(Path(file).read_bytes()) for file in suite.checkpoints.values()
+            }
         except BaseException:
             self.ray.shutdown()
             raise
@@ -143,7 +149,7 @@ class Cluster:
     def _submit(self, slot: Slot, job: Job, plan: Plan) -> Any:
         device = self.slots[slot]
         task = self.ray.remote(_perform).options(**slot.options, num_returns="streaming")
-        return task.remote(job, plan, device.node, device.device)
+        return task.remote(job, plan, self.checkpoints, device.node, device.device)
 
     def _hold(self, wanted: str) -> list[Slot]:
         """A placement group for every device that is free, or becomes so soon."""
@@ -210,11 +216,30 @@ class Cluster:
         self.ray.shutdown()
 
 
-def _perform(job: Job, plan: Plan, node: str, device: str) -> Generator[Finding, None, None]:
-    """A task: do a job on the device that this process was given."""
-    with Nursery(plan) as nursery:
-        for record in perform(job, plan, nursery):
+def _perform(
+    job: Job, plan: Plan, checkpoints: Mapping[str, Any], node: str, device: str
+) -> Generator[Finding, None, None]:
+    """A task: do a job on the device that this process was given.
+
+    Its workers are forked from a template, as on one's own machine. That is safe in a process of Ray, which
+    has threads: the template is a fresh program of a single thread, and only it forks. Each job has one of
+    its own, so that nothing stays on a node between jobs.
+    """
+    with TemporaryDirectory(prefix="bench-") as folder, Nursery(plan) as nursery:
+        here = replace(plan, checkpoints=_unpack(checkpoints, Path(folder)))
+        for record in perform(job, here, nursery):
             yield msgspec.structs.replace(record, node=node, device=device)
+
+
+def _unpack(checkpoints: Mapping[str, Any], folder: Path) -> dict[str, Path]:
+    """The driver's checkpoint files, by their names there, as files of this node."""
+    import ray
+
+    files: dict[str, Path] = {}
+    for number, (name, content) in enumerate(checkpoints.items()):
+        files[name] = folder / f"{number}.safetensors"
+        files[name].write_bytes(ray.get(content))
+    return files
 
 
 def _probe(bundle: dict[str, float], threads: int | None, workload: str) -> Probed:

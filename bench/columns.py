@@ -89,6 +89,18 @@ def columns_of(table: Table) -> list[Column]:
             _ranked("Published\nspeed", _ratio, lambda row: row.published_speed, max),
             _ranked("Published\nmem", _ratio, lambda row: row.published_memory, min),
         ]
+    phases = {row.phase for row in table.rows}
+    columns.append(
+        _ranked(
+            "ms/token" if phases == {"decode"} else "ms/step",
+            _milliseconds,
+            lambda row: row.step_seconds,
+            min,
+            timed=True,
+        )
+    )
+    if "decode" in phases:
+        columns.append(_ranked("State", _bytes, lambda row: row.state_bytes, min, timed=True))
     columns += _FIGURES
     if table.timed:
         return columns
@@ -166,7 +178,6 @@ def _percent(value: float | None) -> str | None:
 
 
 _FIGURES = (
-    _ranked("ms/step", _milliseconds, lambda row: row.step_seconds, min, timed=True),
     _ranked("tokens/s", _count, lambda row: row.tokens_per_second, max, timed=True),
     _ranked("real\ntokens/s", _count, lambda row: row.real_tokens_per_second, max, timed=True),
     Column(

@@ -11,6 +11,7 @@ from tabulate import tabulate
 from bench.analysis import block_step_seconds
 from bench.case import Case
 from bench.errors import UsageError
+from bench.markup import one_line
 from bench.record import Results, Solo
 from bench.rows import MEMORY_KIND, kind_of
 from bench.stats import Interval, unpaired_ratio
@@ -77,7 +78,7 @@ def differences(a: Results, b: Results) -> Iterator[str]:
             yield f"other {name} ({values[0]} and {values[1]})"
     first, second = (results.header.suite for results in (a, b))
     for field in first.__struct_fields__:
-        if field in ("description", "timing", "quick"):
+        if field in ("description", "timing", "quick", "training"):
             continue
         if getattr(first, field) != getattr(second, field):
             what = "precision" if field == "precision" else f"suite: {field}"
@@ -152,7 +153,9 @@ def as_text(comparison: Comparison) -> str:
     """The table, and above it why it should not be believed, if so."""
     rows = [
         [
-            row.model if row.activation is None else f"{row.model} at activation {row.activation:g}",
+            one_line(
+                row.model if row.activation is None else f"{row.model} at activation {row.activation:g}"
+            ),
             row.length,
             row.verdict,
             _speed(row),
@@ -165,7 +168,8 @@ def as_text(comparison: Comparison) -> str:
     align = ["left", "right", "left", *5 * ["right"]]
     table = tabulate(rows, headers, "simple", colalign=align, disable_numparse=True)
     label = [f"NOT COMPARABLE, forced: {reason}" for reason in comparison.forced]
-    return "\n".join([*label, table, "", f"A {comparison.a}, B {comparison.b}", NOT_INTERLEAVED])
+    runs = f"A {comparison.a}, B {comparison.b}"
+    return "\n".join([*map(one_line, label), table, "", one_line(runs), NOT_INTERLEAVED])
 
 
 def _speed(row: Row) -> str:

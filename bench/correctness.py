@@ -1,6 +1,7 @@
 """Does a variant compute what its reference computes? Asked before it is timed, on a batch of its shape."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 
 import msgspec
@@ -45,12 +46,17 @@ def compare_with_reference(step: Step) -> Variant:
     worst = max(errors, key=lambda name: errors[name] / _gradient_bound(name, bound))
     return Variant(
         reference=reference_name or f"{name} (torch)",
-        output_error=output_error,
-        gradient_error=errors[worst],
+        output_error=_finite(output_error),
+        gradient_error=_finite(errors[worst]),
         worst_gradient=worst,
         agrees=output_error <= bound
         and all(error <= _gradient_bound(name, bound) for name, error in errors.items()),
     )
+
+
+def _finite(error: float) -> float | None:
+    # JSON has no infinity.
+    return error if math.isfinite(error) else None
 
 
 def _gradient_bound(name: str, bound: float) -> float:

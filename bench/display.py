@@ -1,6 +1,8 @@
 """What a person sees while a suite runs: a live table in a terminal, plain lines anywhere else."""
 
+import contextlib
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -9,9 +11,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.case import Case
-from bench.record import Lost, Sample, Solo, Void
+from bench.markup import escape_terminal, one_line
+from bench.record import Lost, Results, Sample, Solo, Void
 from bench.stats import Interval
-from bench.units import format_duration, format_ratio
+from bench.units import format_bytes, format_duration, format_ratio
+
+
+class PatientConsole(Console):
+    """Goes on when whoever read it has closed the pipe; rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
 
 
 class PlainDisplay:
@@ -32,6 +42,14 @@ class PlainDisplay:
 
     def notice(self, line: str) -> None:
         self._say(line)
+
+    def resumes(self, earlier: Sequence[Results]) -> None:
+        """earlier: of one file, by kind of device."""
+        if earlier[0].notice is not None:
+            self._say(earlier[0].notice)
+        solos = sum(len(run.solos) for run in earlier)
+        samples = sum(len(run.samples) for run in earlier)
+        self._say(f"going on after {solos} cases alone and {samples} timed runs")
 
     def solo_begins(self, case: Case, number: int, total: int) -> None:
         self._say(f"[{number}/{total}] {label(case)}: alone, for memory and step time")
@@ -61,7 +79,9 @@ class PlainDisplay:
         return format_duration(max(left, 0.0))
 
     def _say(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        # A terminal that has gone costs the run nothing: its file is what counts.
+        with contextlib.suppress(OSError):
+            self.console.print(_text(line), highlight=False, markup=False, soft_wrap=True)
 
 
 class LiveDisplay(PlainDisplay):
@@ -75,13 +95,15 @@ class LiveDisplay(PlainDisplay):
         self.live = Live(console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> "LiveDisplay":
-        self.live.__enter__()
+        with contextlib.suppress(OSError):
+            self.live.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.live.__exit__(kind, error, trace)
+        with contextlib.suppress(OSError):
+            self.live.__exit__(kind, error, trace)
 
     def solo_begins(self, case: Case, number: int, total: int) -> None:
         self._show(f"alone, for memory and step time: {label(case)} ({number} of {total})")
@@ -105,21 +127,29 @@ class LiveDisplay(PlainDisplay):
         self.shown.update(ratios)
 
     def _show(self, stage: str) -> None:
-        table = Table(title=f"{stage} · {self.time_left()} left", title_justify="left")
+        title = escape(_text(f"{stage} · {self.time_left()} left"))
+        table = Table(title=title, title_justify="left")
         table.add_column("case")
         table.add_column("alone")
         table.add_column("speed", justify="right")
         for name, line in self.solo_lines.items():
             ratio = self.shown.get(name)
-            table.add_row(escape(name), escape(line), show_ratio(ratio) if ratio else "")
-        self.live.update(table, refresh=True)
+            table.add_row(escape(_text(name)), escape(_text(line)), show_ratio(ratio) if ratio else "")
+        with contextlib.suppress(OSError):
+            self.live.update(table, refresh=True)
 
 
 def open_display(budget_seconds: float) -> PlainDisplay:
     """Live where standard error is a terminal, else plain."""
-    console = Console(stderr=True)
+    console = PatientConsole(stderr=True)
     kind = LiveDisplay if console.is_terminal else PlainDisplay
     return kind(console, budget_seconds)
+
+
+def _text(line: str) -> str:
+    """One line that a terminal only prints, with its indentation."""
+    indentation = line[: len(line) - len(line.lstrip(" "))]
+    return indentation + escape_terminal(one_line(line))
 
 
 def label(case: Case) -> str:
@@ -134,6 +164,9 @@ def describe(solo: Solo) -> str:
         return f"{solo.status}: {solo.reason}"
     steady = "" if solo.stationary else ", not yet stationary"
     rate = f", activation {solo.activation.mean:.1%}" if solo.activation else ""
+    if solo.decoding is not None:
+        seconds = format_duration(solo.step_seconds / solo.decoding.tokens)
+        return f"{seconds} a token, {format_bytes(solo.decoding.state_bytes)} of state{steady}{rate}"
     return f"{format_duration(solo.step_seconds)} a step{steady}{rate}"
 
 

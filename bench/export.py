@@ -167,7 +167,7 @@ def _junit(results: Results, rows: list[Row]) -> str:
         "testsuite",
         {
             "name": _xml(results.header.suite.name),
-            "timestamp": results.header.created.partition("+")[0],
+            "timestamp": _xml(results.header.created.partition("+")[0]),
             "time": seconds,
             **attributes,
         },

@@ -11,7 +11,7 @@ import msgspec
 from tabulate import SEPARATING_LINE, tabulate
 
 from bench.columns import Cell, Column, cells_of, columns_of
-from bench.markup import escape_html, escape_latex, escape_markdown
+from bench.markup import escape_csv, escape_html, escape_latex, escape_markdown, one_line
 from bench.rows import Row
 from bench.tables import Table
 
@@ -68,16 +68,22 @@ def _terminal(table: Table) -> str:
         lines += [[_plain(cell) for cell in cells] for cells in section.rows]
     body = tabulate(
         lines,
-        [column.header for column in columns],
+        [_header(column) for column in columns],
         "simple",
         colalign=[column.align for column in columns],
         disable_numparse=True,
     )
-    return "\n".join([body, "", *table.notes, *table.footer])
+    return "\n".join([body, "", *map(one_line, (*table.notes, *table.footer))])
+
+
+def _header(column: Column) -> str:
+    """Two lines at most, as the column has them."""
+    return "\n".join(map(one_line, column.header.split("\n", 1)))
 
 
 def _plain(cell: Cell) -> str:
-    return f"{cell.text} {cell.footnote}" if cell.footnote else cell.text
+    text = one_line(cell.text)
+    return f"{text} {cell.footnote}" if cell.footnote else text
 
 
 def _markdown(table: Table) -> str:
@@ -87,7 +93,7 @@ def _markdown(table: Table) -> str:
     lines = [head, rule]
     for section in sections_of(table, columns):
         if section.heading:
-            lines.append([f"*{section.heading}*", *[""] * (len(columns) - 1)])
+            lines.append([f"*{escape_markdown(section.heading)}*", *[""] * (len(columns) - 1)])
         lines += [[_markdown_cell(cell) for cell in cells] for cells in section.rows]
     below = [f"- {escape_markdown(line)}" for line in (*table.notes, *table.footer, RANKS)]
     return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", *below])
@@ -111,7 +117,8 @@ def _latex(table: Table) -> str:
         if number:
             lines.append(r"\midrule")
         if section.heading:
-            lines.append(rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\textit{{{section.heading}}}}} \\")
+            heading = escape_latex(section.heading)
+            lines.append(rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\textit{{{heading}}}}} \\")
         lines += [_latex_line([_latex_cell(cell) for cell in cells]) for cells in section.rows]
     lines += [r"\bottomrule", r"\end{tabular}", "", r"{\footnotesize\raggedright"]
     lines += [rf"\noindent {escape_latex(line)}\par" for line in (*table.notes, *table.footer, RANKS)]
@@ -134,7 +141,7 @@ def _html(table: Table) -> str:
     for section in sections_of(table, columns):
         lines.append("<tbody>")
         if section.heading:
-            lines.append(f'<tr><th colspan="{len(columns)}">{section.heading}</th></tr>')
+            lines.append(f'<tr><th colspan="{len(columns)}">{escape_html(section.heading)}</th></tr>')
         lines += [f"<tr>{''.join(map(_html_cell, cells, columns))}</tr>" for cells in section.rows]
         lines.append("</tbody>")
     below = (*table.notes, *table.footer, RANKS)
@@ -154,5 +161,5 @@ def _csv(rows: list[Row]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows([getattr(row, name) for name in names] for row in rows)
+    writer.writerows([escape_csv(getattr(row, name)) for name in names] for row in rows)
     return text.getvalue().rstrip("\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError
+from bench.markup import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,16 +56,19 @@ class GoldenFile:
                 for key in file.keys():  # noqa: SIM118  (safe_open is no mapping)
                     group, _, name = key.partition("/")
                     tensors[group][name] = file.get_tensor(key)
+            config = json.loads(metadata["config"])
+            if not isinstance(config, dict):
+                raise GoldenError(f"{self.path}: not a file of golden vectors (its config is no mapping)")
             return GoldenCase(
                 system=self.system,
                 name=self.name,
                 module=metadata["module"],
-                config=json.loads(metadata["config"]),
+                config=config,
                 notes=metadata.get("notes", ""),
                 tensors=tensors,
             )
-        except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
-            raise GoldenError(f"{self.path}: not a file of golden vectors ({error})") from None
+        except (SafetensorError, OSError, LookupError, TypeError, ValueError, RecursionError) as error:
+            raise GoldenError(f"{self.path}: not a file of golden vectors ({one_line(str(error))})") from None
 
 
 def systems(folder: Path) -> list[str]:
@@ -89,4 +93,8 @@ def find_cases(folder: Path) -> Iterator[GoldenFile]:
 def _optional_patterns(path: Path) -> list[str]:
     if not path.is_file():
         return []
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise GoldenError(f"{path}: is no list of case names ({error})") from None
+    return [line.strip() for line in lines if line.strip()]

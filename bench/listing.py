@@ -5,8 +5,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from bench import collection, workloads
 from bench import suite as suites
-from bench import workloads
 from bench.errors import UsageError
 from implementations import registry
 
@@ -42,7 +42,20 @@ def _suites() -> list[Row]:
             "description": suite.description,
         }
         for suite in loaded
-    ]
+    ] + [_collection(name) for name in collection.names()]
+
+
+def _collection(name: str) -> Row:
+    found = collection.load(name)
+    assert found is not None
+    loaded = [suites.load(part) for part in found.suites]
+    return {
+        "name": found.name,
+        "workload": ", ".join(suite.workload for suite in loaded),
+        "lengths": sorted({length for suite in loaded for length in suite.lengths}),
+        "models": len({model for suite in loaded for model in suite.implementations}),
+        "description": found.description,
+    }
 
 
 def _implementations() -> list[Row]:

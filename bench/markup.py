@@ -1,4 +1,4 @@
-"""Text that stays text: escapes for markdown, LaTeX and HTML, and JSON inside a page."""
+"""Text that stays text: escapes for terminals, markdown, LaTeX, HTML and CSV, and JSON inside a page."""
 
 import html
 import re
@@ -7,7 +7,14 @@ import msgspec
 
 escape_html = html.escape
 
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~])")
+_CONTROLS = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+"""What moves a cursor, colours, renames a window or turns the direction of writing; and half characters."""
+
+_MARKDOWN = re.compile(r"[\\`*_\[\]<>|~&]|^[#+=-]")
+
+_FORMULAS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -21,13 +28,35 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': "''",
+    # After a line's end these would be its options.
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 
 
+def escape_terminal(text: str) -> str:
+    """Text that a terminal only prints; in JSON, the same JSON."""
+    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks, which would look like rows of their own."""
+    return " ".join(text.splitlines())
+
+
+def escape_csv(value: object) -> object:
+    """A value that no spreadsheet takes for a formula, without line breaks, which could end its row."""
+    if not isinstance(value, str):
+        return value
+    text = one_line(value)
+    return f"'{text}" if text.startswith("\t") or text.lstrip().startswith(_FORMULAS) else text
+
+
 def escape_markdown(text: str) -> str:
     """Text without markup of its own, on one line of a table."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+    return _MARKDOWN.sub(r"\\\g<0>", " ".join(text.split()))
 
 
 def escape_latex(text: str) -> str:

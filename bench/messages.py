@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from bench.case import Case
-from bench.record import Activation, Energy, Exact, MemoryFigure, Variant
+from bench.record import Activation, Decoding, Energy, Exact, MemoryFigure, Variant
 
 FailureKind = Literal["oom", "nan", "error", "unsupported"]
 
@@ -38,6 +38,10 @@ class Check(msgspec.Struct, frozen=True, tag="check"):
     """Hold the implementation against its reference on this batch."""
 
 
+class Decode(msgspec.Struct, frozen=True, tag="decode"):
+    """Say what the state of a generation takes, and hold its logits against the parallel form."""
+
+
 class Count(msgspec.Struct, frozen=True, tag="count"):
     """Count what a step costs without a clock."""
 
@@ -52,7 +56,7 @@ class Run(msgspec.Struct, frozen=True, tag="run"):
     steps: int
 
 
-Question = Prepare | Warm | MeasureMemory | Check | Count | MeasureEnergy | Run
+Question = Prepare | Warm | MeasureMemory | Check | Decode | Count | MeasureEnergy | Run
 
 
 class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
@@ -77,6 +81,10 @@ class Checked(msgspec.Struct, frozen=True, tag="checked"):
     variant: Variant
 
 
+class Decoded(msgspec.Struct, frozen=True, tag="decoded"):
+    decoding: Decoding
+
+
 class Counted(msgspec.Struct, frozen=True, tag="counted"):
     exact: Exact
 
@@ -98,4 +106,4 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
     reason: str
 
 
-Answer = Prepared | Warmed | MemoryMeasured | Checked | Counted | EnergyMeasured | Ran | Failure
+Answer = Prepared | Warmed | MemoryMeasured | Checked | Decoded | Counted | EnergyMeasured | Ran | Failure

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -27,11 +28,16 @@ class Nursery:
         self.plan = plan
         self._templates: dict[str | None, _TemplateProcess] = {}
 
+    def load(self, cases: Iterable[Case]) -> None:
+        """Begin to load the revisions of these cases, side by side, and wait for none."""
+        for case in cases:
+            if case.revision not in self._templates:
+                source = self.plan.source(case)
+                self._templates[case.revision] = _TemplateProcess(self.plan.threads, source)
+
     def start(self, case: Case) -> WorkerProcess:
         """A worker for a case. Raises WorkerFailed where none can be started."""
-        if case.revision not in self._templates:
-            source = self.plan.source(case)
-            self._templates[case.revision] = _TemplateProcess(self.plan.threads, source)
+        self.load([case])
         return self._templates[case.revision].fork(case)
 
     def __enter__(self) -> "Nursery":

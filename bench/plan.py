@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import psutil
 
 from bench.case import Case
@@ -39,6 +40,8 @@ class Plan:
     """Whether the energy of a step is measured, which takes ten seconds a case."""
     sources: Mapping[str, Path] = field(default_factory=dict)
     """By revision, the folder that holds its `implementations`."""
+    checkpoints: Mapping[str, Path] = field(default_factory=dict)
+    """Where checkpoints lie here, by the name that cases have for them, if that is not the name itself."""
 
     @property
     def kind(self) -> str:
@@ -52,7 +55,7 @@ class Plan:
     def min_run_seconds(self) -> float:
         """A run is as many steps as take this long: shorter ones are lost in the clock's own noise, and on a
         CPU in the first step after a wait, whose caches are cold."""
-        return 0.05 if self.kind == "cuda" else 0.5
+        return self.suite.min_run_seconds or (0.05 if self.kind == "cuda" else 0.5)
 
     @property
     def solo_warm_up(self) -> Warm:
@@ -65,6 +68,8 @@ class Plan:
         return self.sources.get(case.revision or "")
 
     def prepare(self, case: Case) -> Prepare:
+        if case.checkpoint is not None and case.checkpoint in self.checkpoints:
+            case = msgspec.structs.replace(case, checkpoint=str(self.checkpoints[case.checkpoint]))
         return Prepare(case, self.device, self.threads, self._memory_limit())
 
     def block_warm_up(self, solo: Solo) -> Warm:

@@ -60,7 +60,8 @@ def _predict(case: Case, device: torch.device) -> Prediction:
     scalars = {id(b): b.item() for b in step.model.buffers() if b.numel() == 1 and not b.is_floating_point()}
     # Adam asks for the value of its count of steps; whatever it is, the shapes are the same.
     count = mock.patch("torch.optim.adam._get_value", return_value=1.0)
-    with FakeTensorMode(allow_non_fake_inputs=True), count, shapes_only(_activation(case, step)):
+    rate = _activation(case, step)
+    with FakeTensorMode(allow_non_fake_inputs=True), count, shapes_only(rate):
         _shapes_only(step, device, scalars)
         step()
         with TensorBytes(kinds=(FakeTensor,)) as watched:

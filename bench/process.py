@@ -70,7 +70,11 @@ class WorkerProcess:
 
     def receive(self, expected: type[A], deadline_seconds: float) -> A:
         """Wait for the answer to the last question. Raises WorkerFailed."""
-        answer: Answer = msgspec.json.decode(self._read_line(deadline_seconds), type=Answer)
+        line = self._read_line(deadline_seconds)
+        try:
+            answer: Answer = msgspec.json.decode(line, type=Answer)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise WorkerFailed("error", "gave an answer that is none; does the model write to it?") from None
         if isinstance(answer, Failure):
             raise WorkerFailed(_STATUS[answer.kind], answer.reason)
         if not isinstance(answer, expected):

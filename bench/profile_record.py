@@ -8,7 +8,7 @@ import msgspec
 
 from bench.case import Case
 from bench.errors import UsageError
-from bench.record import Environment
+from bench.record import AboveZero, Count, Environment, Quantity
 
 SCHEMA = 1
 
@@ -18,9 +18,9 @@ Phase = Literal["forward", "backward"]
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """What one phase of a stage costs in a step, without the stages inside it."""
 
-    seconds: float = 0.0
-    flops: int = 0
-    bytes: int = 0
+    seconds: Quantity = 0.0
+    flops: Count = 0
+    bytes: Count = 0
     """Read and written by its operators, as if nothing stayed in a cache between two of them."""
 
 
@@ -29,20 +29,20 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 
     path: tuple[str, ...]
     """Names from the outermost stage to this one; empty for what is in no stage."""
-    calls: int
+    calls: Count
     """In the forward pass of one step."""
     forward: Cost
     backward: Cost
-    peak_bytes: int
+    peak_bytes: Count
     """Most tensor bytes that were live while it ran."""
 
 
 class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     """The best that this device was measured to do, in the precision of the case."""
 
-    flops_per_second: float
+    flops_per_second: AboveZero
     """Of a large matrix product."""
-    bytes_per_second: float
+    bytes_per_second: AboveZero
     """Of a large copy, read and written."""
     matrix: str
     copy: str
@@ -56,15 +56,15 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, tag="profile", tag_fiel
     command: list[str]
     case: Case
     environment: Environment
-    steps: int
-    plain_seconds: float
+    steps: Count
+    plain_seconds: AboveZero
     """Of a step without any of this: median."""
-    named_seconds: float
+    named_seconds: AboveZero
     """Of a step with stages named, but no profiler."""
-    profiled_seconds: float
+    profiled_seconds: AboveZero
     """Of a step under the profiler: what the stages' times are of."""
     stages: list[Stage]
-    timeline: list[tuple[float, int, str]]
+    timeline: list[tuple[Quantity, Count, str]]
     """Live tensor bytes after operators: how far through the step (by operator), bytes, stage."""
     ceilings: Ceilings
     flops_from: str
@@ -82,7 +82,7 @@ def read_profile(path: Path) -> Profile:
         profile = msgspec.json.decode(path.read_bytes(), type=Profile)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(
             f"{path}: is no profile ({error}); make one with: bench profile --out FILE"
         ) from None

@@ -31,6 +31,8 @@ def run(
         if not path.parent.is_dir():
             raise UsageError(f"{path}: cannot be written (no such folder)")
     loaded = load_suite(Request(suite=suite, out=Path(), overrides=overrides, batch=batch, device=device))
+    if loaded.phase == "decode":
+        raise UsageError(f"{suite}: bench profile takes a training or a forward step apart, not decoding")
     environment = probe_environment(device, threads or default_threads())
     case = loaded.cases("cuda" if environment.device.startswith("cuda") else "cpu")[0]
 

@@ -1,11 +1,17 @@
 """Published figures, to stand beside measured ones: never mixed into them."""
 
 import functools
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+import msgspec
+
+from bench.errors import UsageError
+from implementations.errors import YamlError
+from implementations.yaml_files import read_yaml
 
 PACKAGED = Path(__file__).parent / "_packaged" / "published"
 CHECKOUT = Path(__file__).parent.parent / "results" / "published"
@@ -39,8 +45,78 @@ def sources(models: Iterable[str]) -> list[str]:
     return [f"{protocols[name]['source']}: {protocols[name]['hardware']}" for name in used]
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """How long a published model trains on a task."""
+
+    batch: int
+    """Sequences a step."""
+    steps: int
+    source: str
+
+
+def schedule_of(system: str, task: str) -> Schedule | None:
+    """The published schedule of a system on a task of the arena; None where there is none."""
+    content = _schedules()
+    found = content["systems"].get(system, {})
+    values = found.get("tasks", {}).get(task)
+    if values is None:
+        return None
+    steps = values.get("steps") or math.ceil(content["sequences"][task] / values["batch"]) * values["epochs"]
+    return Schedule(batch=values["batch"], steps=steps, source=found["source"])
+
+
+@functools.cache
+def _schedules() -> Mapping[str, Any]:
+    content: Mapping[str, Any] = read_yaml(figures_folder() / "schedules.yaml")
+    return content
+
+
+def figures_folder() -> Path:
+    return CHECKOUT if CHECKOUT.is_dir() else PACKAGED
+
+
+class _Protocol(msgspec.Struct):
+    source: str
+    hardware: str
+
+
+class _Model(msgspec.Struct, kw_only=True):
+    name: str
+    protocol: str
+    speed: float | None
+    memory: float | None
+    listops: float | None
+    text: float | None
+    retrieval: float | None
+    image: float | None
+    pathfinder: float | None
+    path_x: float | None
+    average: float | None
+
+
+class _Published(msgspec.Struct):
+    """What the file must have; it may have more."""
+
+    protocols: dict[str, _Protocol]
+    models: list[_Model]
+
+
 @functools.cache
 def _content() -> Mapping[str, Any]:
-    folder = CHECKOUT if CHECKOUT.is_dir() else PACKAGED
-    content: Mapping[str, Any] = yaml.safe_load((folder / "lra.yaml").read_text(encoding="utf-8"))
+    return read(figures_folder() / "lra.yaml")
+
+
+def read(path: Path) -> Mapping[str, Any]:
+    """A file of published figures. Raises UsageError: file, place and reason in one line."""
+    try:
+        content: Mapping[str, Any] = read_yaml(path)
+        checked = msgspec.convert(content, _Published)
+    except YamlError as error:
+        raise UsageError(str(error)) from None
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise UsageError(f"{path}: {error}") from None
+    for model in checked.models:
+        if model.protocol not in checked.protocols:
+            raise UsageError(f"{path}: {model.name} has the unknown protocol {model.protocol!r}")
     return content

@@ -4,23 +4,29 @@ A record is written, flushed and synced as its measurement finishes. A torn last
 full disk leaves it, is dropped with a notice when the file is read.
 """
 
+import contextlib
+import fcntl
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
 
 from bench.case import Case
 from bench.errors import UsageError
-from bench.suite import Suite
+from bench.suite import LARGEST, Positive, Suite
 
 T = TypeVar("T")
 
 Machine = tuple[str, str, int, str, str | None]
 """Device, hardware, threads, torch and allocator: where they differ, so do kinds of device."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
+Quantity = Annotated[float, msgspec.Meta(ge=0)]
+AboveZero = Annotated[float, msgspec.Meta(gt=0)]
 
 SCHEMA = 1
 
@@ -45,8 +51,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     hardware: str
     """Name of the processor or GPU that computed."""
     processor: str
-    threads: int
-    memory_bytes: int
+    threads: Positive
+    memory_bytes: Count
     """Of the machine, or of the GPU."""
     driver: str | None
     cuda: str | None
@@ -56,10 +62,10 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     libraries: dict[str, str]
     commit: str | None
     dirty: bool | None
-    load_average: float
+    load_average: Quantity
     allocator: str | None = None
     """Of a worker's memory on the host; None in files that do not say."""
-    clocks: dict[str, int] | None = None
+    clocks: dict[str, Count] | None = None
 
     @property
     def machine(self) -> Machine:
@@ -70,6 +76,24 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
         """The machine, in a message."""
         memory = f", {self.allocator}" if self.allocator else ""
         return f"{self.hardware}, {self.threads} threads, torch {self.torch}{memory}"
+
+
+class Trained(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint that a model is timed with, and how good it was on validation sequences."""
+
+    file: str
+    implementation: str
+    data: str
+    steps: int
+    of_steps: int
+    """Steps of the whole training."""
+    batch: int
+    """Sequences a training step."""
+    seed: int
+    accuracy: float | None = None
+    bits_per_character: float | None = None
+    activation_by_layer: list[float] = []
+    """Means over validation sequences, when it was trained."""
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header", tag_field="type"):
@@ -84,6 +108,14 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header", tag_field=
     data: str
     revisions: dict[str, str] | None = None
     """Commits that a gate compares, by the name that their cases carry."""
+    checkpoints: dict[str, Trained] = {}
+    """By implementation, the training behind the weights that it is timed with."""
+
+
+class _Version(msgspec.Struct, frozen=True, tag="header", tag_field="type"):
+    """As much of a header as one of any version has."""
+
+    schema: int
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, tag="device", tag_field="type"):
@@ -99,46 +131,64 @@ class MemoryFigure(msgspec.Struct, frozen=True, kw_only=True):
     """One of the memory figures; `unavailable` says why there are no bytes."""
 
     kind: str
-    bytes: int | None
+    bytes: Count | None
     unavailable: str | None = None
 
 
 class Activation(msgspec.Struct, frozen=True):
     """Share of the real time steps that the configurators switched on."""
 
-    mean: float
-    by_layer: list[float]
+    mean: Quantity
+    by_layer: list[Quantity]
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a variant is from its reference, as relative errors on a batch of this shape."""
+    """How far a variant is from its reference, as relative errors on a batch of this shape.
+
+    An error is None where it is infinite: something else was computed in NaN or in another shape.
+    """
 
     reference: str
-    output_error: float
-    gradient_error: float
+    output_error: float | None
+    gradient_error: float | None
     worst_gradient: str
+    agrees: bool
+
+
+class Decoding(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the phase `decode`, a step of which is a stretch of tokens after a context of the case's length."""
+
+    tokens: int
+    """That each sequence takes in, one after another, in one step."""
+    state_bytes: int
+    """All that depends on the sequences so far (caches, windows, recurrent states), of the whole batch; with
+    room for the stretch, constants of the parameters not included."""
+    prefill_seconds: float
+    """Of taking the context in, by the parallel form."""
+    parallel_error: float
+    """Relative error of the stretch's logits against those of the parallel form."""
     agrees: bool
 
 
 class Energy(msgspec.Struct, frozen=True, kw_only=True):
     """What a device's own counter says, over some seconds of steps."""
 
-    step_joules: float
+    step_joules: Quantity
     """Of a whole step, what the idle device uses included."""
     idle_watts: float
-    steps: int
-    seconds: float
+    steps: Positive
+    seconds: AboveZero
 
 
 class Exact(msgspec.Struct, frozen=True, kw_only=True):
     """Costs of one step, after a first one has made the optimiser's state."""
 
-    parameters: int
-    flops: int
+    parameters: Count
+    flops: Count
     """Of matrix products, convolutions and attention, forward and backward."""
-    tensor_bytes: int
+    tensor_bytes: Count
     """Exact peak of live tensor bytes."""
-    operators: int
+    operators: Count
     """Operators dispatched."""
 
 
@@ -148,18 +198,19 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     case: Case
     status: Status
     reason: str | None = None
-    parameters: int | None = None
-    tokens: int | None = None
+    parameters: Count | None = None
+    tokens: Count | None = None
     """Positions a step computes."""
-    real_tokens: int | None = None
-    prepare_seconds: float = 0.0
+    real_tokens: Count | None = None
+    prepare_seconds: Quantity = 0.0
     """From the start of the process to a model that is ready."""
-    warmup_seconds: list[float] = []
+    warmup_seconds: list[Quantity] = []
     stationary: bool | None = None
-    step_seconds: float | None = None
+    step_seconds: AboveZero | None = None
     memory: list[MemoryFigure] = []
     activation: Activation | None = None
     variant: Variant | None = None
+    decoding: Decoding | None = None
     backend: str | None = None
     exact: Exact | None = None
     energy: Energy | None = None
@@ -175,16 +226,16 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, tag="sample", tag_field=
     """One timed run: steps of one case at one place of one round of one block."""
 
     case_id: str
-    block: int
-    group: int
+    block: Count
+    group: Count
     """Cases that were resident together; ratios are formed within a group only."""
-    round: int
+    round: Count
     visit: Literal[0, 1]
     """0 in the order drawn, 1 in its reverse."""
-    position: int
-    steps: int
-    seconds: float
-    activation: float | None = None
+    position: Count
+    steps: Positive
+    seconds: AboveZero
+    activation: Quantity | None = None
     throttled: str | None = None
     node: str | None = None
     device: str | None = None
@@ -199,7 +250,7 @@ class Lost(msgspec.Struct, frozen=True, kw_only=True, tag="lost", tag_field="typ
     """A case that failed while it was timed, and takes no part from that block on."""
 
     case_id: str
-    block: int
+    block: Count
     status: Status
     reason: str
     node: str | None = None
@@ -210,8 +261,8 @@ class Lost(msgspec.Struct, frozen=True, kw_only=True, tag="lost", tag_field="typ
 class Void(msgspec.Struct, frozen=True, kw_only=True, tag="void", tag_field="type"):
     """A job that ended with its device: what stands above of it counts no more."""
 
-    case_ids: list[str]
-    block: int | None
+    case_ids: Annotated[list[str], msgspec.Meta(min_length=1)]
+    block: Count | None
     """None for a solo pass."""
     reason: str
     node: str
@@ -237,7 +288,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", tag_field="type"
     """Last line of a run: why it stopped."""
 
     reason: StopReason
-    seconds: float
+    seconds: Quantity
 
 
 Finding = Solo | Sample | Lost
@@ -287,14 +338,22 @@ class Results(msgspec.Struct, frozen=True):
     voids: list[Void] = []
 
     @property
+    def ended(self) -> bool:
+        """Whether there is nothing to go on with."""
+        return self.end is not None and self.end.reason not in ("interrupted", "devices")
+
+    @property
     def complete(self) -> bool:
         """Whether every case ran, and was timed to the end."""
-        ended = self.end is not None and self.end.reason not in ("interrupted", "devices")
-        return ended and not self.lost and all(solo.status == "ok" for solo in self.solos.values())
+        return self.ended and not self.lost and all(solo.status == "ok" for solo in self.solos.values())
 
 
-class Store:
-    """Appends records to one file."""
+class NotWritten(ResultError):
+    """A record that the disk did not take; those before it are kept."""
+
+
+class RecordFile:
+    """Appends records to one file, locked meanwhile: two runs in one file would be neither."""
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
         self.path = path
@@ -302,37 +361,79 @@ class Store:
         if path.exists() and not resume:
             raise ResultError(f"{path}: exists already; continue it with --resume or choose another --out")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if resume:
-                _drop_torn_line(path)
-            self._file = path.open("ab" if resume else "xb")
+            if not resume:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("r+b" if resume else "xb")
         except OSError as error:
-            raise ResultError(f"{path}: cannot be written ({error.strerror})") from None
+            what = "continued" if resume else "written"
+            raise ResultError(
+                f"{path}: cannot be {what} ({error.strerror}); choose another place with --out"
+            ) from None
+        try:
+            self._lock()
+            if resume:
+                self._go_on()
+        except ResultError:
+            self._file.close()
+            raise
 
-    def append(self, record: Record) -> None:
-        """Write and sync one record. Raises ResultError where the disk does not take it."""
+    def append(self, record: msgspec.Struct) -> None:
+        """Write and sync one record. Raises NotWritten where the disk does not take it."""
         try:
             self._file.write(msgspec.json.encode(record) + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise ResultError(
-                f"{self.path}: cannot write record {self.count + 1} ({error.strerror}); "
-                f"{self.count} are kept, free some space and continue with --resume {self.path}"
+            kept = f"; the {self.count} before it are kept" if self.count else ""
+            raise NotWritten(
+                f"{self.path}: record {self.count + 1} could not be written ({error.strerror}){kept}"
             ) from None
         self.count += 1
 
-    def __enter__(self) -> "Store":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        # A failed append has already been reported; close would only repeat its flush.
+        with contextlib.suppress(OSError):
             self._file.close()
+        if self.count == 0:
+            self.path.unlink(missing_ok=True)
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ResultError(
+                f"{self.path}: another run is writing to it; let it end, or choose another file with --out"
+            ) from None
         except OSError:
-            # The failed append has already been reported; close would only repeat its flush.
-            return
+            return  # Some network file systems have no locks; measuring there is better than not at all.
+
+    def _go_on(self) -> None:
+        """Drop what a crash left behind the last whole line."""
+        self._file.seek(0)
+        content = self._file.read()
+        self.count = content.count(b"\n")
+        self._file.seek(content.rfind(b"\n") + 1)
+        self._file.truncate()
+
+
+class Store(RecordFile):
+    """The file of a run."""
+
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        self.earlier: list[Results] = []
+        """What a file that is resumed holds, by kind of device; empty where nothing is there yet."""
+        super().__init__(path, resume=resume)
+
+    def _go_on(self) -> None:
+        content = self._file.read()
+        if b"\n" in content or not _is_torn_header(content):
+            self.earlier = read_kinds(self.path)
+        super()._go_on()
 
 
 def read(path: Path) -> Results:
@@ -362,17 +463,14 @@ def read_kinds(path: Path) -> list[Results]:
     lines = content.split(b"\n")
     torn = lines.pop()
     notice = f"{path}: its torn last line was dropped" if torn else None
+    _check_schema(lines, path)
     records = [_decode(line, number, path) for number, line in enumerate(lines, 1)]
-    if not records or not isinstance(records[0], Header):
-        raise ResultError(
-            f"{path}: does not begin with a header; it is no result file, or was cut off at once"
-        )
-    header = records[0]
-    if header.schema != SCHEMA:
-        raise ResultError(f"{path}: has schema {header.schema}, this version reads {SCHEMA}")
+    header = _header(records, path)
     end = records[-1] if isinstance(records[-1], End) else None
+    # In another locale, or in bytes that are no text, a path's own string can't be printed.
+    name = os.fsencode(path).decode(errors="replace")
     return [
-        _results(str(path), msgspec.structs.replace(header, environment=environment), part, end, notice)
+        _results(name, msgspec.structs.replace(header, environment=environment), part, end, notice)
         for environment, part in _by_kind(header, records, path)
     ]
 
@@ -425,6 +523,33 @@ def _results(
     )
 
 
+def _check_schema(lines: list[bytes], path: Path) -> None:
+    """Refuse a file of another version before its records are taken for broken ones of this."""
+    try:
+        found = msgspec.json.decode(lines[0] if lines else b"", type=_Version).schema
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return  # It is no header at all: whoever decodes it says what is wrong.
+    if found != SCHEMA:
+        newer = "; it comes from a newer version: pip install --upgrade seqboat-bench"
+        raise ResultError(
+            f"{path}: has schema {found}, this version reads {SCHEMA}{newer if found > SCHEMA else ''}"
+        )
+
+
+def _header(records: list[Record], path: Path) -> Header:
+    if not records or not isinstance(records[0], Header):
+        raise ResultError(
+            f"{path}: does not begin with a header; it is no result file, or was cut off at once"
+        )
+    for number, record in enumerate(records[1:], 2):
+        if isinstance(record, Header):
+            raise ResultError(f"{path}: line {number} is a second header; a file holds one run")
+    suite = records[0].suite
+    if not suite.lengths or suite.baseline not in suite.implementations:
+        raise ResultError(f"{path}: line 1 has a suite without lengths, or without its baseline")
+    return records[0]
+
+
 def json_schema() -> dict[str, Any]:
     """JSON Schema of one line of a result file."""
     return msgspec.json.schema(Record)
@@ -439,16 +564,14 @@ def _decode(
 ) -> Record:
     try:
         return decode(line, type=Record)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ResultError(f"{path}: line {number} is no record of a result file ({error})") from None
 
 
-def _drop_torn_line(path: Path) -> None:
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole != len(content):
-        with path.open("r+b") as file:
-            file.truncate(whole)
+def _is_torn_header(content: bytes) -> bool:
+    """Whether a file holds nothing but the beginning of its first record, or not even that."""
+    beginning = b'{"type":"header",'
+    return content[: len(beginning)] == beginning[: len(content)]
 
 
 if __name__ == "__main__":

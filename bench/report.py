@@ -19,7 +19,7 @@ from bench.markup import script_json
 from bench.record import Results, Sample, Solo
 from bench.rows import title_of
 from bench.tables import Table, build_table
-from bench.units import format_bytes, format_duration
+from bench.units import format_bytes, format_duration, format_error
 
 
 def write(runs: Sequence[Results], path: Path, baseline: str | None = None) -> None:
@@ -147,6 +147,6 @@ def _variant(solo: Solo) -> str | None:
     if solo.variant is None:
         return None
     return (
-        f"{solo.variant.reference}: outputs differ by {solo.variant.output_error:.1e}, gradients by at most "
-        f"{solo.variant.gradient_error:.1e} ({solo.variant.worst_gradient})"
+        f"{solo.variant.reference}: outputs differ by {format_error(solo.variant.output_error)}, gradients "
+        f"by at most {format_error(solo.variant.gradient_error)} ({solo.variant.worst_gradient})"
     )

@@ -41,8 +41,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     published_accuracy: dict[str, float | None] | None
     """In percent, by task of the arena; None for a task that it did not learn."""
     step_seconds: float | None
+    """Of a step; of one token of each sequence in the phase decode."""
     tokens_per_second: float | None
     real_tokens_per_second: float | None
+    state_bytes: int | None
+    """What decoding keeps of the whole batch's sequences; None in other phases."""
     peak_memory_bytes: int | None
     peak_memory_kind: MemoryKind
     parameters: int | None
@@ -50,6 +53,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     activation_by_layer: list[float] | None
     activation_set: float | None
     """The rate that it was set to before measuring."""
+    checkpoint: str | None = None
+    """The file whose weights it was timed with."""
     workload: str
     length: int
     batch: int
@@ -135,11 +140,12 @@ def _row(results: Results, case: Case, baseline: Case | None, samples: dict[str,
     arena = long_range_arena().get(case.implementation)
     published = arena if arena and case.workload == "text" else {}
     activation = solo.activation if solo else None
+    decoding = solo.decoding if solo else None
     timed_rates = [s.activation for s in samples[case.id] if s.activation is not None]
     environment = results.header.environment
     return Row(
         model=case.implementation,
-        title=title_of(case.implementation),
+        title=title_of(case.implementation) + (", trained" if case.checkpoint else ""),
         complexity=_complexity(case.implementation),
         status=status,
         reason=reason,
@@ -150,15 +156,17 @@ def _row(results: Results, case: Case, baseline: Case | None, samples: dict[str,
         published_speed=published.get("speed"),
         published_memory=published.get("memory"),
         published_accuracy={task: arena[task] for task in TASKS} if arena else None,
-        step_seconds=seconds,
+        step_seconds=seconds / decoding.tokens if seconds and decoding else seconds,
         tokens_per_second=solo.tokens / seconds if solo and solo.tokens and seconds else None,
         real_tokens_per_second=solo.real_tokens / seconds if solo and solo.real_tokens and seconds else None,
+        state_bytes=decoding.state_bytes if decoding else None,
         peak_memory_bytes=memory,
         peak_memory_kind=MEMORY_KIND[kind_of(results)],
         parameters=solo.parameters if solo else None,
         activation_rate=statistics.fmean(timed_rates) if timed_rates else None,
         activation_by_layer=activation.by_layer if activation else None,
         activation_set=case.activation,
+        checkpoint=case.checkpoint,
         workload=case.workload,
         length=case.length,
         batch=case.batch,

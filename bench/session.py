@@ -21,9 +21,11 @@ from bench.errors import UsageError
 from bench.executor import Executor, Local, carry_out
 from bench.plan import Plan
 from bench.probes.environment import command_line, default_threads
-from bench.record import SCHEMA, Environment, Header, Machine, Results, Store, read, read_kinds
+from bench.record import SCHEMA, Environment, Header, NotWritten, Results, Store, read_kinds
 from bench.runner import Runner
 from bench.suite import Suite
+from bench.training import checkpoint as checkpoints
+from implementations import registry
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,10 @@ class Request:
     quick: bool = False
     energy: bool = False
     resume: Path | None = None
+    checkpoints: tuple[Path, ...] = ()
+    """Of bench train: their models are timed as trained, on sequences that no training sees."""
     executor: str = "local"
+    """`local`, or `ray`: the devices of a Ray cluster."""
     command: list[str] = field(default_factory=command_line)
     """How the run was called; by default this process's command line."""
 
@@ -49,20 +54,24 @@ class Request:
 class Outcome:
     """What a run came to."""
 
-    kinds: list[Results]
-    """One for each kind of device; a machine of its own has one."""
+    runs: list[Results]
+    """One for each kind of device; this machine's has one."""
     interrupted: bool
     resume_line: str
 
     @property
     def results(self) -> Results:
         """Of the first kind of device."""
-        return self.kinds[0]
+        return self.runs[0]
+
+    @property
+    def path(self) -> str:
+        return self.results.path
 
     @property
     def complete(self) -> bool:
         """Whether every case ran, and was timed to the end."""
-        return all(results.complete for results in self.kinds)
+        return all(results.complete for results in self.runs)
 
 
 def run(request: Request) -> Outcome:
@@ -74,8 +83,14 @@ def run(request: Request) -> Outcome:
         try:
             _measure(request, suite, executor, path)
         except KeyboardInterrupt:
+            if not path.exists():
+                raise
             interrupted = True
-    return Outcome(read_kinds(path), interrupted, _resume_line(path))
+        except NotWritten as error:
+            if not path.exists():
+                raise
+            raise UsageError(f"{error}; make room, and go on with: {resume_line(path)}") from None
+    return Outcome(read_kinds(path), interrupted, resume_line(path))
 
 
 def _executor(request: Request, suite: Suite) -> Executor:
@@ -85,20 +100,25 @@ def _executor(request: Request, suite: Suite) -> Executor:
     if request.executor == "ray":
         from bench.cluster import Cluster
 
-        return Cluster(request.device, request.threads, suite.workload)
+        return Cluster(suite, request.device, request.threads)
     raise UsageError(f"--executor {request.executor}: choose local or ray")
 
 
 def _measure(request: Request, suite: Suite, executor: Executor, path: Path) -> None:
-    earlier = _earlier(request, suite, executor.kinds)
-    with termination_interrupts(), Store(path, resume=bool(earlier)) as store:
-        if not earlier:
-            store.append(make_header(suite, executor.kinds[0], command=request.command))
+    with termination_interrupts(), Store(path, resume=request.resume is not None) as store:
+        header = make_header(suite, executor.kinds[0], command=request.command)
+        if not store.earlier:
+            store.append(header)
+        else:
+            _check_same_run(store.earlier, header, executor)
         for device in executor.devices:
             store.append(device)
         with open_display(suite.budget_seconds) as display:
             for notice in executor.notices:
                 display.notice(notice)
+            if store.earlier:
+                display.resumes(store.earlier)
+            earlier = {run.header.environment.machine: run for run in store.earlier}
             runners = [
                 Runner(
                     _plan(request, suite, kind),
@@ -127,6 +147,8 @@ def load_suite(request: Request) -> Suite:
     """The suite with the request's changes. Raises UsageError."""
     overrides = dict(request.overrides)
     suite = suites.load(request.suite)
+    if request.checkpoints:
+        overrides = {"fill": "real", **overrides, "checkpoints": _checkpoints(request, overrides, suite)}
     if request.batch is not None:
         overrides["batch"] = {"cpu": request.batch, "cuda": request.batch}
     timing = suite.quick if request.quick else suite.timing
@@ -141,6 +163,30 @@ def load_suite(request: Request) -> Suite:
     return suites.load(request.suite, overrides)
 
 
+def _checkpoints(request: Request, overrides: dict[str, Any], suite: Suite) -> dict[str, str]:
+    """Checkpoint files by implementation. Raises UsageError where one does not fit what the suite times."""
+    files: dict[str, str] = {}
+    for path in request.checkpoints:
+        case = checkpoints.read(path).case
+        wanted = {
+            "workload": [suite.workload],
+            "length": overrides.get("lengths", list(suite.lengths)),
+            "hyperparameters": [overrides.get("hyperparameters", suite.hyperparameters)],
+        }
+        for what, values in wanted.items():
+            if (trained := getattr(case, what)) not in values or len(values) > 1:
+                times = ", ".join(map(str, values))
+                raise UsageError(f"{path}: was trained with {what} {trained}; the suite times {times}")
+        if case.implementation in files:
+            raise UsageError(f"{path}: {case.implementation} has a checkpoint already")
+        files[case.implementation] = str(path)
+    plain = {registry.find(name).plain for name in overrides.get("implementations", suite.implementations)}
+    for name, file in files.items():
+        if registry.find(name).plain not in plain:
+            raise UsageError(f"{file}: holds {name}, which is not timed; add it with --impl")
+    return files
+
+
 def probe_environment(device: str, threads: int) -> Environment:
     """The environment, read in a process of its own. Raises UsageError where the device is not there."""
     if not _is_device(device):
@@ -148,11 +194,10 @@ def probe_environment(device: str, threads: int) -> Environment:
     child = subprocess.run(
         [sys.executable, "-m", "bench.probes.environment", device, str(threads)],
         capture_output=True,
-        text=True,
         check=False,
     )
     if child.returncode != 0:
-        lines = child.stderr.strip().splitlines() or ["no reason given"]
+        lines = child.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
         raise UsageError(lines[-1])
     return msgspec.json.decode(child.stdout, type=Environment)
 
@@ -177,36 +222,40 @@ def make_header(
         environment=environment,
         data=workloads.load(suite.workload).data(),
         revisions=revisions,
+        checkpoints={
+            name: checkpoints.read(Path(file)).trained(Path(file)) for name, file in suite.checkpoints.items()
+        },
     )
 
 
-def _earlier(request: Request, suite: Suite, now: list[Environment]) -> dict[Machine, Results]:
-    """What is to be continued, by kind of device.
-
-    Raises UsageError where that was another suite or another machine.
-    """
-    if request.resume is None:
-        return {}
-    kinds = [read(request.resume)] if request.executor == "local" else read_kinds(request.resume)
-    header = kinds[0].header
-    if _grid(header.suite) != _grid(suite):
+def _check_same_run(earlier: list[Results], now: Header, executor: Executor) -> None:
+    """Raises UsageError where what is to be continued was another suite, other data or other machines."""
+    path, then = earlier[0].path, earlier[0].header
+    if then.revisions is not None:
+        raise UsageError(f"{path}: holds a gate's raw data, which cannot be continued; start anew")
+    if _grid(then.suite) != _grid(now.suite):
         raise UsageError(
-            f"{request.resume}: was made by another suite ({header.suite.name} with other settings); "
-            f"repeat its command line: {shlex.join(header.command)}"
+            f"{path}: was made by another suite ({then.suite.name} with other settings); "
+            f"repeat its command line: {shlex.join(then.command)}"
         )
-    earlier = {run.header.environment.machine: run for run in kinds}
-    if not any(kind.machine in earlier for kind in now):
-        then, here = header.environment.words, now[0].words
-        raise UsageError(f"{request.resume}: comes from another machine ({then}; this is {here}); start anew")
-    return earlier
+    if then.data != now.data:
+        raise UsageError(f"{path}: was made of other data ({then.data}; now {now.data}); start anew")
+    if len(earlier) > 1 and not executor.devices:
+        raise UsageError(f"{path}: holds {len(earlier)} kinds of device; go on with --executor ray")
+    known = {run.header.environment.machine for run in earlier}
+    if not any(kind.machine in known for kind in executor.kinds):
+        old, new = then.environment.words, now.environment.words
+        raise UsageError(f"{path}: comes from another machine ({old}; this is {new}); start anew")
 
 
 def _grid(suite: Suite) -> Suite:
-    """What must be equal for two runs to be one; the time that they may take is not part of it."""
-    return msgspec.structs.replace(suite, timing=suites.Timing(), quick=suites.Timing(), description="")
+    """What must be equal for two runs to be one: not the time they may take, nor how models are trained."""
+    return msgspec.structs.replace(
+        suite, timing=suites.Timing(), quick=suites.Timing(), training=suites.Training(), description=""
+    )
 
 
-def _resume_line(path: Path) -> str:
+def resume_line(path: Path) -> str:
     words = command_line()
     if "--resume" not in words:
         words = [*_without_out(words), "--resume", str(path)]
@@ -225,18 +274,23 @@ def _without_out(words: list[str]) -> list[str]:
 
 @contextlib.contextmanager
 def termination_interrupts() -> Iterator[None]:
-    """Within this context SIGTERM is a KeyboardInterrupt, so that all is put in order as after Ctrl-C.
+    """Within this context SIGTERM, and SIGHUP where nobody ignores it (nohup), is a KeyboardInterrupt, so
+    that all is put in order as after Ctrl-C.
 
     Only the main thread can be told of signals; a run in another one is left to those who started it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in previous.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

@@ -9,6 +9,8 @@ from bench.messages import (
     Checked,
     Count,
     Counted,
+    Decode,
+    Decoded,
     EnergyMeasured,
     MeasureEnergy,
     MeasureMemory,
@@ -19,7 +21,8 @@ from bench.messages import (
 from bench.nursery import Nursery
 from bench.plan import Plan
 from bench.process import WorkerFailed, WorkerProcess
-from bench.record import Solo, Variant
+from bench.record import Decoding, Solo, Variant
+from bench.units import format_error
 from implementations import registry
 
 
@@ -61,11 +64,12 @@ def _measure(case: Case, plan: Plan, worker: WorkerProcess, exact: bool) -> Solo
     memory = worker.ask(MeasureMemory(), MemoryMeasured, left())
     energy = worker.ask(MeasureEnergy(), EnergyMeasured, left()).energy if plan.energy else None
     variant = worker.ask(Check(), Checked, left()).variant if _has_reference(case, prepared) else None
-    agrees = variant is None or variant.agrees
+    decoding = worker.ask(Decode(), Decoded, left()).decoding if case.phase == "decode" else None
+    wrong = _disagreement(variant, decoding)
     return Solo(
         case=case,
-        status="ok" if agrees else "wrong",
-        reason=None if variant is None or agrees else _disagreement(variant),
+        status="ok" if wrong is None else "wrong",
+        reason=wrong,
         parameters=prepared.parameters,
         tokens=prepared.tokens,
         real_tokens=prepared.real_tokens,
@@ -76,6 +80,7 @@ def _measure(case: Case, plan: Plan, worker: WorkerProcess, exact: bool) -> Solo
         memory=memory.figures,
         activation=memory.activation,
         variant=variant,
+        decoding=decoding,
         backend=prepared.backend,
         exact=counted,
         energy=energy,
@@ -89,8 +94,16 @@ def _has_reference(case: Case, prepared: Prepared) -> bool:
     return registry.find(case.implementation).reference is not None or prepared.backend != "torch"
 
 
-def _disagreement(variant: Variant) -> str:
+def _disagreement(variant: Variant | None, decoding: Decoding | None) -> str | None:
+    """How a model differs from what it should compute; None where it does not."""
+    if decoding is not None and not decoding.agrees:
+        return (
+            f"decodes something else than its parallel form: outputs differ by {decoding.parallel_error:.1e}"
+        )
+    if variant is None or variant.agrees:
+        return None
     return (
-        f"computes something else than {variant.reference}: outputs differ by {variant.output_error:.1e}, "
-        f"the gradient of {variant.worst_gradient} by {variant.gradient_error:.1e}"
+        f"computes something else than {variant.reference}: outputs differ by "
+        f"{format_error(variant.output_error)}, the gradient of {variant.worst_gradient} by "
+        f"{format_error(variant.gradient_error)}"
     )

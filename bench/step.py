@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,10 @@ from torch.nn import functional as F
 
 from bench import workloads
 from bench.case import Case, Precision
+from bench.probes.clock import seconds_of
+from bench.training import checkpoint as checkpoints
 from bench.workloads import Batch
+from bench.workloads.splits import Split
 from implementations import activation, registry
 from implementations.kernels.backend import backend_of, use_backend
 from implementations.task import Task
@@ -31,9 +35,10 @@ class Step:
         self.device = torch.device(device)
         self.workload = workloads.load(case.workload)
         self.task = self.workload.task(case.length)
-        self.batch = self.workload.batch(case.length, case.batch, case.fill, case.seed)
-        self.inputs, self.lengths, self.targets = _to_device(self.batch, self.device, case.precision)
-        _set_matmul_precision(case.precision)
+        split: Split = "validation" if case.held_out else "all"
+        self.batch = self.workload.batch(case.length, case.batch, case.fill, case.seed, split=split)
+        self.inputs, self.lengths, self.targets = to_device(self.batch, self.device, case.precision)
+        set_matmul_precision(case.precision)
         self.model = build_model(case, self.task, self.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98))
         self._run: Callable[[], Tensor] = self._train if case.phase == "train" else self._forward
@@ -59,6 +64,20 @@ class Step:
         with self._autocast():
             return backend_of(self.model, self.case.backend, self.device)
 
+    @property
+    def tokens(self) -> int:
+        """Positions that a step computes, padding included."""
+        return self.batch.tokens
+
+    @property
+    def real_tokens(self) -> int:
+        """Positions of a step that hold data."""
+        return self.batch.real_tokens
+
+    def seconds(self, steps: int) -> float:
+        """Wall-clock seconds of a run of steps."""
+        return seconds_of(self, steps, self.device)
+
     def activation_rates(self) -> list[float]:
         """Rates by layer of the last step; empty for a model that always computes everything."""
         return activation.activation_rates(self.model)
@@ -82,27 +101,40 @@ class Step:
 
     def loss_of(self, logits: Tensor) -> Tensor:
         """Mean cross-entropy against this batch's targets."""
-        return F.cross_entropy(logits.flatten(0, -2), self.targets.flatten())
+        return cross_entropy(logits, self.targets)
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        dtype = AUTOCAST.get(self.case.precision)
-        return contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+        return autocast(self.device, self.case.precision)
 
 
 def build_model(case: Case, task: Task, device: torch.device) -> nn.Module:
-    """The model of a case, seeded, so that two runs build the same one."""
+    """The model of a case, seeded, so that two runs build the same one, or with its checkpoint's weights."""
     implementation = registry.find(case.implementation)
     torch.manual_seed(case.seed)
     hyperparameters = implementation.hyperparameters(task.name, case.hyperparameters)
     model = use_backend(implementation.load()(task, hyperparameters), case.backend).to(device)
+    if case.checkpoint is not None:
+        model.load_state_dict(checkpoints.tensors_of(Path(case.checkpoint), checkpoints.MODEL))
     if case.precision == "fp64":
         model = model.double()
     return model.train(case.phase == "train")
 
 
-def _to_device(
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy in nats of logits `(batch, …, classes)` against targets `(batch, …)`."""
+    return F.cross_entropy(logits.flatten(0, -2), targets.flatten())
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """What a forward pass of that precision runs in."""
+    dtype = AUTOCAST.get(precision)
+    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def to_device(
     batch: Batch, device: torch.device, precision: Precision
 ) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Inputs, lengths and targets of a batch as tensors."""
     inputs = torch.from_numpy(batch.inputs).to(device)
     if precision == "fp64" and inputs.is_floating_point():
         inputs = inputs.double()
@@ -110,7 +142,8 @@ def _to_device(
     return inputs, lengths, torch.from_numpy(batch.targets).to(device)
 
 
-def _set_matmul_precision(precision: Precision) -> None:
+def set_matmul_precision(precision: Precision) -> None:
+    """Whether CUDA may use TF32."""
     tf32 = precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32

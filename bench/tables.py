@@ -17,7 +17,7 @@ import msgspec
 
 from bench.errors import UsageError
 from bench.published import sources
-from bench.record import STOP_REASONS, Results, Status
+from bench.record import STOP_REASONS, Results, Status, Trained
 from bench.rows import MEMORY_KIND, NOT_REACHED, MemoryKind, Row, kind_of, machine_of, rows_of, title_of
 from bench.stats import MIN_BLOCKS
 from bench.units import format_bytes, format_duration, format_ratio
@@ -84,10 +84,10 @@ def build_table(*results: Results, baseline: str | None = None, published: bool 
     Raises UsageError where a file lacks the baseline, or where the files' own baselines differ.
     """
     runs = _distinct(results)
-    name = baseline or _common_baseline(runs)
+    name = baseline or common_baseline(runs)
     rows, conflicts = _merge([rows_of(run, name) for run in runs])
     rows = sorted(rows, key=_order(rows))
-    footnotes = _footnotes(rows)
+    footnotes = _footnotes(rows, explain)
     notes = [f"{note.letter}  {note.text}" for note in dict.fromkeys(footnotes.values())]
     notes += [*_blocks_note(rows), *conflicts]
     for run in runs:
@@ -98,10 +98,10 @@ def build_table(*results: Results, baseline: str | None = None, published: bool 
 def untimed_table(run: Results, rows: list[Row], notes: list[str]) -> Table:
     """The table of rows that nobody timed; the reason of each that has no figure stands in a footnote."""
     rows = sorted(rows, key=_rank)
-    footnotes = _footnotes(rows, explain=lambda row: row.reason or row.status)
+    footnotes = _footnotes(rows, lambda row: row.reason or row.status)
     reasons = [f"{note.letter}  {note.text}" for note in dict.fromkeys(footnotes.values())]
     environment = run.header.environment
-    footer = [_setting(run, rows), f"{environment.hardware}, {_machine(run)}"]
+    footer = [_setting(run, rows), f"{environment.hardware}, {machine(run)}"]
     title = title_of(run.header.suite.baseline)
     return Table(title, rows, footnotes, reasons + notes, footer, timed=False)
 
@@ -110,7 +110,7 @@ def _distinct(results: Sequence[Results]) -> list[Results]:
     return list({msgspec.json.encode(run.header): run for run in results}.values())
 
 
-def _common_baseline(runs: Sequence[Results]) -> str:
+def common_baseline(runs: Sequence[Results]) -> str:
     names = {run.header.suite.baseline: run.path for run in runs}
     if len(names) > 1:
         (one, first), (other, second) = list(names.items())[:2]
@@ -168,12 +168,12 @@ _WORDS: dict[Status, str] = {
 }
 
 
-def _footnotes(rows: Sequence[Row], explain: Callable[[Row], str] | None = None) -> dict[int, Footnote]:
+def _footnotes(rows: Sequence[Row], reason_of: Callable[[Row], str]) -> dict[int, Footnote]:
     """One footnote for each reason, by number of the row."""
     failed: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         if row.status != "ok":
-            failed.setdefault((explain or _explain)(row), []).append(number)
+            failed.setdefault(reason_of(row), []).append(number)
     notes = {}
     for index, (reason, numbers) in enumerate(failed.items()):
         names = ", ".join(_name(rows[number]) for number in numbers)
@@ -192,7 +192,7 @@ def _name(row: Row) -> str:
     return f"{row.title}{rate} at {row.length}"
 
 
-def _explain(row: Row) -> str:
+def explain(row: Row) -> str:
     words = _WORDS.get(row.status, row.status)
     return f"{words}: {row.reason}" if row.reason and row.reason != words else words
 
@@ -227,15 +227,21 @@ def _footer(runs: Sequence[Results], rows: Sequence[Row], published: bool) -> li
     lines = []
     for run in runs:
         lines.append(_of_run(_setting(run, rows), run, runs))
-        lines.append(f"{run.header.environment.hardware}, {_machine(run)}")
+        lines.append(f"{run.header.environment.hardware}, {machine(run)}")
         lines += _devices(run)
         lines.append(_how_it_stopped(run))
+        lines += [_of_run(_training(name, made), run, runs) for name, made in run.header.checkpoints.items()]
     kinds = {kind_of(run): MEMORY_KIND_NAMES[MEMORY_KIND[kind_of(run)]] for run in runs}
     memory = "; ".join(kinds.values() if len(kinds) == 1 else (f"{k}: {name}" for k, name in kinds.items()))
     lines.append(
         f"Mem: {memory}. Speed: mean over blocks with its 95% interval; each block is a fresh process for "
         "every model"
     )
+    if any(row.phase == "decode" for row in rows):
+        lines.append(
+            "decode: a step is one token of each sequence, after a context of that length; "
+            "State: what is kept of the batch's sequences"
+        )
     return [*lines, *_published_footer(rows, published)]
 
 
@@ -257,13 +263,28 @@ def _setting(run: Results, rows: Sequence[Row]) -> str:
     suite = run.header.suite
     batches = ", ".join(sorted({str(row.batch) for row in rows if row.run == run.path}))
     lengths = ", ".join(str(length) for length in suite.lengths)
+    held_out = ", held out of training" if suite.checkpoints else ""
     return (
         f"{suite.name}: {suite.phase}, {suite.workload}, {suite.precision}, length {lengths}, "
-        f"batch {batches} ({suite.fill}), {suite.hyperparameters} hyper-parameters, data: {run.header.data}"
+        f"batch {batches} ({suite.fill}), {suite.hyperparameters} hyper-parameters, "
+        f"data: {run.header.data}{held_out}"
     )
 
 
-def _machine(run: Results) -> str:
+def _training(name: str, made: Trained) -> str:
+    """Where trained weights are from, and that nothing was set by hand."""
+    quality = f", validation accuracy {made.accuracy:.1%}" if made.accuracy is not None else ""
+    if made.bits_per_character is not None:
+        quality = f", {made.bits_per_character:.3f} bits per character in validation"
+    rates = ", ".join(f"{rate:.0%}" for rate in made.activation_by_layer)
+    activation = f"; activation as trained, by layer {rates} in validation" if rates else ""
+    return (
+        f"{title_of(name)}: weights of {made.file}, {made.steps} of {made.of_steps} steps of {made.batch} "
+        f"sequences, seed {made.seed}{quality}{activation}"
+    )
+
+
+def machine(run: Results) -> str:
     environment = run.header.environment
     memory = format_bytes(environment.memory_bytes)
     if environment.driver is None:

@@ -1,5 +1,6 @@
 """Durations, bytes and counts, read and written the way people write them."""
 
+import math
 import re
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\s*")
@@ -16,8 +17,8 @@ def parse_duration(text: str | float) -> float:
         if not match:
             raise ValueError(f"{text!r} is no duration; write it as 90s, 5m or 1h")
         seconds = float(match[1]) * _SECONDS[match[2]]
-    if seconds <= 0:
-        raise ValueError(f"a duration of {text!r} leaves no time to measure")
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"a duration of {text!r} leaves no time to measure, or no end")
     return seconds
 
 
@@ -81,6 +82,11 @@ def format_ratio(value: float) -> str:
     if value >= 0.1:
         return _three_digits(value)
     return f"{value:.3f}"
+
+
+def format_error(value: float | None) -> str:
+    """`3.2e-05`, or in words what is infinite: an error against NaN, or another shape."""
+    return "more than any number" if value is None else f"{value:.1e}"
 
 
 def _three_digits(value: float) -> str:

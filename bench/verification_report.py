@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench.cli_common import show
 from bench.golden import systems
 from bench.verify import Verdict, verify
 from implementations import registry
@@ -16,11 +17,11 @@ def print_verdicts(golden: Path, names: list[str] | None, as_json: bool) -> int:
     for verdict in _verdicts(golden, names):
         verdicts.append(verdict)
         if not as_json:
-            print(_line(verdict), flush=True)
+            show(_line(verdict))
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode(verdicts)).decode())
+        show(msgspec.json.format(msgspec.json.encode(verdicts)).decode())
     else:
-        print(_summary(verdicts))
+        show(_summary(verdicts))
     return sum(verdict.counts_as_failure for verdict in verdicts)
 
 

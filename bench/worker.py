@@ -23,6 +23,8 @@ from bench.messages import (
     Checked,
     Count,
     Counted,
+    Decode,
+    Decoded,
     EnergyMeasured,
     Failure,
     FailureKind,
@@ -65,6 +67,8 @@ class Worker:
                 return self._measure_memory()
             case Check():
                 return self._check()
+            case Decode():
+                return self._decode()
             case Count():
                 return self._count()
             case MeasureEnergy():
@@ -75,8 +79,8 @@ class Worker:
     def _prepare(self, question: Prepare) -> Answer:
         import torch
 
+        from bench.decode import open_step
         from bench.probes import nvml
-        from bench.step import Step
         from implementations.encoder import parameter_count
 
         torch.set_num_threads(question.threads)
@@ -85,12 +89,12 @@ class Worker:
         # Before the model is built, so that what others have on the device is not taken for ours.
         self.nvml = nvml.open_device(question.device)[0] if question.device.startswith("cuda") else None
         self.idle_bytes = nvml.device_bytes(self.nvml) or 0
-        self.step = Step(question.case, question.device)
+        self.step = open_step(question.case, question.device)
         self.step.calibrate()
         return Prepared(
             parameters=parameter_count(self.step.model),
-            tokens=self.step.batch.tokens,
-            real_tokens=self.step.batch.real_tokens,
+            tokens=self.step.tokens,
+            real_tokens=self.step.real_tokens,
             data=self.step.workload.data(),
             backend=self.step.backend,
         )
@@ -123,6 +127,12 @@ class Worker:
 
         return Checked(compare_with_reference(self.step))
 
+    def _decode(self) -> Answer:
+        from bench.decode import DecodeStep
+
+        assert isinstance(self.step, DecodeStep), "only cases of the phase decode are asked"
+        return Decoded(self.step.decoding())
+
     def _count(self) -> Answer:
         from bench.exact import count
 
@@ -146,9 +156,7 @@ class Worker:
         )
 
     def _seconds(self, steps: int) -> float:
-        from bench.probes.clock import seconds_of
-
-        return seconds_of(self.step, steps, self.step.device)
+        return self.step.seconds(steps)
 
     def _activation(self) -> Activation | None:
         rates = self.step.activation_rates()

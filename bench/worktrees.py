@@ -103,7 +103,6 @@ def _git(folder: Path, *words: str, environment: Mapping[str, str] | None = None
         child = subprocess.run(
             ["git", "-C", str(folder), "-c", "core.hooksPath=/dev/null", *words],
             capture_output=True,
-            text=True,
             check=False,
             # Called from a git hook, these would point at that hook's repository and index.
             env={k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | dict(environment or {}),
@@ -111,6 +110,7 @@ def _git(folder: Path, *words: str, environment: Mapping[str, str] | None = None
     except OSError as error:
         raise UsageError(f"git cannot be run ({error.strerror})") from None
     if child.returncode != 0:
-        lines = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
+        said = child.stderr.decode(errors="replace").strip()
+        lines = said.splitlines() or [f"exit code {child.returncode}"]
         raise UsageError(f"git {words[0]}: {lines[-1].removeprefix('fatal: ')}")
-    return child.stdout.strip()
+    return os.fsdecode(child.stdout).strip()

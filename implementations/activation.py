@@ -5,7 +5,8 @@ A *configurator* is any module with
 - `act_bias`: a tensor of one element that shifts its decision;
 - `margins(*inputs)`: for the inputs of its forward, a tensor `(steps,)` with one number a real step; its
   forward activates the steps whose margin exceeds act_bias, and no padding;
-- `activation_rate()`: active steps over real steps in its last forward, a float.
+- `activation_rate()`: active steps over real steps in its last forward, a float;
+- `activation_rates_by_sample()`: the same for each row of the batch, a list; needed in training only.
 
 SeqBoat's is `implementations.ops.configurator.LatentConfigurator`; another model joins by following this
 protocol.
@@ -34,6 +35,26 @@ def activation_rates(model: nn.Module) -> list[float]:
     Raises RuntimeError before the first forward pass.
     """
     return [configurator.activation_rate() for configurator in configurators(model)]
+
+
+@contextmanager
+def confidences(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Within this context, a list that each configurator's forward adds its mean confidence to, a scalar.
+
+    The mean is over real steps; a gradient flows through it where the configurator's result has one.
+    """
+    found: list[Tensor] = []
+
+    def hook(module: nn.Module, args: tuple[Any, ...], routing: Any) -> None:
+        padding = args[1] if len(args) > 1 else None
+        found.append((routing.confidence if padding is None else routing.confidence[~padding]).mean())
+
+    hooks = [configurator.register_forward_hook(hook) for configurator in configurators(model)]
+    try:
+        yield found
+    finally:
+        for handle in hooks:
+            handle.remove()
 
 
 def calibrate(model: nn.Module, inputs: Tensor, lengths: Tensor | None, rate: float) -> list[float]:

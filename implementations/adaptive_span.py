@@ -11,17 +11,18 @@ Spans start at 0: as initialised every layer looks 64 steps back, and a trained 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from implementations.decoding import State, cache
 from implementations.encoder import Encoder, Pooling, embed, with_head
 from implementations.ops.attention import merge_heads, split_heads
-from implementations.ops.segments import Memory, SegmentedStack, remember
+from implementations.ops.segments import Memory, SegmentedStack
 from implementations.ops.sizes import expected
 from implementations.task import Task
 
@@ -125,6 +126,17 @@ class SpanAttention(nn.Module):
         mixed = unband(self.dropout(weights).view_as(scores)) @ v
         return mixed.flatten(-3, -2)[..., :length, :]
 
+    def recall(self, q: Tensor, keys: Tensor, values: Tensor, key_pe: Tensor, time: int) -> Tensor:
+        """One query `(batch, heads, 1, d_head)` at a time step; keys and values of the window's size before
+        it, step t at t modulo that size."""
+        size = keys.shape[-2]
+        # Rolled, the oldest comes first, as the positions have it.
+        scores = (q @ keys.mT).roll(-(time % size), dims=-1) + q @ key_pe[..., -size:]
+        weights = (scores * float(q.shape[-1] ** -0.5)).softmax(dim=-1)
+        if self.mask is not None:
+            weights = self.mask(weights)
+        return weights.roll(time % size, dims=-1) @ values
+
 
 def windows(masks: list[AdaptiveMask]) -> list[int]:
     """The window of each mask; waits for the device, once for all.
@@ -174,6 +186,23 @@ class MultiHeadSpanAttention(nn.Module):
         y: Tensor = self.proj_out(merge_heads(self.attn(q, k, v, key_pe, window)))
         return y
 
+    def state_after(self, x: Tensor, window: int) -> State:
+        """Caches of keys and values `(batch, heads, window, d_head)`; those before the sequence are zeros."""
+        k, v = (split_heads(project(x), self.heads) for project in (self.proj_key, self.proj_val))
+        return State((cache(k, window), cache(v, window)))
+
+    def step(self, x: Tensor, state: State, key_pe: Tensor, time: int) -> Tensor:
+        """x `(batch, dim)` at a time step, to the same shape; it sees the steps before it only."""
+        keys, values = state.memory
+        q, k, v = (
+            split_heads(project(x).unsqueeze(1), self.heads)
+            for project in (self.proj_query, self.proj_key, self.proj_val)
+        )
+        y: Tensor = self.proj_out(merge_heads(self.attn.recall(q, keys, values, key_pe, time))).squeeze(1)
+        place = time % keys.shape[2]
+        keys[:, :, place], values[:, :, place] = k.squeeze(2), v.squeeze(2)
+        return y
+
 
 class FeedForward(nn.Module):
     """`fc2(relu(fc1(x)))`."""
@@ -202,7 +231,14 @@ class AdaptiveSpanLayer(nn.Module):
         self.norm2 = nn.LayerNorm(config.dim)
 
     def forward(self, x: Tensor, memory: Tensor, key_pe: Tensor, window: int) -> Tensor:
-        x = self.norm1(x + self.attn(x, memory, key_pe, window))
+        return self._feed_forward(x, self.attn(x, memory, key_pe, window))
+
+    def step(self, x: Tensor, state: State, key_pe: Tensor, time: int) -> Tensor:
+        """x `(batch, dim)` at a time step, to the same shape."""
+        return self._feed_forward(x, self.attn.step(x, state, key_pe, time))
+
+    def _feed_forward(self, x: Tensor, attended: Tensor) -> Tensor:
+        x = self.norm1(x + attended)
         y: Tensor = self.norm2(x + self.ff(x))
         return y
 
@@ -220,19 +256,31 @@ class AdaptiveSpanStack(SegmentedStack):
             self._project_spans()
         return super().forward(x, padding_mask)
 
-    def advance(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        remembered = []
-        for layer, before, window in zip(self.layers, memory, self.windows(), strict=True):
-            remembered.append(remember(before, x, window))
-            x = layer(x, before, self.key_pe, window)
-        return x, remembered
+    def states(self, x: Tensor, memory: Memory, reach: list[int]) -> list[Tensor]:
+        states = [x]
+        for layer, before, window in zip(self.layers, memory, reach, strict=True):
+            states.append(layer(states[-1], before, self.key_pe, window))
+        return states
+
+    def state_after(self, x: Tensor, room: int) -> State:
+        """That of each layer, its window long whatever the room: what lies before the sequence is seen."""
+        layers = zip(self._typed_layers(), self.taken_in(x), self.reach(), strict=True)
+        return State(parts=tuple(layer.attn.state_after(states, window) for layer, states, window in layers))
+
+    def step(self, x: Tensor, state: State, time: int) -> Tensor:
+        """x `(batch, dim)` at a time step, to the same shape."""
+        for layer, part in zip(self._typed_layers(), state.parts, strict=True):
+            x = layer.step(x, part, self.key_pe, time)
+        return x
+
+    def _typed_layers(self) -> Iterator[AdaptiveSpanLayer]:
+        return (cast(AdaptiveSpanLayer, layer) for layer in self.layers)
 
     def masks(self) -> list[AdaptiveMask]:
         """The masks of the layers; none where spans are fixed."""
         return [module for module in self.modules() if isinstance(module, AdaptiveMask)]
 
-    def windows(self) -> list[int]:
-        """Positions that each layer looks back."""
+    def reach(self) -> list[int]:
         return windows(self.masks()) or [self.config.span] * self.config.layers
 
     @torch.no_grad()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from implementations.decoding import Generation, State, recurrent
 from implementations.task import PADDING, Task
 
 Pooling = Literal["mean", "first"]
@@ -37,9 +38,14 @@ class Sinusoids(nn.Module):
 
     def forward(self, length: int) -> Tensor:
         """`(length, dim)` positions."""
-        angle = torch.outer(
-            torch.arange(length, device=self.inv_freq.device, dtype=self.inv_freq.dtype), self.inv_freq
-        )
+        return self._at(torch.arange(length, device=self.inv_freq.device, dtype=self.inv_freq.dtype))
+
+    def at(self, time: int) -> Tensor:
+        """`(dim,)`: the position of one time step."""
+        return self._at(self.inv_freq.new_tensor([time]))[0]
+
+    def _at(self, times: Tensor) -> Tensor:
+        angle = torch.outer(times, self.inv_freq)
         positions = torch.cat([angle.sin(), angle.cos()], dim=-1)
         return positions if self.scale is None else positions * self.scale
 
@@ -54,6 +60,10 @@ class LearnedPositions(nn.Module):
     def forward(self, length: int) -> Tensor:
         """`(length, dim)` positions."""
         return self.weight[:length]
+
+    def at(self, time: int) -> Tensor:
+        """`(dim,)`: the position of one time step."""
+        return self.weight[time]
 
 
 class RealEmbedding(nn.Module):
@@ -109,19 +119,53 @@ class Encoder(nn.Module):
 
         Returns states `(batch, length, dim)` and the padding mask `(batch, length)` or None.
         """
-        inputs, lengths = self._pad(inputs, lengths)
-        mask = padding_mask_of(lengths, inputs.shape[1])
-        x = self.embedding(inputs)
-        if self.embedding_scale != 1.0:
-            x = x * self.embedding_scale
-        if self.positions is not None:
-            x = x + self.positions(inputs.shape[1])
-        x = _zero_padding(self.dropout(x), mask)
+        x, mask = self._embed(inputs, lengths)
         for layer in self.layers:
             x = layer(x, mask)
-        if self.final_norm is not None:
-            x = self.final_norm(x)
-        return _zero_padding(x, mask), mask
+        return self._finish(x, mask), mask
+
+    def prefill(self, tokens: Tensor, room: int) -> tuple[Tensor, State]:
+        """States `(batch, length, dim)` of a prompt `(batch, length)`, and the layers' state after it.
+
+        room: time steps that the state must be able to hold, the prompt included.
+        """
+        length = tokens.shape[1]
+        x, mask = self._embed(tokens, None)
+        parts = []
+        for layer in self.layers:
+            parts.append(recurrent(layer).state_after(x[:, :length], room))
+            x = layer(x, mask)
+        return self._finish(x, mask)[:, :length], State(parts=tuple(parts))
+
+    def initial_state(self, batch: int, room: int) -> State:
+        """The layers' state before the first token."""
+        device = next(self.parameters()).device
+        nothing = self.embedding(torch.zeros(batch, 0, dtype=torch.int64, device=device))
+        return State(parts=tuple(recurrent(layer).state_after(nothing, room) for layer in self.layers))
+
+    def step(self, tokens: Tensor, state: State, time: int) -> Tensor:
+        """States `(batch, dim)` of tokens `(batch,)` at a time step; moves the layers' state on."""
+        x = self._scaled(self.embedding(tokens))
+        if self.positions is not None:
+            x = x + self.positions.at(time)  # type: ignore[operator]
+        x = self.dropout(x)
+        for layer, part in zip(self.layers, state.parts, strict=True):
+            x = recurrent(layer).step(x, part, time)
+        return self._finish(x, None)
+
+    def _embed(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        inputs, lengths = self._pad(inputs, lengths)
+        mask = padding_mask_of(lengths, inputs.shape[1])
+        x = self._scaled(self.embedding(inputs))
+        if self.positions is not None:
+            x = x + self.positions(inputs.shape[1])
+        return _zero_padding(self.dropout(x), mask), mask
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return x if self.embedding_scale == 1.0 else x * self.embedding_scale
+
+    def _finish(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        return _zero_padding(x if self.final_norm is None else self.final_norm(x), mask)
 
     def _pad(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         batch, length = inputs.shape
@@ -228,6 +272,31 @@ class LanguageModel(nn.Module):
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         states, _ = self.encoder(inputs, lengths)
         logits: Tensor = self.projection(states[:, : inputs.shape[1]])
+        return logits
+
+    @torch.no_grad()
+    def begin(self, batch: int, room: int) -> Generation:
+        """Empty sequences with room for that many tokens. Raises NoRecurrentForm."""
+        return Generation(0, self.encoder.initial_state(batch, room))
+
+    @torch.no_grad()
+    def prefill(self, prompt: Tensor, room: int) -> tuple[Tensor, Generation]:
+        """Take in a prompt `(batch, length)` by the parallel form, of one token at least.
+
+        Returns logits `(batch, length, vocabulary)` and what steps go on from. room: tokens that can be held,
+        the prompt included. Raises NoRecurrentForm.
+        """
+        states, state = self.encoder.prefill(prompt, room)
+        return self.projection(states), Generation(prompt.shape[1], state)
+
+    @torch.no_grad()
+    def step(self, tokens: Tensor, generation: Generation) -> Tensor:
+        """Take in one token a sequence, `(batch,)`, and move on: logits `(batch, vocabulary)` of the next.
+
+        Equal to `forward` of the whole sequence at this place. Dropout must be off.
+        """
+        logits: Tensor = self.projection(self.encoder.step(tokens, generation.state, generation.time))
+        generation.time += 1
         return logits
 
 

@@ -1,5 +1,9 @@
 """What can go wrong before a model is built. Imports nothing, so that a command line can catch it cheaply."""
 
 
+class YamlError(ValueError):
+    """A file that is no YAML. The message says what is wrong, in which line."""
+
+
 class RegistryError(ValueError):
     """An unknown implementation, or one that has no hyper-parameters for a task."""

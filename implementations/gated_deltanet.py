@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from implementations.decoding import State
 from implementations.encoder import Encoder, Pooling, embed, with_head
 from implementations.kernels import libraries
 from implementations.kernels.backend import Backend, choose
@@ -53,6 +54,13 @@ def gated_delta_rule(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: T
     and beta `(batch, heads, length)`, at most 0 and from 0 to 1. Returns o in the shape of v.
     Linear in the length; no state a time step is ever held.
     """
+    return _chunked(q, k, v, log_decay, beta, chunk)[0]
+
+
+def _chunked(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """o of gated_delta_rule, and the state `(batch, heads, d, d_v)` after the last step, which is Sᵀ."""
     length = q.shape[2]
     q, k, v, log_decay, beta = (_in_chunks(x, min(chunk, length)) for x in (q, k, v, log_decay, beta))
     total = log_decay.cumsum(dim=-1)
@@ -67,10 +75,13 @@ def gated_delta_rule(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: T
 
     kept = (k * until_end).mT
     identity = torch.eye(k.shape[-1], dtype=k.dtype, device=k.device)
-    states = _states_before(since_start[..., -1:, :] * identity - kept @ erased, kept @ written)
+    factors, updates = since_start[..., -1:, :] * identity - kept @ erased, kept @ written
+    states = _states_before(factors, updates)
+    # Zeros that fill the last chunk leave the state as it is.
+    last = factors[:, :, -1] @ states[:, :, -1] + updates[:, :, -1]
     written = written - erased @ states
     y = (q * since_start) @ states + (q @ k.mT * decays) @ written
-    return y.flatten(2, 3)[:, :, :length]
+    return y.flatten(2, 3)[:, :, :length], last
 
 
 def _in_chunks(x: Tensor, chunk: int) -> Tensor:
@@ -113,22 +124,59 @@ class GatedDeltaMixer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         qkv, gate, decay, beta = torch.split(self.in_proj(x), self.widths, dim=-1)
-        parts = torch.split(F.silu(self.conv1d(qkv)), self.qkv_widths, dim=-1)
+        return self._out(self._recurrence(*self._operands(self.conv1d(qkv), decay, beta)), gate)
+
+    def state_after(self, x: Tensor, room: int) -> State:
+        """That of the convolution, and the state `(batch, heads, d, d_v)`, in float32 at least."""
+        qkv, _, decay, beta = torch.split(self.in_proj(x), self.widths, dim=-1)
+        operands = self._operands(self.conv1d(qkv), decay, beta)
+        _, k, v, _, _ = operands
+        if x.shape[1]:
+            _, memory = self._memory(*operands)
+        else:
+            dtype = torch.promote_types(x.dtype, torch.float32)
+            memory = x.new_zeros(*k.shape[:2], k.shape[-1], v.shape[-1], dtype=dtype)
+        return State(parts=(self.conv1d.state_after(qkv, room), State((memory,))))
+
+    def step(self, x: Tensor, state: State, time: int) -> Tensor:
+        """x `(batch, dim)` at a time step, to the same shape."""
+        convolution, (memory,) = state.parts[0], state.parts[1].memory
+        qkv, gate, decay, beta = (
+            part.unsqueeze(1) for part in torch.split(self.in_proj(x), self.widths, dim=-1)
+        )
+        convolved = self.conv1d.step(qkv.squeeze(1), convolution, time).unsqueeze(1)
+        with torch.autocast(x.device.type, enabled=False):
+            q, k, v, log_decay, strength = (
+                part.to(memory.dtype) for part in self._operands(convolved, decay, beta)
+            )
+            memory.mul_(log_decay.exp().unsqueeze(-1))
+            memory.add_(k.mT @ ((v - k @ memory) * strength.unsqueeze(-1)))
+            y = q @ memory
+        return self._out(y, gate).squeeze(1)
+
+    def _operands(self, convolved: Tensor, decay: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
+        """q, k, v, log_decay and beta of the delta rule."""
+        parts = torch.split(F.silu(convolved), self.qkv_widths, dim=-1)
         q, k, v = (split_heads(part, self.config.heads) for part in parts)
         log_decay = -self.A_log.exp() * F.softplus(decay + self.dt_bias)
-        y = self._memory(_unit(q) * float(q.shape[-1] ** -0.5), _unit(k), v, log_decay.mT, beta.sigmoid().mT)
+        return _unit(q) * float(q.shape[-1] ** -0.5), _unit(k), v, log_decay.mT, beta.sigmoid().mT
+
+    def _out(self, y: Tensor, gate: Tensor) -> Tensor:
         gated = self.norm(y) * F.silu(split_heads(gate, self.config.heads))
         mixed: Tensor = self.out_proj(merge_heads(gated))
         return mixed
 
-    def _memory(self, *operands: Tensor) -> Tensor:
-        """The delta rule in float32 at least: the state of many chunks has no digits left in less."""
+    def _recurrence(self, *operands: Tensor) -> Tensor:
         if choose(self.backend, operands[0].device, self.library) == "triton":
             return libraries.gated_delta_rule(*operands)
+        return self._memory(*operands)[0]
+
+    def _memory(self, *operands: Tensor) -> tuple[Tensor, Tensor]:
+        """The delta rule in float32 at least: the state of many chunks has no digits left in less."""
         dtype = torch.promote_types(operands[0].dtype, torch.float32)
         with torch.autocast(operands[0].device.type, enabled=False):
             q, k, v, log_decay, beta = (x.to(dtype) for x in operands)
-            return gated_delta_rule(q, k, v, log_decay, beta, self.config.chunk)
+            return _chunked(q, k, v, log_decay, beta, self.config.chunk)
 
 
 def _unit(x: Tensor) -> Tensor:
@@ -160,7 +208,17 @@ class GatedDeltaNetLayer(nn.Module):
         self.ffn = GatedFeedForward(config.dim, config.ffn)
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        x = x + self.mixer(self.mixer_norm(x))
+        return self._feed_forward(x + self.mixer(self.mixer_norm(x)))
+
+    def state_after(self, x: Tensor, room: int) -> State:
+        """That of the mixer."""
+        return self.mixer.state_after(self.mixer_norm(x), room)
+
+    def step(self, x: Tensor, state: State, time: int) -> Tensor:
+        """x `(batch, dim)` at a time step, to the same shape."""
+        return self._feed_forward(x + self.mixer.step(self.mixer_norm(x), state, time))
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
         y: Tensor = x + self.ffn(self.ffn_norm(x))
         return y
 

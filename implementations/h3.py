@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from implementations.decoding import State, push, window
 from implementations.encoder import Encoder, embed
 from implementations.ops.fft_conv import fft_convolution
 from implementations.ops.norms import SequenceNorm
 from implementations.ops.ssm import (
+    DiagonalRecurrence,
     NormKind,
     ResidualBlock,
     as_complex,
@@ -79,7 +81,7 @@ class ShiftKernel(nn.Module):
         return kernel[:, : min(taps, length)]
 
 
-class DiagonalKernel(nn.Module):
+class DiagonalKernel(DiagonalRecurrence):
     """`K_l = 2·Re Σ_n C_n B̄_n Ā_nˡ`, bilinear, with frequencies πn, which is S4D-Lin."""
 
     def __init__(self, dim: int, state_dim: int, dt_min: float = 0.001, dt_max: float = 0.1) -> None:
@@ -95,10 +97,12 @@ class DiagonalKernel(nn.Module):
     def forward(self, length: int) -> Tensor:
         """`(dim, length)`."""
         with torch.autocast(self.C.device.type, enabled=False):
-            A = torch.complex(-at_least_float32(self.inv_A_real).exp(), at_least_float32(self.A_imag))
-            log_step, gain = discretise(A, at_least_float32(self.log_dt).exp(), "bilinear")
-            weights = as_complex(self.C) * as_complex(self.B) * gain
-            return diagonal_kernel(weights, log_step, length)[0]
+            return diagonal_kernel(*self.terms(), length)[0]
+
+    def terms(self) -> tuple[Tensor, Tensor]:
+        A = torch.complex(-at_least_float32(self.inv_A_real).exp(), at_least_float32(self.A_imag))
+        log_step, gain = discretise(A, at_least_float32(self.log_dt).exp(), "bilinear")
+        return as_complex(self.C) * as_complex(self.B) * gain, log_step
 
 
 class H3(nn.Module):
@@ -127,18 +131,60 @@ class H3(nn.Module):
 
     def forward(self, u: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """u `(batch, length, dim)`; padding_mask is not needed."""
-        length = u.shape[1]
+        q, k, v = self._projections(u)
+        return self._read(q, self._remember(self._products(self._shifted(k), v)))
+
+    def state_after(self, u: Tensor, room: int) -> State:
+        """The last keys `(batch, state_dim, dim)`, and that of the diagonal state space.
+
+        Constant: the shift's kernel, the oldest tap first.
+        """
+        _, k, v = self._projections(u)
+        taps = self.shift.B.shape[1]
+        shift = State((window(k, taps),), (self.shift(taps).flip(1).T,))
+        return State(parts=(shift, self.diagonal.state_after(self._products(self._shifted(k), v))))
+
+    def step(self, u: Tensor, state: State, time: int) -> Tensor:
+        """u `(batch, dim)` at a time step, to the same shape."""
+        shift, diagonal = state.parts
+        (keys,), (taps,) = shift.memory, shift.constants
+        q, k, v = self._projections(u.unsqueeze(1))
+        push(keys, k.squeeze(1))
+        shifted = (keys * taps).sum(dim=1, keepdim=True) + k * self.shift_D
+        kv = self._products(shifted, v)
+        response = self.diagonal.step(kv.squeeze(1), diagonal)
+        return self._read(q, torch.addcmul(response, kv, self.D)).squeeze(1)
+
+    def _projections(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = (at_least_float32(project(u)) for project in (self.q_proj, self.k_proj, self.v_proj))
-        k = torch.addcmul(fft_convolution(k, self.shift(length)), k, self.shift_D)
+        return q, k, v
+
+    def _shifted(self, k: Tensor) -> Tensor:
+        return torch.addcmul(fft_convolution(k, self.shift(k.shape[1])), k, self.shift_D)
+
+    def _products(self, k: Tensor, v: Tensor) -> Tensor:
+        """k and v `(batch, length, dim)` to their outer products, `(batch·head_dim², length, heads)`.
+
+        Channel h·head_dim + d is the d-th of head h; the heads share their kernel, so that k's and v's
+        channels within a head stand with the batch.
+        """
         if self.head_dim == 1:
-            return self._project(q * self._remember(k * v))
-        # Channel h·head_dim + d is the d-th of head h; the heads share their kernel, so that k's and v's
-        # channels within a head stand with the batch.
-        q, k, v = (x.view(*x.shape[:2], -1, self.head_dim).permute(0, 3, 1, 2) for x in (q, k, v))
-        products = k.unsqueeze(2) * v.unsqueeze(1)
-        remembered = self._remember(products.flatten(0, 2)).view_as(products)
-        y = (q.unsqueeze(2) * remembered).sum(dim=1)
-        return self._project(y.transpose(1, 2).flatten(2))
+            return k * v
+        k, v = self._by_head(k), self._by_head(v)
+        return (k.unsqueeze(2) * v.unsqueeze(1)).flatten(0, 2)
+
+    def _read(self, q: Tensor, remembered: Tensor) -> Tensor:
+        """What q `(batch, length, dim)` reads of the remembered products, projected."""
+        if self.head_dim == 1:
+            return self._project(q * remembered)
+        q = self._by_head(q).unsqueeze(2)
+        products = remembered.view(q.shape[0], self.head_dim, self.head_dim, *remembered.shape[1:])
+        return self._project((q * products).sum(dim=1).transpose(1, 2).flatten(2))
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """`(batch, length, dim)` to `(batch, head_dim, length, heads)`."""
+        heads = x.shape[2] // self.head_dim
+        return x.view(*x.shape[:2], heads, self.head_dim).permute(0, 3, 1, 2)
 
     def _remember(self, kv: Tensor) -> Tensor:
         """The diagonal state space over `(batch, length, heads)`."""
@@ -159,3 +205,11 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         y: Tensor = self.layers(x)
         return y
+
+    def state_after(self, x: Tensor, room: int) -> State:
+        """Nothing: no step depends on another."""
+        return State()
+
+    def step(self, x: Tensor, state: State, time: int) -> Tensor:
+        """x `(batch, dim)` at a time step, to the same shape."""
+        return self(x)  # type: ignore[no-any-return]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from implementations.decoding import State
 from implementations.ops.attention import merge_heads, split_heads
 from implementations.ops.causal_products import causal_products
 from implementations.task import Task
@@ -107,15 +108,34 @@ class CausalLunaAttention(nn.Module):
 
     def forward(self, x: Tensor, p: Tensor) -> Tensor:
         """States x `(batch, length, dim)` and p `(batch, rows, dim)` to the attended states."""
+        q, k, v, weights = self._operands(x, p)
+        attention = _running_mean(scaled(q), k, weights).softmax(dim=-1)
+        y: Tensor = self.out_proj(merge_heads(_running_mean(self.dropout(attention), weights, v)))
+        return y
+
+    def state_after(self, x: Tensor, p: Tensor) -> State:
+        """The sums of `ω_s k_s` and `ω_s v_s`, each `(batch, heads, rows, d_head)`."""
+        _, k, v, weights = self._operands(x, p)
+        return State((weights.mT @ k, weights.mT @ v))
+
+    def step(self, x: Tensor, p: Tensor, state: State, time: int) -> Tensor:
+        """x `(batch, dim)` at a time step, to the same shape."""
+        keys, values = state.memory
+        q, k, v, weights = self._operands(x.unsqueeze(1), p)
+        keys.add_(weights.mT @ k)
+        values.add_(weights.mT @ v)
+        attention = (scaled(q) @ keys.mT / (time + 1)).softmax(dim=-1)
+        y: Tensor = self.out_proj(merge_heads(attention @ values / (time + 1))).squeeze(1)
+        return y
+
+    def _operands(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Queries, keys and values by head, and the pack weights `(batch, heads, length, rows)`."""
         pq, pc, q = (
             split_heads(states, self.heads) for states in (self.pq_proj(p), self.pc_proj(x), self.q_proj(x))
         )
         k = split_heads((self.c_proj if self.tie_kv else self.k_proj)(x), self.heads)
         v = k if self.tie_kv else split_heads(self.v_proj(x), self.heads)
-        weights = F.softplus(pc @ scaled(pq).mT, beta=math.log(2.0))
-        attention = _running_mean(scaled(q), k, weights).softmax(dim=-1)
-        y: Tensor = self.out_proj(merge_heads(_running_mean(self.dropout(attention), weights, v)))
-        return y
+        return q, k, v, F.softplus(pc @ scaled(pq).mT, beta=math.log(2.0))
 
 
 def _running_mean(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -239,6 +259,14 @@ class FromLearnedState(nn.Module):
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         y: Tensor = self.attention(x, self.state())
         return y
+
+    def state_after(self, x: Tensor, room: int) -> State:
+        """That of the attention."""
+        return self.attention.state_after(x, self.state())
+
+    def step(self, x: Tensor, state: State, time: int) -> Tensor:
+        """x `(batch, dim)` at a time step, to the same shape."""
+        return self.attention.step(x, self.state(), state, time)
 
 
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:

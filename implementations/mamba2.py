@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from implementations.decoding import State
 from implementations.encoder import Encoder, Pooling, embed, with_head
 from implementations.kernels import libraries
 from implementations.kernels.backend import Backend, choose
@@ -104,14 +105,42 @@ class Mamba2Mixer(nn.Module):
             self.out_proj.weight /= math.sqrt(config.layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        config = self.config
         z, xbc, dt = self.in_proj(x).split(self.widths, dim=-1)
-        inner, state = config.heads * config.head_dim, config.state_dim
-        v, b, c = torch.split(F.silu(self.conv1d(xbc)), [inner, state, state], dim=-1)
-        v = v.view(*v.shape[:2], config.heads, config.head_dim)
+        v, b, c = self._operands(self.conv1d(xbc))
         dt = F.softplus(dt + self.dt_bias)
-        y = self._recurrence(v, dt, b, c)
-        y = (y + self.D.unsqueeze(-1) * v).flatten(2)
+        return self._out(self._recurrence(v, dt, b, c), v, z)
+
+    def state_after(self, x: Tensor, room: int) -> State:
+        """That of the convolution, and the state S `(batch, heads, P, N)`, in float32 at least."""
+        _, xbc, dt = self.in_proj(x).split(self.widths, dim=-1)
+        v, b, _ = self._operands(self.conv1d(xbc))
+        dt = F.softplus(dt + self.dt_bias)
+        log_decay = -dt * self.A_log.exp()
+        left = (log_decay.sum(dim=1, keepdim=True) - log_decay.cumsum(dim=1)).exp() * dt
+        state = torch.einsum("blhp,blh,bln->bhpn", v, left, b)
+        wide = state.to(torch.promote_types(state.dtype, torch.float32))
+        return State(parts=(self.conv1d.state_after(xbc, room), State((wide,))))
+
+    def step(self, x: Tensor, state: State, time: int) -> Tensor:
+        """x `(batch, dim)` at a time step, to the same shape."""
+        convolution, (memory,) = state.parts[0], state.parts[1].memory
+        z, xbc, dt = self.in_proj(x).split(self.widths, dim=-1)
+        v, b, c = self._operands(self.conv1d.step(xbc, convolution, time))
+        dt = F.softplus(dt + self.dt_bias)
+        decay = torch.exp(-dt * self.A_log.exp())
+        memory.mul_(decay[..., None, None]).add_((v * dt.unsqueeze(-1)).unsqueeze(-1) * b[:, None, None])
+        y = (memory @ c.to(memory.dtype)[:, None, :, None]).squeeze(-1).to(x.dtype)
+        return self._out(y, v, z)
+
+    def _operands(self, convolved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """v `(…, heads, P)`, b and c `(…, N)` of the convolution's output `(…, channels)`."""
+        config = self.config
+        inner, state = config.heads * config.head_dim, config.state_dim
+        v, b, c = torch.split(F.silu(convolved), [inner, state, state], dim=-1)
+        return v.view(*v.shape[:-1], config.heads, config.head_dim), b, c
+
+    def _out(self, y: Tensor, v: Tensor, z: Tensor) -> Tensor:
+        y = (y + self.D.unsqueeze(-1) * v).flatten(-2)
         mixed: Tensor = self.out_proj(self.norm(y * F.silu(z)))
         return mixed
 
@@ -133,6 +162,14 @@ class Mamba2Layer(nn.Module):
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         y: Tensor = x + self.mixer(self.norm(x))
         return y
+
+    def state_after(self, x: Tensor, room: int) -> State:
+        """That of the mixer."""
+        return self.mixer.state_after(self.norm(x), room)
+
+    def step(self, x: Tensor, state: State, time: int) -> Tensor:
+        """x `(batch, dim)` at a time step, to the same shape."""
+        return x + self.mixer.step(self.norm(x), state, time)
 
 
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from implementations.decoding import State, cache
 from implementations.encoder import Encoder, embed, with_head
-from implementations.ops.attention_functions import AttentionKind
+from implementations.ops.attention_functions import AttentionKind, attend
 from implementations.ops.chunked_attention import chunked_attention
 from implementations.ops.ema import DampedEMA
 from implementations.ops.norms import NormKind, SequenceNorm
@@ -166,17 +167,49 @@ class MovingAverageGatedAttention(nn.Module):
         self.hidden_dropout = nn.Dropout(config.hidden_dropout)
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        config = self.config
-        u = self.norm(x) if config.prenorm else x
+        u = self.norm(x) if self.config.prenorm else x
         v = self.hidden_dropout(F.silu(self.v_proj(u)))
-        m = self.dropout(F.silu(self.average(u, padding_mask)))
+        update, q, k, r, candidate = self._project(self.average(u, padding_mask))
+        return self._gate(x, update, candidate, self.attention(q, k, v, padding_mask) * F.silu(r))
+
+    def state_after(self, x: Tensor, room: int) -> State:
+        """That of the average, and caches of the chunk's keys `(batch, chunk, attention_dim)` and values
+        `(batch, chunk, hidden)`; constant, the bias by distance."""
+        u = self.norm(x) if self.config.prenorm else x
+        size = min(self.config.chunk or room, room)
+        _, _, k, _, _ = self._project(self.average(u, None))
+        v = F.silu(self.v_proj(u))
+        caches = State((cache(k, size), cache(v, size)), (self.rel_pos_bias.by_distance(size),))
+        return State(parts=(self.move.state_after(u, room), caches))
+
+    def step(self, x: Tensor, state: State, time: int) -> Tensor:
+        """x `(batch, dim)` at a time step, to the same shape."""
+        average, caches = state.parts
+        (keys, values), (bias,) = caches.memory, caches.constants
+        u = self.norm(x) if self.config.prenorm else x
+        update, q, k, r, candidate = self._project(self.move.step(u, average, time))
+        size = keys.shape[1]
+        place = time % size
+        keys[:, place], values[:, place] = k, F.silu(self.v_proj(u))
+        seen = slice(place + 1)
+        scale = q.shape[-1] ** -0.5 if self.config.attention == "softmax" else 1.0 / (place + 1)
+        scores = (q * scale).unsqueeze(1) @ keys[:, seen].mT + bias[size - 1 - place : size]
+        attended = attend(scores, values[:, seen], None, self.config.attention).squeeze(1)
+        return self._gate(x, update, candidate, attended * F.silu(r))
+
+    def _project(self, average: Tensor) -> tuple[Tensor, ...]:
+        """Update gate, query, key, output gate and candidate of each step."""
+        config = self.config
+        m = self.dropout(F.silu(average))
         widths = [config.dim, config.attention_dim, config.hidden, config.dim]
         update, z, r, candidate = self.mx_proj(m).split(widths, dim=-1)
         q, k = (F.silu(z).unsqueeze(-2) * self.gamma + self.beta).unbind(dim=-2)
-        attended = self.attention(q, k, v, padding_mask) * F.silu(r)
+        return update, q, k, r, candidate
+
+    def _gate(self, x: Tensor, update: Tensor, candidate: Tensor, attended: Tensor) -> Tensor:
         h = self.dropout(F.silu(candidate + self.h_proj(attended)))
         y: Tensor = x + update.sigmoid() * (h - x)
-        return y if config.prenorm else self.norm(y)
+        return y if self.config.prenorm else self.norm(y)
 
     def average(self, u: Tensor, padding_mask: Tensor | None) -> Tensor:
         """The damped EMA: `(batch, length, dim)`."""
@@ -226,6 +259,15 @@ class MegaLayer(nn.Module):
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         y: Tensor = self.nffn(self.mega_layer(x, padding_mask))
+        return y
+
+    def state_after(self, x: Tensor, room: int) -> State:
+        """That of the gated attention."""
+        return self.mega_layer.state_after(x, room)
+
+    def step(self, x: Tensor, state: State, time: int) -> Tensor:
+        """x `(batch, dim)` at a time step, to the same shape."""
+        y: Tensor = self.nffn(self.mega_layer.step(x, state, time))
         return y
 
 

@@ -99,6 +99,8 @@ class FavorMixer(nn.Module):
 
     projection_matrix: Tensor
 
+    no_recurrent_form = "the maximum that steadies the key features runs over the whole sequence"
+
     def __init__(
         self, d_head: int, features: int | None = None, kernel: Kernel = "softmax", causal: bool = False
     ) -> None:

@@ -162,6 +162,8 @@ class ReformerStack(nn.Module):
     the mean of the two.
     """
 
+    no_recurrent_form = "the place that a step is sorted to depends on all others"
+
     def __init__(self, config: ReformerConfig, max_length: int, causal: bool) -> None:
         super().__init__()
         self.steps = nn.ModuleList()

@@ -10,18 +10,14 @@ import functools
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
+import msgspec
 
-from implementations.errors import RegistryError
-
-try:
-    from yaml import CSafeLoader as SafeLoader
-except ImportError:
-    from yaml import SafeLoader  # type: ignore[assignment]
+from implementations.errors import RegistryError, YamlError
+from implementations.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,6 +28,9 @@ if TYPE_CHECKING:
 
 ENTRY_POINTS = "seqboat_bench.implementations"
 CARDS = Path(__file__).parent / "cards"
+
+SIZES: Mapping[str, tuple[int, int]] = {"matched": (4, 128), "small": (4, 32)}
+"""Depth and width of every model, by mode of the hyper-parameters."""
 
 Complexity = Literal["quadratic", "sub-quadratic", "linear", "unknown"]
 
@@ -61,19 +60,31 @@ class Implementation:
     """Why a task has no published hyper-parameters, and what stands in their place."""
     matched: Mapping[str, float] = field(default_factory=dict)
     """Sizes as multiples of the width, for comparisons at the same depth and width."""
+    small: Mapping[str, Any] = field(default_factory=dict)
+    """What else becomes smaller with the sequences of the small studies."""
+    training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Optimiser settings by task."""
+    training_source: str = ""
+    """Where they are from."""
     citation: str = ""
     sparse: bool | None = None
     """Whether a latent configurator decides how much is computed, so that an activation rate can be set;
     None where nobody knows before the model is built."""
 
+    @property
+    def plain(self) -> str:
+        """Name of the form that computes this function by plain means, which may be this one."""
+        return self.reference or self.name
+
     def hyperparameters(self, task: str, mode: str = "published") -> dict[str, Any]:
         """The hyper-parameters of this implementation for a task.
 
         mode `published`: those of its authors; `matched`: depth 4 and width 128 for every model, the
-        other sizes in the card's proportion. Raises RegistryError where there are none.
+        other sizes in the card's proportion; `small`: depth 4 and width 32, and windows and chunks for short
+        sequences. Raises RegistryError where there are none.
         """
-        if mode not in ("published", "matched"):
-            raise RegistryError(f"hyper-parameters {mode!r}: choose published or matched")
+        if mode not in ("published", *SIZES):
+            raise RegistryError(f"hyper-parameters {mode!r}: choose published, {' or '.join(SIZES)}")
         if not self.published:
             return dict(self.options)
         if task not in self.published:
@@ -81,9 +92,12 @@ class Implementation:
             why = self.unpublished.get(task, f"its card has {known}")
             raise RegistryError(f"{self.name} has no hyper-parameters for the task {task!r}: {why}")
         values = {**self.published[task], **self.options}
-        if mode == "matched":
-            values |= {"layers": 4, "dim": 128}
-            values |= {name: int(ratio * 128) for name, ratio in self.matched.items()}
+        if mode in SIZES:
+            layers, dim = SIZES[mode]
+            values |= {"layers": layers, "dim": dim}
+            values |= {name: int(ratio * dim) for name, ratio in self.matched.items()}
+        if mode == "small":
+            values |= {name: value for name, value in self.small.items() if values.get(name) is not None}
         return values
 
     def load(self) -> "Build":
@@ -99,7 +113,7 @@ class Implementation:
 def catalogue() -> dict[str, Implementation]:
     """Every implementation by name: the cards first, in the order of the published table."""
     found = dict(_from_cards())
-    for point in entry_points(group=ENTRY_POINTS):
+    for point in _entry_points():
         if point.name in found:
             raise RegistryError(
                 f"entry point {point.name!r} ({point.value}) takes a name that is taken; rename it"
@@ -126,34 +140,95 @@ def _plugged_in(name: str, path: str) -> Implementation:
     return Implementation(name=name, title=title, path=path, system=name)
 
 
+class CardEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One implementation on a card: the system, or a variant of it. Fields as in Implementation."""
+
+    name: str
+    title: str
+    complexity: Complexity
+    order: int = 1000
+    build: str | None = None
+    reference: str | None = None
+    variant: str | None = None
+    golden: str | None = None
+    options: dict[str, Any] = {}
+    by_task: dict[str, dict[str, Any]] = {}
+    """What a task's published hyper-parameters are changed by."""
+
+
+class CardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a system was trained: optimiser and schedule by task, and where that is written."""
+
+    source: str = ""
+    defaults: dict[str, Any] = {}
+    tasks: dict[str, dict[str, Any]] = {}
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A file of `cards/`."""
+
+    system: str
+    citation: str
+    implementations: list[CardEntry]
+    published: dict[str, dict[str, Any]]
+    defaults: dict[str, Any] = {}
+    """Of all tasks."""
+    unpublished: dict[str, str] = {}
+    matched: dict[str, float] = {}
+    small: dict[str, Any] = {}
+    training: CardTraining = CardTraining()
+    sparse: bool = False
+
+
+def read_card(path: Path) -> Card:
+    """A card from its file. Raises RegistryError: file, place and reason in one line."""
+    try:
+        return msgspec.convert(read_yaml(path), Card)
+    except YamlError as error:
+        raise RegistryError(str(error)) from None
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise RegistryError(f"{path}: {error}") from None
+
+
+@functools.cache
+def _entry_points() -> EntryPoints:
+    """Names and paths from the metadata of installed packages; none of them is imported."""
+    return entry_points(group=ENTRY_POINTS)
+
+
 @functools.cache
 def _from_cards() -> Mapping[str, Implementation]:
-    cards = [yaml.load(path.read_text(encoding="utf-8"), SafeLoader) for path in CARDS.glob("*.yaml")]
-    rows = [(entry.get("order", 1000), item) for card in cards for entry, item in _rows_of(card)]
+    cards = map(read_card, CARDS.glob("*.yaml"))
+    rows = [(entry.order, item) for card in cards for entry, item in _rows_of(card)]
     return {item.name: item for _, item in sorted(rows, key=lambda row: (row[0], row[1].name))}
 
 
-def _rows_of(card: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Implementation]]:
-    for entry in card["implementations"]:
+def _rows_of(card: Card) -> Iterator[tuple[CardEntry, Implementation]]:
+    for entry in card.implementations:
         yield (
             entry,
             Implementation(
-                name=entry["name"],
-                title=entry["title"],
-                path=entry.get("build", f"implementations.{card['system']}:build"),
-                complexity=entry["complexity"],
-                system=card["system"],
-                reference=entry.get("reference"),
-                variant=entry.get("variant"),
-                golden=entry.get("golden", card["system"]),
-                options=entry.get("options", {}),
+                name=entry.name,
+                title=entry.title,
+                path=entry.build or f"implementations.{card.system}:build",
+                complexity=entry.complexity,
+                system=card.system,
+                reference=entry.reference,
+                variant=entry.variant,
+                golden=entry.golden or card.system,
+                options=entry.options,
                 published={
-                    task: {**card.get("defaults", {}), **values, **entry.get("by_task", {}).get(task, {})}
-                    for task, values in card["published"].items()
+                    task: {**card.defaults, **values, **entry.by_task.get(task, {})}
+                    for task, values in card.published.items()
                 },
-                unpublished=card.get("unpublished", {}),
-                matched=card.get("matched", {}),
-                citation=card["citation"],
-                sparse=card.get("sparse", False),
+                unpublished=card.unpublished,
+                matched=card.matched,
+                small=card.small,
+                training={
+                    task: {**card.training.defaults, **values} for task, values in card.training.tasks.items()
+                },
+                training_source=card.training.source,
+                citation=card.citation,
+                sparse=card.sparse,
             ),
         )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from implementations.decoding import NoRecurrentForm, State
 from implementations.ops.fft_conv import fft_convolution
 from implementations.ops.ssm import (
     NormKind,
@@ -23,10 +24,13 @@ from implementations.ops.ssm import (
     log_uniform,
     nplr_legs,
 )
-from implementations.ops.ssm_kernels import dplr_kernel, dplr_truncate
+from implementations.ops.ssm_kernels import dplr_discretise, dplr_kernel, dplr_restore, dplr_truncate
 from implementations.task import Task
 
 StepTransform = Literal["softplus", "exp"]
+
+BLOCK = 64
+"""Time steps of a prompt that are taken in at once; a power of 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +189,38 @@ class DPLRKernel(SSMKernel):
             B, P = (self._spread(as_complex(x[0])) for x in (self.B, self.P))
             return dplr_kernel(A, B, C, P, dt, round(full / rate))[..., :length]
 
+    def state_after(self, u: Tensor) -> State:
+        """States, complex `(batch, dim, states)`, after `(batch, length, dim)`, which may be empty."""
+        with torch.autocast(self.C.device.type, enabled=False):
+            A, dt = self.A(), self.dt()
+            B, P = (self._spread(as_complex(x[0])) for x in (self.B, self.P))
+            full = self._prepare(u.shape[1])
+            states = _final_state(*dplr_discretise(A, B, P, dt), u).to(A.dtype)
+            C = dplr_restore(A, as_complex(self.C), P, dt, full)
+            half = dt.unsqueeze(1) / 2
+            backward = 1 / (1 - half * A)
+            overlap = 2 * (P.conj() * backward * P).sum(dim=1, keepdim=True).real * half + 1
+            constants = (
+                backward * (1 + half * A),
+                backward * half * P,
+                backward * 2 * half * B,
+                backward * half * P / overlap,
+                P.conj(),
+                C,
+            )
+        return State((states,), constants)
+
+    def step(self, u: Tensor, state: State) -> Tensor:
+        """The response `(batch, kernels, dim)` at one step `(batch, dim)`, linear in the states.
+
+        `(I − Δ/2 A) x' = (I + Δ/2 A) x + Δ B u` with A diagonal plus low rank, solved by Woodbury's identity.
+        """
+        (states,) = state.memory
+        forward, low_rank, gain, correction, conjugate, C = state.constants
+        moved = forward * states - low_rank * _real_product(conjugate, states) + gain * u.unsqueeze(-1)
+        states.copy_(moved - correction * _real_product(conjugate, moved))
+        return _real_product(C, states.unsqueeze(1)).squeeze(-1)
+
     @torch.no_grad()
     def _prepare(self, length: int) -> int:
         """l_kernel as a number. The first call reads it from the device, and rewrites C where it is 0."""
@@ -201,6 +237,30 @@ class DPLRKernel(SSMKernel):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._length = 0
+
+
+def _real_product(x: Tensor, y: Tensor) -> Tensor:
+    """`2·Re Σ_n x_n y_n` over the last dimension, which is kept: the conjugates of both are in the sum."""
+    return 2 * (x * y).sum(dim=-1, keepdim=True).real
+
+
+def _final_state(transition: Tensor, inputs: Tensor, u: Tensor) -> Tensor:
+    """`x_t = Ā x_{t−1} + B̄ u_t` from zero after the last step, complex `(batch, dim, states)`.
+
+    transition `(dim, 2·states, 2·states)` and inputs `(dim, 2·states)` as of dplr_discretise; u
+    `(batch, length, dim)`. Goes in blocks, by powers of the transition.
+    """
+    columns = inputs.unsqueeze(2)
+    while columns.shape[2] < BLOCK:
+        columns = torch.cat([transition @ columns, columns], dim=2)
+        transition = transition @ transition
+    state = inputs.new_zeros(u.shape[0], *inputs.shape)
+    # Zeros before the sequence leave the state at zero.
+    steps = F.pad(u.to(inputs.dtype), (0, 0, -u.shape[1] % BLOCK, 0))
+    for block in torch.split(steps, BLOCK, dim=1) if u.shape[1] else ():
+        state = torch.einsum("dmn,bdn->bdm", transition, state)
+        state = state + torch.einsum("dnl,bld->bdn", columns, block)
+    return torch.complex(*state.chunk(2, dim=2))
 
 
 class S4Block(nn.Module):
@@ -235,6 +295,20 @@ class S4Block(nn.Module):
             u = u.masked_fill(padding_mask.unsqueeze(-1), 0.0)
         y = self.dropout(self.activation(self.convolve(u)))
         y = self.output_linear(y)
+        return F.glu(y, dim=-1) if self.gated else y
+
+    def state_after(self, u: Tensor, room: int) -> State:
+        """That of the kernel. Raises NoRecurrentForm where it runs both ways."""
+        if self.bidirectional:
+            raise NoRecurrentForm("no recurrent form: the state space runs over the future too")
+        state: State = self.kernel.state_after(at_least_float32(u))  # type: ignore[operator]
+        return state
+
+    def step(self, u: Tensor, state: State, time: int) -> Tensor:
+        """u `(batch, dim)` at a time step, to the same shape."""
+        wide = at_least_float32(u)
+        response = self.kernel.step(wide, state) + self.D * wide.unsqueeze(1)  # type: ignore[operator]
+        y = self.output_linear(self.activation(response.flatten(1)))
         return F.glu(y, dim=-1) if self.gated else y
 
     def convolve(self, u: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from implementations.ops.fft_conv import fft_convolution
 from implementations.ops.ssm import (
+    DiagonalRecurrence,
     TiedDropout,
     as_complex,
     as_pairs,
@@ -71,7 +72,7 @@ def discretise(A: Tensor, dt: Tensor, kind: Discretisation) -> tuple[Tensor, Ten
     return ((1 + step / 2) / (1 - step / 2)).log(), dt.unsqueeze(1) / (1 - step / 2)
 
 
-class DiagonalKernel(SSMKernel):
+class DiagonalKernel(SSMKernel, DiagonalRecurrence):
     """`K_l = 2·Re Σ_n C_n B̄_n Ā_nˡ`; `forward(length)` gives `(kernels, dim, length)` for any length."""
 
     def __init__(
@@ -94,9 +95,11 @@ class DiagonalKernel(SSMKernel):
     def forward(self, length: int, rate: float = 1.0) -> Tensor:
         """Kernels of that length; rate: how many of the trained time steps one step here takes."""
         with torch.autocast(self.C.device.type, enabled=False):
-            log_step, gain = discretise(self.A(), self.dt() * rate, self.discretisation)
-            weights = as_complex(self.C) * self._spread(as_complex(self.B[0])) * gain
-            return diagonal_kernel(weights, log_step, length)
+            return diagonal_kernel(*self.terms(rate), length)
+
+    def terms(self, rate: float = 1.0) -> tuple[Tensor, Tensor]:
+        log_step, gain = discretise(self.A(), self.dt() * rate, self.discretisation)
+        return as_complex(self.C) * self._spread(as_complex(self.B[0])) * gain, log_step
 
 
 class StandaloneKernel(nn.Module):

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from implementations.decoding import NoRecurrentForm, State
 from implementations.encoder import Classifier, Encoder, LanguageModel, TwoTower, padding_mask_of
 from implementations.ops.flax_layers import BatchNorm, Dense, InputDense, LayerNorm, lecun_normal
-from implementations.ops.scan import linear_scan
+from implementations.ops.scan import final_state, linear_scan
 from implementations.ops.ssm import (
     NormKind,
     TiedDropout,
@@ -132,21 +133,43 @@ class S5SSM(nn.Module):
 
     def _run(self, u: Tensor) -> Tensor:
         decay, B = self.discretized()
-        # A complex product with reals is a real one of twice the width.
-        pairs = F.linear(u, torch.view_as_real(B).transpose(1, 2).flatten(0, 1))
-        inputs = torch.view_as_complex(pairs.view(*u.shape[:-1], -1, 2))
+        inputs = _complex_linear(u, B)
         y = at_least_float32(self.D) * u
         for direction, C in enumerate(self._output_matrices()):
-            states = linear_scan(decay, inputs, reverse=direction == 1)
-            # Re(Cx) is Re C·Re x − Im C·Im x.
-            weight = self.multiplicity * torch.view_as_real(C.conj().resolve_conj()).flatten(1)
-            y = y + F.linear(torch.view_as_real(states).flatten(-2), weight)
+            y = y + self._output(linear_scan(decay, inputs, reverse=direction == 1), C)
         return y
+
+    def _output(self, states: Tensor, C: Tensor) -> Tensor:
+        """`2·Re(Cx)`, or `Re(Cx)` where all states are kept; Re(Cx) is Re C·Re x − Im C·Im x."""
+        weight = self.multiplicity * torch.view_as_real(C.conj().resolve_conj()).flatten(1)
+        return F.linear(torch.view_as_real(states).flatten(-2), weight)
+
+    def state_after(self, u: Tensor, room: int) -> State:
+        """States, complex `(batch, kept states)`. Raises NoRecurrentForm where it runs both ways."""
+        if self.directions > 1:
+            raise NoRecurrentForm("no recurrent form: the state space runs backwards too")
+        decay, B = self.discretized()
+        states = final_state(decay.log().unsqueeze(-1), _complex_linear(at_least_float32(u), B))
+        return State((states.squeeze(-1),), (decay, B, *self._output_matrices()))
+
+    def step(self, u: Tensor, state: State, time: int) -> Tensor:
+        """u `(batch, dim)` at a time step, to the same shape."""
+        (states,), (decay, B, C) = state.memory, state.constants
+        with torch.autocast(u.device.type, enabled=False):
+            wide = at_least_float32(u)
+            states.mul_(decay).add_(_complex_linear(wide, B))
+            return (at_least_float32(self.D) * wide + self._output(states, C)).to(u.dtype)
 
     def _output_matrices(self) -> tuple[Tensor, ...]:
         """C of every direction, each `(dim, kept states)`."""
         C = torch.cat([as_complex(self.get_parameter(name)) for name in self.C_names], dim=-1)
         return C.chunk(self.directions, dim=-1)
+
+
+def _complex_linear(u: Tensor, B: Tensor) -> Tensor:
+    """`B u` for real u `(…, dim)` and complex B `(states, dim)`: a real product of twice the width."""
+    pairs = F.linear(u, torch.view_as_real(B).transpose(1, 2).flatten(0, 1))
+    return torch.view_as_complex(pairs.view(*u.shape[:-1], len(B), 2))
 
 
 class S5Layer(nn.Module):
@@ -183,6 +206,17 @@ class S5Layer(nn.Module):
         if self.prenorm:
             return x + self._activate(self.seq(self.norm(x)))
         y: Tensor = self.norm(x + self._activate(self.seq(x)))
+        return y
+
+    def state_after(self, x: Tensor, room: int) -> State:
+        """That of the state-space model."""
+        return self.seq.state_after(self.norm(x) if self.prenorm else x, room)
+
+    def step(self, x: Tensor, state: State, time: int) -> Tensor:
+        """x `(batch, dim)` at a time step, to the same shape."""
+        if self.prenorm:
+            return x + self._activate(self.seq.step(self.norm(x), state, time))
+        y: Tensor = self.norm(x + self._activate(self.seq.step(x, state, time)))
         return y
 
     def _activate(self, x: Tensor) -> Tensor:

@@ -12,15 +12,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from implementations.decoding import State
 from implementations.encoder import Encoder, Sinusoids, embed, with_head
-from implementations.ops.attention_functions import AttentionKind
+from implementations.ops.attention_functions import AttentionKind, attend
 from implementations.ops.configurator import LatentConfigurator
 from implementations.ops.ema import DampedEMA
 from implementations.ops.local_attention import full_attention, local_attention
 from implementations.ops.norms import NormKind, SequenceNorm
 from implementations.ops.relative_bias import RelativeBias
 from implementations.ops.rotary import rotate
-from implementations.ops.sma import ActiveSteps, choose_steps, sparse_modular_activation, steps_in_place
+from implementations.ops.sma import (
+    ActiveSteps,
+    choose_steps,
+    latest,
+    sparse_modular_activation,
+    steps_in_place,
+)
 from implementations.task import Task
 
 INITIAL_DEVIATION = 0.02
@@ -121,17 +128,87 @@ class SeqBoatLayer(nn.Module):
             steps = choose_steps(active, self.dense)
             h = sparse_modular_activation(m, steps, confidence, self.gated_attention)
         branches = self.dropout(linear + h) if self.causal else linear + h
-        y = F.silu(branches + x)
+        return self._end(branches + x)
+
+    def _end(self, branches: Tensor) -> Tensor:
+        y = F.silu(branches)
         return y if self.config.prenorm else self.norm(y)
 
-    def gated_attention(self, m: Tensor, steps: ActiveSteps) -> Tensor:
-        """The gated attention unit over the working memory: `(batch, memory, dim)` to the same shape."""
+    def state_after(self, x: Tensor, room: int) -> State:
+        """That of the EMA, and the working memory: caches of the keys `(batch, reach, attention_dim)`, values
+        `(batch, reach, hidden)` and positions `(batch, reach)` of the latest active steps, step i of the
+        memory at i modulo the reach, and the number of active steps so far `(batch,)`.
+
+        Steps are compressed whatever their density (see `choose_steps` for what the parallel form does).
+        """
+        u = self.norm(x) if self.config.prenorm else x
+        m = F.silu(self.ema(u))
+        active = _real_steps(m, None)
+        if self.configurator is not None:
+            active = self.configurator.decide(self.hx_proj(m)[..., :2])
+        positions = torch.arange(x.shape[1], device=x.device).expand(active.shape)
+        _, k, v, _ = self._project(m, positions)
+        reach = room if self.config.window is None else min(room, self.config.window + 1)
+        count = active.sum(dim=1)
+        memory = (*(latest(part, active, reach) for part in (k, v, positions)), count)
+        return State(parts=(self.ema.state_after(u, room), State(memory)))
+
+    def step(self, x: Tensor, state: State, time: int) -> Tensor:
+        """x `(batch, dim)` at a time step, to the same shape; attention in the active rows only."""
+        averages, memory = state.parts
+        u = self.norm(x) if self.config.prenorm else x
+        m = F.silu(self.ema.step(u, averages, time))
+        hx = self.hx_proj(m)
+        if self.configurator is None:
+            rows = torch.arange(x.shape[0], device=x.device)
+            return self._end(hx + self._recall(m, memory, rows, time) + x)
+        logits, linear = torch.split(hx, [2, self.config.dim], dim=-1)
+        active, confidence = self.configurator(logits.unsqueeze(1))
+        rows = active.squeeze(1).nonzero().squeeze(1)
+        if rows.numel():
+            linear[rows] += self._recall(m[rows], memory, rows, time) * confidence[rows]
+        return self._end(linear + x)
+
+    def _recall(self, m: Tensor, state: State, rows: Tensor, time: int) -> Tensor:
+        """The gated attention unit at one time step of some rows, all active: `(rows, dim)` to the same."""
+        config = self.config
+        keys, values, positions, count = state.memory
+        reach, index = keys.shape[1], count[rows].unsqueeze(1)
+        place = index.squeeze(1) % reach
+        q, k, v, r = (part.squeeze(1) for part in self._project(m.unsqueeze(1), torch.full_like(index, time)))
+        keys[rows, place], values[rows, place], positions[rows, place] = k, v, time
+        count[rows] += 1
+        filled = min(reach, int(index.max()) + 1)
+        back = (index - torch.arange(filled, device=m.device)) % reach
+        if rows.numel() < keys.shape[0]:
+            keys, values, positions = keys[rows], values[rows], positions[rows]
+        scale: float | Tensor = q.shape[-1] ** -0.5
+        if config.attention != "softmax":
+            scale = 1.0 / (index + 1) if config.window is None else 1.0 / config.window
+        scores = (q * scale).unsqueeze(1) @ keys[:, :filled].mT
+        if self.rel_pos_bias is not None:
+            if config.relative_bias == "simple":
+                bias = self.rel_pos_bias(torch.full_like(index, time), positions[:, :filled])
+            else:
+                bias = self.rel_pos_bias(index, index - back)
+            scores = scores + bias
+        seen = (back <= index).unsqueeze(1)
+        h: Tensor = self.h_proj(attend(scores, values[:, :filled], seen, config.attention).squeeze(1) * r)
+        return h
+
+    def _project(self, m: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Queries, keys, values and gates of steps `(batch, steps, dim)` at positions `(batch, steps)`."""
         config = self.config
         widths = [config.attention_dim, config.hidden, config.hidden]
         z, r, v = torch.split(F.silu(self.mx_proj(m)), widths, dim=-1)
         q, k = (z.unsqueeze(-2) * self.gamma + self.beta).unbind(dim=-2)
         if config.relative_bias == "rotary":
-            q, k = rotate(q, steps.positions), rotate(k, steps.positions)
+            q, k = rotate(q, positions), rotate(k, positions)
+        return q, k, v, r
+
+    def gated_attention(self, m: Tensor, steps: ActiveSteps) -> Tensor:
+        """The gated attention unit over the working memory: `(batch, memory, dim)` to the same shape."""
+        q, k, v, r = self._project(m, steps.positions)
         h: Tensor = self.h_proj(self.attention(q, k, self.hidden_dropout(v), steps) * r)
         return h if self.causal else self.dropout(h)
 

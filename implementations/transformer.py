@@ -13,6 +13,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from implementations.decoding import State, recurrent
 from implementations.encoder import Encoder, LearnedPositions, Pooling, Sinusoids, embed, with_head
 from implementations.ops.attention import MultiHeadAttention, SDPAMixer, SoftmaxMixer
 from implementations.task import Task
@@ -86,6 +87,17 @@ class TransformerLayer(nn.Module):
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         x = self._sublayer(x, self.self_attn_layer_norm, lambda u: self.self_attn(u, padding_mask))
+        return self._sublayer(x, self.final_layer_norm, self.feed_forward)
+
+    def state_after(self, x: Tensor, room: int) -> State:
+        """That of the attention."""
+        seen = self.self_attn_layer_norm(x) if self.prenorm else x
+        return recurrent(self.self_attn).state_after(seen, room)
+
+    def step(self, x: Tensor, state: State, time: int) -> Tensor:
+        """x `(batch, dim)` at a time step, to the same shape."""
+        attention = recurrent(self.self_attn)
+        x = self._sublayer(x, self.self_attn_layer_norm, lambda u: attention.step(u, state, time))
         return self._sublayer(x, self.final_layer_norm, self.feed_forward)
 
     def feed_forward(self, x: Tensor) -> Tensor:

@@ -7,17 +7,18 @@ the layers are post-norm (as published) or pre-norm.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from implementations.decoding import State, cache, distances
 from implementations.encoder import Encoder, Pooling, Sinusoids, embed, with_head
 from implementations.ops.attention import merge_heads, split_heads
-from implementations.ops.segments import Memory, SegmentedStack, remember
+from implementations.ops.segments import Memory, SegmentedStack
 from implementations.task import Task
 
 INITIAL_DEVIATION = 0.02
@@ -108,6 +109,31 @@ class RelativeAttention(nn.Module):
         y: Tensor = x + self.dropout(self.o_net(merge_heads(mixed)))
         return y if self.prenorm else self.layer_norm(y)
 
+    def state_after(self, x: Tensor, r: Tensor, reach: int) -> State:
+        """Caches of keys and values `(batch, heads, reach, d_head)`; constant, `W r` by distance.
+
+        r `(reach, dim)`: the positions of distances 0 to reach − 1.
+        """
+        _, key, value = self.qkv_net(self.layer_norm(x) if self.prenorm else x).chunk(3, dim=-1)
+        memory = tuple(cache(split_heads(part, self.heads), reach) for part in (key, value))
+        return State(memory, (split_heads(self.r_net(r).unsqueeze(0), self.heads),))
+
+    def step(self, x: Tensor, state: State, time: int, u: Tensor, v: Tensor, sees: int) -> Tensor:
+        """x `(batch, dim)` at a time step, which sees that many of the latest steps, itself among them."""
+        (keys, values), (by_distance,) = state.memory, state.constants
+        seen = self.layer_norm(x) if self.prenorm else x
+        query, key, value = (
+            split_heads(part.unsqueeze(1), self.heads) for part in self.qkv_net(seen).chunk(3, dim=-1)
+        )
+        place = time % keys.shape[2]
+        keys[:, :, place], values[:, :, place] = key.squeeze(2), value.squeeze(2)
+        distance = distances(time, keys.shape[2], x.device)
+        positional = ((query + v.unsqueeze(1)) @ by_distance.mT)[..., distance]
+        scores = ((query + u.unsqueeze(1)) @ keys.mT + positional) * float(query.shape[-1] ** -0.5)
+        weights = scores.masked_fill(distance >= sees, float("-inf")).softmax(dim=-1)
+        y: Tensor = x + self.o_net(merge_heads(weights @ values)).squeeze(1)
+        return y if self.prenorm else self.layer_norm(y)
+
 
 def relative_shift(x: Tensor) -> Tensor:
     """Row i moves left by `q − 1 − i`: `(…, q, k)` by reversed distance to `(…, q, k)` by key.
@@ -183,15 +209,13 @@ class TransformerXLStack(SegmentedStack):
                 nn.init.normal_(parameter, std=INITIAL_DEVIATION)
 
     def advance(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        states = self.states(x, memory)
-        remembered = [
-            remember(before, state, self.config.memory)
-            for before, state in zip(memory, states[:-1], strict=True)
-        ]
-        return self.dropout(states[-1]), remembered
+        last, remembered = super().advance(x, memory)
+        return self.dropout(last), remembered
 
-    def states(self, x: Tensor, memory: Memory) -> list[Tensor]:
-        """What each layer takes in, and what the last one gives."""
+    def reach(self) -> list[int]:
+        return [self.config.memory] * self.config.layers
+
+    def states(self, x: Tensor, memory: Memory, reach: list[int]) -> list[Tensor]:
         config = self.config
         length, before = x.shape[1], memory[0].shape[1]
         r = self.dropout(self._distances(before + length))
@@ -200,6 +224,28 @@ class TransformerXLStack(SegmentedStack):
         for layer, remembered in zip(self.layers, memory, strict=True):
             states.append(layer(states[-1], remembered, r, self.r_w_bias, self.r_r_bias, hidden))
         return states
+
+    def state_after(self, x: Tensor, room: int) -> State:
+        """That of each layer, as far back as any query sees: a whole memory and its own segment."""
+        reach = min(room, self.config.memory + self.segment)
+        r = self._distances(reach).flip(0)
+        attentions = (layer.dec_attn for layer in self._typed_layers())
+        both = zip(attentions, self.taken_in(x), strict=True)
+        return State(parts=tuple(attention.state_after(states, r, reach) for attention, states in both))
+
+    def step(self, x: Tensor, state: State, time: int) -> Tensor:
+        """x `(batch, dim)` at a time step, to the same shape."""
+        config = self.config
+        first_seen = max(0, time - time % self.segment - config.memory)
+        sees = time + 1 - first_seen
+        if config.same_length:
+            sees = min(sees, config.memory)
+        for layer, part in zip(self._typed_layers(), state.parts, strict=True):
+            x = layer.pos_ff(layer.dec_attn.step(x, part, time, self.r_w_bias, self.r_r_bias, sees))
+        return x
+
+    def _typed_layers(self) -> Iterator[TransformerXLLayer]:
+        return (cast(TransformerXLLayer, layer) for layer in self.layers)
 
     def _distances(self, keys: int) -> Tensor:
         """`(keys, dim)`: sinusoids of the distances keys − 1 down to 0."""

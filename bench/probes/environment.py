@@ -90,9 +90,11 @@ def commit() -> tuple[str | None, bool | None]:
         return None, None
 
     def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
+        return (
+            subprocess.run(["git", "-C", str(root), *words], capture_output=True, check=True, timeout=10)
+            .stdout.decode(errors="replace")
+            .strip()
+        )
 
     try:
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
@@ -101,13 +103,19 @@ def commit() -> tuple[str | None, bool | None]:
 
 
 def command_line() -> list[str]:
-    """How this run was called, without the folder of the executable."""
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+    """How this run was called, without the folder of the executable; file names as text."""
+    return [as_text(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])]
+
+
+def as_text(name: str | Path) -> str:
+    """A word of the command line as text: in another locale, or in bytes that are no text, it is none."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def main() -> None:
     """Print the environment of a device as JSON; in a process of its own, since a GPU's context stays."""
-    print(msgspec.json.encode(read_environment(resolve_device(sys.argv[1]), int(sys.argv[2]))).decode())
+    environment = read_environment(resolve_device(sys.argv[1]), int(sys.argv[2]))
+    sys.stdout.buffer.write(msgspec.json.encode(environment))
 
 
 def resolve_device(wanted: str) -> str:

@@ -62,4 +62,4 @@ def _read(path: Path) -> str | None:
 
 
 if __name__ == "__main__":
-    print(msgspec.json.encode(gpu_health(sys.argv[1])).decode())
+    sys.stdout.buffer.write(msgspec.json.encode(gpu_health(sys.argv[1])))

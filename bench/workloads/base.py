@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.case import Fill
+from bench.workloads.splits import Split
 from implementations.task import Task
 
 
@@ -57,8 +58,13 @@ class Workload(Protocol):
     def task(self, length: int) -> Task:
         """What a model is built for at this length."""
 
-    def batch(self, length: int, batch: int, fill: Fill, seed: int, index: int = 0) -> Batch:
-        """The batch number `index` of that seed."""
+    def batch(
+        self, length: int, batch: int, fill: Fill, seed: int, index: int = 0, split: Split = "all"
+    ) -> Batch:
+        """The batch number `index` of that seed, from a part of the data."""
+
+    def sequences(self, split: Split) -> int | None:
+        """Sequences of a split; None where they are generated without end."""
 
     def data(self) -> str:
         """Which data the batches are made of, as every output states it."""

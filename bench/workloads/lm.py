@@ -16,12 +16,14 @@ import numpy.typing as npt
 from bench.case import Fill
 from bench.errors import UsageError
 from bench.workloads.base import Batch, DataSource
+from bench.workloads.splits import PARTS, Split, generator_of
 from implementations.task import Task
 
 VOCABULARY = 257
 MAX_LENGTH = 1 << 18
 FILE_VARIABLE = "SEQBOAT_BENCH_LM_FILE"
 """Environment variable that names a file whose bytes to model, such as enwik8."""
+ZIP_BEGINS = b"PK\3\4"
 ENWIKI = "test/test_data/enwiki-latest-pages-articles*.xml*.bz2"
 """Articles of the English Wikipedia in the package gensim: XML, as enwik8 is."""
 
@@ -32,6 +34,12 @@ class Source:
 
     content: npt.NDArray[np.uint8]
     description: str
+
+    def part(self, split: Split) -> npt.NDArray[np.uint8]:
+        """The bytes of a split: the last part is for validation, as with enwik8."""
+        border = self.content.size - self.content.size // PARTS
+        parts = {"all": self.content, "train": self.content[:border], "validation": self.content[border:]}
+        return parts[split]
 
 
 class LanguageModelling:
@@ -63,19 +71,24 @@ class LanguageModelling:
             DataSource("the Python manual", "real", "pydoc_data"),
         )
 
+    def sequences(self, split: Split) -> int | None:
+        return None
+
     def data(self) -> str:
         return source().description
 
-    def batch(self, length: int, batch: int, fill: Fill, seed: int, index: int = 0) -> Batch:
+    def batch(
+        self, length: int, batch: int, fill: Fill, seed: int, index: int = 0, split: Split = "all"
+    ) -> Batch:
         """Excerpts that start anywhere; the targets are one byte further. Either fill is full."""
         if not 1 <= length <= MAX_LENGTH:
             raise UsageError(f"lm gives lengths from 1 to {MAX_LENGTH}, not {length}")
-        content = source().content
+        content = source().part(split)
         if content.size <= length:
             raise UsageError(
                 f"lm: {content.size} bytes are too few for a sequence of {length} and its target"
             )
-        generator = np.random.default_rng([seed, index, length])
+        generator = generator_of(seed, index, length, split)
         starts = generator.integers(content.size - length, size=batch)
         tokens = content[starts[:, None] + np.arange(length + 1)].astype(np.int64) + 1
         return Batch(inputs=tokens[:, :-1].copy(), lengths=None, targets=tokens[:, 1:].copy())
@@ -99,6 +112,8 @@ def _file(path: Path) -> Source:
         content = np.memmap(path, dtype=np.uint8, mode="r")
     except (OSError, ValueError) as error:
         raise UsageError(f"{FILE_VARIABLE}={path}: cannot be read ({error})") from None
+    if bytes(content[:4]) == ZIP_BEGINS:
+        raise UsageError(f"{FILE_VARIABLE}={path}: is a zip archive, whose bytes are no text: unpack it")
     return Source(content, f"{path.name}, {content.size} bytes ({FILE_VARIABLE})")
 
 

@@ -1,5 +1,6 @@
 """Pathfinder: do the two discs mark the ends of one contour? 32 × 32 grey values in reading order.
 
+Read from the user's LRA folder where it has pictures of that size, else generated.
 Published: contours of 14 dashes of length 2, thickness ½, 5 distractors of 4 dashes, contrast ¾, antialias 2.
 """
 
@@ -8,9 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bench.case import Fill
-from bench.workloads import contours, grey
-from bench.workloads.base import Batch, DataSource
+from bench.workloads import contours, files, grey, pathfinder_files
+from bench.workloads.base import Batch, DataSource, used
 from bench.workloads.contours import Geometry
+from bench.workloads.splits import Split, generator_of
 from implementations.task import Task
 
 GEOMETRY = Geometry(
@@ -52,18 +54,47 @@ class Pathfinder:
         return Task(self.task_name, length=length, classes=2, input="reals")
 
     def sources(self) -> tuple[DataSource, ...]:
-        return (DataSource("generator", "generated", "built in, the published geometry"),)
+        folder = pathfinder_files.folder_of(self.geometry.side)
+        return (
+            DataSource(
+                "LRA's pictures",
+                "real",
+                None if folder is None else str(folder),
+                f"unpack lra_release.gz and name its folder in {files.LRA_VARIABLE}",
+            ),
+            DataSource("generator", "generated", "built in, the published geometry"),
+        )
+
+    def sequences(self, split: Split) -> int | None:
+        side = self.geometry.side
+        folder = pathfinder_files.folder_of(side)
+        return None if folder is None else len(pathfinder_files.listed(folder, side).part(split).paths)
 
     def data(self) -> str:
-        return "generated, in the published geometry"
+        if used(self.sources()).kind == "generated":
+            return "generated, in the published geometry"
+        side = self.geometry.side
+        folder = pathfinder_files.folder_of(side)
+        assert folder is not None
+        return f"LRA's, {len(pathfinder_files.listed(folder, side).labels)} pictures of {side} × {side}"
 
-    def batch(self, length: int, batch: int, fill: Fill, seed: int, index: int = 0) -> Batch:
-        """Pictures as grey values from -1 to 1, either label with probability ½. Either fill is full."""
+    def batch(
+        self, length: int, batch: int, fill: Fill, seed: int, index: int = 0, split: Split = "all"
+    ) -> Batch:
+        """Pictures as grey values from -1 to 1: the user's where there are some of that size, else drawn,
+        either label with probability ½. Either fill is full."""
         side = grey.side_of(self.name, length, self.sides)
-        generator = np.random.default_rng([seed, index, length])
-        geometry = _scaled(self.geometry, side)
-        labels = generator.integers(2, size=batch)
-        pictures = [contours.picture(geometry, bool(label), generator) for label in labels]
+        generator = generator_of(seed, index, length, split)
+        folder = pathfinder_files.folder_of(side)
+        if folder is None:
+            geometry = _scaled(self.geometry, side)
+            labels = generator.integers(2, size=batch)
+            pictures = [contours.picture(geometry, bool(label), generator) for label in labels]
+        else:
+            listed = pathfinder_files.listed(folder, side).part(split)
+            chosen = generator.integers(len(listed.labels), size=batch)
+            labels = listed.labels[chosen]
+            pictures = [listed.read(int(number)) for number in chosen]
         pixels = np.stack(pictures).reshape(batch, length).astype(np.float32)
         return Batch(inputs=pixels / np.float32(127.5) - 1, lengths=None, targets=labels)
 

@@ -11,26 +11,55 @@ import bz2
 import functools
 import html
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.case import Fill
 from bench.errors import UsageError
 from bench.workloads import files, lm
 from bench.workloads.base import Batch, DataSource, used
+from bench.workloads.splits import Split, Splittable, generator_of
 from implementations.task import Task
 
 VOCABULARY = 257
 MAX_LENGTH = 1 << 16
 MIN_ARTICLE_BYTES = 1024
 """Shorter ones are redirections and stubs."""
-LRA_FILE = "tsv_data/new_aan_pairs.train.tsv"
+LRA_FILES: Mapping[Split, str] = {
+    "all": "tsv_data/new_aan_pairs.train.tsv",
+    "train": "tsv_data/new_aan_pairs.train.tsv",
+    "validation": "tsv_data/new_aan_pairs.eval.tsv",
+}
 
 Pair = tuple[bytes, bytes, int]
 """Two documents, and 1 where they are related."""
 Draw = Callable[[np.random.Generator], Pair]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What draws pairs, what they are, and how many there are; None where they are made without end."""
+
+    draw: Draw
+    description: str
+    count: int | None
+
+
+@dataclass(frozen=True)
+class Articles(Splittable):
+    """Texts that pairs are made of: both halves of one are in the same split."""
+
+    texts: tuple[bytes, ...]
+
+    def keys(self) -> Iterable[bytes]:
+        return self.texts
+
+    def take(self, numbers: npt.NDArray[np.int64]) -> "Articles":
+        return Articles(tuple(self.texts[number] for number in numbers))
 
 
 class Retrieval:
@@ -45,7 +74,7 @@ class Retrieval:
         return Task("retrieval", length=length, classes=2, head="two-tower", vocabulary=VOCABULARY)
 
     def sources(self) -> tuple[DataSource, ...]:
-        anthology, enwiki = files.lra_file(LRA_FILE), files.package_file("gensim", lm.ENWIKI)
+        anthology, enwiki = files.lra_file(LRA_FILES["all"]), files.package_file("gensim", lm.ENWIKI)
         return (
             DataSource(
                 "ACL Anthology",
@@ -62,10 +91,15 @@ class Retrieval:
             DataSource("halves of the Python manual's topics", "real", "pydoc_data"),
         )
 
-    def data(self) -> str:
-        return _pairs()[1]
+    def sequences(self, split: Split) -> int | None:
+        return _pairs(split).count
 
-    def batch(self, length: int, batch: int, fill: Fill, seed: int, index: int = 0) -> Batch:
+    def data(self) -> str:
+        return _pairs("all").description
+
+    def batch(
+        self, length: int, batch: int, fill: Fill, seed: int, index: int = 0, split: Split = "all"
+    ) -> Batch:
         """Pairs, related with probability ½: inputs `(batch, 2, length)`, lengths `(batch, 2)`.
 
         real: documents cut at `length`, padded on the right to it. full: documents shorter than that are
@@ -73,8 +107,8 @@ class Retrieval:
         """
         if not 1 <= length <= MAX_LENGTH:
             raise UsageError(f"retrieval gives lengths from 1 to {MAX_LENGTH}, not {length}")
-        generator = np.random.default_rng([seed, index, length])
-        draw, _ = _pairs()
+        generator = generator_of(seed, index, length, split)
+        draw = _pairs(split).draw
         inputs = np.zeros((batch, 2, length), dtype=np.int64)
         lengths = np.zeros((batch, 2), dtype=np.int64)
         targets = np.zeros(batch, dtype=np.int64)
@@ -103,16 +137,14 @@ def _lengthened(document: bytes, length: int, draw: Draw, generator: np.random.G
 
 
 @functools.cache
-def _pairs() -> tuple[Draw, str]:
-    """What draws pairs, and what they are."""
+def _pairs(split: Split) -> Pairs:
+    """The pairs of a split."""
     source = used(WORKLOAD.sources())
     if source.name == "ACL Anthology":
-        return _anthology(Path(str(source.location)))
-    if source.location == "pydoc_data":
-        articles = _python_topics()
-        return _halves(articles), f"halves of {len(articles)} topics of the Python manual"
-    articles = _enwiki(Path(str(source.location)))
-    return _halves(articles), f"halves of {len(articles)} enwiki articles (gensim)"
+        return _anthology(split)
+    articles = _python_topics() if source.location == "pydoc_data" else _enwiki(Path(str(source.location)))
+    what = "topics of the Python manual" if source.location == "pydoc_data" else "enwiki articles (gensim)"
+    return Pairs(_halves(articles.part(split).texts), f"halves of {len(articles.texts)} {what}", None)
 
 
 def _halves(articles: tuple[bytes, ...]) -> Draw:
@@ -131,7 +163,8 @@ def _half(article: bytes, number: int) -> bytes:
     return article[middle:] if number else article[:middle]
 
 
-def _enwiki(archive: Path) -> tuple[bytes, ...]:
+@functools.cache
+def _enwiki(archive: Path) -> Articles:
     try:
         content = bz2.decompress(archive.read_bytes()).decode("utf-8", "replace")
     except (OSError, ValueError) as error:
@@ -142,18 +175,21 @@ def _enwiki(archive: Path) -> tuple[bytes, ...]:
     return _articles(html.unescape(text) for text in texts)
 
 
-def _python_topics() -> tuple[bytes, ...]:
+def _python_topics() -> Articles:
     from pydoc_data.topics import topics
 
     return _articles(text for _, text in sorted(topics.items()))
 
 
-def _articles(texts: Iterable[str]) -> tuple[bytes, ...]:
+def _articles(texts: Iterable[str]) -> Articles:
     encoded = (text.encode() for text in texts)
-    return tuple(article for article in encoded if len(article) >= MIN_ARTICLE_BYTES)
+    return Articles(tuple(article for article in encoded if len(article) >= MIN_ARTICLE_BYTES))
 
 
-def _anthology(path: Path) -> tuple[Draw, str]:
+def _anthology(split: Split) -> Pairs:
+    path = files.lra_file(LRA_FILES[split])
+    if path is None:
+        raise UsageError(f"{files.LRA_VARIABLE}: has no {LRA_FILES[split]}; unpack the whole lra_release.gz")
     lines = files.Lines(path)
 
     def draw(generator: np.random.Generator) -> Pair:
@@ -165,7 +201,7 @@ def _anthology(path: Path) -> tuple[Draw, str]:
             )
         return columns[3], columns[4], int(float(columns[0]))
 
-    return draw, f"ACL Anthology, {len(lines)} train pairs"
+    return Pairs(draw, f"ACL Anthology, {len(lines)} train pairs", len(lines))
 
 
 WORKLOAD = Retrieval()

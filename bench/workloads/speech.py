@@ -8,6 +8,7 @@ glide as their class says, which are no speech.
 import functools
 import math
 import wave
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from bench.case import Fill
 from bench.errors import UsageError
 from bench.workloads import files
 from bench.workloads.base import Batch, DataSource
+from bench.workloads.splits import Split, Splittable, generator_of
 from implementations.task import Task
 
 FOLDER_VARIABLE = "SEQBOAT_BENCH_SPEECH_COMMANDS"
@@ -34,11 +36,18 @@ Reals = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Clips:
+class Clips(Splittable):
     """Sound files and the classes of their words `(clips,)`."""
 
     paths: tuple[Path, ...]
     labels: npt.NDArray[np.int64]
+
+    def keys(self) -> Iterable[bytes]:
+        """The speaker, whom a file's name begins with: one is in one part alone."""
+        return (path.name.partition("_nohash_")[0].encode() for path in self.paths)
+
+    def take(self, numbers: npt.NDArray[np.int64]) -> "Clips":
+        return Clips(tuple(self.paths[number] for number in numbers), self.labels[numbers])
 
 
 class Speech:
@@ -65,22 +74,29 @@ class Speech:
             DataSource("vowels", "synthetic", "built in"),
         )
 
+    def sequences(self, split: Split) -> int | None:
+        source = clips()
+        return None if source is None else len(source.part(split).paths)
+
     def data(self) -> str:
         source = clips()
         if source is None:
             return "synthetic (gliding vowels; `bench data speech` says how to get speech)"
         return f"Speech Commands, {len(source.paths)} clips of ten words"
 
-    def batch(self, length: int, batch: int, fill: Fill, seed: int, index: int = 0) -> Batch:
+    def batch(
+        self, length: int, batch: int, fill: Fill, seed: int, index: int = 0, split: Split = "all"
+    ) -> Batch:
         """Samples from -1 to 1; below 16,000, those in the middle of the clip. Either fill is full."""
         if not SHORTEST <= length <= RATE:
             raise UsageError(f"speech gives lengths from {SHORTEST} to {RATE} samples, not {length}")
-        generator = np.random.default_rng([seed, index, length])
+        generator = generator_of(seed, index, length, split)
         source = clips()
         if source is None:
             labels = generator.integers(len(WORDS), size=batch)
             sounds = [_vowel(int(label), generator) for label in labels]
         else:
+            source = source.part(split)
             chosen = generator.integers(len(source.paths), size=batch)
             labels = source.labels[chosen]
             sounds = [_read(source.paths[int(clip)]) for clip in chosen]

@@ -6,6 +6,7 @@ Byte b is token b + 1, so that 0 stays the padding token.
 import csv
 import functools
 import importlib.util
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from bench.case import Fill
 from bench.errors import UsageError
 from bench.workloads.base import Batch, DataSource
+from bench.workloads.splits import Split, Splittable, generator_of
 from implementations.task import Task
 
 VOCABULARY = 257
@@ -22,12 +24,19 @@ MAX_LENGTH = 1 << 20
 
 
 @dataclass(frozen=True)
-class Corpus:
+class Corpus(Splittable):
     """Documents as bytes, each with a label, and what they are."""
 
     documents: tuple[bytes, ...]
     labels: npt.NDArray[np.int64]
     description: str
+
+    def keys(self) -> Iterable[bytes]:
+        return self.documents
+
+    def take(self, numbers: npt.NDArray[np.int64]) -> "Corpus":
+        documents = tuple(self.documents[number] for number in numbers)
+        return Corpus(documents, self.labels[numbers], self.description)
 
     @functools.cached_property
     def sizes(self) -> npt.NDArray[np.int64]:
@@ -57,10 +66,15 @@ class Text:
             DataSource("the Python manual's topics, labels made up", "synthetic", "pydoc_data"),
         )
 
+    def sequences(self, split: Split) -> int | None:
+        return len(corpus().part(split).documents)
+
     def data(self) -> str:
         return corpus().description
 
-    def batch(self, length: int, batch: int, fill: Fill, seed: int, index: int = 0) -> Batch:
+    def batch(
+        self, length: int, batch: int, fill: Fill, seed: int, index: int = 0, split: Split = "all"
+    ) -> Batch:
         """Documents drawn without regard to their label.
 
         full: documents of at least `length` bytes, cut there; where there are none so long, documents are
@@ -68,8 +82,8 @@ class Text:
         """
         if not 1 <= length <= MAX_LENGTH:
             raise UsageError(f"text gives lengths from 1 to {MAX_LENGTH}, not {length}")
-        generator = np.random.default_rng([seed, index, length])
-        source = corpus()
+        generator = generator_of(seed, index, length, split)
+        source = corpus().part(split)
         pick = _full if fill == "full" else _real
         rows = [pick(source, length, generator) for _ in range(batch)]
         inputs = np.zeros((batch, length), dtype=np.int64)

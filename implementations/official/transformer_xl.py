@@ -92,7 +92,7 @@ def model(config: Config, variant: str | None) -> OfficialView:
         memory = [embedding(segments["tokens1"].T)[:, :0]] * (config["nl"] + 1)
         for number in range(1, len(segments) + 1):
             tokens = segments[f"tokens{number}"]
-            states = stack.states(embedding(tokens.T) * config["d"] ** 0.5, memory[:-1])
+            states = stack.states(embedding(tokens.T) * config["d"] ** 0.5, memory[:-1], stack.reach())
             outputs[f"h{number}"] = states[-1].transpose(0, 1)
             # The extended context is seen again as the start of the next segment, and so not remembered.
             memory = [

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from implementations.decoding import NoRecurrentForm, State, cache
+
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """`(batch, length, heads·d_head)` to `(batch, heads, length, d_head)`."""
@@ -68,6 +70,23 @@ class MultiHeadAttention(nn.Module):
         mixed: Tensor = self.out_proj(merge_heads(self.mixer(*self.project(x), padding_mask)))
         return mixed
 
+    def state_after(self, x: Tensor, room: int) -> State:
+        """Caches of keys and values, each `(batch, heads, room, d_head)`."""
+        if not hasattr(self.mixer, "recall"):
+            reason = getattr(self.mixer, "no_recurrent_form", f"{type(self.mixer).__name__} has no recall")
+            raise NoRecurrentForm(f"no recurrent form: {reason}")
+        _, k, v = self.project(x)
+        return State((cache(k, room), cache(v, room)))
+
+    def step(self, x: Tensor, state: State, time: int) -> Tensor:
+        """x `(batch, dim)` at a time step, to the same shape."""
+        keys, values = state.memory
+        q, k, v = self.project(x.unsqueeze(1))
+        keys[:, :, time], values[:, :, time] = k.squeeze(2), v.squeeze(2)
+        mixed = self.mixer.recall(q, keys[:, :, : time + 1], values[:, :, : time + 1])  # type: ignore[operator]
+        y: Tensor = self.out_proj(merge_heads(mixed)).squeeze(1)
+        return y
+
 
 class SoftmaxMixer(nn.Module):
     """`softmax(q kᵀ / √d_head) v` with the attention matrix materialised, and dropout on it."""
@@ -89,6 +108,11 @@ class SoftmaxMixer(nn.Module):
         mixed: Tensor = self.dropout(self.weights(q, k, padding_mask)) @ v
         return mixed
 
+    def recall(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """One query `(batch, heads, 1, d_head)` that sees every key."""
+        scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        return scores.softmax(dim=-1) @ v
+
 
 class SDPAMixer(nn.Module):
     """The same function through `scaled_dot_product_attention`."""
@@ -106,6 +130,10 @@ class SDPAMixer(nn.Module):
         hidden = _hidden_keys(q, padding_mask, self.causal)
         assert hidden is not None
         return F.scaled_dot_product_attention(q, k, v, attn_mask=~hidden, dropout_p=dropout)
+
+    def recall(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """One query `(batch, heads, 1, d_head)` that sees every key."""
+        return F.scaled_dot_product_attention(q, k, v)
 
 
 def _hidden_keys(q: Tensor, padding_mask: Tensor | None, causal: bool) -> Tensor | None:

@@ -45,8 +45,8 @@ class LatentConfigurator(nn.Module):
         active = _margin(logits) > self.act_bias
         if padding_mask is not None:
             active = active & ~padding_mask
-        self._active = active.sum()
-        self._real = active.numel() if padding_mask is None else (~padding_mask).sum()
+        self._active = active.sum(dim=-1)
+        self._real = active.shape[-1] if padding_mask is None else (~padding_mask).sum(dim=-1)
         return active
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -61,9 +61,21 @@ class LatentConfigurator(nn.Module):
 
     def activation_rate(self) -> float:
         """Active steps over real steps in the last forward pass. Raises RuntimeError before the first one."""
+        active, real = self._counts()
+        return float(active.sum() / real.sum().clamp(min=1))
+
+    def activation_rates_by_sample(self) -> list[float]:
+        """The same for each row of that batch."""
+        active, real = self._counts()
+        rates: list[float] = (active / real.clamp(min=1)).tolist()
+        return rates
+
+    def _counts(self) -> tuple[Tensor, Tensor]:
+        """Active and real steps of each row, `(batch,)` each, in double precision."""
         if self._active is None:
             raise RuntimeError("no activation rate yet: run the model once")
-        return float(self._active) / max(1, int(self._real))
+        active = self._active.double()
+        return active, torch.as_tensor(self._real, dtype=active.dtype, device=active.device).expand_as(active)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LatentConfigurator":
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]

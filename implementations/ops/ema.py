@@ -5,7 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from implementations.decoding import NoRecurrentForm, State, cache
 from implementations.ops.fft_conv import fft_convolution
+from implementations.ops.scan import final_state
 
 
 class DampedEMA(nn.Module):
@@ -79,3 +81,30 @@ class DampedEMA(nn.Module):
         log_decay = torch.log1p(-p * torch.sigmoid(self.alpha.to(dtype)).squeeze(-1))
         weight = p * self.beta.to(dtype).squeeze(-1) * self.gamma.to(dtype) * math.sqrt(1.0 / self.states)
         return weight, log_decay
+
+    def state_after(self, x: Tensor, room: int) -> State:
+        """The averages `(batch, dim, states)` and, where the kernel ends before the room, the inputs in it.
+
+        x `(batch, length, dim)`. Raises NoRecurrentForm for a bidirectional average.
+        """
+        if self.bidirectional:
+            raise NoRecurrentForm("no recurrent form: the moving average looks ahead")
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        weight, log_decay = self.coefficients(wide.dtype)
+        if self.truncation is None or self.truncation >= room:
+            return State((final_state(log_decay, wide),), (weight, log_decay.exp()))
+        taps = self.truncation
+        averages = final_state(log_decay, wide[:, max(0, x.shape[1] - taps) :])
+        return State((averages, cache(wide, taps)), (weight, log_decay.exp(), torch.exp(log_decay * taps)))
+
+    def step(self, x: Tensor, state: State, time: int) -> Tensor:
+        """x `(batch, dim)` at a time step, to the same shape."""
+        averages, *inputs = state.memory
+        weight, decay, *last_tap = state.constants
+        wide = x.to(averages.dtype)
+        averages.mul_(decay).add_(wide.unsqueeze(-1))
+        if inputs:
+            place = time % inputs[0].shape[1]
+            averages.sub_(last_tap[0] * inputs[0][:, place].unsqueeze(-1))
+            inputs[0][:, place] = wide
+        return ((averages * weight).sum(dim=-1) + wide * self.omega).to(x.dtype)

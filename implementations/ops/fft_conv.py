@@ -27,8 +27,10 @@ def fft_convolution(x: Tensor, kernel: Tensor, anticausal_kernel: Tensor | None 
     """`y[t] = Σ_s kernel[s]·x[t−s] + Σ_s anticausal_kernel[s]·x[t+s]`, channel by channel, zeros outside x.
 
     x: `(batch, length, dim)`; kernels: `(dim, taps)`, both with lag 0. All float32 or all float64.
-    Returns `(batch, length, dim)`.
+    Returns `(batch, length, dim)`; nothing for a sequence without steps.
     """
+    if x.shape[1] == 0:
+        return x
     y: Tensor = _Convolution.apply(x, kernel, anticausal_kernel)  # type: ignore[no-untyped-call]
     return y
 

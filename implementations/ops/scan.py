@@ -5,6 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+BLOCK = 256
+"""Steps whose powers of the decay are held at once where only the last state is wanted."""
+
 
 def linear_scan(decay: Tensor, inputs: Tensor, reverse: bool = False) -> Tensor:
     """`x_t = decay·x_{t−1} + inputs_t` from zero; with reverse it runs back in time, `x_{t+1}` for `x_{t−1}`.
@@ -57,3 +60,19 @@ def _scan_(decay: Tensor, x: Tensor, reverse: bool) -> None:
     odd.addcmul_(decay, before_odd)
     _scan_(decay * decay, odd, reverse)
     after_odd.addcmul_(decay, before_even)
+
+
+def final_state(log_decay: Tensor, inputs: Tensor) -> Tensor:
+    """`s_t = exp(log_decay)·s_{t−1} + x_t` from zero, after the last step, for every channel and state.
+
+    log_decay `(dim, states)`, real or complex; inputs `(batch, length, dim)`, where length may be 0.
+    Returns `(batch, dim, states)` in the type of log_decay.
+    """
+    inputs = inputs.to(log_decay.dtype)
+    state = inputs.new_zeros(inputs.shape[0], *log_decay.shape)
+    for block in torch.split(inputs, BLOCK, dim=1):
+        ages = torch.arange(block.shape[1] - 1, -1, -1, device=inputs.device)
+        powers = torch.exp(log_decay.unsqueeze(-1) * ages)
+        state = state * torch.exp(log_decay * block.shape[1])
+        state = state + torch.einsum("bld,dnl->bdn", block, powers)
+    return state

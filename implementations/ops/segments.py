@@ -28,8 +28,28 @@ class SegmentedStack(nn.Module, ABC):
         self.segment = segment
 
     @abstractmethod
+    def states(self, x: Tensor, memory: Memory, reach: list[int]) -> list[Tensor]:
+        """One segment `(batch, ≤ segment, dim)` after a memory: what each layer takes in, and what the last
+        one gives. reach: that of this moment."""
+
+    @abstractmethod
+    def reach(self) -> list[int]:
+        """How many states before a segment each layer remembers; may wait for the device."""
+
     def advance(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """One segment `(batch, ≤ segment, dim)` after a memory: its states, and the memory after it."""
+        reach = self.reach()
+        *taken_in, last = self.states(x, memory, reach)
+        return last, _remembered(memory, taken_in, reach)
+
+    def taken_in(self, x: Tensor) -> list[Tensor]:
+        """What each layer takes in of a whole sequence, which may be empty."""
+        memory, reach = self.empty_memory(x), self.reach()
+        segments = [memory]
+        for segment in torch.split(x, self.segment, dim=1) if x.shape[1] else ():
+            segments.append(self.states(segment, memory, reach)[:-1])
+            memory = _remembered(memory, segments[-1], reach)
+        return [torch.cat(states, dim=1) for states in zip(*segments, strict=True)]
 
     def empty_memory(self, x: Tensor) -> Memory:
         """The memory before the first segment."""
@@ -42,6 +62,10 @@ class SegmentedStack(nn.Module, ABC):
             states, memory = self.advance(segment, memory)
             segments.append(states)
         return torch.cat(segments, dim=1)
+
+
+def _remembered(memory: Memory, taken_in: list[Tensor], reach: list[int]) -> Memory:
+    return [remember(*layer) for layer in zip(memory, taken_in, reach, strict=True)]
 
 
 def remember(memory: Tensor, x: Tensor, size: int) -> Tensor:

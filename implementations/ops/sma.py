@@ -69,6 +69,21 @@ def extract(h: Tensor, steps: ActiveSteps) -> Tensor:
     return h.masked_fill(~steps.active.unsqueeze(-1), 0.0)
 
 
+def latest(x: Tensor, active: Tensor, size: int) -> Tensor:
+    """The latest active steps of `(batch, length, …)`, which may be empty: `(batch, size, …)`.
+
+    Active step i of a row lies at i modulo size; places that hold none are zeros. active `(batch, length)`.
+    """
+    index = active.cumsum(dim=1) - 1
+    kept = active & (index >= active.sum(dim=1, keepdim=True) - size)
+    # All others fall into one place more, which is cut off.
+    places = torch.where(kept, index % size, size)
+    held = x.new_zeros(x.shape[0], size + 1, *x.shape[2:])
+    rows = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
+    held[rows.expand_as(places), places] = x
+    return held[:, :size].clone()
+
+
 def sparse_modular_activation(
     x: Tensor, steps: ActiveSteps, confidence: Tensor, module: Callable[[Tensor, ActiveSteps], Tensor]
 ) -> Tensor:

@@ -5,6 +5,7 @@ every conjugate pair of states only one is kept.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
@@ -12,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from implementations.decoding import State, recurrent
 from implementations.encoder import Classifier, Encoder, LanguageModel, MLPHead, TwoTower, embed
 from implementations.ops.norms import SequenceNorm
+from implementations.ops.scan import final_state
 from implementations.task import Task
 
 NormKind = Literal["batchnorm", "layernorm"]
@@ -111,6 +114,37 @@ class ResidualBlock(nn.Module):
         else:
             y = self.norm(x + self.dropout(self.layer(x, padding_mask)))
         return y
+
+    def state_after(self, x: Tensor, room: int) -> State:
+        """That of the layer."""
+        return recurrent(self.layer).state_after(self.norm(x) if self.prenorm else x, room)
+
+    def step(self, x: Tensor, state: State, time: int) -> Tensor:
+        """x `(batch, dim)` at a time step, to the same shape."""
+        layer = recurrent(self.layer)
+        if self.prenorm:
+            return x + layer.step(self.norm(x), state, time)
+        y: Tensor = self.norm(x + layer.step(x, state, time))
+        return y
+
+
+class DiagonalRecurrence(nn.Module, ABC):
+    """A kernel `K_l = 2·Re Σ_n weights_n · exp(l·exponents_n)` as the recurrence that it comes from."""
+
+    @abstractmethod
+    def terms(self) -> tuple[Tensor, Tensor]:
+        """weights: complex `(kernels, dim, states)`; exponents: complex `(dim, states)`."""
+
+    def state_after(self, u: Tensor) -> State:
+        """States `(batch, dim, states)` after `(batch, length, dim)`, which may be empty."""
+        weights, exponents = self.terms()
+        return State((final_state(exponents, u),), (weights, exponents.exp()))
+
+    def step(self, u: Tensor, state: State) -> Tensor:
+        """The response `(batch, kernels, dim)` at one step `(batch, dim)`."""
+        (states,), (weights, decay) = state.memory, state.constants
+        states.mul_(decay).add_(u.unsqueeze(-1))
+        return 2 * (states.unsqueeze(1) * weights).sum(dim=-1).real
 
 
 def backbone(

@@ -62,6 +62,40 @@ def dplr_truncate(A: Tensor, C: Tensor, P: Tensor, dt: Tensor, length: int) -> T
     return (C - row.transpose(0, 1)).to(dtype)
 
 
+def dplr_restore(A: Tensor, C: Tensor, P: Tensor, dt: Tensor, length: int) -> Tensor:
+    """C from `C̃ = C(I − Ā^length)`, in the shapes of `dplr_truncate`, whose inverse it is; in float64."""
+    power = torch.linalg.matrix_power(dplr_discretise(A, torch.zeros_like(A), P, dt)[0], length)
+    identity = torch.eye(power.shape[-1], dtype=power.dtype, device=power.device)
+    rows = _as_rows(C.transpose(0, 1).to(torch.cdouble))
+    restored = _from_rows(torch.linalg.solve(identity - power, rows, left=False))
+    return restored.transpose(0, 1).to(C.dtype)
+
+
+def dplr_discretise(A: Tensor, B: Tensor, P: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
+    """Ā `(dim, 2·states, 2·states)` and B̄ `(dim, 2·states)` on the states' real and imaginary parts.
+
+    The bilinear form of `diag(A) − P Pᴴ`; complex A, B, P `(dim, states)` and dt `(dim,)`. In float64.
+    """
+    A, B, P, dt = A.to(torch.cdouble), B.to(torch.cdouble), P.to(torch.cdouble), dt.double()
+    decay, rotation = torch.diag_embed(A.real), torch.diag_embed(A.imag)
+    matrix = torch.cat([torch.cat([decay, -rotation], dim=2), torch.cat([rotation, decay], dim=2)], dim=1)
+    p = torch.cat([P.real, P.imag], dim=1)
+    matrix = dt[:, None, None] / 2 * (matrix - 2 * p.unsqueeze(2) * p.unsqueeze(1))
+    identity = torch.eye(p.shape[1], dtype=matrix.dtype, device=matrix.device)
+    inputs = (dt.unsqueeze(1) * torch.cat([B.real, B.imag], dim=1)).unsqueeze(2)
+    solved = torch.linalg.solve(identity - matrix, torch.cat([identity + matrix, inputs], dim=2))
+    return solved[..., :-1], solved[..., -1]
+
+
+def _as_rows(C: Tensor) -> Tensor:
+    return torch.cat([C.real, -C.imag], dim=2)
+
+
+def _from_rows(rows: Tensor) -> Tensor:
+    real, negated_imaginary = rows.chunk(2, dim=2)
+    return torch.complex(real, -negated_imaginary)
+
+
 def diagonal_kernel(weights: Tensor, exponents: Tensor, length: int) -> Tensor:
     """`K_l = 2·Re Σ_n weights_n · exp(l·exponents_n)`.
 

@@ -84,3 +84,36 @@ def dies_in_a_block(task, hyperparameters):
 
 def wants_a_key(task, hyperparameters):
     return Tiny(task, hyperparameters["missing"])
+
+
+def hungry(task, hyperparameters):
+    """Takes memory without touching it, until it gets no more."""
+    taken = []
+    return Tiny(task, lambda: taken.extend(torch.empty(1 << 26) for _ in range(1 << 20)))
+
+
+def hungry_for_bytes(task, hyperparameters):
+    """The same without torch."""
+    taken = []
+    return Tiny(task, lambda: taken.extend(bytearray(1 << 28) for _ in range(1 << 20)))
+
+
+def hungry_in_earnest(task, hyperparameters):
+    """Takes memory and fills it, until somebody kills it."""
+    taken = []
+    return Tiny(task, lambda: taken.extend(torch.ones(1 << 24) for _ in range(1 << 20)))
+
+
+class NextByte(nn.Module):
+    """The next byte from this one alone."""
+
+    def __init__(self, task) -> None:
+        super().__init__()
+        self.table = nn.Embedding(task.vocabulary, task.classes)
+
+    def forward(self, inputs, lengths=None):
+        return self.table(inputs)
+
+
+def next_byte(task, hyperparameters):
+    return NextByte(task)

@@ -63,7 +63,7 @@ def test_list_follows_the_published_table():
         (["run", "--suite", "ci", "--device", "tpu"], "--device tpu: choose auto, cpu, cuda or cuda:i"),
         (["run", "--suite", "ci", "--format", "word"], "--format word: choose terminal"),
         (["run", "--suite", "ci", "--baseline", "s4"], "`baseline`: 's4' is not among the implementations"),
-        (["run", "--suite", "ci", "--resume", "gone.jsonl"], "gone.jsonl: cannot be read"),
+        (["run", "--suite", "ci", "--resume", "gone.jsonl"], "gone.jsonl: cannot be continued"),
         (["list", "gadgets"], "list gadgets: choose suites, implementations, workloads"),
         (["table", "gone.jsonl"], "gone.jsonl: cannot be read"),
         (["verify", "--golden", "gone"], "gone: no such folder"),

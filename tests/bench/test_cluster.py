@@ -129,7 +129,7 @@ def test_a_run_outlives_its_driver_and_a_node_and_has_the_rows_of_a_local_one(cl
 
 
 def rows(outcome):
-    return build_table(*outcome.kinds).rows
+    return build_table(*outcome.runs).rows
 
 
 def what(row):

@@ -72,7 +72,7 @@ class Repository:
             "lengths": [32],
             "implementations": ["implementations.napping:build"],
             "baseline": "implementations.napping:build",
-            "timing": {"max_rounds": 3, "deadline": "60s"},
+            "timing": {"max_rounds": 3, "deadline": "60s", "min_run": "100ms"},
         }
         (root / "naps.yaml").write_text(yaml.safe_dump(suite))
 

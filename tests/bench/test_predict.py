@@ -56,7 +56,7 @@ def test_the_activation_rate_counts(apart, implementation, rate):
 
 
 def test_padding_counts_as_inactive(apart):
-    subject = case("seqboat", 1024, fill="real", activation=0.5)
+    subject = case("seqboat", 4096, fill="real", activation=0.5)
     assert apart("predicted", subject).tensor_bytes == pytest.approx(apart("measured", subject), rel=0.02)
 
 
@@ -64,7 +64,7 @@ def test_what_depends_on_values_has_a_reason(apart):
     assert apart("predicted", case("seqboat", activation=None)).reason == (
         "how many steps are active depends on values: give an activation rate"
     )
-    assert "padding" in apart("predicted", case("mega-fused", fill="real")).reason
+    assert "padding" in apart("predicted", case("mega-fused", 4096, fill="real")).reason
 
 
 def test_a_length_that_would_not_fit(apart):

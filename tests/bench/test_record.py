@@ -123,7 +123,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path):
         store._file = file
         with pytest.raises(ResultError, match="No space left") as caught:
             store.append(End(reason="blocks", seconds=1.0))
-    assert "--resume" in str(caught.value)
+    assert "record 1 could not be written" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

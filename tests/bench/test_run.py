@@ -28,7 +28,7 @@ def test_a_whole_run(write_suite, tmp_path):
     results = outcome.results
     assert outcome.complete
     assert not outcome.interrupted
-    assert results.end.reason == "precise"
+    assert results.end.reason in ("precise", "blocks")  # A machine that is busy may not be precise by then.
     tiny, slow = build_table(results).rows
     assert tiny.speed_ratio == 1.0
     assert slow.speed_low < slow.speed_ratio < slow.speed_high < 1.0

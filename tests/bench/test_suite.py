@@ -47,6 +47,7 @@ def test_every_suite_of_the_package_is_valid():
         ({"activation": [1.5]}, ["$.activation[0]", "<= 1"]),
         ({"precision": "fp8"}, ["$.precision", "fp8"]),
         ({"timing": {"budget": "soon"}}, ["`timing`", "'soon' is no duration"]),
+        ({"timing": {"min_run": "briefly"}}, ["`timing`", "'briefly' is no duration"]),
         ({"timing": {"target": "300%"}}, ["`timing`", "between 0% and 100%"]),
         ({"timing": {"min_blocks": 5, "max_blocks": 4}}, ["max_blocks", "min_blocks (5)"]),
         ({"workload": ...}, ["missing required field `workload`"]),

@@ -1,0 +1,109 @@
+"""What a person sees while models are trained: a progress bar in a terminal, plain lines anywhere else."""
+
+import math
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bench.training.record import Evaluation, Plateau
+
+LOG2_E = 1 / math.log(2)
+
+
+class PlainDisplay:
+    """A line for each evaluation, to standard error."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def __enter__(self) -> "PlainDisplay":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return
+
+    def begins(self, name: str, done: int, steps: int) -> None:
+        self.say(f"{name}: {steps - done} steps" + (f", from step {done} on" if done else ""))
+
+    def stepped(self, step: int, loss: float) -> None:
+        return
+
+    def evaluated(self, evaluation: Evaluation, loss: float | None) -> None:
+        self.say(f"    {describe(evaluation, loss)}")
+
+    def stuck(self, plateau: Plateau) -> None:
+        self.say(
+            f"    warning: after {plateau.step} steps the loss, {plateau.loss:.3f}, is still that "
+            f"of guessing, {plateau.chance_loss:.3f}; try another --learning-rate, a longer --warm-up or "
+            "more --steps"
+        )
+
+    def say(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class BarDisplay(PlainDisplay):
+    """The same lines above a bar with the time left."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}"),
+            console=console,
+            transient=True,
+        )
+        self.task = self.bar.add_task("", total=None, loss=float("nan"))
+
+    def __enter__(self) -> "BarDisplay":
+        self.bar.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.__exit__(kind, error, trace)
+
+    def begins(self, name: str, done: int, steps: int) -> None:
+        super().begins(name, done, steps)
+        self.bar.reset(self.task, description=name, total=steps, completed=done, loss=float("nan"))
+
+    def stepped(self, step: int, loss: float) -> None:
+        self.bar.update(self.task, completed=step, loss=loss)
+
+
+def open_display() -> PlainDisplay:
+    """A bar where standard error is a terminal, else plain lines."""
+    console = Console(stderr=True)
+    return BarDisplay(console) if console.is_terminal else PlainDisplay(console)
+
+
+def describe(evaluation: Evaluation, loss: float | None = None) -> str:
+    """An evaluation in a few words."""
+    parts = [f"step {evaluation.step}"]
+    if loss is not None:
+        parts.append(f"training loss {loss:.3f}")
+    parts.append(f"validation {quality(evaluation)} (chance {chance(evaluation)})")
+    if evaluation.activation:
+        parts.append("activation " + " ".join(f"{layer.mean:.0%}" for layer in evaluation.activation))
+    return ", ".join(parts)
+
+
+def quality(evaluation: Evaluation) -> str:
+    """`71.2%` or `2.31 bpc`."""
+    if evaluation.bits_per_character is not None:
+        return f"{evaluation.bits_per_character:.3f} bpc"
+    return f"{evaluation.accuracy or 0:.1%}"
+
+
+def chance(evaluation: Evaluation) -> str:
+    """The same of the best guess that does not look at the sequence."""
+    if evaluation.bits_per_character is not None:
+        return f"{evaluation.chance_loss * LOG2_E:.3f} bpc"
+    return f"{evaluation.chance_accuracy:.1%}"

@@ -1,0 +1,106 @@
+"""A training from where it stands to its end: steps, evaluations, records, checkpoints."""
+
+import math
+import statistics
+import time
+from pathlib import Path
+
+from bench.record import RecordFile
+from bench.training import checkpoint as checkpoints
+from bench.training.checkpoint import Checkpoint
+from bench.training.display import PlainDisplay
+from bench.training.interrupts import Interrupts
+from bench.training.record import End, EndReason, Evaluation, Plateau, Progress
+from bench.training.trainer import Trainer
+
+
+class Loop:
+    """Carries a training out. A checkpoint is written at every evaluation, and when it is interrupted."""
+
+    def __init__(self, trainer: Trainer, store: RecordFile, path: Path, display: PlainDisplay) -> None:
+        self.trainer, self.store, self.path, self.display = trainer, store, path, display
+        self.losses: list[float] = []
+        self.seconds = 0.0
+        self.evaluation: Evaluation | None = None
+        self.warned = False
+
+    def go_on_from(self, earlier: Checkpoint) -> None:
+        """Take up a training where its checkpoint left it."""
+        tensors = checkpoints.tensors_of(self.path, "")
+        self.trainer.load(earlier.step, tensors)
+        self.losses, self.seconds, self.evaluation = list(earlier.losses), earlier.seconds, earlier.evaluation
+
+    def run(self, interrupts: Interrupts) -> EndReason:
+        """Train until the last step, until interrupted, or until the loss is no number."""
+        reason = self._steps(interrupts)
+        detail = f"the loss is no number at step {self.trainer.step}" if reason == "nan" else None
+        self.store.append(End(reason=reason, step=self.trainer.step, seconds=self.seconds, detail=detail))
+        return reason
+
+    def _steps(self, interrupts: Interrupts) -> EndReason:
+        recipe = self.trainer.recipe
+        if self.trainer.step == 0 and not self._evaluate():
+            return "nan"
+        while self.trainer.step < recipe.steps:
+            if interrupts.requested:
+                self._save()
+                return "interrupted"
+            begin = time.perf_counter()
+            self.losses.append(self.trainer.advance())
+            self.seconds += time.perf_counter() - begin
+            self.display.stepped(self.trainer.step, self.losses[-1])
+            due = self.trainer.step % recipe.evaluate_every == 0 or self.trainer.step == recipe.steps
+            if not math.isfinite(self.losses[-1]) or (due and not self._evaluate()):
+                return "nan"
+        return "finished"
+
+    def _evaluate(self) -> bool:
+        """Evaluate, record and save; False, and nothing is recorded, where the loss is no number."""
+        evaluation = self.trainer.evaluate()
+        if not math.isfinite(evaluation.loss):
+            return False
+        loss = statistics.fmean(self.losses) if self.losses else None
+        if loss is not None:
+            self.store.append(
+                Progress(
+                    step=self.trainer.step,
+                    loss=loss,
+                    learning_rate=self.trainer.learning_rate,
+                    seconds=self.seconds,
+                )
+            )
+        self.losses = []
+        self.evaluation = evaluation
+        self.store.append(evaluation)
+        self.display.evaluated(evaluation, loss)
+        self._warn(evaluation, loss)
+        self._save()
+        return True
+
+    def _warn(self, evaluation: Evaluation, loss: float | None) -> None:
+        """Once, when the warm-up and a fifth of the steps are over and nothing is learned.
+
+        The training loss must say so too: a model that has learned can be badly calibrated in validation.
+        """
+        recipe, step = self.trainer.recipe, self.trainer.step
+        if self.warned or loss is None or step < max(recipe.warm_up, recipe.steps / 5):
+            return
+        if evaluation.is_chance(loss) and evaluation.is_chance(evaluation.loss):
+            self.warned = True
+            plateau = Plateau(step=step, loss=loss, chance_loss=evaluation.chance_loss)
+            self.store.append(plateau)
+            self.display.stuck(plateau)
+
+    def _save(self) -> None:
+        trainer = self.trainer
+        made = Checkpoint(
+            schema=checkpoints.SCHEMA,
+            case=trainer.case,
+            recipe=trainer.recipe,
+            data=trainer.workload.data(),
+            step=trainer.step,
+            seconds=self.seconds,
+            losses=self.losses,
+            evaluation=self.evaluation,
+        )
+        checkpoints.write(self.path, made, trainer.state())

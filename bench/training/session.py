@@ -1,0 +1,193 @@
+"""One `bench train` from request to records: suite, recipe, files, and one model after the other."""
+
+import re
+import shlex
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench import suite as suites
+from bench import workloads
+from bench.case import Case
+from bench.errors import UsageError
+from bench.probes.environment import command_line, default_threads
+from bench.record import Environment, RecordFile
+from bench.session import probe_environment
+from bench.suite import Suite
+from bench.training import checkpoint as checkpoints
+from bench.training.checkpoint import Checkpoint
+from bench.training.display import PlainDisplay, open_display
+from bench.training.interrupts import Interrupts
+from bench.training.recipe import Recipe, make_recipe
+from bench.training.record import SCHEMA, Begin, End, Training, read_training
+from implementations import registry
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for."""
+
+    suite: str
+    out: Path
+    overrides: dict[str, Any] = field(default_factory=dict)
+    """Of the suite."""
+    changes: dict[str, Any] = field(default_factory=dict)
+    """Of the recipes."""
+    device: str = "auto"
+    threads: int | None = None
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What it came to."""
+
+    trainings: list[Training]
+    interrupted: bool
+    resume_line: str
+
+    @property
+    def complete(self) -> bool:
+        return not self.interrupted and all(training.finished for training in self.trainings)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training, and the files that it writes."""
+
+    case: Case
+    recipe: Recipe
+    records: Path
+    checkpoint: Path
+
+
+def train(request: Request) -> Outcome:
+    """Train the models of a suite in turn. Raises UsageError before anything is trained.
+
+    A model that fails costs its own training only.
+    """
+    suite = suites.load(request.suite, request.overrides)
+    environment = probe_environment(request.device, request.threads or default_threads())
+    jobs = [_job(name, suite, environment, request) for name in models_of(suite, request.overrides)]
+    earlier = [_earlier(job, request.resume) for job in jobs]
+    interrupted = False
+    with open_display() as display, Interrupts() as interrupts:
+        for job, checkpoint in zip(jobs, earlier, strict=True):
+            if request.resume and job.records.exists() and read_training(job.records).finished:
+                display.say(f"{job.case.implementation}: trained already")
+                continue
+            if interrupts.requested:
+                break
+            try:
+                _train(job, checkpoint, suite, environment, display, interrupts)
+            except KeyboardInterrupt:
+                interrupted = True
+                break
+    trainings = [read_training(job.records) for job in jobs if job.records.exists()]
+    return Outcome(trainings, interrupted or interrupts.requested, resume_line(request.out))
+
+
+def models_of(suite: Suite, overrides: dict[str, Any]) -> list[str]:
+    """The implementations to train: those asked for, else all but other forms of one that is trained."""
+    if "implementations" in overrides:
+        return list(suite.implementations)
+    names = suite.implementations
+    return [name for name in names if registry.find(name).reference not in names]
+
+
+def _job(name: str, suite: Suite, environment: Environment, request: Request) -> Job:
+    workload = workloads.load(suite.workload)
+    recipe = make_recipe(name, suite, workload, request.changes)
+    case = Case(
+        implementation=name,
+        workload=suite.workload,
+        length=suite.lengths[0],
+        batch=recipe.batch,
+        fill="real",
+        precision=suite.precision,
+        phase="train",
+        hyperparameters=suite.hyperparameters,
+        activation=None,
+        backend=suite.backend,
+        seed=suite.seed,
+    )
+    stem = re.sub(r"[^\w.-]", "_", name)
+    return Job(case, recipe, request.out / f"{stem}.jsonl", request.out / f"{stem}.safetensors")
+
+
+def _earlier(job: Job, resume: bool) -> Checkpoint | None:
+    """The checkpoint to go on from. Raises UsageError where there is one and it was not asked for, or where
+    it is of another training."""
+    if not job.records.exists():
+        return None
+    if not resume:
+        raise UsageError(f"{job.records}: exists already; go on with --resume or choose another --out")
+    if not job.checkpoint.exists():
+        raise UsageError(f"{job.checkpoint}: is missing, so {job.records} cannot be gone on with; delete it")
+    checkpoint = checkpoints.read(job.checkpoint)
+    for what in ("case", "recipe"):
+        then, now = (msgspec.to_builtins(getattr(made, what)) for made in (checkpoint, job))
+        changed = [f"{key} {then[key]}, now {now[key]}" for key in now if then[key] != now[key]]
+        if changed:
+            raise UsageError(f"{job.checkpoint}: was made by another training ({'; '.join(changed)})")
+    return checkpoint
+
+
+def _train(
+    job: Job,
+    earlier: Checkpoint | None,
+    suite: Suite,
+    environment: Environment,
+    display: PlainDisplay,
+    interrupts: Interrupts,
+) -> None:
+    import torch
+
+    from bench.training.loop import Loop
+    from bench.training.trainer import Trainer
+    from implementations.encoder import parameter_count
+
+    torch.set_num_threads(environment.threads)
+    trainer = Trainer(job.case, job.recipe, environment.device)
+    with RecordFile(job.records, resume=earlier is not None) as store:
+        if earlier is None:
+            begin = _begin(job, suite, environment, parameter_count(trainer.model))
+            store.append(begin)
+        loop = Loop(trainer, store, job.checkpoint, display)
+        if earlier is not None:
+            loop.go_on_from(earlier)
+        display.begins(job.case.implementation, trainer.step, job.recipe.steps)
+        try:
+            loop.run(interrupts)
+        except (RuntimeError, NotImplementedError, MemoryError) as error:
+            detail = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            store.append(End(reason="error", step=trainer.step, seconds=loop.seconds, detail=detail))
+            display.say(f"    failed: {detail}")
+
+
+def _begin(job: Job, suite: Suite, environment: Environment, parameters: int) -> Begin:
+    workload = workloads.load(suite.workload)
+    head = workload.task(job.case.length).head
+    return Begin(
+        schema=SCHEMA,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command_line(),
+        suite=suite.name,
+        case=job.case,
+        recipe=job.recipe,
+        environment=environment,
+        data=workload.data(),
+        parameters=parameters,
+        unit="bits_per_character" if head == "language-model" else "accuracy",
+    )
+
+
+def resume_line(out: Path) -> str:
+    """The command that goes on with what was interrupted."""
+    words = command_line()
+    if not any(word == "--out" or word.startswith("--out=") for word in words):
+        words = [*words, "--out", str(out)]
+    return shlex.join(words if "--resume" in words else [*words, "--resume"])

@@ -1,0 +1,129 @@
+"""Runs that can be had by the dozen: `python quick_runs.py SUITE ANNOUNCED`, told what to do line by line.
+
+Each line `out FILE` or `resume FILE` forks a child that is `bench run` with that option, prints its pid, and
+once it has ended its exit status; what that child prints goes to standard error. Command line, session,
+runner, store and the talk with workers are the real ones; only what takes seconds is played: workers are
+forked from a process that loads nothing, and have no model. What the user is told, and the pid of every
+worker, goes to ANNOUNCED too, a line of JSON each.
+"""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from typing import NoReturn
+
+import made_up
+import msgspec
+import numpy as np
+
+from bench import cli, messages, nursery, session, worker, workloads
+from bench.display import PatientConsole, PlainDisplay
+from bench.record import Lost, MemoryFigure, Sample, Solo
+
+ANNOUNCED = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+STEP_SECONDS = {"one": 0.1, "two": 0.2, "three": 0.05}
+
+
+def announce(fact: object) -> None:
+    os.write(ANNOUNCED, msgspec.json.encode(fact) + b"\n")
+
+
+class Announcer(PlainDisplay):
+    """Tells what the runner tells a person."""
+
+    def solo_ends(self, solo: Solo) -> None:
+        super().solo_ends(solo)
+        announce(solo)
+
+    def sampled(self, sample: Sample) -> None:
+        announce(sample)
+
+    def case_lost(self, lost: Lost) -> None:
+        announce(lost)
+
+
+class ModellessWorker(worker.Worker):
+    """Answers as a worker of a model would whose steps take about as long as its name says."""
+
+    def _answer(self, question: messages.Question) -> messages.Answer:
+        match question:
+            case messages.Prepare():
+                self.seconds = STEP_SECONDS[question.case.implementation.partition(":")[2]]
+                return messages.Prepared(
+                    parameters=7, tokens=32, real_tokens=32, data="made up", backend="torch"
+                )
+            case messages.Warm():
+                return messages.Warmed(step_seconds=[self.seconds] * 3, stationary=True)
+            case messages.MeasureMemory():
+                return messages.MemoryMeasured([MemoryFigure(kind="tensor_bytes", bytes=1 << 20)], None)
+            case messages.Run():
+                time.sleep(0.002)
+                return messages.Ran(
+                    question.steps * self.seconds * np.random.default_rng().uniform(0.9, 1.1), None
+                )
+        raise AssertionError(question)
+
+
+class ForkedTemplate:
+    """What `subprocess.Popen` is to a nursery, at a hundredth of the time: it loads nothing."""
+
+    def __init__(self, words, stdin, stdout, stderr, env, start_new_session):
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.setsid()
+            for number, end in enumerate((stdin, stdout.fileno(), stderr.fileno())):
+                os.dup2(end, number)
+            os.closerange(3, 256)
+            worker.Worker = ModellessWorker
+            worker._load_libraries = lambda: None
+            worker.main()
+            os._exit(0)
+
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self):
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def announcing(fork):
+    def announced(template, case):
+        started = fork(template, case)
+        announce({"worker": started.pid})
+        return started
+
+    return announced
+
+
+def make(suite: str, how: str, path: str) -> NoReturn:
+    os.dup2(2, 1)
+    sys.argv = ["bench", "run", "--suite", suite, "--threads", "2", f"--{how}", path]
+    try:
+        cli.main()
+    except SystemExit as end:
+        sys.stdout.flush()
+        os._exit(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    os._exit(1)
+
+
+def main() -> None:
+    workloads.load("text").data()  # Read once, before anything is forked.
+    nursery.subprocess.Popen = ForkedTemplate
+    nursery._TemplateProcess.fork = announcing(nursery._TemplateProcess.fork)
+    session.probe_environment = lambda device, threads: made_up.CPU
+    session.open_display = lambda budget: Announcer(PatientConsole(stderr=True), budget)
+    for line in sys.stdin:
+        how, path = line.split()
+        pid = os.fork()
+        if pid == 0:
+            make(sys.argv[1], how, path)
+        print(pid, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

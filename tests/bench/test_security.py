@@ -1,0 +1,329 @@
+"""Text from files stays text in every output, nothing that could run is loaded, plug-ins wait to be named."""
+
+import ast
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from bench import cli
+from bench.comparison import as_text, compare
+from bench.display import LiveDisplay, PlainDisplay
+from bench.export import export
+from bench.formats import FORMATS, render
+from bench.record import Lost, Results, read
+from bench.tables import build_table
+
+from .made_up import CPU, results, write
+
+ROOT = Path(__file__).parents[2]
+SOURCES = [*ROOT.glob("bench/**/*.py"), *ROOT.glob("implementations/**/*.py")]
+
+TERMINAL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202etxet\x7f\rover\x08"
+NAMES = {
+    "terminal": TERMINAL,
+    "html": "<script>alert(1)</script><img src=x onerror=alert(1)>&lt;b&gt;\"'",
+    "latex": r"[2em]*\input{/etc/passwd}\write18{x}%$#_{}~^&",
+    "formula": '=HYPERLINK("http://x","y")',
+    "markdown": "# a|b\n\n- [x](http://x) `c` *d* <u>e</u> &lt;i&gt;",
+    "rows": "one\ntwo     1.00  2.00\r\nthree\u2028four",
+    "xml": "]]>&amp;<!ENTITY x 'y'>\x00\x0b\ufffe",
+    "format": "{0} %s {{7*7}} {% raw %} [bold]x[/bold] [/]",
+}
+
+
+def run_named(name: str) -> Results:
+    """A run in which every text that a file may hold is that name; the model is a plug-in of it."""
+    environment = msgspec.structs.replace(
+        CPU, hardware=name, processor=name, torch=name, platform=name, commit=name, libraries={name: name}
+    )
+    run = results(
+        ["transformer", f"{name}:{name}", f"oom:{name}"],
+        failed={f"oom:{name}": "oom"},
+        environment=environment,
+    )
+    suite = msgspec.structs.replace(run.header.suite, name=name, description=name)
+    header = msgspec.structs.replace(run.header, created=name, command=[name], suite=suite, data=name)
+    solos = {
+        case: msgspec.structs.replace(solo, reason=name if solo.reason else None, backend=name)
+        for case, solo in run.solos.items()
+    }
+    samples = [msgspec.structs.replace(sample, throttled=name) for sample in run.samples]
+    return msgspec.structs.replace(run, header=header, solos=solos, samples=samples)
+
+
+@pytest.fixture(params=NAMES)
+def hostile(request) -> Results:
+    return run_named(NAMES[request.param])
+
+
+def bench(*words: object) -> int:
+    """The command line, in this process: its exit code."""
+    before = sys.argv
+    sys.argv = ["bench", *map(str, words)]
+    try:
+        cli.main()
+    except SystemExit as end:
+        return end.code or 0
+    finally:
+        sys.argv = before
+    return 0
+
+
+CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_no_table_moves_a_terminal(tmp_path, capsys, hostile, form):
+    path = write(hostile, tmp_path)
+    assert bench("table", path, "--format", form) == 0
+    assert not CONTROLS.search(capsys.readouterr().out)
+
+
+def test_no_other_output_moves_a_terminal(tmp_path, capsys):
+    path = write(run_named(TERMINAL), tmp_path)
+    for form in ("junit", "bencher", "github-action-benchmark", "pytest-benchmark"):
+        assert bench("export", path, "--format", form) == 0
+    assert bench("compare", path, path) == 0
+    assert bench("compare", path, path, "--json") == 0
+    assert bench("table", f"{TERMINAL}.jsonl") == 2
+    assert bench("list", TERMINAL) == 2
+    assert bench("run", "--suite", TERMINAL) == 2
+    assert bench("verify", "--golden", TERMINAL) == 2
+    printed = capsys.readouterr()
+    assert not CONTROLS.search(printed.out)
+    assert not CONTROLS.search(printed.err)
+    assert printed.err.count("\n") == printed.err.count("bench: ") == 4
+    assert r"\u001b]0;owned\u0007" in printed.err
+
+
+@pytest.mark.parametrize("name", NAMES.values())
+def test_no_display_moves_a_terminal(name):
+    run = run_named(name)
+    solo = list(run.solos.values())[-1]
+    lost = Lost(case_id=solo.case.id, block=0, status="error", reason=name)
+    for kind in (PlainDisplay, LiveDisplay):
+        # Not a terminal to rich, so that the only controls would be the file's.
+        console = Console(file=io.StringIO(), width=400)
+        with kind(console, 60.0) as display:
+            display.solo_begins(solo.case, 1, 1)
+            display.solo_ends(solo)
+            display.block_begins(0, 64, 1)
+            display.sampled(run.samples[0])
+            display.case_lost(lost)
+        text = console.file.getvalue()
+        assert not CONTROLS.search(text)
+    plain = Console(file=io.StringIO(), width=400)
+    PlainDisplay(plain, 60.0).case_lost(lost)
+    assert plain.file.getvalue().count("\n") == 1
+
+
+def test_json_stays_the_same_json_on_its_way_to_a_terminal(tmp_path, capsys):
+    run = run_named(TERMINAL)
+    assert bench("table", write(run, tmp_path), "--format", "json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows[1]["model"] == f"{TERMINAL}:{TERMINAL}"
+    assert rows[2]["reason"] == TERMINAL
+
+
+def test_no_name_makes_rows_of_its_own():
+    clean = build_table(run_named("name"))
+    for name in NAMES.values():
+        table = build_table(run_named(name))
+        for form in ("terminal", "markdown"):
+            assert render(table, form).count("\n") == render(clean, form).count("\n"), (form, name)
+    one, other = (as_text(compare(run_named(name), run_named(name))) for name in ("name", NAMES["rows"]))
+    assert one.count("\n") == other.count("\n")
+
+
+class Tags(HTMLParser):
+    """Elements, and the text outside of them."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.seen: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_html_has_no_elements_of_its_own():
+    clean = Tags(render(build_table(run_named("name")), "html"))
+    for name in NAMES.values():
+        tags = Tags(render(build_table(run_named(name)), "html"))
+        assert tags.seen == clean.seen
+        assert name.splitlines()[0] in tags.text
+
+
+def test_csv_cells_are_no_formulas():
+    for name in (*NAMES.values(), "+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "＝1"):
+        for row in csv.reader(io.StringIO(render(build_table(run_named(name)), "csv"))):
+            for cell in row:
+                assert not re.match(r"[=+@\t\r\n＝＋－＠]|-(?![0-9.]+$)", cell), cell
+
+
+def test_markdown_stays_in_its_cells():
+    clean = render(build_table(run_named("name")), "markdown").splitlines()
+    for name in NAMES.values():
+        lines = render(build_table(run_named(name)), "markdown").splitlines()
+        for line, other in zip(lines, clean, strict=True):
+            assert len(re.findall(r"(?<!\\)\|", line)) == len(re.findall(r"(?<!\\)\|", other)), line
+            assert not re.search(r"(?<!\\)(<(?!/?(sup|u)>)|\[|&)", line), line
+            assert not re.match(r"- [#+=-]", line), line
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex (texlive-latex-recommended)")
+def test_latex_reads_and_runs_nothing(tmp_path):
+    tables = [render(build_table(run_named(name)), "latex") for name in NAMES.values()]
+    source = [
+        r"\documentclass{article}",
+        r"\usepackage{booktabs}",
+        r"\begin{document}",
+        *tables,
+        r"\end{document}",
+    ]
+    (tmp_path / "table.tex").write_text("\n".join(source), encoding="utf-8")
+    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-recorder", "table.tex"]
+    finished = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stdout[-2000:]
+    assert "/etc/passwd" not in (tmp_path / "table.fls").read_text()
+
+
+def test_exports_are_whole_whatever_the_names(hostile):
+    for form in ("bencher", "github-action-benchmark", "pytest-benchmark"):
+        assert json.loads(export(hostile, form))
+    root = ElementTree.fromstring(export(hostile, "junit"))
+    assert {element.tag for element in root.iter()} == {
+        "testsuites", "testsuite", "testcase", "properties", "property", "error"
+    }  # fmt: skip
+    assert len(root.findall("testsuite/testcase")) == 3
+
+
+def test_charts_and_pages_have_no_elements_of_their_own(tmp_path):
+    pytest.importorskip("altair", reason='needs pip install "seqboat-bench[report]"')
+    from bench import charts, report
+
+    clean = Tags(report.page([run_named("name")])).seen
+    for name in NAMES.values():
+        run = run_named(name)
+        assert Tags(report.page([run])).seen == clean
+    spec = charts.specification([run_named(NAMES["html"])])
+    for suffix in (".svg", ".html"):
+        charts.save(spec, tmp_path / f"chart{suffix}")
+    assert "img" not in Tags((tmp_path / "chart.html").read_text(encoding="utf-8")).seen
+    picture = ElementTree.parse(tmp_path / "chart.svg")
+    assert not {element.tag.rpartition("}")[2] for element in picture.iter()} & {
+        "script",
+        "img",
+        "foreignObject",
+    }
+
+
+# What is loaded
+
+
+def calls_of(path: Path) -> list[ast.Call]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def imports_of(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_loaded_that_could_run(path):
+    assert not imports_of(path) & {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+    for call in calls_of(path):
+        name = ast.unparse(call.func)
+        options = {word.arg: ast.unparse(word.value) for word in call.keywords}
+        assert not re.match(r"yaml\.(?!safe_load$|safe_dump$)\w*(load|dump)", name), name
+        assert name not in ("eval", "exec", "os.system", "os.popen"), name
+        assert options.get("shell") in (None, "False"), name
+        assert options.get("allow_pickle") in (None, "False"), name
+        if name == "torch.load":
+            assert options.get("weights_only") == "True"
+
+
+def test_the_check_of_sources_finds_what_it_looks_for(tmp_path):
+    for code in (
+        "import pickle", "import yaml\nyaml.load(x)", "yaml.unsafe_load(x)", "torch.load(x)",
+        "np.load(x, allow_pickle=True)", "subprocess.run(x, shell=True)", "eval(x)",
+    ):  # fmt: skip
+        path = tmp_path / "bad.py"
+        path.write_text(code)
+        with pytest.raises(AssertionError):
+            test_nothing_is_loaded_that_could_run(path)
+
+
+def test_yaml_builds_no_objects(tmp_path):
+    path = tmp_path / "evil.yaml"
+    path.write_text(f"name: !!python/object/apply:os.system ['touch {tmp_path}/owned']\n")
+    assert bench("run", "--suite", path) == 2
+    assert not (tmp_path / "owned").exists()
+
+
+# Plug-ins
+
+
+@pytest.fixture
+def installed(tmp_path) -> dict[str, str]:
+    """An installed package with an entry point, whose module leaves a mark when it is imported."""
+    folder = tmp_path / "site"
+    metadata = folder / "evil-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[seqboat_bench.implementations]\nevil = evil:build\n")
+    (folder / "evil.py").write_text(
+        f"from pathlib import Path\nPath({str(tmp_path / 'imported')!r}).touch()\n"
+        "from fault_models import tiny as build\n"
+    )
+    return {"PYTHONPATH": os.pathsep.join([str(ROOT), str(folder), str(Path(__file__).parent)])}
+
+
+def test_a_plug_in_runs_only_when_it_is_named(installed, tmp_path, write_suite):
+    """Also where a result file names it, and where its module lies in the folder that one is in."""
+    path = write(results(["transformer", "evil", "evil:build"]), tmp_path)
+
+    def call(*words: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "bench.cli", *map(str, words)]
+        environment = os.environ | installed
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path / "site"
+        )
+
+    listed = call("list", "implementations", "--json")
+    assert "evil" in [row["name"] for row in json.loads(listed.stdout)]
+    assert call("table", path).returncode == 0
+    assert call("compare", path, path).returncode == 0
+    assert call("export", path, "--format", "junit").returncode == 0
+    suite = write_suite("fault_models:tiny")
+    run = ("run", "--quick", "--device", "cpu", "--threads", "1", "--suite", suite)
+    assert call(*run, "--out", tmp_path / "without.jsonl").returncode == 0
+    assert not (tmp_path / "imported").exists()
+    finished = call(*run, "--impl", "evil", "--out", tmp_path / "with.jsonl")
+    assert finished.returncode == 0, finished.stderr
+    assert (tmp_path / "imported").exists()
+    assert "evil/text-32x1-full/train-fp32" in read(tmp_path / "with.jsonl").solos
