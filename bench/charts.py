@@ -1,33 +1,31 @@
-"""Charts of result files: one definition each, for PNG, SVG and interactive HTML alike.
+"""Charts of result files: one definition each, for PNG, SVG and interactive HTML alike."""
 
-Colours are told apart by the colour-blind (Okabe and Ito), and shapes by whoever prints in grey.
-"""
-
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from bench import chart_data, labels, pages
+from bench import chart_data, labels
 from bench.chart_data import Point
+from bench.chart_style import (
+    HEIGHT,
+    WIDTH,
+    Chart,
+    Spec,
+    base_chart,
+    by_model,
+    exact_scale,
+    finished,
+    lines_with_dots,
+    placed_names,
+    radius,
+)
 from bench.errors import UsageError
 from bench.extras import require
-from bench.markup import script_json
-from bench.profile_record import Profile
 from bench.record import Results
 from bench.tables import Table, build_table
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#8C6D31")
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
-"""As many as are prime to the colours, so that models share both only when there are very many."""
-DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [4, 4])
-WIDTH, HEIGHT = 520, 300
-SUFFIXES = (".svg", ".png", ".html", ".json")
-
-Spec = dict[str, Any]
-Chart = Any
-"""An Altair chart; Altair is optional, so its types are not named here."""
+BUBBLES = [20, 1500]
+"""Areas in square pixels, of the least and the largest."""
 
 
 @dataclass(frozen=True)
@@ -67,33 +65,6 @@ def specification(runs: Sequence[Results], name: str | None = None, baseline: st
     return _specification(definition, points, table, runs)
 
 
-def save(spec: Spec, path: Path) -> None:
-    """Write a specification as its file's suffix says: .svg, .png, .html or .json. Raises UsageError."""
-    if path.suffix not in SUFFIXES:
-        raise UsageError(f"{path}: must end in {', '.join(SUFFIXES)}")
-    altair = require("altair", "report")
-    require("vl_convert", "report")
-    try:
-        if path.suffix == ".html":
-            path.write_text(_page(spec), encoding="utf-8")
-        else:
-            altair.Chart.from_dict(spec).save(
-                str(path), **({"scale_factor": 2} if path.suffix == ".png" else {})
-            )
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def _page(spec: Spec) -> str:
-    """An interactive page of our own: Altair's would run a model's name as a script."""
-    return pages.render(
-        "chart.html.jinja",
-        title=spec["title"]["text"],
-        specification=script_json(spec),
-        library=pages.chart_library(),
-    )
-
-
 def provenance(runs: Sequence[Results]) -> list[str]:
     """Where the figures come from, a line for each run."""
     lines = []
@@ -118,34 +89,6 @@ def _specification(
     return finished(chart.properties(title=title, description="\n".join(provenance(runs))))
 
 
-def finished(chart: Chart) -> Spec:
-    """A chart with the looks that all of them share."""
-    chart = chart.configure_view(stroke=None).configure_axis(gridColor="#e4e4e4", labelFontSize=11)
-    spec: Spec = chart.configure_legend(symbolSize=90, labelLimit=260).to_dict()
-    return spec
-
-
-def by_model(altair: Any, points: Sequence[Point], channel: str, legend: bool = True) -> Any:
-    """Colour, shape or dash of a model: the same in all channels, so that legends become one."""
-    names = list(dict.fromkeys(point["model"] for point in points))
-    values: Mapping[str, Sequence[Any]] = {"color": COLOURS, "shape": SHAPES, "strokeDash": DASHES}
-    chosen = [values[channel][number % len(values[channel])] for number in range(len(names))]
-    kind = {"color": altair.Color, "shape": altair.Shape, "strokeDash": altair.StrokeDash}[channel]
-    options = {} if legend else {"legend": None}
-    return kind("model:N", scale=altair.Scale(domain=names, range=chosen), title=None, sort=names, **options)
-
-
-def _base(altair: Any, points: list[Point]) -> Chart:
-    return altair.Chart(altair.InlineData(values=points)).properties(width=WIDTH, height=HEIGHT)
-
-
-def _lines_with_dots(altair: Any, base: Chart, points: Sequence[Point]) -> Chart:
-    """A line for each model, dashes and shapes apart: dashes would spoil the legend's symbols."""
-    lines = base.mark_line().encode(strokeDash=by_model(altair, points, "strokeDash", legend=False))
-    dots = base.mark_point(filled=True, opacity=1, size=70).encode(shape=by_model(altair, points, "shape"))
-    return (lines + dots).resolve_legend(strokeDash="independent")
-
-
 def _speed(altair: Any, points: list[Point], table: Table) -> Chart:
     """Dots with their intervals, a line for each model, a row of panels for each length."""
     lengths = sorted({point["length"] for point in points})
@@ -166,7 +109,7 @@ def _speed(altair: Any, points: list[Point], table: Table) -> Chart:
 
 def _dots(altair: Any, points: list[Point], chosen: list[Point], field: str, title: str) -> Chart:
     names = list(dict.fromkeys(point["model"] for point in chosen))
-    base = _base(altair, chosen).encode(y=altair.Y("model:N", sort=names, title=None))
+    base = base_chart(altair, chosen).encode(y=altair.Y("model:N", sort=names, title=None))
     dots = base.mark_point(filled=True, opacity=1, size=80).encode(
         x=altair.X(f"{field}:Q", scale=_log_scale(altair), title=title, axis=_ratio_axis(altair)),
         color=by_model(altair, points, "color", legend=False),
@@ -211,7 +154,7 @@ def _growth(altair: Any, points: list[Point], table: Table) -> Chart:
 
 def _growth_panel(altair: Any, points: list[Point], chosen: list[Point], quantity: str) -> Chart:
     lengths = sorted({point["length"] for point in chosen})
-    base = _base(altair, chosen).encode(
+    base = base_chart(altair, chosen).encode(
         x=altair.X(
             "length:Q",
             scale=altair.Scale(type="log", base=2, nice=False),
@@ -233,7 +176,7 @@ def _growth_panel(altair: Any, points: list[Point], chosen: list[Point], quantit
             color=by_model(altair, points, "color", legend=False),
         )
     )
-    return (_lines_with_dots(altair, base, points) + names).properties(width=WIDTH * 0.7)
+    return (lines_with_dots(altair, base, points) + names).properties(width=WIDTH * 0.7)
 
 
 def _apart(ends: list[Point], chosen: list[Point]) -> list[Point]:
@@ -256,19 +199,19 @@ def _trade_off(altair: Any, points: list[Point], table: Table) -> Chart:
     x = labels.Axis.around(ends, WIDTH, padding=60, log=True)
     y = labels.Axis.around([point["accuracy"] for point in points], height, padding=50)
     points = [
-        {**point, "label": point["model"], "radius": _radius(point["memory"] / largest, BUBBLES)}
+        {**point, "label": point["model"], "radius": radius(point["memory"] / largest, BUBBLES)}
         for point in points
     ]
     points = labels.place(points, ("speed", x), ("accuracy", y))
-    base = _base(altair, points).encode(
+    base = base_chart(altair, points).encode(
         x=altair.X(
             "speed:Q",
-            scale=_exact(altair, x),
+            scale=exact_scale(altair, x),
             axis=_ratio_axis(altair),
             title=f"Measured speed at length {points[0]['length']} (× {table.baseline})",
         ),
         y=altair.Y(
-            "accuracy:Q", scale=_exact(altair, y), title="Published accuracy, average of the arena (%)"
+            "accuracy:Q", scale=exact_scale(altair, y), title="Published accuracy, average of the arena (%)"
         ),
         tooltip=[
             "model:N",
@@ -287,33 +230,11 @@ def _trade_off(altair: Any, points: list[Point], table: Table) -> Chart:
         ),
     )
     bars = base.mark_rule().encode(x="low:Q", x2="high:Q")
-    return altair.layer(*_names(altair, base), bubbles, bars).properties(height=height)
-
-
-BUBBLES = [20, 1500]
-"""Areas in square pixels, of the least and the largest."""
-
-
-def _radius(part: float, areas: Sequence[float]) -> float:
-    """In pixels, of a bubble at that part of a linear scale of areas."""
-    return math.sqrt((areas[0] + part * (areas[1] - areas[0])) / math.pi)
-
-
-def _exact(altair: Any, axis: labels.Axis) -> Any:
-    """The scale on which names were placed."""
-    kind = {"type": "log"} if axis.log else {"zero": False}
-    return altair.Scale(domain=[axis.low, axis.high], nice=False, **kind)
-
-
-def _names(altair: Any, base: Chart) -> list[Chart]:
-    """The labels of placed points, with a line to each point that its label is not beside."""
-    lines = base.mark_rule(color="#999").encode(x2="label_x:Q", y2="label_y:Q").transform_filter("datum.far")
-    place = {"x": altair.X("label_x:Q"), "y": altair.Y("label_y:Q")}
-    return [lines, base.mark_text(fontSize=11).encode(text="label:N", **place)]
+    return altair.layer(*placed_names(altair, base), bubbles, bars).properties(height=height)
 
 
 def _activation_by_layer(altair: Any, points: list[Point], table: Table) -> Chart:
-    base = _base(altair, points).encode(
+    base = base_chart(altair, points).encode(
         x=altair.X("layer:O", title="Layer", axis=altair.Axis(labelAngle=0)),
         y=altair.Y(
             "rate:Q", title="Activation rate", axis=altair.Axis(format="%"), scale=altair.Scale(domain=[0, 1])
@@ -321,12 +242,12 @@ def _activation_by_layer(altair: Any, points: list[Point], table: Table) -> Char
         color=by_model(altair, points, "color"),
         tooltip=["model:N", "task:N", "layer:O", altair.Tooltip("rate:Q", format=".1%")],
     )
-    lines = _lines_with_dots(altair, base, points)
+    lines = lines_with_dots(altair, base, points)
     return lines.properties(width=WIDTH * 0.7).facet(altair.Facet("task:N", title=None), columns=2)
 
 
 def _activation_sweep(altair: Any, points: list[Point], table: Table) -> Chart:
-    base = _base(altair, points).encode(
+    base = base_chart(altair, points).encode(
         x=altair.X(
             "rate:Q",
             title="Activation rate, as timed",
@@ -341,12 +262,12 @@ def _activation_sweep(altair: Any, points: list[Point], table: Table) -> Chart:
             altair.Tooltip("milliseconds:Q", format=".4~r"),
         ],
     )
-    return _lines_with_dots(altair, base, points)
+    return lines_with_dots(altair, base, points)
 
 
 def _rounds(altair: Any, points: list[Point], table: Table) -> Chart:
     """Each timed run over its case's median, in the order made; a ring where the GPU was throttled."""
-    base = _base(altair, points).encode(
+    base = base_chart(altair, points).encode(
         x=altair.X("number:Q", title="Timed run, in the order made", axis=altair.Axis(tickMinStep=1)),
         y=altair.Y(
             "relative:Q", title="Step time over the median of its case", scale=altair.Scale(zero=False)
@@ -402,66 +323,3 @@ CHARTS: Mapping[str, Definition] = {
         _rounds,
     ),
 }
-
-
-def roofline(profiles: Sequence[Profile]) -> Spec:
-    """Stages of profiles under the ceilings of their device. Raises UsageError where devices differ."""
-    altair = require("altair", "report")
-    ceilings = profiles[0].ceilings
-    if len({profile.environment.machine for profile in profiles}) > 1:
-        raise UsageError("roofline: the profiles come from different machines, whose ceilings differ")
-    points = chart_data.roofline(profiles)
-    if not points:
-        raise UsageError("roofline: no stage of these profiles has a time, FLOPs and bytes")
-    roof = chart_data.roof(ceilings, [point["intensity"] for point in points])
-    most = max(point["share"] for point in points)
-    points = [
-        {**point, "label": point["stage"], "radius": _radius(point["share"] / most, STAGE_DOTS)}
-        for point in points
-    ]
-    x, y = (
-        labels.Axis.around([place[field] for place in (*roof, *points)], pixels, padding=30, log=True)
-        for field, pixels in (("intensity", WIDTH), ("rate", HEIGHT))
-    )
-    points = labels.place(points, ("intensity", x), ("rate", y))
-    powers = [10.0**power for power in range(-6, 18)]
-    base = _base(altair, points).encode(
-        x=altair.X(
-            "intensity:Q",
-            scale=_exact(altair, x),
-            title="FLOPs a byte moved",
-            axis=altair.Axis(values=powers, format="~g"),
-        ),
-        y=altair.Y(
-            "rate:Q", scale=_exact(altair, y), title="FLOP/s", axis=altair.Axis(values=powers, format="~s")
-        ),
-        tooltip=["model:N", "stage:N", altair.Tooltip("share:Q", format=".1%"), "rate:Q", "intensity:Q"],
-    )
-    dots = base.mark_point(filled=True, opacity=1).encode(
-        color=by_model(altair, points, "color"),
-        shape=by_model(altair, points, "shape"),
-        size=altair.Size(
-            "share:Q",
-            title="Share of the step",
-            legend=altair.Legend(format="%", tickCount=4),
-            scale=altair.Scale(domain=[0, most], range=STAGE_DOTS),
-        ),
-    )
-    line = altair.Chart(altair.InlineData(values=roof)).mark_line(color="#555", strokeDash=[6, 3])
-    line = line.encode(x="intensity:Q", y="rate:Q")
-    subtitle = [
-        f"{profile.case.id}, {profile.environment.hardware}, {profile.created[:16]}" for profile in profiles
-    ]
-    limits = (
-        f"dashed: {ceilings.flops_per_second / 1e9:,.4g} GFLOP/s, "
-        f"{ceilings.bytes_per_second / 1e9:,.4g} GB/s, measured there"
-    )
-    title = altair.TitleParams(
-        "Stages under the roofline", subtitle=[*subtitle, limits], anchor="start", subtitleColor="#555"
-    )
-    chart = altair.layer(*_names(altair, base), line, dots)
-    return finished(chart.properties(title=title, description="\n".join(subtitle)))
-
-
-STAGE_DOTS = [25, 400]
-"""Areas in square pixels, of the least share of a step and the largest."""

@@ -223,13 +223,13 @@ def plot(
     baseline: Annotated[str | None, typer.Option(help="What ratios are against.")] = None,
 ) -> None:
     """Draw result files; by default growth over lengths, or speed where there is one length."""
-    from bench import charts
+    from bench import chart_style, charts, roofline_chart
     from bench.profile_record import read_profile
 
     if chart == "roofline":
-        charts.save(charts.roofline([read_profile(path) for path in files]), out)
+        chart_style.save(roofline_chart.roofline([read_profile(path) for path in files]), out)
     else:
-        charts.save(charts.specification(_read(files), chart, baseline), out)
+        chart_style.save(charts.specification(_read(files), chart, baseline), out)
 
 
 @app.command("profile")

@@ -60,7 +60,7 @@ def history(
 
     found = histories.history(store, model, suite, figure, baseline)
     if out is not None:
-        from bench import charts, history_chart
+        from bench import chart_style, history_chart
 
-        charts.save(history_chart.specification(found), out)
+        chart_style.save(history_chart.specification(found), out)
     show(as_json(found) if json else histories.as_text(found))

@@ -4,22 +4,21 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from bench.probes.tensor_bytes import TensorBytes
+from bench.probes.operators import Key, OperatorCosts
 from bench.record import Exact
+
+WHOLE_STEP: Key = ((), "step")
 
 
 def count(step: Callable[[], Any], model: nn.Module) -> Exact:
-    """Run a step three times: to settle, to watch its memory and operators, and to count its FLOPs."""
+    """Run a step twice: to settle, and to watch its operators and their memory."""
     step()
-    with TensorBytes() as watched:
-        step()
-    with FlopCounterMode(display=False) as counter:
+    with OperatorCosts(lambda _: WHOLE_STEP) as costs:
         step()
     return Exact(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        flops=int(counter.get_total_flops()),
-        tensor_bytes=watched.peak,
-        operators=watched.operators,
+        flops=costs.flops[WHOLE_STEP],
+        tensor_bytes=costs.peak,
+        operators=costs.operators,
     )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.chart_data import Point
-from bench.charts import COLOURS, HEIGHT, WIDTH, Chart, Spec, finished
+from bench.chart_style import COLOURS, HEIGHT, WIDTH, Chart, Spec, finished
 from bench.errors import UsageError
 from bench.extras import require
 from bench.history import SHORT, Figure, History, Line, describe

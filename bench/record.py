@@ -185,7 +185,7 @@ class Exact(msgspec.Struct, frozen=True, kw_only=True):
 
     parameters: Count
     flops: Count
-    """Of matrix products, convolutions and attention, forward and backward."""
+    """Of every operator, forward, backward and optimiser; what a Triton kernel does within is not seen."""
     tensor_bytes: Count
     """Exact peak of live tensor bytes."""
     operators: Count

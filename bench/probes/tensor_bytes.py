@@ -4,7 +4,7 @@ import gc
 import weakref
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ class TensorBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.operators = 0
         self._sizes: dict[int, int] = {}
 
-    def __enter__(self) -> "TensorBytes":
+    def __enter__(self) -> Self:
         for tensor in _live_tensors(self.kinds):
             self._count(tensor)
         self.peak = self.current

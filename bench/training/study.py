@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import charts
+from bench import chart_style
 from bench.errors import UsageError
 from bench.extras import require
 from bench.record import Results, read
@@ -92,7 +92,7 @@ def activation(studies: Sequence[Study]) -> list[Point]:
     ]
 
 
-def trade_off_chart(points: list[Point]) -> charts.Spec:
+def trade_off_chart(points: list[Point]) -> chart_style.Spec:
     """Accuracy over speed, a panel a study."""
     altair = require("altair", "report")
     base = altair.Chart(altair.InlineData(values=points))
@@ -102,16 +102,16 @@ def trade_off_chart(points: list[Point]) -> charts.Spec:
     dots = base.mark_point(filled=True, size=90).encode(
         x=x,
         y=y,
-        color=charts.by_model(altair, points, "color"),
-        shape=charts.by_model(altair, points, "shape"),
+        color=chart_style.by_model(altair, points, "color"),
+        shape=chart_style.by_model(altair, points, "shape"),
     )
     whiskers = base.mark_rule().encode(
-        x="low:Q", x2="high:Q", y="accuracy:Q", color=charts.by_model(altair, points, "color")
+        x="low:Q", x2="high:Q", y="accuracy:Q", color=chart_style.by_model(altair, points, "color")
     )
     return _by_study(altair, whiskers + dots, "Accuracy and speed as trained")
 
 
-def activation_chart(points: list[Point]) -> charts.Spec:
+def activation_chart(points: list[Point]) -> chart_style.Spec:
     """The last rates by layer; bars span four fifths of the validation sequences."""
     altair = require("altair", "report")
     last = [point for point in points if point["last"]]
@@ -121,16 +121,18 @@ def activation_chart(points: list[Point]) -> charts.Spec:
     bars = base.mark_rule(strokeWidth=2, color="#888").encode(
         y=altair.Y("low:Q", title="Activation rate", axis=altair.Axis(format="%")), y2="high:Q"
     )
-    dots = base.mark_point(filled=True, size=90, color=charts.COLOURS[0]).encode(y="rate:Q")
+    dots = base.mark_point(filled=True, size=90, color=chart_style.COLOURS[0]).encode(y="rate:Q")
     return _by_study(altair, bars + dots, "Activation by layer after training")
 
 
-def course_chart(points: list[Point]) -> charts.Spec:
+def course_chart(points: list[Point]) -> chart_style.Spec:
     """The rates through training, a line a layer, within the same spans."""
     altair = require("altair", "report")
     layers = sorted({point["layer"] for point in points})
     color = altair.Color(
-        "layer:O", title="Layer", scale=altair.Scale(domain=layers, range=list(charts.COLOURS[: len(layers)]))
+        "layer:O",
+        title="Layer",
+        scale=altair.Scale(domain=layers, range=list(chart_style.COLOURS[: len(layers)])),
     )
     base = altair.Chart(altair.InlineData(values=points)).encode(
         x=altair.X("step:Q", title="Training steps"), color=color
@@ -142,11 +144,11 @@ def course_chart(points: list[Point]) -> charts.Spec:
     return _by_study(altair, bands + lines, "Activation by layer through training")
 
 
-def _by_study(altair: Any, chart: Any, title: str) -> charts.Spec:
+def _by_study(altair: Any, chart: Any, title: str) -> chart_style.Spec:
     panels = chart.properties(width=WIDTH, height=HEIGHT).facet(
         column=altair.Column("study:N", title=None), title=altair.TitleParams(title, anchor="start")
     )
-    return charts.finished(panels.resolve_scale(x="independent", y="independent"))
+    return chart_style.finished(panels.resolve_scale(x="independent", y="independent"))
 
 
 def tables(studies: Sequence[Study]) -> str:
@@ -174,7 +176,7 @@ def main(folder: Path, images: Path) -> None:
         ("small-activation-course", activation(studies), course_chart),
     ):
         if points:
-            charts.save(draw(points), images / f"{name}.svg")
+            chart_style.save(draw(points), images / f"{name}.svg")
     print(tables(studies))
 
 

@@ -17,7 +17,7 @@ from .made_up import results
 pytest.importorskip("altair", reason='needs pip install "seqboat-bench[report]"')
 pytest.importorskip("vl_convert", reason='needs pip install "seqboat-bench[report]"')
 
-from bench import charts
+from bench import chart_style, charts
 
 SWEEP = {"implementations": ["transformer", "mega-chunk", "seqboat"], "lengths": [1024, 2048, 4096]}
 RATES = {"implementations": ["transformer", "seqboat"], "activation": [0.1, 0.3, 1.0]}
@@ -35,7 +35,7 @@ RUNS = {
 def test_each_chart_is_a_picture_that_names_its_run(name, tmp_path):
     spec = charts.specification([results(**RUNS[name])], name)
     path = tmp_path / f"{name}.svg"
-    charts.save(spec, path)
+    chart_style.save(spec, path)
     picture = path.read_text(encoding="utf-8")
     assert picture.startswith("<svg")
     assert "run.jsonl: made-up, train, fp32, a processor" in picture
@@ -44,7 +44,7 @@ def test_each_chart_is_a_picture_that_names_its_run(name, tmp_path):
 def test_png_html_and_json_come_from_the_same_definition(tmp_path):
     spec = charts.specification([results()])
     for suffix in ("png", "html", "json"):
-        charts.save(spec, tmp_path / f"figure.{suffix}")
+        chart_style.save(spec, tmp_path / f"figure.{suffix}")
     png = (tmp_path / "figure.png").read_bytes()
     assert png[:4] == b"\x89PNG"
     width, height = struct.unpack(">II", png[16:24])
@@ -57,7 +57,7 @@ def test_png_html_and_json_come_from_the_same_definition(tmp_path):
 def test_a_hostile_name_stays_text_in_a_page(tmp_path):
     hostile = 'x</script><script>alert(1)</script>:"x"'
     run = results(["transformer", hostile], path=f"{hostile}.jsonl")
-    charts.save(charts.specification([run]), tmp_path / "figure.html")
+    chart_style.save(charts.specification([run]), tmp_path / "figure.html")
     page = (tmp_path / "figure.html").read_text(encoding="utf-8")
     assert page.count("</script>") == 2
     assert "<script>alert" not in page
@@ -85,7 +85,8 @@ def test_the_same_model_at_several_rates_has_a_name_for_each():
 
 
 def test_two_models_never_look_the_same():
-    points = [{"model": f"model {number}"} for number in range(len(charts.COLOURS) * len(charts.SHAPES))]
+    looks = len(chart_style.COLOURS) * len(chart_style.SHAPES)
+    points = [{"model": f"model {number}"} for number in range(looks)]
     import altair
 
     looks = [
@@ -137,7 +138,7 @@ def test_a_crowd_of_points_gets_names_further_away_with_lines():
 @pytest.mark.parametrize("name", ["activation", "activation-time", "rounds"])
 def test_charts_without_names_at_their_points_have_a_legend(name, tmp_path):
     path = tmp_path / "figure.svg"
-    charts.save(charts.specification([results(**RUNS[name])], name), path)
+    chart_style.save(charts.specification([results(**RUNS[name])], name), path)
     assert "role-legend-label" in path.read_text(encoding="utf-8")
 
 
@@ -153,9 +154,9 @@ def test_what_cannot_be_drawn_is_one_line_that_says_what_it_needs(name, words):
 
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"must end in \.svg"):
-        charts.save(charts.specification([results()]), tmp_path / "figure.gif")
+        chart_style.save(charts.specification([results()]), tmp_path / "figure.gif")
     with pytest.raises(UsageError, match="cannot be written"):
-        charts.save(charts.specification([results()]), tmp_path / "none" / "figure.json")
+        chart_style.save(charts.specification([results()]), tmp_path / "none" / "figure.json")
 
 
 def test_a_missing_library_is_one_line_with_the_command(monkeypatch):

@@ -247,11 +247,11 @@ def test_a_profile_is_read_back_and_other_files_are_refused(tmp_path):
 def test_the_roofline_chart_has_the_stages_and_the_roof(tmp_path):
     pytest.importorskip("altair", reason='needs pip install "seqboat-bench[report]"')
     pytest.importorskip("vl_convert", reason='needs pip install "seqboat-bench[report]"')
-    from bench import charts
+    from bench import chart_style, roofline_chart
 
-    charts.save(charts.roofline([made_up_profile()]), tmp_path / "roofline.svg")
+    chart_style.save(roofline_chart.roofline([made_up_profile()]), tmp_path / "roofline.svg")
     picture = (tmp_path / "roofline.svg").read_text(encoding="utf-8")
     assert ">EMA<" in picture
     elsewhere = msgspec.structs.replace(made_up_profile(), environment=ENVIRONMENT)
     with pytest.raises(UsageError, match="different machines"):
-        charts.roofline([made_up_profile(), elsewhere])
+        roofline_chart.roofline([made_up_profile(), elsewhere])

@@ -217,7 +217,7 @@ def test_exports_are_whole_whatever_the_names(hostile):
 
 def test_charts_and_pages_have_no_elements_of_their_own(tmp_path):
     pytest.importorskip("altair", reason='needs pip install "seqboat-bench[report]"')
-    from bench import charts, report
+    from bench import chart_style, charts, report
 
     clean = Tags(report.page([run_named("name")])).seen
     for name in NAMES.values():
@@ -225,7 +225,7 @@ def test_charts_and_pages_have_no_elements_of_their_own(tmp_path):
         assert Tags(report.page([run])).seen == clean
     spec = charts.specification([run_named(NAMES["html"])])
     for suffix in (".svg", ".html"):
-        charts.save(spec, tmp_path / f"chart{suffix}")
+        chart_style.save(spec, tmp_path / f"chart{suffix}")
     assert "img" not in Tags((tmp_path / "chart.html").read_text(encoding="utf-8")).seen
     picture = ElementTree.parse(tmp_path / "chart.svg")
     assert not {element.tag.rpartition("}")[2] for element in picture.iter()} & {
