@@ -1,5 +1,6 @@
 """`--executor ray` on a real cluster of three nodes on this machine: one of them dies, as does the driver."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+from bench import cluster as cluster_module
 from bench.cluster import device_bundles
 from bench.errors import UsageError
 from bench.record import read
@@ -19,9 +21,10 @@ from .test_run import bench, wait_for
 
 pytestmark = pytest.mark.usefixtures("plug_ins")
 
+HARNESS = Path(cluster_module.__file__).parents[1]
 SUITE = {
     "lengths": [16, 32],
-    "timing": {"min_blocks": 2, "max_blocks": 2, "max_rounds": 8, "target": "0.01%"},
+    "timing": {"min_blocks": 2, "max_blocks": 2, "max_rounds": 8, "target": "0.01%", "min_run": "100ms"},
 }
 MODELS = ("fault_models:tiny", "fault_models:slow")
 
@@ -36,30 +39,31 @@ PATIENCE = 600.0
 """Seconds."""
 
 
-@pytest.fixture
-def cluster(monkeypatch):
+@pytest.fixture(scope="module")
+def nodes():
     """Three nodes of one core each; all that they say to each other stays on this machine."""
     pytest.importorskip("ray", reason="needs ray: pip install 'seqboat-bench[ray]'")
     from ray.cluster_utils import Cluster
 
-    # The tests of others must not starve it; nor may Ray take 127.0.0.1 for another interface.
-    monkeypatch.setenv("RAY_worker_niceness", "0")
     node = {"num_cpus": 1, "object_store_memory": 80 << 20}
-    made = Cluster(
-        initialize_head=True,
-        head_node_args={
-            **node,
-            "node_ip_address": "127.0.0.2",
-            "include_dashboard": False,
-            "_system_config": PATIENT,
-        },
-    )
-    for address in ("127.0.0.3", "127.0.0.4"):
-        made.add_node(wait=False, node_ip_address=address, **node)
-    made.wait_for_nodes(timeout=PATIENCE)
-    monkeypatch.setenv("RAY_ADDRESS", made.address)
+    head = {"node_ip_address": "127.0.0.2", "include_dashboard": False, "_system_config": PATIENT}
+    with pytest.MonkeyPatch.context() as patch:
+        # The tests of others must not starve it.
+        patch.setenv("RAY_worker_niceness", "0")
+        made = Cluster(initialize_head=True, head_node_args=node | head)
+        # Nor may Ray take 127.0.0.1 for another interface.
+        for address in ("127.0.0.3", "127.0.0.4"):
+            made.add_node(wait=False, node_ip_address=address, **node)
+        made.wait_for_nodes(timeout=PATIENCE)
     yield made
     made.shutdown()
+
+
+@pytest.fixture
+def cluster(nodes, monkeypatch):
+    """The nodes that are left, as a driver finds them."""
+    monkeypatch.setenv("RAY_ADDRESS", nodes.address)
+    return nodes
 
 
 def run_suite(suite: str, out: Path, **options):
@@ -126,6 +130,25 @@ def test_a_run_outlives_its_driver_and_a_node_and_has_the_rows_of_a_local_one(cl
 
     here = run_suite(suite, tmp_path / "local.jsonl")
     assert [what(row) for row in rows(there)] == [what(row) for row in rows(here)]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_travels_to_a_node_that_has_no_such_file(cluster, write_suite, tmp_path, monkeypatch):
+    suite = write_suite("seqboat", fill="real", hyperparameters="small")
+    # The driver's folder, which no task has: its own name of the file leads nowhere there.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HARNESS), os.environ["PYTHONPATH"]]))
+    words = ("--suite", suite, "--steps", "2", "--batch", "2", "--validation", "2", "--out", "trained")
+    subprocess.run(bench("train", *words, "--device", "cpu", "--threads", "1"), check=True)
+    options = {"quick": True, "checkpoints": (Path("trained/seqboat.safetensors"),)}
+    there = run_suite(suite, Path("ray.jsonl"), executor="ray", **options)
+    here = run_suite(suite, Path("local.jsonl"), **options)
+    assert there.complete
+    assert [what(row) for row in rows(there)] == [what(row) for row in rows(here)]
+    (found,), (expected,) = (outcome.results.solos.values() for outcome in (there, here))
+    assert found.case == expected.case
+    assert found.case.checkpoint == "trained/seqboat.safetensors"
+    assert found.activation == expected.activation
 
 
 def rows(outcome):
