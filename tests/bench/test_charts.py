@@ -87,8 +87,6 @@ def test_the_same_model_at_several_rates_has_a_name_for_each():
 def test_two_models_never_look_the_same():
     looks = len(chart_style.COLOURS) * len(chart_style.SHAPES)
     points = [{"model": f"model {number}"} for number in range(looks)]
-        {"model": f"model {number}"} for number in range(len(chart_style.COLOURS) * len(chart_style.SHAPES))
-    ]
     import altair
 
     looks = [
