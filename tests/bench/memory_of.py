@@ -1,6 +1,7 @@
 """What a step takes and what it is predicted to take, each for a process that has done nothing else."""
 
 import torch
+import torch._dynamo  # the optimiser imports it: here once, instead of in every process
 
 from bench.case import Case
 from bench.predict import predict
