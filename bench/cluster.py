@@ -274,8 +274,8 @@ def _connect() -> ModuleType:
             f"RAY_ADDRESS={address}: records can't stream through a Ray client; run bench on a node of the "
             "cluster (for example as a Ray job)"
         )
-    # Nodes that see these folders too import this very `bench`, and find models of one's own.
-    paths = [str(Path(__file__).resolve().parents[1]), os.getcwd(), os.environ.get("PYTHONPATH", "")]
+    paths = [os.getcwd(), os.environ.get("PYTHONPATH", "")]
+    # Models of one's own are found on nodes that see this folder too.
     environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}}
     try:
         ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
