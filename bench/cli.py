@@ -134,7 +134,7 @@ def run(
     ] = "terminal",
 ) -> None:
     """Measure a suite and print its table."""
-    from bench import collection, session
+    from bench import collection, session, task_table
 
     overrides = {
         "implementations": _names(impl),
@@ -167,7 +167,8 @@ def run(
         _forecast(request, predict, max_length, form, kept=out or resume)
     parts = collection.load(suite)
     outcome = session.run(request) if parts is None else collection.run(parts, request)
-    _print_table(outcome.runs, form, by_task=parts is not None)
+    by_task = parts is not None and task_table.of_one_machine(outcome.runs)
+    _print_table(outcome.runs, form, by_task=by_task)
     if outcome.interrupted:
         complain(f"interrupted; go on with: {outcome.resume_line}")
         raise typer.Exit(INTERRUPTED)

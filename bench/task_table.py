@@ -93,7 +93,17 @@ def render(table: TaskTable, form: Format) -> str:
     return "\n\n".join([*blocks, "\n".join(notes)])
 
 
+def of_one_machine(runs: Sequence[Results]) -> bool:
+    """Whether runs may be averaged over: on a cluster a file may hold several kinds of device."""
+    return len({run.header.environment.machine for run in runs}) == 1
+
+
 def _by_task(runs: Sequence[Results]) -> dict[str, Results]:
+    if not of_one_machine(runs):
+        raise UsageError(
+            "the runs are of several machines: an average over them is none; "
+            "give the files themselves for a row of each"
+        )
     by_task: dict[str, Results] = {}
     for run in runs:
         suite = run.header.suite
@@ -105,9 +115,6 @@ def _by_task(runs: Sequence[Results]) -> dict[str, Results]:
         if len(suite.lengths) > 1:
             raise UsageError(f"{run.path}: has several lengths; a table by task takes one")
         by_task[task] = run
-    machines = {run.header.environment.machine for run in runs}
-    if len(machines) > 1:
-        raise UsageError("the runs are of several machines: an average over them is none")
     return {task: by_task[task] for task in sorted(by_task, key=_place)}
 
 

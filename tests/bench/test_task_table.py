@@ -5,6 +5,7 @@ import io
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -97,6 +98,10 @@ def test_figures_in_full():
 def test_runs_that_make_no_table():
     with pytest.raises(UsageError, match="both of text"):
         task_table.build([*arena(), made_up.results(("mega-chunk",), (4096,), path="again.jsonl")])
+    faster = msgspec.structs.replace(made_up.CPU, hardware="a faster processor")
+    header = msgspec.structs.replace(arena()[0].header, environment=faster)
+    with pytest.raises(UsageError, match="several machines"):
+        task_table.build([*arena(), msgspec.structs.replace(arena()[0], header=header)])
     with pytest.raises(UsageError, match="several lengths"):
         task_table.build([made_up.results(("mega-chunk",), (1024, 2048))])
 
