@@ -1,15 +1,11 @@
-"""Primitives and whole models, forward and backward, plain and fused, at the Text configuration.
+"""Primitives, forward and backward, plain and fused, at the Text configuration.
 
-A pair is timed in turn within each round of its test, so that drift meets both alike.
+Whole models are in test_models.
 """
-
-import time
 
 import pytest
 import torch
 
-from bench.case import Case
-from bench.step import Step
 from implementations.kernels.cpu.chunked_attention import fused_chunked_attention
 from implementations.kernels.cpu.ema import fused_ema
 from implementations.kernels.cpu.local_attention import fused_local_attention
@@ -73,40 +69,3 @@ def test_chunked_attention(benchmark, form, chunk):
             backward(fused_chunked_attention(q, k, v, bias.by_distance, chunk=chunk))
 
     timed(benchmark, f"attention in chunks of {chunk}, 4096 steps", step)
-
-
-def case(implementation: str, length: int, activation: float) -> Case:
-    return Case(
-        implementation=implementation, workload="text", length=length, batch=1, fill="full", precision="fp32",
-        phase="train", hyperparameters="published", activation=activation, backend="auto", seed=0,
-    )  # fmt: skip
-
-
-MODELS = [("seqboat", rate) for rate in (0.1, 0.3, 0.5, 1.0)] + [("seqboat-full", 0.3), ("mega-chunk", 0.3)]
-
-
-@pytest.mark.parametrize("length", [1024, 4096, 16384])
-@pytest.mark.parametrize(("model", "rate"), MODELS)
-def test_model(benchmark, model, rate, length):
-    """A training step of the whole model. Interleaved by hand: pytest-benchmark times one form at a time."""
-    if model == "seqboat-full" and length > 4096:
-        pytest.skip("the plain form's attention is quadratic in the active steps")
-    steps = [Step(case(name, length, rate), "cpu") for name in (model, f"{model}-fused")]
-    for step in steps:
-        step.calibrate()
-        step()
-    ratios = []
-    for _ in range(ROUNDS):
-        plain, fused = seconds(steps[0]), seconds(steps[1])
-        again = seconds(steps[1]), seconds(steps[0])
-        ratios.append((plain + again[1]) / (fused + again[0]))
-    benchmark.group = f"{model}, {length} steps, activation {rate}"
-    benchmark.extra_info |= {"form": "fused", "ratio": sorted(ratios)[ROUNDS // 2]}
-    benchmark.pedantic(steps[1], rounds=3)
-    print(f"\n{benchmark.group:<44} plain over fused {benchmark.extra_info['ratio']:.2f}×")
-
-
-def seconds(step: Step) -> float:
-    begin = time.perf_counter()
-    step()
-    return time.perf_counter() - begin
