@@ -11,7 +11,7 @@ from typing import Any
 from bench import session
 from bench.case import Backend, Fill, HyperparameterMode, Phase, Precision
 from bench.errors import UsageError
-from bench.record import Results, read_kinds
+from bench.result_file import Results, read_kinds
 from bench.rows import Row
 from bench.tables import Table, build_table
 

@@ -15,7 +15,7 @@ from tabulate import tabulate
 
 from bench.analysis import block_values
 from bench.gate import ROUNDS, SECOND_STAGE_FACTOR
-from bench.record import Results, read
+from bench.result_file import Results, read
 from bench.stats import Array, Verdict
 from bench.units import format_ratio
 from bench.verdicts import Limits, conclude, is_settled, judge_slowdowns

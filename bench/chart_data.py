@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bench.profile_record import Ceilings, Profile, add
-from bench.record import Results
+from bench.result_file import Results
 from bench.rows import Row, title_of
 
 Point = dict[str, Any]

@@ -21,7 +21,7 @@ from bench.chart_style import (
 )
 from bench.errors import UsageError
 from bench.extras import require
-from bench.record import Results
+from bench.result_file import Results
 from bench.tables import Table, build_table
 
 BUBBLES = [20, 1500]

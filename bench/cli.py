@@ -320,7 +320,7 @@ def data(
 
 def _read(files: list[Path]) -> list[Any]:
     """Every run of some result files; a file of several kinds of device holds one for each."""
-    from bench.record import read_kinds
+    from bench.result_file import read_kinds
 
     return [run for path in files for run in read_kinds(path)]
 

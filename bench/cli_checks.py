@@ -98,7 +98,7 @@ def compare(
 ) -> None:
     """Hold two stored runs of one suite on one machine against each other."""
     from bench import comparison
-    from bench.record import read
+    from bench.result_file import read
 
     found = comparison.compare(read(a), read(b), force)
     show(as_json(found) if json else comparison.as_text(found))
@@ -113,7 +113,7 @@ def export(
 ) -> None:
     """A result file for a CI service."""
     from bench.export import export as exported
-    from bench.record import read
+    from bench.result_file import read
 
     show(exported(read(file), format_))
 

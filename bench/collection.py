@@ -11,7 +11,7 @@ import msgspec
 from bench import session
 from bench import suite as suites
 from bench.errors import UsageError
-from bench.record import Results, read_kinds
+from bench.result_file import Results, read_kinds
 from bench.units import parse_duration
 
 

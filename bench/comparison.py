@@ -12,7 +12,8 @@ from bench.analysis import block_step_seconds
 from bench.case import Case
 from bench.errors import UsageError
 from bench.markup import one_line
-from bench.record import Results, Solo
+from bench.record import Solo
+from bench.result_file import Results
 from bench.rows import MEMORY_KIND, kind_of
 from bench.stats import Interval, unpaired_ratio
 from bench.units import format_bytes, format_duration, format_ratio

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from bench.case import Case
 from bench.markup import escape_terminal, one_line
-from bench.record import Lost, Results, Sample, Solo, Void
+from bench.record import Lost, Sample, Solo, Void
+from bench.result_file import Results
 from bench.stats import Interval
 from bench.units import format_bytes, format_duration, format_ratio
 

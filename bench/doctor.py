@@ -24,7 +24,8 @@ from bench.probes import health
 from bench.probes.environment import default_threads
 from bench.probes.health import GpuHealth
 from bench.probes.memory_check import TOLERANCE, Agreement, check_apart
-from bench.record import Environment, Store
+from bench.record import Environment
+from bench.result_file import Store
 from bench.session import make_header, probe_environment, termination_interrupts
 from bench.stats import MIN_BLOCKS, ratio_interval, smallest_difference, upper_bound
 from bench.units import format_bytes, parse_percentage

@@ -17,7 +17,7 @@ from bench import suite as suites
 from bench.columns import MISSING
 from bench.errors import UsageError
 from bench.published import TASKS, schedule_of
-from bench.record import Results, read
+from bench.result_file import Results, read
 from bench.rows import Row, kind_of, rows_of
 from bench.suite import Suite
 from bench.units import format_count

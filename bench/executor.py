@@ -9,7 +9,8 @@ from typing import Protocol, Self
 
 from bench.jobs import Job, perform
 from bench.nursery import Nursery
-from bench.record import Device, End, Environment, StopReason, Store
+from bench.record import Device, End, Environment, StopReason
+from bench.result_file import Store
 from bench.runner import Runner
 
 

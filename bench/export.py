@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 
 from bench.analysis import block_step_seconds
 from bench.errors import UsageError
-from bench.record import Results, Status
+from bench.record import Status
+from bench.result_file import Results
 from bench.rows import NOT_REACHED, Row, rows_of
 from bench.stats import MIN_BLOCKS, ratio_interval
 

@@ -18,7 +18,8 @@ from bench.errors import UsageError
 from bench.nursery import Nursery
 from bench.plan import Plan
 from bench.probes.environment import default_threads
-from bench.record import End, Lost, Sample, Solo, StopReason, Store
+from bench.record import End, Lost, Sample, Solo, StopReason
+from bench.result_file import Store
 from bench.session import Request, load_suite, make_header, probe_environment, termination_interrupts
 from bench.solo import measure_exact, measure_solo
 from bench.stats import MIN_BLOCKS

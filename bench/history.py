@@ -18,7 +18,8 @@ from bench.analysis import block_step_seconds
 from bench.case import Case
 from bench.change_points import MIN_LEVEL, change_points, level_ratio, levels
 from bench.errors import UsageError
-from bench.record import Results, Status, read
+from bench.record import Status
+from bench.result_file import Results, read
 from bench.result_store import Stored, find
 from bench.rows import Row, machine_of, rows_of, title_of
 from bench.stats import Interval, ratio_interval

@@ -18,7 +18,8 @@ from bench.nursery import Nursery
 from bench.plan import Plan
 from bench.probes.environment import default_threads
 from bench.process import WorkerFailed
-from bench.record import MemoryFigure, Results, Solo
+from bench.record import MemoryFigure, Solo
+from bench.result_file import Results
 from bench.rows import MEMORY_KIND, Row, rows_of
 from bench.session import Request, load_suite, make_header, probe_environment
 from bench.tables import Table, untimed_table

@@ -16,7 +16,8 @@ from bench.columns import Column, cells_of, columns_of
 from bench.errors import UsageError
 from bench.formats import RANKS
 from bench.markup import script_json
-from bench.record import Results, Sample, Solo
+from bench.record import Sample, Solo
+from bench.result_file import Results
 from bench.rows import title_of
 from bench.tables import Table, build_table
 from bench.units import format_bytes, format_duration, format_error

@@ -18,7 +18,8 @@ from tabulate import tabulate
 
 from bench.errors import UsageError
 from bench.extras import require
-from bench.record import Header, Results, read
+from bench.record import Header
+from bench.result_file import Results, read
 from bench.rows import kind_of
 
 FOLDER = Path("results") / "store"

@@ -13,7 +13,8 @@ from bench.analysis import baseline_of, speed_ratio, step_seconds
 from bench.case import Case
 from bench.errors import UsageError
 from bench.published import TASKS, long_range_arena
-from bench.record import Environment, Results, Sample, Solo, Status
+from bench.record import Environment, Sample, Solo, Status
+from bench.result_file import Results
 from implementations import registry
 from implementations.errors import RegistryError
 

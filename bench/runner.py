@@ -9,7 +9,8 @@ from bench.analysis import baseline_of, block_values, speed_ratio
 from bench.case import Case
 from bench.jobs import BlockJob, Job, SoloJob
 from bench.plan import BLOCKS_WANTED, Plan
-from bench.record import Finding, Findings, Lost, Results, Sample, Solo, StopReason, Store, Void
+from bench.record import Finding, Lost, Sample, Solo, StopReason, Void
+from bench.result_file import Findings, Results, Store
 from bench.stats import Interval
 
 TRIES = 3

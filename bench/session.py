@@ -21,7 +21,8 @@ from bench.errors import UsageError
 from bench.executor import Executor, Local, carry_out
 from bench.plan import Plan
 from bench.probes.environment import command_line, default_threads
-from bench.record import SCHEMA, Environment, Header, NotWritten, Results, Store, read_kinds
+from bench.record import SCHEMA, Environment, Header
+from bench.result_file import NotWritten, Results, Store, read_kinds
 from bench.runner import Runner
 from bench.suite import Suite
 from bench.training import checkpoint as checkpoints

@@ -17,7 +17,8 @@ import msgspec
 
 from bench.errors import UsageError
 from bench.published import sources
-from bench.record import STOP_REASONS, Results, Status, Trained
+from bench.record import STOP_REASONS, Status, Trained
+from bench.result_file import Results
 from bench.rows import MEMORY_KIND, NOT_REACHED, MemoryKind, Row, kind_of, machine_of, rows_of, title_of
 from bench.stats import MIN_BLOCKS
 from bench.units import format_bytes, format_duration, format_ratio

@@ -17,7 +17,7 @@ from bench.columns import FAILED, MISSING
 from bench.errors import UsageError
 from bench.formats import Format
 from bench.published import TASKS
-from bench.record import Results
+from bench.result_file import Results
 from bench.rows import MEMORY_KIND, Row, kind_of, rows_of, title_of
 from bench.tables import MEMORY_KIND_NAMES, common_baseline, explain, machine
 from bench.units import format_ratio

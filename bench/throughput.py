@@ -16,7 +16,8 @@ from bench.nursery import Nursery
 from bench.plan import Plan
 from bench.probes.environment import default_threads
 from bench.process import WorkerFailed, WorkerProcess
-from bench.record import Environment, Results, read
+from bench.record import Environment
+from bench.result_file import Results, read
 from bench.rows import machine_of
 from bench.session import Request, load_suite, probe_environment
 from bench.solo import measure_solo

@@ -5,7 +5,7 @@ import statistics
 import time
 from pathlib import Path
 
-from bench.record import RecordFile
+from bench.result_file import RecordFile
 from bench.training import checkpoint as checkpoints
 from bench.training.checkpoint import Checkpoint
 from bench.training.display import PlainDisplay

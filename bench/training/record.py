@@ -7,7 +7,8 @@ from typing import Literal, TypeVar
 import msgspec
 
 from bench.case import Case
-from bench.record import Environment, ResultError
+from bench.record import Environment
+from bench.result_file import ResultError
 from bench.training.recipe import Recipe
 
 T = TypeVar("T")

@@ -14,7 +14,8 @@ from bench import workloads
 from bench.case import Case
 from bench.errors import UsageError
 from bench.probes.environment import command_line, default_threads
-from bench.record import Environment, RecordFile
+from bench.record import Environment
+from bench.result_file import RecordFile
 from bench.session import probe_environment
 from bench.suite import Suite
 from bench.training import checkpoint as checkpoints

@@ -14,7 +14,7 @@ from typing import Any
 from bench import chart_style
 from bench.errors import UsageError
 from bench.extras import require
-from bench.record import Results, read
+from bench.result_file import Results, read
 from bench.rows import rows_of, title_of
 from bench.training import summary
 from bench.training.record import Training, read_training

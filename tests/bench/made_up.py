@@ -4,18 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.case import Case
-from bench.record import (
-    SCHEMA,
-    Activation,
-    End,
-    Environment,
-    Header,
-    MemoryFigure,
-    Results,
-    Sample,
-    Solo,
-    Store,
-)
+from bench.record import SCHEMA, Activation, End, Environment, Header, MemoryFigure, Sample, Solo
+from bench.result_file import Results, Store
 from bench.suite import Suite
 
 CPU = Environment(

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 import bench
-from bench.record import read
+from bench.result_file import read
 from bench.runner import Runner
 from bench.session import termination_interrupts
 

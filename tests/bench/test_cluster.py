@@ -13,7 +13,7 @@ import pytest
 from bench import cluster as cluster_module
 from bench.cluster import device_bundles
 from bench.errors import UsageError
-from bench.record import read
+from bench.result_file import read
 from bench.session import Request, run
 from bench.tables import build_table
 

@@ -12,7 +12,8 @@ from bench import suite as suites
 from bench.comparison import as_text, compare
 from bench.errors import UsageError
 from bench.probes.environment import read_environment
-from bench.record import SCHEMA, Header, Lost, MemoryFigure, Results, Sample, Solo, Store
+from bench.record import SCHEMA, Header, Lost, MemoryFigure, Sample, Solo
+from bench.result_file import Results, Store
 
 SUITE = suites.load("ci")
 CASES = SUITE.cases("cpu")

@@ -12,7 +12,8 @@ from bench.decode import DecodeStep, open_step
 from bench.errors import UsageError
 from bench.probes.memory import peak_of
 from bench.probes.tensor_bytes import TensorBytes
-from bench.record import Decoding, Results
+from bench.record import Decoding
+from bench.result_file import Results
 from bench.solo import _disagreement
 from bench.step import Step
 from bench.suite import STRETCH

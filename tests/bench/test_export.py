@@ -14,7 +14,8 @@ from bench import suite as suites
 from bench.errors import UsageError
 from bench.export import FORMATS, export
 from bench.probes.environment import read_environment
-from bench.record import SCHEMA, End, Header, MemoryFigure, Results, Sample, Solo
+from bench.record import SCHEMA, End, Header, MemoryFigure, Sample, Solo
+from bench.result_file import Results
 
 SCHEMAS = Path(__file__).parent / "schemas"
 SUITE = msgspec.structs.replace(

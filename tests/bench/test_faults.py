@@ -18,7 +18,8 @@ import pytest
 from bench import session
 from bench.errors import UsageError
 from bench.plan import Plan
-from bench.record import SCHEMA, ResultError, Store, read
+from bench.record import SCHEMA
+from bench.result_file import ResultError, Store, read
 from bench.tables import build_table
 
 from .made_up import results, write
@@ -108,7 +109,8 @@ def test_a_limit_on_file_size_is_a_full_disk(tmp_path):
     code = (
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from bench.record import End, NotWritten, Store\n"
+        "from bench.record import End\n"
+        "from bench.result_file import NotWritten, Store\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))\n"
         "with Store(Path(sys.argv[1])) as store:\n"
         "    try:\n"

@@ -22,7 +22,7 @@ from bench.golden import GoldenError, GoldenFile, find_cases
 from bench.markup import escape_terminal, one_line
 from bench.profile_record import read_profile
 from bench.profile_view import as_text as profile_as_text
-from bench.record import Results, read
+from bench.result_file import Results, read
 from bench.tables import build_table
 from implementations import registry
 from implementations.errors import RegistryError

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.record import read
+from bench.result_file import read
 
 HOUSE = Path(__file__).parents[2]
 

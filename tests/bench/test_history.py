@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bench.change_points import change_points, level_ratio
 from bench.errors import UsageError
-from bench.record import read
+from bench.result_file import read
 
 from .made_up import CPU, results, write
 

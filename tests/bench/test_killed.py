@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from bench.record import ResultError, Results, read
+from bench.result_file import ResultError, Results, read
 from bench.tables import build_table
 
 KILLS = 50

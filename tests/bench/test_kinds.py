@@ -5,7 +5,8 @@ import pytest
 
 from bench.api import read as read_run
 from bench.formats import render
-from bench.record import Device, ResultError, Store, Void, read, read_kinds
+from bench.record import Device, Void
+from bench.result_file import ResultError, Store, read, read_kinds
 from bench.tables import build_table
 
 from .made_up import CPU, results

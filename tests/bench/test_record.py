@@ -10,18 +10,8 @@ import msgspec
 import pytest
 
 from bench import suite as suites
-from bench.record import (
-    SCHEMA,
-    End,
-    Environment,
-    Header,
-    ResultError,
-    Sample,
-    Solo,
-    Store,
-    json_schema,
-    read,
-)
+from bench.record import SCHEMA, End, Environment, Header, Sample, Solo
+from bench.result_file import ResultError, Store, json_schema, read
 
 ENVIRONMENT = Environment(
     device="cpu", hardware="a processor", processor="a processor", threads=2, memory_bytes=8 << 30,
@@ -139,7 +129,8 @@ def test_records_survive_a_process_that_is_killed_at_once(tmp_path):
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from bench.record import End, Store\n"
+        "from bench.record import End\n"
+        "from bench.result_file import Store\n"
         f"store = Store(Path({str(path)!r}))\n"
         "store.append(End(reason='blocks', seconds=1.0))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -160,5 +151,5 @@ def test_the_json_schema_accepts_what_is_written(written):
 def test_the_schema_in_the_docs_is_current():
     path = Path(__file__).parents[2] / "docs" / "result-schema.json"
     assert json.loads(path.read_text()) == json.loads(msgspec.json.encode(json_schema())), (
-        "run: python -m bench.record > docs/result-schema.json"
+        "run: python -m bench.result_file > docs/result-schema.json"
     )

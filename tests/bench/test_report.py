@@ -137,7 +137,7 @@ def opened(browser, tmp_path):
     pages = []
 
     def open_report(*runs, scheme: str = "light") -> Page:
-        from bench.record import read
+        from bench.result_file import read
 
         path = tmp_path / "report.html"
         report.write([read(write(run, tmp_path)) for run in runs], path)

@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from bench.errors import UsageError
-from bench.record import Sample, read
+from bench.record import Sample
+from bench.result_file import read
 from bench.session import Request, run
 from bench.tables import build_table
 

@@ -4,7 +4,8 @@ import pytest
 
 from bench.jobs import BlockJob, SoloJob
 from bench.plan import Plan
-from bench.record import Device, Lost, Sample, Solo, Store, read, read_kinds
+from bench.record import Device, Lost, Sample, Solo
+from bench.result_file import Store, read, read_kinds
 from bench.runner import TRIES, Runner
 from bench.suite import Suite, Timing
 

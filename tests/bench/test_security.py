@@ -22,7 +22,8 @@ from bench.comparison import as_text, compare
 from bench.display import LiveDisplay, PlainDisplay
 from bench.export import export
 from bench.formats import FORMATS, render
-from bench.record import Lost, Results, read
+from bench.record import Lost
+from bench.result_file import Results, read
 from bench.tables import build_table
 
 from .made_up import CPU, results, write

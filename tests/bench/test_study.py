@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from bench.errors import UsageError
-from bench.record import Store
+from bench.result_file import Store
 from bench.training import study
 from bench.training.recipe import Recipe
 from bench.training.record import SCHEMA, Begin, End, Evaluation, LayerActivation, Progress

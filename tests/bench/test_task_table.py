@@ -13,7 +13,7 @@ from bench import collection, task_table
 from bench import suite as suites
 from bench.cli import app
 from bench.errors import UsageError
-from bench.record import Results
+from bench.result_file import Results
 from bench.session import Request
 from bench.task_table import ARENA
 
