@@ -13,11 +13,16 @@ Visits = Mapping[str, list[float]]
 
 
 def baseline_of(case: Case, cases: Iterable[Case], baseline: str) -> Case | None:
-    """The case that another's ratio is against: the same cell of the grid, of the baseline's."""
-    wanted = msgspec.structs.replace(case, implementation=baseline, activation=None)
+    """The case that another's ratio is against: the same cell of the grid, of the baseline's.
+
+    Neither its activation rate nor whose weights it has is part of the cell.
+    """
+
+    def cell(of: Case) -> Case:
+        return msgspec.structs.replace(of, implementation=baseline, activation=None, checkpoint=None)
+
     return next(
-        (other for other in cases if msgspec.structs.replace(other, activation=None) == wanted),
-        None,
+        (other for other in cases if other.implementation == baseline and cell(other) == cell(case)), None
     )
 
 

@@ -167,8 +167,12 @@ def load_suite(request: Request) -> Suite:
 def _checkpoints(request: Request, overrides: dict[str, Any], suite: Suite) -> dict[str, str]:
     """Checkpoint files by implementation. Raises UsageError where one does not fit what the suite times."""
     files: dict[str, str] = {}
+    data = workloads.load(suite.workload).data()
     for path in request.checkpoints:
-        case = checkpoints.read(path).case
+        checkpoint = checkpoints.read(path)
+        case = checkpoint.case
+        if checkpoint.data != data:
+            raise UsageError(f"{path}: was trained on {checkpoint.data}; here the data is {data}")
         wanted = {
             "workload": [suite.workload],
             "length": overrides.get("lengths", list(suite.lengths)),

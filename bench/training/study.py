@@ -118,9 +118,10 @@ def activation_chart(points: list[Point]) -> chart_style.Spec:
     base = altair.Chart(altair.InlineData(values=last)).encode(
         x=altair.X("layer:O", title="Layer", axis=altair.Axis(labelAngle=0))
     )
-    bars = base.mark_rule(strokeWidth=2, color="#888").encode(
-        y=altair.Y("low:Q", title="Activation rate", axis=altair.Axis(format="%")), y2="high:Q"
+    rate = altair.Y(
+        "low:Q", title="Activation rate", axis=altair.Axis(format="%"), scale=altair.Scale(domain=[0, 1])
     )
+    bars = base.mark_rule(strokeWidth=2, color="#888").encode(y=rate, y2="high:Q")
     dots = base.mark_point(filled=True, size=90, color=chart_style.COLOURS[0]).encode(y="rate:Q")
     return _by_study(altair, bars + dots, "Activation by layer after training")
 

@@ -382,6 +382,11 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path, suite, trained):
 
     refused("trained with length 32; the suite times 64", lengths=[64])
     refused("trained with hyperparameters small", hyperparameters="matched")
+    other = checkpoints.read(trained / "seqboat.safetensors")
+    elsewhere = msgspec.structs.replace(other, data="another text")
+    tensors = checkpoints.tensors_of(trained / "seqboat.safetensors", "")
+    checkpoints.write(tmp_path / "elsewhere.safetensors", elsewhere, tensors)
+    refused("trained on another text; here the data is", tmp_path / "elsewhere.safetensors")
     refused("holds seqboat, which is not timed", implementations=["s4"], baseline="s4")
     refused("cannot be read as a checkpoint", tmp_path / "missing.safetensors")
 
