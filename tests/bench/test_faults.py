@@ -228,7 +228,7 @@ def test_a_second_run_says_in_one_line_that_the_file_is_in_use(start_runs, tmp_p
     first, second = start_runs(timing=LONG), start_runs(timing=LONG)
     path = tmp_path / "run.jsonl"
     pid = first.begin("out", path)
-    wait_for(path.exists)
+    wait_for(lambda: path.exists() and path.stat().st_size > 0)  # its first record comes after its lock
     code, printed = second.make("resume", path)
     os.kill(pid, signal.SIGTERM)
     assert first.end() == 130

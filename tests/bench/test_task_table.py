@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -171,7 +172,7 @@ def test_a_collection_runs_into_a_folder_and_goes_on(write_suite, tmp_path: Path
     path.write_text(f"description: two\nsuites: [{first}, {second}]\nbaseline: fault_models:tiny\n")
     both = collection.load(str(path))
     assert both is not None
-    request = Request(suite=str(path), out=tmp_path / "runs.jsonl", device="cpu", threads=1)
+    request = Request(suite=str(path), out=tmp_path / "runs.jsonl", device="cpu", threads=1, quick=True)
     outcome = collection.run(both, request)
     assert outcome.complete
     assert sorted(file.name for file in (tmp_path / "runs").iterdir()) == sorted(
@@ -179,6 +180,6 @@ def test_a_collection_runs_into_a_folder_and_goes_on(write_suite, tmp_path: Path
     )
     (tmp_path / "runs" / "second.jsonl").unlink()
     kept = (tmp_path / "runs" / f"{first.stem}.jsonl").read_bytes()
-    resumed = Request(suite=str(path), out=tmp_path / "x", resume=tmp_path / "runs", device="cpu", threads=1)
+    resumed = replace(request, out=tmp_path / "x", resume=tmp_path / "runs")
     assert len(collection.run(both, resumed).runs) == 2
     assert (tmp_path / "runs" / f"{first.stem}.jsonl").read_bytes() == kept
