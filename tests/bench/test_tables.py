@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from bench.analysis import baseline_of
 from bench.errors import UsageError
 from bench.tables import build_table
 
@@ -34,6 +35,16 @@ def test_ratios_are_to_the_baseline_of_the_same_file():
     assert fast.memory_ratio == pytest.approx(1 / 8)
     other = build_table(results(["transformer", "seqboat"]), baseline="seqboat")
     assert row_of(other, "transformer").speed_ratio == pytest.approx(1 / fast.speed_ratio)
+
+
+def test_a_baseline_has_weights_of_its_own():
+    suite = msgspec.structs.replace(
+        results(["transformer", "seqboat"]).header.suite,
+        checkpoints={"transformer": "a.safetensors", "seqboat": "b.safetensors"},
+    )
+    cases = suite.cases("cpu")
+    assert {case.checkpoint for case in cases} == {"a.safetensors", "b.safetensors"}
+    assert {baseline_of(case, cases, "transformer").implementation for case in cases} == {"transformer"}
 
 
 def test_fewer_than_three_blocks_give_no_interval_and_the_note_says_why():
