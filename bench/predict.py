@@ -23,7 +23,7 @@ from torch._subclasses.fake_tensor import (
 from bench.case import Case
 from bench.predictions import Prediction, Subject
 from bench.probes.tensor_bytes import TensorBytes
-from bench.step import Step
+from bench.step import Step, optimizer_of
 from implementations.encoder import parameter_count
 from implementations.ops.sizes import SizeUnknown, shapes_only
 
@@ -91,14 +91,8 @@ def _shapes_only(step: Step, device: torch.device, scalars: Mapping[int, float])
     step.device = device
     step.inputs, step.targets = _like(step.inputs, device), _like(step.targets, device)
     step.lengths = None if step.lengths is None else _like(step.lengths, device)
-    step.optimizer = _optimizer(step, device)
+    step.optimizer = optimizer_of(step.model)
     gc.collect()
-
-
-def _optimizer(step: Step, device: torch.device) -> torch.optim.Adam:
-    """The step's optimiser over the fakes, in the form that it would choose for real ones."""
-    settings = {name: step.optimizer.defaults[name] for name in ("lr", "betas")}
-    return torch.optim.Adam(step.model.parameters(), foreach=device.type == "cuda", **settings)
 
 
 def _like(tensor: Tensor, device: torch.device) -> Tensor:
