@@ -1,6 +1,5 @@
-"""The commands that say how far numbers can be trusted, and act on it: regress, doctor, compare, export."""
+"""The commands that say how far numbers can be trusted: verify, regress, doctor, compare, export."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,19 @@ from bench.cli_common import BAD_USAGE, FAILED, INCOMPLETE, OK, Json, as_json, n
 app = typer.Typer()
 
 EXIT_CODES = {"PASSED": OK, "REGRESSED": FAILED, "INCONCLUSIVE": INCOMPLETE}
+
+
+@app.command()
+def verify(
+    golden: Annotated[Path, typer.Option(help="Folder of golden vectors.")] = Path("tests/golden"),
+    impl: Annotated[str | None, typer.Option(help="Systems or variants, comma-separated.")] = None,
+    json: Json = False,
+) -> None:
+    """Hold implementations against vectors recorded from official code."""
+    from bench import verification_report
+
+    failed = verification_report.print_verdicts(golden, names(impl), json)
+    raise typer.Exit(FAILED if failed else OK)
 
 
 @app.command()
@@ -35,6 +47,7 @@ def regress(
 ) -> None:
     """Has a revision become slower or bigger? Exit code 0: no, 1: yes, 3: can't be told."""
     from bench import gate, verdicts
+    from bench.session import default_out
 
     request = gate.GateRequest(
         base=base,
@@ -48,7 +61,7 @@ def regress(
         exact=exact,
         device=device,
         threads=threads,
-        out=out or _default_out("regress", suite),
+        out=out or default_out(suite, "regress"),
     )
     report = gate.regress(request)
     show(as_json(report) if json else verdicts.as_text(report))
@@ -70,9 +83,10 @@ def doctor(
 ) -> None:
     """Can this machine measure, and how finely? Exit code 2 where something stands in the way."""
     from bench import doctor as doctors
+    from bench.session import default_out
 
     request = doctors.DoctorRequest(
-        out=out or _default_out("noise", suite),
+        out=out or default_out(suite, "noise"),
         device=device,
         threads=threads,
         aa=aa,
@@ -121,8 +135,3 @@ def export(
 def _chosen(impl: str | None) -> dict[str, Any]:
     chosen = names(impl)
     return {"implementations": chosen, "baseline": chosen[0]} if chosen else {}
-
-
-def _default_out(kind: str, suite: str) -> Path:
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    return Path("results") / "runs" / f"{kind}-{Path(suite).stem}-{stamp}.jsonl"

@@ -1,4 +1,4 @@
-"""What the commands share: exit codes and arguments."""
+"""What the commands share: exit codes, arguments, streams."""
 
 import contextlib
 import os
@@ -80,6 +80,58 @@ def write_bytes(path: Path, content: bytes) -> None:
 def names(text: str | None) -> list[str] | None:
     """The words of a comma-separated option."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def numbers(text: str | None, kind: type[int] | type[float], option: str) -> list[Any] | None:
+    """The numbers of a comma-separated option. Raises UsageError."""
+    try:
+        return None if text is None else [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option} {text}: give numbers, comma-separated") from None
+
+
+def rates(text: str | None) -> list[float] | None:
+    """Activation rates; none at all for `init`. Raises UsageError."""
+    return [] if text == "init" else numbers(text, float, "--activation")
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that the user has given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def known_format(name: str) -> Any:
+    """A table's format. Raises UsageError."""
+    from bench.formats import FORMATS
+
+    if name not in FORMATS:
+        raise UsageError(f"--format {name}: choose {', '.join(FORMATS)}")
+    return name
+
+
+def read_all(files: list[Path]) -> list[Any]:
+    """Every run of some result files; a file of several kinds of device holds one for each."""
+    from bench.result_file import read_kinds
+
+    return [run for path in files for run in read_kinds(path)]
+
+
+def print_table(
+    results: list[Any],
+    form: Any,
+    baseline: str | None = None,
+    published: bool = False,
+    by_task: bool = False,
+) -> None:
+    """The runs' table, or one with a column for each task."""
+    from bench import task_table
+    from bench.formats import render
+    from bench.tables import build_table
+
+    if by_task:
+        show(task_table.render(task_table.build(results, baseline), form))
+        return
+    show(render(build_table(*results, baseline=baseline, published=published), form))
 
 
 def as_json(value: Any) -> str:

@@ -1,13 +1,12 @@
 """`bench train`: parses, calls and prints."""
 
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.cli_common import INCOMPLETE, INTERRUPTED, OK, Json, as_json, names
+from bench.cli_common import INCOMPLETE, INTERRUPTED, OK, Json, as_json, complain, given, names, show
+from bench.errors import UsageError
 
 app = typer.Typer()
 
@@ -53,7 +52,7 @@ def train(
     json: Json = False,
 ) -> None:
     """Train the models of a suite, one after the other, with checkpoints that resume exactly."""
-    from bench.errors import UsageError
+    from bench.session import default_out
     from bench.training import session, summary
 
     if resume and out is None:
@@ -83,21 +82,16 @@ def train(
     outcome = session.train(
         session.Request(
             suite=suite,
-            out=out or _default_out(suite),
-            overrides={key: value for key, value in overrides.items() if value is not None},
-            changes={key: value for key, value in changes.items() if value is not None},
+            out=out or default_out(suite, "train", suffix=""),
+            overrides=given(overrides),
+            changes=given(changes),
             device=device,
             threads=threads,
             resume=resume,
         )
     )
-    print(as_json(summary.rows(outcome.trainings)) if json else summary.as_text(outcome.trainings))
+    show(as_json(summary.rows(outcome.trainings)) if json else summary.as_text(outcome.trainings))
     if outcome.interrupted:
-        print(f"bench: interrupted; go on with: {outcome.resume_line}", file=sys.stderr)
+        complain(f"interrupted; go on with: {outcome.resume_line}")
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(OK if outcome.complete else INCOMPLETE)
-
-
-def _default_out(suite: str) -> Path:
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    return Path("results") / "runs" / f"train-{Path(suite).stem}-{stamp}"

@@ -138,10 +138,11 @@ def _plan(request: Request, suite: Suite, kind: Environment) -> Plan:
     return Plan(suite, *machine, quick=request.quick, energy=request.energy)
 
 
-def default_out(suite: str) -> Path:
-    """Where a run is kept that was given no place: below results/runs, by suite and time."""
+def default_out(suite: str, kind: str = "", suffix: str = ".jsonl") -> Path:
+    """Where a run is kept that was given no place: below results/runs, by kind, suite and time."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    return Path("results") / "runs" / f"{Path(suite).stem}-{stamp}.jsonl"
+    name = "-".join(part for part in (kind, Path(suite).stem, stamp) if part)
+    return Path("results") / "runs" / f"{name}{suffix}"
 
 
 def load_suite(request: Request) -> Suite:

@@ -1,0 +1,106 @@
+"""The commands that show what there is and what was measured: list, data, table, plot, report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli_common import (
+    Files,
+    FilesOrFolder,
+    Json,
+    as_json,
+    known_format,
+    print_table,
+    read_all,
+    show,
+    write_bytes,
+)
+
+app = typer.Typer()
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="[suites|implementations|workloads]")] = "suites",
+    json: Json = False,
+) -> None:
+    """What there is: suites, implementations or workloads."""
+    from bench import listing
+
+    rows = listing.rows(what)
+    show(as_json(rows) if json else listing.as_text(rows))
+
+
+@app.command()
+def data(
+    workload: Annotated[str, typer.Argument(help="A workload's name (bench list workloads).")],
+    length: Annotated[
+        int | None, typer.Option(min=1, help="Sequence length; by default the published.")
+    ] = None,
+    sequences: Annotated[int, typer.Option(min=1, help="Sequences that the statistics are over.")] = 96,
+    seed: Annotated[int, typer.Option(help="Of the sequences.")] = 0,
+    picture: Annotated[
+        Path | None, typer.Option(help="Also write samples to this PNG file (workloads of pictures).")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Where a workload's data comes from, what is missing and how to get it, statistics and a sample."""
+    from bench import datasets
+
+    sheet = datasets.describe(workload, length, seed, sequences)
+    if picture is not None:
+        write_bytes(picture, datasets.picture(workload, length, seed))
+    show(as_json(sheet) if json else datasets.as_text(sheet))
+
+
+@app.command()
+def table(
+    files: FilesOrFolder,
+    format_: Annotated[
+        str, typer.Option("--format", help="terminal, markdown, latex, csv, html or json.")
+    ] = "terminal",
+    baseline: Annotated[str | None, typer.Option(help="What ratios are against.")] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="With the accuracies that papers print, and their sources.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Print the table of one or several result files, merged; of a folder, a column for each task."""
+    from bench import collection
+
+    form = "json" if json else known_format(format_)
+    results = read_all(collection.files_of(files))
+    print_table(results, form, baseline, published, by_task=any(path.is_dir() for path in files))
+
+
+@app.command()
+def plot(
+    files: Files,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Picture: .svg, .png, .html or .json.")],
+    chart: Annotated[
+        str | None,
+        typer.Option(help="speed, growth, trade-off, activation, activation-time, rounds or roofline."),
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="What ratios are against.")] = None,
+) -> None:
+    """Draw result files; by default growth over lengths, or speed where there is one length."""
+    from bench import chart_style, charts, roofline_chart
+    from bench.profile_record import read_profile
+
+    if chart == "roofline":
+        chart_style.save(roofline_chart.roofline([read_profile(path) for path in files]), out)
+    else:
+        chart_style.save(charts.specification(read_all(files), chart, baseline), out)
+
+
+@app.command()
+def report(
+    files: Files,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The page.")] = Path("report.html"),
+    baseline: Annotated[str | None, typer.Option(help="What ratios are against.")] = None,
+) -> None:
+    """Write one page with the table, the charts and every raw figure; it needs no network."""
+    from bench import report as reports
+
+    reports.write(read_all(files), out, baseline)
