@@ -7,6 +7,7 @@ import yaml
 
 from bench import suite as suites
 from bench.errors import UsageError
+from implementations import registry
 
 GOOD = {
     "description": "a test",
@@ -29,6 +30,18 @@ def test_every_suite_of_the_package_is_valid():
     assert {"lra-text-4k", "lra-text-1k", "sweep-16k", "ci"} <= set(names)
     for name in names:
         assert suites.load(name).name == name
+
+
+@pytest.mark.parametrize("name", suites.suite_names())
+def test_a_comparison_with_a_fused_model_has_all_of_them(name):
+    suite = suites.load(name)
+    if name == "ci" or suite.phase == "decode":  # a gate compares revisions; one token has no fused form
+        return
+    fused = {item.name for item in registry.catalogue().values() if item.name.endswith("-fused")}
+    assert len(fused) == 4
+    assert {one for one in fused if one.removesuffix("-fused") in suite.implementations} <= set(
+        suite.implementations
+    )
 
 
 @pytest.mark.parametrize(
