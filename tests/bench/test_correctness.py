@@ -1,11 +1,16 @@
 """What the gate calls equal: gradients that are rounding, and gradients that are not."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from bench.correctness import GRADIENT_FACTOR, OUTPUT_BOUND, _gradient_errors
+from bench.case import Case
+from bench.correctness import GRADIENT_FACTOR, OUTPUT_BOUND, _gradient_errors, compare_with_reference
+from bench.step import Step
+from implementations.kernels.cpu import seqboat
 
 ALLOWED = OUTPUT_BOUND["fp32"] * GRADIENT_FACTOR
 
@@ -33,3 +38,36 @@ def test_a_gradient_where_none_should_be_is_found():
 
 def test_a_nan_is_a_difference():
     assert math.isinf(errors([1.0, 0.0], [1.0, math.nan])[1])
+
+
+@pytest.fixture
+def pixels() -> Step:
+    """One sequence through batch norms and a mean over time."""
+    case = Case(
+        implementation="seqboat-fused",
+        workload="image",
+        length=256,
+        batch=1,
+        fill="full",
+        precision="fp32",
+        phase="train",
+        hyperparameters="small",
+        activation=0.3,
+        backend="cpu",
+        seed=0,
+    )
+    step = Step(case, "cpu")
+    step.calibrate()
+    return step
+
+
+def test_one_sequence_through_batch_norms_is_compared(pixels):
+    found = compare_with_reference(pixels)
+    assert found.agrees
+    assert 0 < found.output_error < OUTPUT_BOUND["fp32"]
+
+
+def test_one_sequence_through_batch_norms_hides_no_difference(pixels, monkeypatch):
+    larger = SimpleNamespace(silu=lambda x: F.silu(x) * 1.01)
+    monkeypatch.setattr(seqboat, "F", larger)
+    assert not compare_with_reference(pixels).agrees
