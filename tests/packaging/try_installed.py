@@ -28,12 +28,12 @@ def it_is_the_package_and_not_the_checkout() -> None:
 
 def it_is_typed() -> None:
     installed = {str(file) for file in files("seqboat-bench") or ()}
-    assert {"bench/py.typed", "implementations/py.typed"} <= installed
+    assert {"bench/py.typed", "implementations/py.typed", "peers/py.typed"} <= installed
 
 
 def it_has_no_more_than_its_packages() -> None:
     tops = {file.parts[0] for file in files("seqboat-bench") or () if ".." not in file.parts}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"bench", "implementations"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"bench", "implementations", "peers"}
 
 
 def its_version_is_one() -> None:
