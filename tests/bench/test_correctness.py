@@ -8,7 +8,13 @@ import torch
 from torch.nn import functional as F
 
 from bench.case import Case
-from bench.correctness import GRADIENT_FACTOR, OUTPUT_BOUND, _gradient_errors, compare_with_reference
+from bench.correctness import (
+    GRADIENT_FACTOR,
+    OUTPUT_BOUND,
+    _as_near,
+    _gradient_errors,
+    compare_with_reference,
+)
 from bench.step import Step
 from implementations.kernels.cpu import seqboat
 
@@ -71,3 +77,17 @@ def test_one_sequence_through_batch_norms_hides_no_difference(pixels, monkeypatc
     larger = SimpleNamespace(silu=lambda x: F.silu(x) * 1.01)
     monkeypatch.setattr(seqboat, "F", larger)
     assert not compare_with_reference(pixels).agrees
+
+
+def test_float64_tells_rounding_from_difference():
+    exact = {"large": torch.tensor([1.0]).double(), "none": torch.tensor([0.0]).double()}
+    theirs = {"large": torch.tensor([1.002]), "none": torch.tensor([1e-5])}
+    near = {"large": torch.tensor([0.995]), "none": torch.tensor([-1e-3])}
+    far = {"large": torch.tensor([1.01]), "none": torch.tensor([3e-3])}
+    assert _as_near(near, theirs, exact) == {"large", "none"}
+    assert _as_near(far, theirs, exact) == set()
+
+
+def test_a_gradient_that_is_not_a_number_is_near_nothing():
+    exact = {"one": torch.tensor([1.0]).double()}
+    assert _as_near({"one": torch.tensor([math.nan])}, {"one": torch.tensor([1.0])}, exact) == set()
