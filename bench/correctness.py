@@ -25,6 +25,9 @@ GRADIENT_FACTOR = 10.0
 ROUNDING_FACTOR = 3.0
 """A gradient that differs by more still agrees where float64 shows that it holds rounding: where it is no
 more than this many times as far from the exact one as the reference's own is."""
+FLOAT64_BOUND = 1e-2
+"""A reference whose float32 outputs are further than this from its float64 ones computes otherwise there,
+as where a configurator chose other time steps: float64 then says nothing of rounding."""
 SMALL = 1e-3
 """A gradient of a smaller share of the whole one is held to that share: it may hold little but rounding."""
 
@@ -53,7 +56,7 @@ def compare_with_reference(step: Step) -> Variant:
     apart = {name for name, error in errors.items() if not error <= _gradient_bound(name, bound)}
     if apart and output_error <= bound:
         exact, exact_gradients = _in_float64(plain, step)
-        if relative_error(theirs, exact.to(theirs.dtype)) <= bound:
+        if relative_error(theirs, exact.to(theirs.dtype)) <= FLOAT64_BOUND:
             apart -= _as_near(our_gradients, their_gradients, exact_gradients)
     worst = max(apart or errors, key=lambda name: errors[name] / _gradient_bound(name, bound))
     return Variant(

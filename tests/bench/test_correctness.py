@@ -5,8 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
+from bench import correctness
 from bench.case import Case
 from bench.correctness import (
     GRADIENT_FACTOR,
@@ -77,6 +79,36 @@ def test_one_sequence_through_batch_norms_hides_no_difference(pixels, monkeypatc
     larger = SimpleNamespace(silu=lambda x: F.silu(x) * 1.01)
     monkeypatch.setattr(seqboat, "F", larger)
     assert not compare_with_reference(pixels).agrees
+
+
+@pytest.fixture
+def doubtful(pixels, monkeypatch) -> Step:
+    """A fused model whose every gradient float64 has to clear, since none may differ at all in float32."""
+    monkeypatch.setattr(correctness, "GRADIENT_FACTOR", 1e-12)
+    return pixels
+
+
+def test_float64_clears_a_model_that_only_rounds_otherwise(doubtful):
+    assert compare_with_reference(doubtful).agrees
+
+
+def test_float64_clears_no_gradient_that_is_wrong(doubtful, monkeypatch):
+    evaluate = correctness._evaluate
+
+    def one_wrong(model: nn.Module, step: Step) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        logits, gradients = evaluate(model, step)
+        if model is step.model and step.case.precision == "fp32":
+            gradients["head.projection.weight"] = gradients["head.projection.weight"] * 1.01
+        return logits, gradients
+
+    monkeypatch.setattr(correctness, "_evaluate", one_wrong)
+    found = compare_with_reference(doubtful)
+    assert (found.agrees, found.worst_gradient) == (False, "head.projection.weight")
+
+
+def test_float64_clears_nothing_where_the_reference_computes_something_else_in_it(doubtful, monkeypatch):
+    monkeypatch.setattr(correctness, "FLOAT64_BOUND", 0.0)
+    assert not compare_with_reference(doubtful).agrees
 
 
 def test_float64_tells_rounding_from_difference():
