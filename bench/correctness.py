@@ -23,8 +23,8 @@ OUTPUT_BOUND: dict[Precision, float] = {
 GRADIENT_FACTOR = 10.0
 """Gradients may differ by this much more than outputs."""
 ROUNDING_FACTOR = 3.0
-"""A gradient that differs by more still agrees where float64 shows that it holds rounding: where it is no
-more than this many times as far from the exact one as the reference's own is."""
+"""An output or a gradient that differs by more still agrees where float64 shows that it only rounds: where it
+is no more than this many times as far from the exact one as the reference's own is."""
 FLOAT64_BOUND = 1e-2
 """A reference whose float32 outputs are further than this from its float64 ones computes otherwise there,
 as where a configurator chose other time steps: float64 then says nothing of rounding."""
@@ -53,10 +53,13 @@ def compare_with_reference(step: Step) -> Variant:
     bound = OUTPUT_BOUND[step.case.precision]
     output_error = relative_error(ours, theirs)
     errors = _gradient_errors(our_gradients, their_gradients)
+    outputs_agree = output_error <= bound
     apart = {name for name, error in errors.items() if not error <= _gradient_bound(name, bound)}
-    if apart and output_error <= bound:
+    if apart or not outputs_agree:
         exact, exact_gradients = _in_float64(plain, step)
-        if relative_error(theirs, exact.to(theirs.dtype)) <= FLOAT64_BOUND:
+        rounding = relative_error(theirs, exact)
+        if rounding <= max(bound, FLOAT64_BOUND):
+            outputs_agree |= relative_error(ours, exact) <= ROUNDING_FACTOR * rounding
             apart -= _as_near(our_gradients, their_gradients, exact_gradients)
     worst = max(apart or errors, key=lambda name: errors[name] / _gradient_bound(name, bound))
     return Variant(
@@ -64,7 +67,7 @@ def compare_with_reference(step: Step) -> Variant:
         output_error=_finite(output_error),
         gradient_error=_finite(errors[worst]),
         worst_gradient=worst,
-        agrees=output_error <= bound and not apart,
+        agrees=outputs_agree and not apart,
     )
 
 

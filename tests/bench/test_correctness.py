@@ -83,13 +83,25 @@ def test_one_sequence_through_batch_norms_hides_no_difference(pixels, monkeypatc
 
 @pytest.fixture
 def doubtful(pixels, monkeypatch) -> Step:
-    """A fused model whose every gradient float64 has to clear, since none may differ at all in float32."""
-    monkeypatch.setattr(correctness, "GRADIENT_FACTOR", 1e-12)
+    """A fused model whose outputs and gradients float64 has to clear, since none may differ in float32."""
+    monkeypatch.setitem(correctness.OUTPUT_BOUND, "fp32", 1e-12)
     return pixels
 
 
 def test_float64_clears_a_model_that_only_rounds_otherwise(doubtful):
     assert compare_with_reference(doubtful).agrees
+
+
+def test_float64_clears_no_output_that_is_wrong(doubtful, monkeypatch):
+    evaluate = correctness._evaluate
+
+    def wrong(model: nn.Module, step: Step) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        logits, gradients = evaluate(model, step)
+        fused = model is step.model and step.case.precision == "fp32"
+        return logits * 1.001 if fused else logits, gradients
+
+    monkeypatch.setattr(correctness, "_evaluate", wrong)
+    assert not compare_with_reference(doubtful).agrees
 
 
 def test_float64_clears_no_gradient_that_is_wrong(doubtful, monkeypatch):
