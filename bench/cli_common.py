@@ -82,19 +82,6 @@ def names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def numbers(text: str | None, kind: type[int] | type[float], option: str) -> list[Any] | None:
-    """The numbers of a comma-separated option. Raises UsageError."""
-    try:
-        return None if text is None else [kind(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(f"{option} {text}: give numbers, comma-separated") from None
-
-
-def rates(text: str | None) -> list[float] | None:
-    """Activation rates; none at all for `init`. Raises UsageError."""
-    return [] if text == "init" else numbers(text, float, "--activation")
-
-
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """The options that the user has given."""
     return {name: value for name, value in options.items() if value is not None}
@@ -107,13 +94,6 @@ def known_format(name: str) -> Any:
     if name not in FORMATS:
         raise UsageError(f"--format {name}: choose {', '.join(FORMATS)}")
     return name
-
-
-def read_all(files: list[Path]) -> list[Any]:
-    """Every run of some result files; a file of several kinds of device holds one for each."""
-    from bench.result_file import read_kinds
-
-    return [run for path in files for run in read_kinds(path)]
 
 
 def print_table(

@@ -15,9 +15,7 @@ from bench.cli_common import (
     given,
     known_format,
     names,
-    numbers,
     print_table,
-    rates,
     show,
 )
 from bench.errors import UsageError
@@ -78,12 +76,12 @@ def run(
 
     overrides = {
         "implementations": names(impl),
-        "lengths": numbers(length, int, "--length"),
+        "lengths": _numbers(length, int, "--length"),
         "fill": fill,
         "precision": precision,
         "phase": phase,
         "hyperparameters": hyperparameters,
-        "activation": rates(activation),
+        "activation": _rates(activation),
         "baseline": baseline,
         "backend": backend,
         "seed": seed,
@@ -156,7 +154,7 @@ def profile_(
         "baseline": impl,
         "lengths": None if length is None else [length],
         "precision": precision,
-        "activation": rates(activation),
+        "activation": _rates(activation),
     }
     made = profile_request.run(
         suite,
@@ -169,6 +167,19 @@ def profile_(
         out=out,
     )
     show(as_json(made) if json else profile_view.as_text(made))
+
+
+def _numbers(text: str | None, kind: type[int] | type[float], option: str) -> list[Any] | None:
+    """The numbers of a comma-separated option. Raises UsageError."""
+    try:
+        return None if text is None else [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option} {text}: give numbers, comma-separated") from None
+
+
+def _rates(text: str | None) -> list[float] | None:
+    """Activation rates; none at all for `init`. Raises UsageError."""
+    return [] if text == "init" else _numbers(text, float, "--activation")
 
 
 def _forecast(request: Any, predict: bool, max_length: str | None, form: Any, kept: Path | None) -> NoReturn:

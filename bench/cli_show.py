@@ -1,7 +1,7 @@
 """The commands that show what there is and what was measured: list, data, table, plot, report."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,6 @@ from bench.cli_common import (
     as_json,
     known_format,
     print_table,
-    read_all,
     show,
     write_bytes,
 )
@@ -70,7 +69,7 @@ def table(
     from bench import collection
 
     form = "json" if json else known_format(format_)
-    results = read_all(collection.files_of(files))
+    results = _read_all(collection.files_of(files))
     print_table(results, form, baseline, published, by_task=any(path.is_dir() for path in files))
 
 
@@ -91,7 +90,7 @@ def plot(
     if chart == "roofline":
         chart_style.save(roofline_chart.roofline([read_profile(path) for path in files]), out)
     else:
-        chart_style.save(charts.specification(read_all(files), chart, baseline), out)
+        chart_style.save(charts.specification(_read_all(files), chart, baseline), out)
 
 
 @app.command()
@@ -103,4 +102,11 @@ def report(
     """Write one page with the table, the charts and every raw figure; it needs no network."""
     from bench import report as reports
 
-    reports.write(read_all(files), out, baseline)
+    reports.write(_read_all(files), out, baseline)
+
+
+def _read_all(files: list[Path]) -> list[Any]:
+    """Every run of some result files; a file of several kinds of device holds one for each."""
+    from bench.result_file import read_kinds
+
+    return [run for path in files for run in read_kinds(path)]
