@@ -25,6 +25,9 @@ from bench.record import Decoding, Solo, Variant
 from bench.units import format_error
 from implementations import registry
 
+CHECK_DEADLINES = 5
+"""A comparison has this many times the deadline of a case: it runs the reference too, maybe in float64."""
+
 
 def measure_solo(case: Case, plan: Plan, nursery: Nursery, *, exact: bool = False) -> Solo:
     """Build, warm up, measure memory and activation, and hold a variant against its reference.
@@ -63,7 +66,7 @@ def _measure(case: Case, plan: Plan, worker: WorkerProcess, exact: bool) -> Solo
     warmed = worker.ask(plan.solo_warm_up, Warmed, left())
     memory = worker.ask(MeasureMemory(), MemoryMeasured, left())
     energy = worker.ask(MeasureEnergy(), EnergyMeasured, left()).energy if plan.energy else None
-    variant = worker.ask(Check(), Checked, left()).variant if _has_reference(case, prepared) else None
+    variant = _compared(worker, plan) if _has_reference(case, prepared) else None
     decoding = worker.ask(Decode(), Decoded, left()).decoding if case.phase == "decode" else None
     wrong = _disagreement(variant, decoding)
     return Solo(
@@ -85,6 +88,14 @@ def _measure(case: Case, plan: Plan, worker: WorkerProcess, exact: bool) -> Solo
         exact=counted,
         energy=energy,
     )
+
+
+def _compared(worker: WorkerProcess, plan: Plan) -> Variant:
+    try:
+        return worker.ask(Check(), Checked, CHECK_DEADLINES * plan.deadline_seconds).variant
+    except WorkerFailed as failure:
+        reason = f"when it was compared with its reference: {failure.reason}"
+        raise WorkerFailed(failure.status, reason) from None
 
 
 def _has_reference(case: Case, prepared: Prepared) -> bool:
