@@ -6,6 +6,7 @@ Transformer's at 4K), changes with the state of the machine's memory, and has no
 Workers keep what is freed, as torch's own allocator does on a GPU.
 """
 
+import ctypes
 import os
 import platform
 
@@ -17,6 +18,8 @@ KEEP_FREED_MEMORY = ":".join(
     )
 )
 """Huge pages where the kernel has them, no block mapped for itself, nothing given back."""
+M_MMAP_MAX, GLIBC_MMAP_MAX = -4, 1 << 16
+"""The parameter's number in malloc.h, and its value by default."""
 
 
 def worker_variables() -> dict[str, str]:
@@ -31,6 +34,17 @@ def description() -> str:
         return f"as set by {', '.join(chosen)}"
     library = platform.libc_ver()[0]
     return "glibc, freed memory kept" if library == "glibc" else f"{library or 'system'}, default settings"
+
+
+def give_back() -> None:
+    """Hand what is free back to the kernel, and from now on large blocks as they are freed.
+
+    For what is not timed: a heap that keeps everything is full of holes, and may be twice its tensors.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
+        library.mallopt(M_MMAP_MAX, GLIBC_MMAP_MAX)
+        library.malloc_trim(0)
 
 
 def _of_the_user() -> list[str]:

@@ -1,11 +1,13 @@
 """Does a variant compute what its reference computes? Asked before it is timed, on a batch of its shape."""
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator
 
 import msgspec
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from bench.case import Case, Precision
 from bench.record import Variant
@@ -49,6 +51,7 @@ def compare_with_reference(step: Step) -> Variant:
     reference = build_model(plain, step.task, step.device)
     reference.load_state_dict(step.model.state_dict())
     theirs, their_gradients = _evaluate(reference, step)
+    del reference
     ours, our_gradients = _evaluate(step.model, step)
     bound = OUTPUT_BOUND[step.case.precision]
     output_error = relative_error(ours, theirs)
@@ -75,7 +78,16 @@ def _in_float64(plain: Case, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits and gradients of the reference in float64, at the step's parameters and batch."""
     exact = Step(msgspec.structs.replace(plain, precision="fp64", batch=step.case.batch), str(step.device))
     exact.model.load_state_dict(step.model.state_dict())
+    _recompute_layers(exact.model)
     return _evaluate(exact.model, exact)
+
+
+def _recompute_layers(model: nn.Module) -> None:
+    """Let each layer keep its input only, and compute again in the backward pass: float64 needs room."""
+    for layers in model.modules():
+        if isinstance(layers, nn.ModuleList):
+            for layer in layers:
+                layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
 
 
 def _as_near(ours: dict[str, Tensor], theirs: dict[str, Tensor], exact: dict[str, Tensor]) -> set[str]:

@@ -123,8 +123,10 @@ class Worker:
         return MemoryMeasured(figures=figures, activation=self._activation())
 
     def _check(self) -> Answer:
+        from bench import allocator
         from bench.correctness import compare_with_reference
 
+        allocator.give_back()
         return Checked(compare_with_reference(self.step))
 
     def _decode(self) -> Answer:

@@ -4,7 +4,6 @@ Run as `python -m bench.probes.memory_check`, in an environment where freed memo
 once: a case on standard input, an Agreement on standard output.
 """
 
-import ctypes
 import gc
 import os
 import subprocess
@@ -12,6 +11,7 @@ import sys
 
 import msgspec
 
+from bench import allocator
 from bench.case import Case
 
 TOLERANCE = 0.15
@@ -67,7 +67,7 @@ def check(case: Case) -> Agreement:
     step()
     step()
     gc.collect()
-    _trim()
+    allocator.give_back()
     reason = reset_high_water()
     before = high_water_bytes()
     with TensorBytes() as watched:
@@ -77,13 +77,6 @@ def check(case: Case) -> Agreement:
     if reason is not None or before is None or after is None:
         return Agreement(unreadable=reason or "no /proc/self/status")
     return Agreement(tensor_bytes=watched.peak - live, resident_bytes=after - before)
-
-
-def _trim() -> None:
-    """Give back to the kernel what is free in the middle of the heap too."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 if __name__ == "__main__":
