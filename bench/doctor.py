@@ -19,6 +19,7 @@ from bench.case import Case
 from bench.display import open_display
 from bench.errors import UsageError
 from bench.gate import Gate, gate_suite
+from bench.interruption import termination_interrupts
 from bench.plan import Plan
 from bench.probes import health
 from bench.probes.environment import default_threads
@@ -26,7 +27,7 @@ from bench.probes.health import GpuHealth
 from bench.probes.memory_check import TOLERANCE, Agreement, check_apart
 from bench.record import Environment
 from bench.result_file import Store
-from bench.session import make_header, probe_environment, termination_interrupts
+from bench.session import make_header, probe_environment
 from bench.stats import MIN_BLOCKS, ratio_interval, smallest_difference, upper_bound
 from bench.units import format_bytes, parse_percentage
 from bench.verdicts import Limits
@@ -118,7 +119,11 @@ def measure_noise(request: DoctorRequest, environment: Environment) -> Noise:
     """Every case of a suite against itself, in blocks as a gate has them."""
     suite = gate_suite(request.suite, request.overrides, request.budget)
     plan = Plan(suite, environment.device, environment.threads, environment.memory_bytes)
-    with termination_interrupts(), Store(request.out) as store, open_display(suite.budget_seconds) as display:
+    with (
+        termination_interrupts() as interruption,
+        Store(request.out, interruption.check) as store,
+        open_display(suite.budget_seconds) as display,
+    ):
         store.append(make_header(suite, environment, {}))
         gate = Gate(plan, store, display, Limits(margin=0.0, tolerance=0.0), request.blocks)
         return noise_of(gate.against_itself())

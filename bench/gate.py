@@ -15,12 +15,13 @@ from bench.block import Block
 from bench.case import Case
 from bench.display import PlainDisplay, open_display
 from bench.errors import UsageError
+from bench.interruption import termination_interrupts
 from bench.nursery import Nursery
 from bench.plan import Plan
 from bench.probes.environment import default_threads
 from bench.record import End, Lost, Sample, Solo, StopReason
 from bench.result_file import Store
-from bench.session import Request, load_suite, make_header, probe_environment, termination_interrupts
+from bench.session import Request, load_suite, make_header, probe_environment
 from bench.solo import measure_exact, measure_solo
 from bench.stats import MIN_BLOCKS
 from bench.suite import Suite
@@ -73,9 +74,9 @@ def regress(request: GateRequest) -> GateReport:
     commits = {"base": repository.commit(request.base), "head": repository.commit(request.head)}
     environment = probe_environment(request.device, request.threads or default_threads())
     with (
-        termination_interrupts(),
+        termination_interrupts() as interruption,
         repository.check_out(commits) as sources,
-        Store(request.out) as store,
+        Store(request.out, interruption.check) as store,
         open_display(suite.budget_seconds) as display,
     ):
         store.append(make_header(suite, environment, commits))

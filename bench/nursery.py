@@ -51,7 +51,10 @@ class Nursery:
 
 
 class _TemplateProcess(Template):
-    """`python -m bench.worker`, seen from the parent. Its orders go over a Unix socket."""
+    """`python -m bench.worker`, seen from the parent. Its orders go over a Unix socket, a line each.
+
+    An answer repeats its order: where Ctrl-C comes between the two, the next to ask is not given it.
+    """
 
     def __init__(self, threads: int, source: Path | None) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by kill)
@@ -67,6 +70,7 @@ class _TemplateProcess(Template):
                 # Its own session: a Ctrl-C in the terminal reaches the parent alone, which then decides.
                 start_new_session=True,
             )
+        self._answers = self._orders.makefile("rb")
 
     def fork(self, case: Case) -> WorkerProcess:
         """A worker, ready for questions. Raises WorkerFailed."""
@@ -75,8 +79,8 @@ class _TemplateProcess(Template):
         theirs = [their_questions, their_answers, stderr.fileno()]
         try:
             with contextlib.suppress(ConnectionError):
-                socket.send_fds(self._orders, [b"fork"], theirs)
-            pid = self._answer()
+                socket.send_fds(self._orders, [b"fork\n"], theirs)
+            pid = self._answer(b"fork")
         except WorkerFailed:
             for handle in (questions, answers):
                 os.close(handle)
@@ -88,28 +92,30 @@ class _TemplateProcess(Template):
         return WorkerProcess(case, pid, self, questions, answers, stderr)
 
     def exit_code(self, pid: int) -> int:
+        order = str(pid).encode()
         try:
-            self._orders.sendall(str(pid).encode())
-            return self._answer()
+            self._orders.sendall(order + b"\n")
+            return self._answer(order)
         except (ConnectionError, WorkerFailed):
             # With the template its workers die, by the same signal.
             return -signal.SIGKILL
 
     def kill(self) -> None:
+        self._answers.close()
         self._orders.close()
         self._process.kill()
         self._process.wait()
         self._stderr.close()
 
-    def _answer(self) -> int:
-        answer = b""
+    def _answer(self, order: bytes) -> int:
         with contextlib.suppress(ConnectionResetError):
-            answer = self._orders.recv(64)
-        if not answer:
-            code = self._process.wait()
-            how = last_words(self._stderr, code)
-            raise WorkerFailed("crashed", f"no worker could be started: the process that loads torch {how}")
-        return int(answer)
+            for line in self._answers:
+                answered, _, value = line.partition(b" ")
+                if answered == order:
+                    return int(value)
+        code = self._process.wait()
+        how = last_words(self._stderr, code)
+        raise WorkerFailed("crashed", f"no worker could be started: the process that loads torch {how}")
 
 
 def _environment(threads: int, source: Path | None) -> dict[str, str]:

@@ -167,12 +167,20 @@ class RecordFile:
 
 
 class Store(RecordFile):
-    """The file of a run."""
+    """The file of a run. after_each: called when a record has been written; what it raises ends the run."""
 
-    def __init__(self, path: Path, *, resume: bool = False) -> None:
+    def __init__(
+        self, path: Path, after_each: Callable[[], None] = lambda: None, *, resume: bool = False
+    ) -> None:
+        self.after_each = after_each
         self.earlier: list[Results] = []
         """What a file that is resumed holds, by kind of device; empty where nothing is there yet."""
         super().__init__(path, resume=resume)
+
+    def append(self, record: msgspec.Struct) -> None:
+        """Write and sync one record. Raises NotWritten where the disk does not take it."""
+        super().append(record)
+        self.after_each()
 
     def _go_on(self) -> None:
         content = self._file.read()

@@ -1,16 +1,12 @@
 """One `bench run` from request to results: suite, environment, store, display, runner."""
 
-import contextlib
 import shlex
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
@@ -19,6 +15,7 @@ from bench import workloads
 from bench.display import open_display
 from bench.errors import UsageError
 from bench.executor import Executor, Local, carry_out
+from bench.interruption import termination_interrupts
 from bench.plan import Plan
 from bench.probes.environment import command_line, default_threads
 from bench.record import SCHEMA, Environment, Header
@@ -106,7 +103,8 @@ def _executor(request: Request, suite: Suite) -> Executor:
 
 
 def _measure(request: Request, suite: Suite, executor: Executor, path: Path) -> None:
-    with termination_interrupts(), Store(path, resume=request.resume is not None) as store:
+    resume = request.resume is not None
+    with termination_interrupts() as interruption, Store(path, interruption.check, resume=resume) as store:
         header = make_header(suite, executor.kinds[0], command=request.command)
         if not store.earlier:
             store.append(header)
@@ -276,28 +274,3 @@ def _without_out(words: list[str]) -> list[str]:
             kept.append(word)
         skip = word == "--out"
     return kept
-
-
-@contextlib.contextmanager
-def termination_interrupts() -> Iterator[None]:
-    """Within this context SIGTERM, and SIGHUP where nobody ignores it (nohup), is a KeyboardInterrupt, so
-    that all is put in order as after Ctrl-C.
-
-    Only the main thread can be told of signals; a run in another one is left to those who started it.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in previous.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt

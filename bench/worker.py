@@ -221,13 +221,14 @@ def main() -> None:
 
 
 def _obey(orders: socket.socket) -> bool:
-    """One order: three handles, for a worker to have as its streams; or a worker's number, to wait for."""
+    """Orders: three handles, for a worker to have as its streams; or workers' numbers, to wait for."""
     order, handles, _, _ = socket.recv_fds(orders, 64, 3)
     if not order:
         return False
     if not handles:
-        _, status = os.waitpid(int(order), 0)
-        orders.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+        for number in map(int, order.split()):
+            _, status = os.waitpid(number, 0)
+            orders.sendall(b"%d %d\n" % (number, os.waitstatus_to_exitcode(status)))
         return True
     pid = os.fork()
     if pid == 0:
@@ -238,7 +239,7 @@ def _obey(orders: socket.socket) -> bool:
         os.setpgid(pid, pid)
     for handle in handles:
         os.close(handle)
-    orders.sendall(str(pid).encode())
+    orders.sendall(b"fork %d\n" % pid)
     return True
 
 

@@ -7,6 +7,7 @@ forked from a process that loads nothing, and have no model. What the user is to
 worker, goes to ANNOUNCED too, a line of JSON each.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -82,10 +83,13 @@ class ForkedTemplate:
             os._exit(0)
 
     def kill(self):
-        os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
 
     def wait(self):
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        with contextlib.suppress(ChildProcessError):  # waited for already, when an interrupt came
+            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return -signal.SIGKILL
 
 
 def announcing(fork):

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -283,6 +284,18 @@ def test_a_signal_ends_a_run_in_order(start_runs, tmp_path, number):
     assert kept[-1]["type"] == "end"
     assert kept[-1]["reason"] == "interrupted"
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def test_a_signal_at_any_moment_ends_a_run_in_order(start_runs, tmp_path):
+    runs = start_runs(timing=LONG)
+    for number in range(12):
+        path = tmp_path / f"run{number}.jsonl"
+        pid = runs.begin("out", path)
+        wait_for(lambda: path.exists() and path.stat().st_size > 0)  # noqa: B023  (called at once)
+        time.sleep(random.uniform(0.0, 0.5))
+        os.kill(pid, signal.SIGTERM)
+        assert runs.end() == 130
+        assert read(path).end.reason == "interrupted"
 
 
 def test_a_run_whose_reader_has_gone_goes_on(start_runs, tmp_path):

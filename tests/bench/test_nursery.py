@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import msgspec
 import psutil
@@ -47,6 +48,18 @@ def test_how_a_worker_ended_is_told(plan, end, status, words):
         assert failure.value.status == status
         with nursery.start(case) as another:
             assert another.ask(plan.prepare(case), Prepared, 60).parameters > 0
+
+
+def test_an_interrupt_between_order_and_answer_leaves_no_answer_to_others(plan, monkeypatch):
+    case = plan.suite.cases("cpu")[0]
+    with Nursery(plan) as nursery, nursery.start(case) as worker:
+        template = nursery._templates[None]
+        with monkeypatch.context() as patch:
+            patch.setattr(template, "_answer", Mock(side_effect=KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                nursery.start(case)
+        os.kill(worker.pid, signal.SIGABRT)
+        assert template.exit_code(worker.pid) == -signal.SIGABRT
 
 
 def test_revisions_have_a_template_each(plan):
