@@ -20,25 +20,35 @@ class Signalled:
         os.kill(os.getpid(), self.number)
 
 
+@pytest.fixture
+def handled():
+    """Gives signals a handler, whatever this process was started with, for the length of a test."""
+    previous = {}
+
+    def handle(number: int, handler: signal.Handlers) -> None:
+        previous[number] = signal.signal(number, handler)
+
+    yield handle
+    for number, handler in previous.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupt_that_a_destructor_dropped_comes_with_the_next_record(tmp_path, number):
+def test_an_interrupt_that_a_destructor_dropped_comes_with_the_next_record(tmp_path, handled, number):
+    handled(number, signal.SIG_DFL)
     record = End(reason="blocks", seconds=1.0)
-    before = signal.getsignal(number)
     with termination_interrupts() as interruption, Store(tmp_path / "run.jsonl", interruption.check) as store:
         store.append(record)
         Signalled(number)
         with pytest.raises(KeyboardInterrupt):
             store.append(record)
-    assert signal.getsignal(number) is before
+    assert signal.getsignal(number) is signal.SIG_DFL
     assert len((tmp_path / "run.jsonl").read_text().splitlines()) == 2
 
 
-def test_a_signal_that_is_ignored_stays_so():
-    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with termination_interrupts() as interruption:
-            os.kill(os.getpid(), signal.SIGHUP)
-        interruption.check()
-    finally:
-        signal.signal(signal.SIGHUP, previous)
+def test_a_signal_that_is_ignored_stays_so(handled):
+    handled(signal.SIGHUP, signal.SIG_IGN)
+    with termination_interrupts() as interruption:
+        os.kill(os.getpid(), signal.SIGHUP)
+    interruption.check()
