@@ -265,10 +265,11 @@ class Void(msgspec.Struct, frozen=True, kw_only=True, tag="void", tag_field="typ
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", tag_field="type"):
-    """Last line of a run: why it stopped."""
+    """Last line of a run, or of a part of it that was resumed later: why it stopped."""
 
     reason: StopReason
     seconds: Quantity
+    """Since the start, or the resumption."""
 
 
 Finding = Solo | Sample | Lost

@@ -219,13 +219,21 @@ def read_kinds(path: Path) -> list[Results]:
     _check_schema(lines, path)
     records = [_decode(line, number, path) for number, line in enumerate(lines, 1)]
     header = _header(records, path)
-    end = records[-1] if isinstance(records[-1], End) else None
+    end = _end(records)
     # In another locale, or in bytes that are no text, a path's own string can't be printed.
     name = os.fsencode(path).decode(errors="replace")
     return [
         _results(name, msgspec.structs.replace(header, environment=environment), part, end, notice)
         for environment, part in _by_kind(header, records, path)
     ]
+
+
+def _end(records: list[Record]) -> End | None:
+    """How the run ended, with the seconds of all its parts; None where the last part has no end."""
+    last = records[-1]
+    if not isinstance(last, End):
+        return None
+    return msgspec.structs.replace(last, seconds=sum(end.seconds for end in _of(records, End)))
 
 
 def _by_kind(

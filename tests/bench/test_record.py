@@ -68,6 +68,16 @@ def test_a_torn_last_line_is_dropped_with_a_notice(written, cut):
     assert read(written).notice is None
 
 
+def test_a_resumed_run_took_the_time_of_its_parts(written):
+    for reason, seconds in (("budget", 60.0), ("blocks", 20.0)):
+        with Store(written, resume=True) as store:
+            store.append(End(reason=reason, seconds=seconds))
+    assert read(written).end == End(reason="blocks", seconds=80.0)
+    with Store(written, resume=True) as store:
+        store.append(sample(3))
+    assert read(written).end is None  # killed later
+
+
 def test_a_broken_line_inside_names_its_number(written):
     lines = written.read_bytes().splitlines(keepends=True)
     written.write_bytes(b"".join([*lines[:2], lines[2][: len(lines[2]) // 2] + b"\n", *lines[3:]]))
