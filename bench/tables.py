@@ -202,7 +202,10 @@ def _blocks_note(rows: Sequence[Row]) -> list[str]:
     blocks = max((row.blocks for row in rows), default=0)
     if blocks >= MIN_BLOCKS:
         return []
-    return [f"no intervals: {blocks} block(s) were measured, an interval needs {MIN_BLOCKS}"]
+    return [
+        f"no intervals: {blocks} block(s) were measured, an interval needs {MIN_BLOCKS}; "
+        "the same command with `--resume FILE` measures more"
+    ]
 
 
 def _run_notes(run: Results) -> list[str]:
