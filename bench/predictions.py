@@ -82,18 +82,19 @@ def forecast(request: Request, *, predicted: bool, max_length: str | None) -> Fo
     suite = load_suite(request)
     environment = probe_environment(request.device, request.threads or default_threads())
     plan = Plan(suite, environment.device, environment.threads, environment.memory_bytes)
-    probe = _predicting(plan) if predicted else _measuring(plan)
     solos: dict[str, Solo] = {}
     lengths: dict[str, int] = {}
     cases = suite.cases(plan.kind)
     if budget is not None:
         cases = [case for case in cases if case.length == suite.lengths[0]]
-    for case in cases:
-        found, lengths[case.id] = (
-            (probe(case), case.length) if budget is None else longest(case, budget, probe)
-        )
-        solos[case.id] = _solo(case, found, MEMORY_KIND[plan.kind])
-        _tell(case, found, lengths[case.id])
+    with Nursery(plan) as nursery:
+        probe = _predicting(plan) if predicted else _measuring(plan, nursery)
+        for case in cases:
+            found, lengths[case.id] = (
+                (probe(case), case.length) if budget is None else longest(case, budget, probe)
+            )
+            solos[case.id] = _solo(case, found, MEMORY_KIND[plan.kind])
+            _tell(case, found, lengths[case.id])
     header = make_header(suite, environment)
     results = Results(path="", header=header, solos=solos, samples=[], lost={}, end=None)
     kind = {"peak_memory_kind": "predicted"} if predicted else {}
@@ -166,12 +167,12 @@ def _predicting(plan: Plan) -> Probe:
     return probe
 
 
-def _measuring(plan: Plan) -> Probe:
+def _measuring(plan: Plan, nursery: Nursery) -> Probe:
     """The figure of the table's memory column after one step of warming up."""
 
     def probe(case: Case) -> Needs:
         try:
-            with Nursery(plan) as nursery, nursery.start(case) as worker:
+            with nursery.start(case) as worker:
                 prepared = worker.ask(plan.prepare(case), Prepared, plan.deadline_seconds)
                 worker.ask(Warm(1, 1, 1.0), Warmed, plan.deadline_seconds)
                 memory = worker.ask(MeasureMemory(), MemoryMeasured, plan.deadline_seconds)
