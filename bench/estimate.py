@@ -95,7 +95,7 @@ def forecast(name: str, device: str, files: Sequence[Path]) -> Forecast:
 def _files(files: Sequence[Path]) -> list[Path]:
     if files:
         return collection.files_of(files)
-    return sorted(BASELINES.glob("*.jsonl")) if BASELINES.is_dir() else []
+    return sorted(BASELINES.rglob("*.jsonl")) if BASELINES.is_dir() else []
 
 
 def _task(suite: Suite) -> str:
