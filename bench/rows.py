@@ -105,7 +105,11 @@ def rows_of(results: Results, baseline: str) -> list[Row]:
     samples: dict[str, list[Sample]] = {case.id: [] for case in cases}
     for sample in results.samples:
         samples.setdefault(sample.case_id, []).append(sample)
-    return [_row(results, case, baseline_of(case, cases, baseline), samples) for case in cases]
+    measured = header.suite.baseline
+    return [
+        _row(results, case, baseline_of(case, cases, baseline), baseline_of(case, cases, measured), samples)
+        for case in cases
+    ]
 
 
 def kind_of(results: Results) -> str:
@@ -126,15 +130,23 @@ def _complexity(name: str) -> str:
         return "unknown"
 
 
-def _row(results: Results, case: Case, baseline: Case | None, samples: dict[str, list[Sample]]) -> Row:
+def _row(
+    results: Results,
+    case: Case,
+    baseline: Case | None,
+    measured: Case | None,
+    samples: Mapping[str, list[Sample]],
+) -> Row:
+    """measured: the baseline of the run, which every group of a block holds."""
     solo = results.solos.get(case.id)
     status, reason = _outcome(results, case, solo)
     timed = status == "ok"
     base_id = baseline.id if baseline and _ranked(results, baseline.id) else None
     speed = None
     if timed and base_id is not None:
-        others = samples[case.id] if case.id != base_id else []
-        speed = speed_ratio(samples[base_id] + others, base_id, case.id)
+        via = measured.id if measured else base_id
+        together = [sample for name in {base_id, case.id, via} for sample in samples[name]]
+        speed = speed_ratio(together, base_id, case.id, via)
     seconds = step_seconds(samples[case.id], case.id) if timed else None
     memory = _memory(results, case.id) if status in ("ok", "wrong") else None
     base_memory = _memory(results, base_id) if base_id is not None else None
