@@ -7,7 +7,7 @@ from typing import Literal
 from bench.published import TASKS
 from bench.rows import Row
 from bench.tables import Table
-from bench.units import format_bytes, format_count, format_ratio
+from bench.units import format_bytes, format_count, format_interval, format_ratio
 
 MISSING = "–"
 FAILED = "X"
@@ -153,9 +153,7 @@ def _ratio(value: float | None) -> str | None:
 
 
 def _interval(row: Row) -> str | None:
-    if row.speed_low is None or row.speed_high is None:
-        return None
-    return f"{format_ratio(row.speed_low)} to {format_ratio(row.speed_high)}"
+    return format_interval(row.speed_low, row.speed_high)
 
 
 def _milliseconds(seconds: float | None) -> str | None:

@@ -88,8 +88,25 @@ def unpaired_ratio(baseline: Sequence[float], other: Sequence[float], confidence
     return Interval(math.exp(mean), math.exp(mean - half), math.exp(mean + half), blocks)
 
 
+def average_ratio(ratios: Sequence[Interval], confidence: float = 0.95) -> Interval:
+    """Geometric mean of ratios that were measured apart, and its interval by Welch.
+
+    The ratios' own intervals are of the same confidence. Low and high are None where one of them has none.
+    Raises ValueError for no ratio.
+    """
+    mean = _mean([math.log(ratio.ratio) for ratio in ratios])
+    blocks = min(ratio.blocks for ratio in ratios)
+    if blocks < MIN_BLOCKS:
+        return Interval(math.exp(mean), None, None, blocks)
+    degrees: Array = np.array([ratio.blocks - 1.0 for ratio in ratios])
+    quantiles = np.array([student_t(count, (1 + confidence) / 2) for count in degrees])
+    errors: Array = (np.array([ratio.half_width for ratio in ratios]) / quantiles / len(ratios)) ** 2
+    half = _welch_half_width(errors, degrees, confidence)
+    return Interval(math.exp(mean), math.exp(mean - half), math.exp(mean + half), blocks)
+
+
 def _welch_half_width(errors: Array, degrees: Array, confidence: float) -> float:
-    """Of a difference of means with these squared errors; the degrees of freedom by Satterthwaite."""
+    """Of a sum or difference of means with these squared errors; the degrees of freedom by Satterthwaite."""
     if not errors.any():
         return 0.0
     common = float(errors.sum() ** 2 / (errors**2 / degrees).sum())

@@ -90,7 +90,7 @@ def build_table(*results: Results, baseline: str | None = None, published: bool 
     rows = sorted(rows, key=_order(rows))
     footnotes = _footnotes(rows, explain)
     notes = [f"{note.letter}  {note.text}" for note in dict.fromkeys(footnotes.values())]
-    notes += [*_blocks_note(rows), *conflicts]
+    notes += [*blocks_note(rows), *conflicts]
     for run in runs:
         notes += [_of_run(line, run, runs) for line in _run_notes(run)]
     return Table(title_of(name), rows, footnotes, notes, _footer(runs, rows, published), published)
@@ -198,7 +198,8 @@ def explain(row: Row) -> str:
     return f"{words}: {row.reason}" if row.reason and row.reason != words else words
 
 
-def _blocks_note(rows: Sequence[Row]) -> list[str]:
+def blocks_note(rows: Sequence[Row]) -> list[str]:
+    """Why there are no intervals, where there are none."""
     blocks = max((row.blocks for row in rows), default=0)
     if blocks >= MIN_BLOCKS:
         return []

@@ -7,8 +7,8 @@ Ratios are averaged by their logarithms, as those of blocks are, so that no base
 import csv
 import io
 import statistics
-from collections.abc import Mapping, Sequence
-from math import exp, log
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 from tabulate import tabulate
@@ -19,22 +19,31 @@ from bench.formats import Format
 from bench.published import TASKS
 from bench.result_file import Results
 from bench.rows import MEMORY_KIND, Row, kind_of, rows_of, title_of
-from bench.tables import MEMORY_KIND_NAMES, common_baseline, explain, machine
-from bench.units import format_ratio
+from bench.stats import Interval, average_ratio
+from bench.tables import MEMORY_KIND_NAMES, blocks_note, common_baseline, explain, machine
+from bench.units import format_interval, format_ratio
 
 ARENA = tuple(name for name in TASKS if name != "average")
+T = TypeVar("T")
 TABULATE = {"terminal": "simple", "markdown": "github", "latex": "latex_booktabs", "html": "html"}
 
 
 class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Ratios of one model to the baseline, by task; None where not measured."""
+    """Ratios of one model to the baseline, by task; None where not measured.
+
+    Intervals are of 95%; None too where a task has too few blocks.
+    """
 
     model: str
     title: str
     complexity: str
     activation_set: float | None
     speed: dict[str, float | None]
+    speed_low: dict[str, float | None]
+    speed_high: dict[str, float | None]
     speed_average: float | None
+    speed_average_low: float | None
+    speed_average_high: float | None
     memory: dict[str, float | None]
     memory_average: float | None
     failed: dict[str, str]
@@ -65,7 +74,8 @@ def build(runs: Sequence[Results], baseline: str | None = None) -> TaskTable:
         for row in found:
             models.setdefault((row.model, row.activation_set), {})[task] = row
     made = [_row(found, tasks) for found in models.values()]
-    return TaskTable(title_of(name), tasks, made, _notes(runs, tasks, by_task, made))
+    few = [f"{_header(task)}: {note}" for task, found in rows.items() for note in blocks_note(found)]
+    return TaskTable(title_of(name), tasks, made, [*_notes(runs, tasks, by_task, made), *few])
 
 
 def render(table: TaskTable, form: Format) -> str:
@@ -75,11 +85,11 @@ def render(table: TaskTable, form: Format) -> str:
     if form == "csv":
         return _csv(table)
     blocks = []
-    for heading, figure in (
-        (f"Speed (× {table.baseline})", "speed"),
-        (f"Mem (× {table.baseline})", "memory"),
-    ):
-        lines = [[row.title, *_setting(row, table), *_cells(row, figure, table.tasks)] for row in table.rows]
+    for heading, figures in _figures(table):
+        lines = [
+            [row.title, *_setting(row, table), *_cells(row, words)]
+            for row, words in zip(table.rows, figures, strict=True)
+        ]
         head = [
             heading,
             *(["Activation"] if _has_rates(table) else []),
@@ -124,24 +134,37 @@ def _place(task: str) -> int:
 
 def _row(found: Mapping[str, Row], tasks: Sequence[str]) -> TaskRow:
     one = next(iter(found.values()))
-    speed = {task: found[task].speed_ratio if task in found else None for task in tasks}
+    speed = {task: _speed(found[task]) if task in found else None for task in tasks}
     memory = {task: found[task].memory_ratio if task in found else None for task in tasks}
+    speeds, memories = _all(speed.values()), _all(memory.values())
+    average = average_ratio(speeds) if speeds else None
     return TaskRow(
         model=one.model,
         title=one.title,
         complexity=one.complexity,
         activation_set=one.activation_set,
-        speed=speed,
-        speed_average=_average(list(speed.values())),
+        speed={task: None if each is None else each.ratio for task, each in speed.items()},
+        speed_low={task: None if each is None else each.low for task, each in speed.items()},
+        speed_high={task: None if each is None else each.high for task, each in speed.items()},
+        speed_average=None if average is None else average.ratio,
+        speed_average_low=None if average is None else average.low,
+        speed_average_high=None if average is None else average.high,
         memory=memory,
-        memory_average=_average(list(memory.values())),
+        memory_average=statistics.geometric_mean(memories) if memories else None,
         failed={task: explain(row) for task, row in found.items() if row.status != "ok"},
     )
 
 
-def _average(ratios: Sequence[float | None]) -> float | None:
-    known = [ratio for ratio in ratios if ratio is not None]
-    return exp(statistics.fmean(map(log, known))) if known and len(known) == len(ratios) else None
+def _speed(row: Row) -> Interval | None:
+    if row.speed_ratio is None:
+        return None
+    return Interval(row.speed_ratio, row.speed_low, row.speed_high, row.blocks)
+
+
+def _all(ratios: Iterable[T | None]) -> list[T]:
+    """Every one of them; none where one is missing."""
+    known = list(ratios)
+    return [] if None in known else [ratio for ratio in known if ratio is not None]
 
 
 def _notes(
@@ -158,7 +181,7 @@ def _notes(
     kinds = dict.fromkeys(MEMORY_KIND_NAMES[MEMORY_KIND[kind_of(run)]] for run in runs)
     return [
         *notes,
-        "Average: geometric mean of the ratios over all tasks",
+        "Average: geometric mean of the ratios over all tasks, its interval by Welch's formula",
         f"Mem: {'; '.join(kinds)}",
         *(
             f"{_header(task)}: {run.header.suite.name}, data: {run.header.data}"
@@ -185,15 +208,32 @@ def _setting(row: TaskRow, table: TaskTable) -> list[str]:
     return [MISSING if row.activation_set is None else f"{row.activation_set:g}"]
 
 
-def _cells(row: TaskRow, figure: str, tasks: Sequence[str]) -> list[str]:
-    values: dict[str, float | None] = getattr(row, figure)
-    cells = [
-        FAILED if task in row.failed else MISSING if value is None else format_ratio(value)
-        for task in tasks
-        for value in [values[task]]
+def _figures(table: TaskTable) -> list[tuple[str, list[list[str | None]]]]:
+    """What there is a table of: its heading, and its rows of a cell for each task and the average."""
+    speed = [_ratios(row.speed, row.speed_average) for row in table.rows]
+    intervals = [_intervals(row) for row in table.rows]
+    memory = [_ratios(row.memory, row.memory_average) for row in table.rows]
+    return [
+        (f"Speed (× {table.baseline})", speed),
+        *([("95% interval of speed", intervals)] if any(map(any, intervals)) else []),
+        (f"Mem (× {table.baseline})", memory),
     ]
-    average: float | None = getattr(row, f"{figure}_average")
-    return [*cells, MISSING if average is None else format_ratio(average)]
+
+
+def _ratios(by_task: Mapping[str, float | None], average: float | None) -> list[str | None]:
+    return [None if ratio is None else format_ratio(ratio) for ratio in (*by_task.values(), average)]
+
+
+def _intervals(row: TaskRow) -> list[str | None]:
+    lows = (*row.speed_low.values(), row.speed_average_low)
+    highs = (*row.speed_high.values(), row.speed_average_high)
+    return [format_interval(low, high) for low, high in zip(lows, highs, strict=True)]
+
+
+def _cells(row: TaskRow, words: Iterable[str | None]) -> list[str]:
+    """Where there is nothing, why: tried in vain, or not measured."""
+    nothing = [*(FAILED if task in row.failed else MISSING for task in row.speed), MISSING]
+    return [word or mark for word, mark in zip(words, nothing, strict=True)]
 
 
 def _csv(table: TaskTable) -> str:
@@ -204,6 +244,8 @@ def _csv(table: TaskTable) -> str:
     for row in table.rows:
         for figure, values, average in (
             ("speed", row.speed, row.speed_average),
+            ("speed_low", row.speed_low, row.speed_average_low),
+            ("speed_high", row.speed_high, row.speed_average_high),
             ("memory", row.memory, row.memory_average),
         ):
             writer.writerow(

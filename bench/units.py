@@ -84,6 +84,11 @@ def format_ratio(value: float) -> str:
     return f"{value:.3f}"
 
 
+def format_interval(low: float | None, high: float | None) -> str | None:
+    """None where there is no interval."""
+    return None if low is None or high is None else f"{format_ratio(low)} to {format_ratio(high)}"
+
+
 def format_error(value: float | None) -> str:
     """`3.2e-05`, or in words what is infinite: an error against NaN, or another shape."""
     return "more than any number" if value is None else f"{value:.1e}"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bench.stats import (
     Interval,
+    average_ratio,
     block_value,
     holm,
     is_stationary,
@@ -180,6 +181,25 @@ def test_the_smallest_difference_is_found_at_its_power():
     assert np.mean([lower_bound(values) > 0 for values in blocks]) == pytest.approx(0.9, abs=0.015)
     assert smallest_difference(0.02, 2) == math.inf
     assert smallest_difference(0.02, 20) < truth
+
+
+def test_the_average_of_ratios_is_their_geometric_mean_with_welchs_interval():
+    tasks = [[0.1, 0.2, 0.3], [0.5, 0.4, 0.9, 0.6], [-0.2, -0.1, -0.3]]
+    found = average_ratio([ratio_interval(values) for values in tasks])
+    mean = np.mean([np.mean(values) for values in tasks])
+    errors = np.array([np.var(values, ddof=1) / len(values) / 9 for values in tasks])
+    degrees = errors.sum() ** 2 / (errors**2 / [2, 3, 2]).sum()
+    half = student_t(degrees, 0.975) * np.sqrt(errors.sum())
+    assert [math.log(value) for value in (found.low, found.ratio, found.high)] == pytest.approx(
+        [mean - half, mean, mean + half]
+    )
+    assert found.blocks == 3
+    alone = ratio_interval(tasks[0])
+    assert average_ratio([alone]).low == pytest.approx(alone.low)
+    assert average_ratio([alone, ratio_interval([0.1, 0.2])]).low is None
+    assert average_ratio([ratio_interval([0.0] * 3)] * 2) == Interval(1.0, 1.0, 1.0, 3)
+    with pytest.raises(ValueError, match="no block"):
+        average_ratio([])
 
 
 def test_welch_by_hand_and_against_scipy():

@@ -51,6 +51,45 @@ def test_averages_are_over_all_tasks():
     assert by_model["seqboat"].memory_average == pytest.approx(0.625, rel=0.05)
 
 
+def slower_by_the_block(results: Results) -> Results:
+    """SeqBoat's blocks differ from each other."""
+    samples = [
+        msgspec.structs.replace(sample, seconds=sample.seconds * (1 + 0.1 * sample.block))
+        if sample.case_id.startswith("seqboat/")
+        else sample
+        for sample in results.samples
+    ]
+    return msgspec.structs.replace(results, samples=samples)
+
+
+def test_every_speed_has_its_interval_the_average_too():
+    table = task_table.build(list(map(slower_by_the_block, arena())))
+    row = next(row for row in table.rows if row.model == "seqboat")
+    assert all(row.speed_low[task] < row.speed[task] < row.speed_high[task] for task in ARENA)
+    assert row.speed_average_low < row.speed_average < row.speed_average_high
+    widest = max(row.speed_high[task] / row.speed_low[task] for task in ARENA)
+    assert row.speed_average_high / row.speed_average_low < widest
+    text = task_table.render(table, "terminal")
+    assert f"{row.speed_low['text']:.2f} to {row.speed_high['text']:.2f}" in text
+    assert f"{row.speed_average_low:.2f} to {row.speed_average_high:.2f}" in text
+    assert not any("no intervals" in note for note in table.notes)
+
+
+def test_no_interval_of_an_average_where_a_task_had_too_few_blocks():
+    few = made_up.results(
+        ("mega-chunk", "s4", "seqboat"), (4000,), path="few.jsonl", workload="retrieval", blocks=2
+    )
+    table = task_table.build([few, *arena(without="retrieval")])
+    row = next(row for row in table.rows if row.model == "seqboat")
+    assert row.speed_low["retrieval"] is None
+    assert row.speed_low["text"] is not None
+    assert row.speed_average is not None
+    assert row.speed_average_low is row.speed_average_high is None
+    assert any(note.startswith("Retrieval: no intervals: 2 block(s)") for note in table.notes)
+    only = task_table.build([few])
+    assert "95% interval" not in task_table.render(only, "terminal")
+
+
 def test_no_average_where_a_task_was_not_run():
     table = task_table.build(arena(without="path_x"))
     assert table.tasks == list(ARENA)
@@ -88,12 +127,12 @@ def test_every_format_has_every_task(form):
 def test_figures_in_full():
     table = task_table.build(arena(without="path_x"))
     rows = list(csv.DictReader(io.StringIO(task_table.render(table, "csv"))))
-    assert len(rows) == 2 * len(table.rows)
+    assert len(rows) == 4 * len(table.rows)
     assert rows[0]["figure"] == "speed"
     assert rows[0]["path_x"] == rows[0]["average"] == ""
     found = json.loads(task_table.render(table, "json"))
     assert found[1]["speed"]["path_x"] is None
-    assert found[1]["speed"]["text"] == pytest.approx(float(rows[2]["text"]))
+    assert found[1]["speed"]["text"] == pytest.approx(float(rows[4]["text"]))
 
 
 def test_runs_that_make_no_table():
