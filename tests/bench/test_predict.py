@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,12 +32,16 @@ def case(implementation: str, length: int = 128, **changes):
 def apart():
     """Calls a function in a process of its own, forked from one that has imported torch and nothing more."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parent))
+        here = str(Path(__file__).parent)
+        patch.syspath_prepend(here)
+        # Before Python 3.13 the process that forks imports from its own path, and says nothing if it cannot.
+        patch.setenv("PYTHONPATH", here, prepend=os.pathsep)
         import memory_of
 
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["memory_of"])
         with context.Pool(1, maxtasksperchild=1) as pool:
+            assert pool.apply(eval, ("'torch' in __import__('sys').modules",))
             yield lambda name, subject: pool.apply(getattr(memory_of, name), (subject,))
 
 
