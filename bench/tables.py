@@ -205,7 +205,7 @@ def blocks_note(rows: Sequence[Row]) -> list[str]:
         return []
     return [
         f"no intervals: {blocks} block(s) were measured, an interval needs {MIN_BLOCKS}; "
-        "the same command with `--resume FILE` measures more"
+        "the same command with `--resume FILE`, and without `--quick`, measures more"
     ]
 
 
