@@ -32,7 +32,7 @@ def block_values(samples: Iterable[Sample], baseline: str, other: str, via: str 
     A round counts when both cases were visited twice in it, in one group. Blocks that timed them in different
     groups count by way of a third case that was in both, where one is named: a run's baseline is in all.
     """
-    times = _times(samples)
+    times = _times(sample for sample in samples if sample.case_id in (baseline, other, via))
     found = _by_block(times, baseline, other)
     if via is not None and via not in (baseline, other):
         there, back = _by_block(times, baseline, via), _by_block(times, via, other)

@@ -2,6 +2,7 @@
 
 import functools
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Literal, Self
 
@@ -22,19 +23,19 @@ def generator_of(seed: int, index: int, length: int, split: Split) -> np.random.
     return np.random.default_rng([seed, index, length, *_STREAMS[split]])
 
 
-class Splittable:
+class Splittable(ABC):
     """Items that fall into parts by a checksum of each one's key.
 
     So an item stays in its part whatever stands beside it, and copies of it are all in the same one.
     """
 
+    @abstractmethod
     def keys(self) -> Iterable[bytes]:
         """A key for each item."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take(self, numbers: npt.NDArray[np.int64]) -> Self:
         """These items alone."""
-        raise NotImplementedError
 
     def part(self, split: Split) -> Self:
         """The items of a split."""

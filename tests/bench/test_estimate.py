@@ -50,6 +50,14 @@ def test_hours_are_steps_times_the_measured_step_scaled_to_the_published_batch(t
     assert found["seqboat"].activation_rate is not None
 
 
+def test_without_files_it_is_from_the_baselines_also_those_in_folders():
+    found = estimate.forecast("lra", "cpu", [])
+    chunks = [one for one in found.estimates if one.model == "mega-chunk"]
+    assert {one.task for one in chunks} == {"listops", "text", "retrieval", "image", "pathfinder", "path_x"}
+    assert all(one.hours is not None for one in chunks)
+    assert any("lra-cpu/" in (one.record or "") for one in chunks)
+
+
 def test_what_is_missing_is_named_and_has_no_figure(tmp_path):
     found = estimate.forecast("lra", "cpu", [record(tmp_path)])
     text = by_model(found)

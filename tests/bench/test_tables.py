@@ -61,6 +61,19 @@ def test_models_that_fail_share_a_footnote_where_they_share_the_reason():
     assert row_of(table, "mega").step_seconds is None
 
 
+def test_any_baseline_has_a_ratio_with_models_of_another_set():
+    one = results(["s4", "seqboat", "mega"])
+    apart = [
+        msgspec.structs.replace(sample, group=group)
+        for group, gone in enumerate(("mega/", "seqboat/"))
+        for sample in one.samples
+        if not sample.case_id.startswith(gone)
+    ]
+    table = build_table(msgspec.structs.replace(one, samples=apart), baseline="mega")
+    whole = build_table(one, baseline="mega")
+    assert row_of(table, "seqboat").speed_ratio == pytest.approx(row_of(whole, "seqboat").speed_ratio)
+
+
 def test_files_of_different_lengths_become_one_table_by_length():
     long, short = results(lengths=[4096], path="4k.jsonl"), results(lengths=[1024], path="1k.jsonl")
     table = build_table(long, short)
