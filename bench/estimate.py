@@ -19,11 +19,10 @@ from bench.errors import UsageError
 from bench.published import TASKS, schedule_of
 from bench.result_file import Results, read
 from bench.rows import Row, kind_of, rows_of
+from bench.shipped import shipped
 from bench.suite import Suite
 from bench.units import format_count
 from implementations import registry
-
-BASELINES = Path(__file__).parent.parent / "results" / "baselines"
 
 ASSUMPTION = (
     "Assumed: a step's time and energy grow in proportion to its batch; no time for validation. "
@@ -95,7 +94,7 @@ def forecast(name: str, device: str, files: Sequence[Path]) -> Forecast:
 def _files(files: Sequence[Path]) -> list[Path]:
     if files:
         return collection.files_of(files)
-    return sorted(BASELINES.rglob("*.jsonl")) if BASELINES.is_dir() else []
+    return sorted(shipped("results/baselines").rglob("*.jsonl"))
 
 
 def _task(suite: Suite) -> str:

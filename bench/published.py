@@ -10,11 +10,9 @@ from typing import Any
 import msgspec
 
 from bench.errors import UsageError
+from bench.shipped import shipped
 from implementations.errors import YamlError
 from implementations.yaml_files import read_yaml
-
-PACKAGED = Path(__file__).parent / "_packaged" / "published"
-CHECKOUT = Path(__file__).parent.parent / "results" / "published"
 
 TASKS: Mapping[str, str] = {
     "listops": "ListOps",
@@ -73,7 +71,7 @@ def _schedules() -> Mapping[str, Any]:
 
 
 def figures_folder() -> Path:
-    return CHECKOUT if CHECKOUT.is_dir() else PACKAGED
+    return shipped("results/published")
 
 
 class _Protocol(msgspec.Struct):

@@ -11,13 +11,11 @@ import msgspec
 from bench import workloads
 from bench.case import Backend, Case, Fill, HyperparameterMode, Phase, Precision
 from bench.errors import UsageError
+from bench.shipped import shipped
 from bench.units import parse_duration, parse_percentage
 from implementations import registry
 from implementations.errors import RegistryError, YamlError
 from implementations.yaml_files import read_yaml
-
-PACKAGED = Path(__file__).parent / "_packaged" / "suites"
-CHECKOUT = Path(__file__).parent.parent / "suites"
 
 LARGEST = (1 << 63) - 1
 """What numpy and torch count with."""
@@ -156,8 +154,8 @@ def _sparse(name: str) -> bool | None:
 
 
 def suite_folder() -> Path:
-    """Where the suites lie: in the checkout, or beside the installed package."""
-    return CHECKOUT if CHECKOUT.is_dir() else PACKAGED
+    """Where the suites lie."""
+    return shipped("suites")
 
 
 def suite_names() -> list[str]:

@@ -33,7 +33,7 @@ def build(task, hyperparameters):
     return Tiny(task)
 """
 
-SLEEP = "time.sleep(0.010)"
+SLEEP = "time.sleep(0.040)"
 
 
 def git(repository: Path, *words: str) -> str:
@@ -48,7 +48,7 @@ def git(repository: Path, *words: str) -> str:
 
 
 class Repository:
-    """A repository whose `implementations` hold our registry and one model of ten milliseconds."""
+    """A repository whose `implementations` hold our registry and one model of forty milliseconds."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -113,7 +113,7 @@ def repository(tmp_path) -> Repository:
 
 @pytest.mark.slow
 def test_a_planted_slowdown_is_found_and_the_tree_untouched(repository):
-    repository.write(SLEEP + "; time.sleep(0.002)")
+    repository.write(SLEEP + "; time.sleep(0.008)")
     before = repository.state()
     done = repository.regress("HEAD", "--json", "--blocks", "3", "--tolerance", "15%")
     assert done.returncode == 1, done.stderr

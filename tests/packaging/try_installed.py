@@ -57,6 +57,11 @@ def it_verifies_a_model() -> None:
     assert {verdict["status"] for verdict in verdicts} == {"passed"}
 
 
+def it_plans_from_the_baselines() -> None:
+    plan = json.loads(bench("plan", "--suite", "lra", "--device", "cpu", "--json"))
+    assert any(one["hours"] for one in plan["estimates"])
+
+
 def it_measures_and_shows() -> None:
     words = ["--suite", "ci", "--quick", "--device", "cpu", "--impl", "transformer", "--length", "64"]
     (row,) = json.loads(bench("run", *words, "--out", "run.jsonl", "--format", "json"))
@@ -72,6 +77,7 @@ CHECKS = [
     its_version_is_one,
     it_knows_what_the_checkout_has,
     it_verifies_a_model,
+    it_plans_from_the_baselines,
     it_measures_and_shows,
 ]
 
