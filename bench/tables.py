@@ -10,7 +10,7 @@ A view on records. Several files become one table by four rules:
    note names the other file and what it says.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -90,7 +90,7 @@ def build_table(*results: Results, baseline: str | None = None, published: bool 
     rows = sorted(rows, key=_order(rows))
     footnotes = _footnotes(rows, explain)
     notes = [f"{note.letter}  {note.text}" for note in dict.fromkeys(footnotes.values())]
-    notes += [*blocks_note(rows), *conflicts]
+    notes += [*comparison_notes(rows, name), *conflicts]
     for run in runs:
         notes += [_of_run(line, run, runs) for line in _run_notes(run)]
     return Table(title_of(name), rows, footnotes, notes, _footer(runs, rows, published), published)
@@ -198,15 +198,42 @@ def explain(row: Row) -> str:
     return f"{words}: {row.reason}" if row.reason and row.reason != words else words
 
 
-def blocks_note(rows: Sequence[Row]) -> list[str]:
-    """Why there are no intervals, where there are none."""
-    blocks = max((row.blocks for row in rows), default=0)
-    if blocks >= MIN_BLOCKS:
-        return []
-    return [
-        f"no intervals: {blocks} block(s) were measured, an interval needs {MIN_BLOCKS}; "
-        "the same command with `--resume FILE`, and without `--quick`, measures more"
-    ]
+def comparison_notes(rows: Sequence[Row], baseline: str) -> list[str]:
+    """Why models that were timed have no ratio to the baseline, or no interval of it, and what to do."""
+    panels: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        panels.setdefault(row.panel, []).append(row)
+    alone, few = [], []
+    for panel in panels.values():
+        if not any(row.status == "ok" for row in panel):
+            continue
+        if not any(row.status == "ok" for row in panel if row.model == baseline):
+            alone.append(panel)
+        elif _blocks(panel) < MIN_BLOCKS:
+            few.append(panel)
+    notes = []
+    if alone:
+        notes.append(
+            f"no ratios{_where(alone, panels)}: the baseline, {title_of(baseline)}, was not timed there; "
+            "`--baseline MODEL` takes another"
+        )
+    for blocks in sorted({_blocks(panel) for panel in few}):
+        found = [panel for panel in few if _blocks(panel) == blocks]
+        notes.append(
+            f"no intervals{_where(found, panels)}: {blocks} block(s) were measured, an interval needs "
+            f"{MIN_BLOCKS}; the same command with `--resume FILE`, and without `--quick`, measures more"
+        )
+    return notes
+
+
+def _blocks(rows: Sequence[Row]) -> int:
+    return max(row.blocks for row in rows)
+
+
+def _where(some: Sequence[Sequence[Row]], panels: Collection[object]) -> str:
+    """At which lengths, where it is not all of them."""
+    lengths = dict.fromkeys(str(rows[0].length) for rows in some)
+    return "" if len(some) == len(panels) else f" at {', '.join(lengths)}"
 
 
 def _run_notes(run: Results) -> list[str]:

@@ -20,7 +20,7 @@ from bench.published import TASKS
 from bench.result_file import Results
 from bench.rows import MEMORY_KIND, Row, kind_of, rows_of, title_of
 from bench.stats import Interval, average_ratio
-from bench.tables import MEMORY_KIND_NAMES, blocks_note, common_baseline, explain, machine
+from bench.tables import MEMORY_KIND_NAMES, common_baseline, comparison_notes, explain, machine
 from bench.units import format_interval, format_ratio
 
 ARENA = tuple(name for name in TASKS if name != "average")
@@ -74,8 +74,10 @@ def build(runs: Sequence[Results], baseline: str | None = None) -> TaskTable:
         for row in found:
             models.setdefault((row.model, row.activation_set), {})[task] = row
     made = [_row(found, tasks) for found in models.values()]
-    few = [f"{_header(task)}: {note}" for task, found in rows.items() for note in blocks_note(found)]
-    return TaskTable(title_of(name), tasks, made, [*_notes(runs, tasks, by_task, made), *few])
+    missing = [
+        f"{_header(task)}: {note}" for task, found in rows.items() for note in comparison_notes(found, name)
+    ]
+    return TaskTable(title_of(name), tasks, made, [*_notes(runs, tasks, by_task, made), *missing])
 
 
 def render(table: TaskTable, form: Format) -> str:

@@ -5,6 +5,7 @@ import pytest
 
 from bench.analysis import baseline_of
 from bench.errors import UsageError
+from bench.record import Solo
 from bench.tables import build_table
 
 from .made_up import CPU, results
@@ -51,6 +52,27 @@ def test_fewer_than_three_blocks_give_no_interval_and_the_note_says_why():
     table = build_table(results(blocks=2))
     assert all(row.speed_low is None and row.speed_ratio is not None for row in table.rows)
     assert any("an interval needs 3" in note for note in table.notes)
+
+
+def test_lengths_without_the_baseline_are_named():
+    run = results(["transformer", "mega", "seqboat"], [1024, 4096])
+    longest = next(name for name in run.solos if name.startswith("transformer/text-4096"))
+    run.solos[longest] = Solo(case=run.solos[longest].case, status="oom", reason="too big")
+    (note,) = [note for note in build_table(run).notes if note.startswith("no ")]
+    assert note.startswith("no ratios at 4096: the baseline, Transformer, was not timed there")
+    assert not [note for note in build_table(run, baseline="mega").notes if note.startswith("no ")]
+
+
+def test_lengths_with_fewer_than_three_blocks_are_named():
+    run = results(["mega", "seqboat"], [1024, 2048])
+    run.samples[:] = [one for one in run.samples if one.block < 2 or "text-1024" in one.case_id]
+    (note,) = [note for note in build_table(run).notes if note.startswith("no ")]
+    assert note.startswith("no intervals at 2048: 2 block(s)")
+
+
+def test_where_nothing_was_timed_only_the_footnotes_say_why():
+    table = build_table(results(["mega", "seqboat"], failed={"mega": "oom", "seqboat": "timeout"}))
+    assert not [note for note in table.notes if note.startswith("no ")]
 
 
 def test_models_that_fail_share_a_footnote_where_they_share_the_reason():
