@@ -180,14 +180,15 @@ def _growth_panel(altair: Any, points: list[Point], chosen: list[Point], quantit
 
 
 def _apart(ends: list[Point], chosen: list[Point]) -> list[Point]:
-    """Labels at the ends of lines, moved up where one would cover another (14 pixels a line)."""
+    """Labels at the ends of lines, each at least a line of 14 pixels above the one below it.
+
+    Also where lines end at different lengths: a label reaches as far as the next length.
+    """
     values = [point["value"] for point in chosen]
     step = (max(values) / min(values)) ** (14 / HEIGHT)
     placed: list[Point] = []
     for point in sorted(ends, key=lambda point: point["value"]):
-        below = (
-            placed[-1]["label_value"] * step if placed and placed[-1]["length"] == point["length"] else 0.0
-        )
+        below = placed[-1]["label_value"] * step if placed else 0.0
         placed.append({**point, "label_value": max(point["value"], below)})
     return placed
 

@@ -96,7 +96,10 @@ def test_two_models_never_look_the_same():
 
 
 def test_labels_do_not_cover_each_other():
-    ends = [{"length": 8, "value": value, "label": "x"} for value in (1.0, 1.001, 1.002, 100.0)]
+    ends = [
+        {"length": length, "value": value, "label": "x"}
+        for length, value in ((8, 1.0), (4, 1.001), (8, 1.002), (2, 100.0))
+    ]
     placed = sorted(end["label_value"] for end in charts._apart(ends, ends))
     step = 100.0 ** (14 / charts.HEIGHT)
     assert all(above / below >= step * 0.999 for below, above in pairwise(placed))
