@@ -20,7 +20,8 @@ from bench.published import TASKS
 from bench.result_file import Results
 from bench.rows import MEMORY_KIND, Row, kind_of, rows_of, title_of
 from bench.stats import Interval, average_ratio
-from bench.tables import MEMORY_KIND_NAMES, common_baseline, comparison_notes, explain, machine
+from bench.table_notes import MEMORY_KIND_NAMES, comparison_notes, explain, machine
+from bench.tables import common_baseline
 from bench.units import format_interval, format_ratio
 
 ARENA = tuple(name for name in TASKS if name != "average")
