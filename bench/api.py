@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import session
-from bench.case import Backend, Fill, HyperparameterMode, Phase, Precision
 from bench.errors import UsageError
-from bench.result_file import Results, read_kinds
-from bench.rows import Row
-from bench.tables import Table, build_table
+from bench.measure import session
+from bench.records.reading import Results, read_kinds
+from bench.suites.case import Backend, Fill, HyperparameterMode, Phase, Precision
+from bench.views.tables.rows import Row
+from bench.views.tables.table import Table, build_table
 
 Model = str | Callable[..., Any]
 """An implementation: its name, `package.module:build`, or that function itself."""
@@ -49,15 +49,15 @@ class Run:
 
         Raises UsageError for an unknown chart, or where the run lacks what it needs.
         """
-        from bench import charts
-        from bench.extras import require
+        from bench.system.extras import require
+        from bench.views.charts import charts
 
         specification = charts.specification(self.results, name, baseline)
         return require("altair", "report").Chart.from_dict(specification)
 
     def report(self, path: str | Path, *, baseline: str | None = None) -> None:
         """Write the page that `bench report` writes; needs the extra `report`. Raises UsageError."""
-        from bench import report
+        from bench.views import report
 
         report.write(self.results, Path(path), baseline)
 

@@ -6,8 +6,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from bench import __version__, cli_checks, cli_measure, cli_show, cli_store, cli_train
-from bench.cli_common import BAD_USAGE, INTERRUPTED, complain, prepare_streams, show
+from bench import __version__
+from bench.commands import regress as cli_checks
+from bench.commands import run as cli_measure
+from bench.commands import store as cli_store
+from bench.commands import table as cli_show
+from bench.commands import train as cli_train
+from bench.commands.console import BAD_USAGE, INTERRUPTED, complain, prepare_streams, show
 from bench.errors import UsageError
 from implementations.errors import RegistryError
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from bench.probes.operators import Key, OperatorCosts
-from bench.record import Exact
+from bench.records.run import Exact
 
 WHOLE_STEP: Key = ((), "step")
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from bench.throughput import Throughput
+    from bench.gate.throughput import Throughput
 
 
 @pytest.fixture
 def throughput(request: pytest.FixtureRequest) -> "Throughput":
-    """`throughput(suite, implementation, tolerance=0.05, against="baseline.jsonl")`; see bench.throughput."""
+    """`throughput(suite, implementation, tolerance=0.05, against="baseline.jsonl")`; see `bench/gate/`."""
     if not request.config.pluginmanager.has_plugin("benchmark"):
         pytest.fail("throughput needs pytest-benchmark: pip install 'seqboat-bench[pytest]'", pytrace=False)
-    from bench.throughput import Throughput
+    from bench.gate.throughput import Throughput
 
     return Throughput(request.getfixturevalue("benchmark"))

@@ -210,7 +210,7 @@ def _rows_of(card: Card) -> Iterator[tuple[CardEntry, Implementation]]:
             Implementation(
                 name=entry.name,
                 title=entry.title,
-                path=entry.build or f"implementations.{card.system}:build",
+                path=entry.build or f"implementations.models.{card.system}:build",
                 complexity=entry.complexity,
                 system=card.system,
                 reference=entry.reference,

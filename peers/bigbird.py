@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from implementations.models.transformer import frame
 from implementations.task import Task
-from implementations.transformer import frame
 from peers.frame import Shape, bidirectional, package
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from implementations.encoder import Encoder, embed, with_head
-from implementations.gated_deltanet import GatedFeedForward
+from implementations.models.gated_deltanet import GatedFeedForward
 from implementations.ops.norms import RMSNorm
 from implementations.task import Task
 from peers.frame import Adapter, Residual, Shape, package

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from implementations.models.transformer import FrameConfig
 from implementations.task import Task
-from implementations.transformer import FrameConfig
 
 
 @dataclass(frozen=True, kw_only=True)

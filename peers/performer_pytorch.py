@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from implementations.models.transformer import build_around
 from implementations.task import Task
-from implementations.transformer import build_around
 from peers.frame import Adapter, Shape, bidirectional, package
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from implementations.models.transformer import frame
 from implementations.task import Task
-from implementations.transformer import frame
 from peers.frame import Adapter, Shape, package
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.golden import GoldenError, find_cases
-from bench.verify import bound, relative_error, verify, verify_case
+from bench.correctness.golden import GoldenError, find_cases
+from bench.correctness.official import bound, relative_error, verify, verify_case
 from implementations import registry
 
 torch = pytest.importorskip("torch")

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from bench.record import Energy
+from bench.records.run import Energy
 
 MIN_SECONDS = 5.0
 

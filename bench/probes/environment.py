@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from bench import allocator
-from bench.record import Environment
+from bench.records.run import Environment
+from bench.system import allocator
 
 LIBRARIES = (
     *("numpy", "safetensors", "triton", "numba", "flash-linear-attention", "mamba-ssm", "performer-pytorch"),

@@ -11,7 +11,7 @@ import torch
 
 from bench.probes import nvml
 from bench.probes.tensor_bytes import TensorBytes
-from bench.record import MemoryFigure
+from bench.records.run import MemoryFigure
 
 COLUMN = {"cpu": "tensor_bytes", "cuda": "allocated"}
 """Which figure the table's memory column is, by kind of device."""

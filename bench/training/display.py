@@ -6,7 +6,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench.training.record import Evaluation, Plateau
+from bench.records.training import Evaluation, Plateau
 
 LOG2_E = 1 / math.log(2)
 

@@ -5,12 +5,12 @@ import statistics
 import time
 from pathlib import Path
 
-from bench.result_file import RecordFile
-from bench.training import checkpoint as checkpoints
-from bench.training.checkpoint import Checkpoint
+from bench.records import checkpoint as checkpoints
+from bench.records.checkpoint import Checkpoint
+from bench.records.reading import RecordFile
+from bench.records.training import End, EndReason, Evaluation, Plateau, Progress
 from bench.training.display import PlainDisplay
 from bench.training.interrupts import Interrupts
-from bench.training.record import End, EndReason, Evaluation, Plateau, Progress
 from bench.training.trainer import Trainer
 
 

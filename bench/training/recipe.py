@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from bench.errors import UsageError
-from bench.suite import Suite
+from bench.suites.suite import Suite
 from bench.workloads.base import Workload
 from implementations import registry
 

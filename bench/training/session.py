@@ -9,21 +9,21 @@ from typing import Any
 
 import msgspec
 
-from bench import suite as suites
 from bench import workloads
-from bench.case import Case
 from bench.errors import UsageError
+from bench.measure.session import probe_environment
 from bench.probes.environment import command_line, default_threads
-from bench.record import Environment
-from bench.result_file import RecordFile
-from bench.session import probe_environment
-from bench.suite import Suite
-from bench.training import checkpoint as checkpoints
-from bench.training.checkpoint import Checkpoint
+from bench.records import checkpoint as checkpoints
+from bench.records.checkpoint import Checkpoint
+from bench.records.reading import RecordFile
+from bench.records.run import Environment
+from bench.records.training import SCHEMA, Begin, End, Training, read_training
+from bench.suites import suite as suites
+from bench.suites.case import Case
+from bench.suites.suite import Suite
 from bench.training.display import PlainDisplay, open_display
 from bench.training.interrupts import Interrupts
 from bench.training.recipe import Recipe, make_recipe
-from bench.training.record import SCHEMA, Begin, End, Training, read_training
 from implementations import registry
 
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from bench import workloads
-from bench.case import Case
 from bench.errors import UsageError
-from bench.step import autocast, build_model, cross_entropy, set_matmul_precision, to_device
-from bench.training.checkpoint import MODEL, OPTIMIZER, RANDOM
+from bench.records.checkpoint import MODEL, OPTIMIZER, RANDOM
+from bench.records.training import Evaluation, LayerActivation
+from bench.steps.step import autocast, build_model, cross_entropy, set_matmul_precision, to_device
+from bench.suites.case import Case
 from bench.training.recipe import Recipe
-from bench.training.record import Evaluation, LayerActivation
 from bench.workloads import Batch
 from implementations import activation
 

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bench.case import Fill
+from bench.suites.case import Fill
 from bench.workloads.splits import Split
 from implementations.task import Task
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.case import Fill
 from bench.errors import UsageError
+from bench.suites.case import Fill
 from bench.workloads.base import Batch, DataSource
 from bench.workloads.splits import PARTS, Split, generator_of
 from implementations.task import Task

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.case import Fill
+from bench.suites.case import Fill
 from bench.workloads import contours, files, grey, pathfinder_files
 from bench.workloads.base import Batch, DataSource, used
 from bench.workloads.contours import Geometry

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import UsageError
-from bench.extras import require
+from bench.system.extras import require
 from bench.workloads import files
 from bench.workloads.splits import Splittable
 

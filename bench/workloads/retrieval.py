@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.case import Fill
 from bench.errors import UsageError
+from bench.suites.case import Fill
 from bench.workloads import files, lm
 from bench.workloads.base import Batch, DataSource, used
 from bench.workloads.splits import Split, Splittable, generator_of

@@ -1,0 +1,1 @@
+"""Fused primitives: CPU and Triton, each with the plain form as its reference."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from implementations.adaptive_span import (
+from implementations.models.adaptive_span import (
     AdaptiveMask,
     AdaptiveSpanConfig,
     AdaptiveSpanLayer,

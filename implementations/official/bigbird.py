@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from implementations.bigbird import BigBirdMixer
+from implementations.models.bigbird import BigBirdMixer
+from implementations.models.transformer import TransformerLayer
 from implementations.official.options import check_options
 from implementations.official.view import OfficialView, Unsupported
 from implementations.ops.attention import MultiHeadAttention, merge_heads
-from implementations.transformer import TransformerLayer
 
 Config = Mapping[str, Any]
 Paths = dict[str, nn.Module | nn.Parameter]

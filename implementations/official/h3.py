@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional as F
 
-from implementations.h3 import H3, DiagonalKernel, ShiftKernel
+from implementations.models.h3 import H3, DiagonalKernel, ShiftKernel
 from implementations.official.s4 import Config, constructor
 from implementations.official.view import OfficialView, Unsupported, paths_of
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from implementations.linformer import LinformerAttention
+from implementations.models.linformer import LinformerAttention
+from implementations.models.transformer import TransformerLayer
 from implementations.official.options import check_options
 from implementations.official.view import OfficialView, Unsupported, paths_of
-from implementations.transformer import TransformerLayer
 
 Config = Mapping[str, Any]
 

@@ -6,10 +6,10 @@ from typing import Any
 from torch import Tensor
 
 from implementations.encoder import padding_mask_of
-from implementations.liquid_s4 import LiquidKernel, LiquidS4Block
+from implementations.models.liquid_s4 import LiquidKernel, LiquidS4Block
+from implementations.models.s4 import S4Block
 from implementations.official.s4 import ACTIVATIONS, constructor
 from implementations.official.view import OfficialView, Unsupported
-from implementations.s4 import S4Block
 
 Config = Mapping[str, Any]
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from implementations.luna import CausalLunaAttention, LunaAttention, LunaLayer
+from implementations.models.luna import CausalLunaAttention, LunaAttention, LunaLayer
 from implementations.official.options import check_options
 from implementations.official.view import OfficialView, Unsupported, paths_of
 

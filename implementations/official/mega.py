@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.encoder import Classifier, Encoder, MLPHead, RealEmbedding, TwoTower, token_embedding
+from implementations.fused.mega import FusedGatedAttention
 from implementations.kernels.cpu.ema import fused_ema
-from implementations.kernels.mega import FusedGatedAttention
-from implementations.mega import (
+from implementations.models.mega import (
     FeedForward,
     MegaConfig,
     MegaLayer,

@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from implementations.models.performer import FavorMixer
+from implementations.models.transformer import TransformerLayer
 from implementations.official.options import check_options
 from implementations.official.view import OfficialView, Unsupported, paths_of
 from implementations.ops.attention import MultiHeadAttention
-from implementations.performer import FavorMixer
-from implementations.transformer import TransformerLayer
 
 Config = Mapping[str, Any]
 

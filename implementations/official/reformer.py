@@ -5,16 +5,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from implementations.official.options import check_options
-from implementations.official.view import OfficialView, Unsupported, paths_of
-from implementations.ops.lsh_attention import LSHAttention, hash_buckets, lsh_attention, with_previous
-from implementations.reformer import (
+from implementations.models.reformer import (
     AttentionStep,
     FeedForwardStep,
     ReformerAttention,
     ReformerConfig,
     ReformerStack,
 )
+from implementations.official.options import check_options
+from implementations.official.view import OfficialView, Unsupported, paths_of
+from implementations.ops.lsh_attention import LSHAttention, hash_buckets, lsh_attention, with_previous
 
 Config = Mapping[str, Any]
 

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.encoder import padding_mask_of
+from implementations.models.s4 import DPLRKernel, S4Block, SSMKernel
+from implementations.models.s4d import DiagonalKernel
 from implementations.official.view import OfficialView, Unsupported
 from implementations.ops.ssm import hippo_legs, nplr_legs
-from implementations.s4 import DPLRKernel, S4Block, SSMKernel
-from implementations.s4d import DiagonalKernel
 
 Config = Mapping[str, Any]
 

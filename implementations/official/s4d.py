@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from implementations.models.s4d import StandaloneKernel, StandaloneS4D
 from implementations.official.s4 import Config, block, constructor, kernel
 from implementations.official.view import OfficialView
-from implementations.s4d import StandaloneKernel, StandaloneS4D
 
 
 def standalone_kernel(config: Config, variant: str | None) -> OfficialView:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from implementations.encoder import Classifier
+from implementations.models.s5 import S5SSM, S5Encoder, S5Layer, hippo_blocks
 from implementations.official.s4 import constructor
 from implementations.official.view import OfficialView, Unsupported
 from implementations.ops.flax_layers import Dense
-from implementations.s5 import S5SSM, S5Encoder, S5Layer, hippo_blocks
 
 Config = Mapping[str, Any]
 

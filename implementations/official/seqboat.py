@@ -9,13 +9,13 @@ from torch.nn import functional as F
 
 from implementations.activation import configurators
 from implementations.encoder import Classifier, MLPHead, Pooling, TwoTower
-from implementations.kernels.seqboat import FusedSeqBoatLayer
+from implementations.fused.seqboat import FusedSeqBoatLayer
+from implementations.models.seqboat import SeqBoatConfig, SeqBoatLayer, build_encoder
 from implementations.official.view import OfficialView, Unsupported, paths_of
 from implementations.ops.configurator import LatentConfigurator, Routing
 from implementations.ops.ema import DampedEMA
 from implementations.ops.relative_bias import RelativeBias
 from implementations.ops.sma import compress, compressed_steps, extract
-from implementations.seqboat import SeqBoatConfig, SeqBoatLayer, build_encoder
 from implementations.task import Task
 
 Config = Mapping[str, Any]

@@ -6,10 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from implementations.encoder import token_embedding
+from implementations.models.transformer_xl import TransformerXLConfig, TransformerXLLayer, TransformerXLStack
 from implementations.official.options import check_options
 from implementations.official.view import OfficialView, Unsupported, paths_of
 from implementations.ops.segments import remember
-from implementations.transformer_xl import TransformerXLConfig, TransformerXLLayer, TransformerXLStack
 
 Config = Mapping[str, Any]
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.case import Case
-from bench.record import SCHEMA, Activation, End, Environment, Header, MemoryFigure, Sample, Solo
-from bench.result_file import Results, Store
-from bench.suite import Suite
+from bench.records.reading import Results, Store
+from bench.records.run import SCHEMA, Activation, End, Environment, Header, MemoryFigure, Sample, Solo
+from bench.suites.case import Case
+from bench.suites.suite import Suite
 
 CPU = Environment(
     device="cpu", hardware="a processor", processor="a processor", threads=2, memory_bytes=8 << 30,

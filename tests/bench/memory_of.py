@@ -3,11 +3,11 @@
 import torch
 import torch._dynamo  # the optimiser imports it: here once, instead of in every process
 
-from bench.case import Case
-from bench.predict import predict
-from bench.predictions import Prediction
+from bench.measure.memory_needs import Prediction
 from bench.probes.tensor_bytes import TensorBytes
-from bench.step import Step
+from bench.steps.prediction import predict
+from bench.steps.step import Step
+from bench.suites.case import Case
 
 
 def measured(case: Case) -> int:

@@ -19,9 +19,12 @@ import made_up
 import msgspec
 import numpy as np
 
-from bench import cli, messages, nursery, session, worker, workloads
-from bench.display import PatientConsole, PlainDisplay
-from bench.record import Lost, MemoryFigure, Sample, Solo
+from bench import cli, workloads
+from bench.measure import session
+from bench.measure.display import PatientConsole, PlainDisplay
+from bench.records.run import Lost, MemoryFigure, Sample, Solo
+from bench.workers import forkserver as nursery
+from bench.workers import messages, worker
 
 ANNOUNCED = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 STEP_SECONDS = {"one": 0.1, "two": 0.2, "three": 0.05}

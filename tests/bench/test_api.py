@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 import bench
-from bench.interruption import termination_interrupts
-from bench.result_file import read
-from bench.runner import Runner
+from bench.measure.scheduler import Runner
+from bench.records.reading import read
+from bench.system.signals import termination_interrupts
 
 from .made_up import results, write
 

@@ -18,13 +18,13 @@ import pytest
 from rich.console import Console
 
 from bench import cli
-from bench.comparison import as_text, compare
-from bench.display import LiveDisplay, PlainDisplay
-from bench.export import export
-from bench.formats import FORMATS, render
-from bench.record import Lost
-from bench.result_file import Results, read
-from bench.tables import build_table
+from bench.measure.display import LiveDisplay, PlainDisplay
+from bench.records.reading import Results, read
+from bench.records.run import Lost
+from bench.views.ci_formats import export
+from bench.views.comparison import as_text, compare
+from bench.views.tables.formats import FORMATS, render
+from bench.views.tables.table import build_table
 
 from .made_up import CPU, results, write
 
@@ -218,7 +218,9 @@ def test_exports_are_whole_whatever_the_names(hostile):
 
 def test_charts_and_pages_have_no_elements_of_their_own(tmp_path):
     pytest.importorskip("altair", reason='needs pip install "seqboat-bench[report]"')
-    from bench import chart_style, charts, report
+    from bench.views import report
+    from bench.views.charts import charts
+    from bench.views.charts import style as chart_style
 
     clean = Tags(report.page([run_named("name")])).seen
     for name in NAMES.values():

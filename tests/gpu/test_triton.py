@@ -79,7 +79,7 @@ def test_bfloat16_trains() -> None:
 
 
 def layer_step(model: nn.Module, x: Tensor, capacity: float | None) -> Callable[[], tuple[Tensor, Tensor]]:
-    from implementations.kernels.triton.seqboat import seqboat_layer
+    from implementations.fused.seqboat_triton import seqboat_layer
 
     layer = next(module for module in model.modules() if hasattr(module, "backend"))
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from implementations.activation import activation_rates, calibrate, configurators, threshold
-from implementations.seqboat import build
+from implementations.models.seqboat import build
 from implementations.task import Task
 
 TINY = {"layers": 3, "dim": 16, "hidden": 24, "attention_dim": 8, "states": 2, "window": 8}

@@ -17,7 +17,7 @@ from implementations.ops.ssm import nplr_legs
 from implementations.ops.ssm_kernels import dplr_restore, dplr_truncate
 from implementations.registry import catalogue, find
 
-from .efficient_attention import VOCABULARY, random, seeded, task, tokens
+from .models.efficient_attention import VOCABULARY, random, seeded, task, tokens
 
 LENGTH, PROMPT = 37, 21
 """Multiples of no chunk, segment or window below."""

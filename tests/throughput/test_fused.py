@@ -9,7 +9,7 @@ import torch
 from implementations.kernels.cpu.chunked_attention import fused_chunked_attention
 from implementations.kernels.cpu.ema import fused_ema
 from implementations.kernels.cpu.local_attention import fused_local_attention
-from implementations.mega import SimpleRelativeBias
+from implementations.models.mega import SimpleRelativeBias
 from implementations.ops.chunked_attention import chunked_attention
 from implementations.ops.ema import DampedEMA
 from implementations.ops.local_attention import local_attention

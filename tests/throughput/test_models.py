@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from bench.case import Case
-from bench.step import Step
+from bench.steps.step import Step
+from bench.suites.case import Case
 from implementations.registry import Implementation
 
 ROUNDS = 5

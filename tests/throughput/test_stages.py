@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from implementations import activation
+from implementations.fused.seqboat_cpu import seqboat_layer
 from implementations.kernels.cpu.ema import fused_ema
 from implementations.kernels.cpu.local_attention import fused_local_attention
 from implementations.kernels.cpu.norms import channel_norm
-from implementations.kernels.cpu.seqboat import seqboat_layer
+from implementations.models.seqboat import SeqBoatConfig, SeqBoatLayer
 from implementations.ops.ema import DampedEMA
 from implementations.ops.norms import SequenceNorm
 from implementations.ops.relative_bias import RelativeBias
-from implementations.seqboat import SeqBoatConfig, SeqBoatLayer
 
 LENGTH, DIM, HIDDEN, Z, STATES, WINDOW, TRUNCATION = 4096, 128, 256, 64, 16, 128, 1024
 REPEATS = 15

@@ -1,6 +1,6 @@
 """The gated attention unit of SeqBoat on the active steps of one row, forward and backward.
 
-The plain form is `implementations.seqboat.SeqBoatLayer.gated_attention`.
+The plain form is `implementations.models.seqboat.SeqBoatLayer.gated_attention`.
 """
 
 from dataclasses import dataclass

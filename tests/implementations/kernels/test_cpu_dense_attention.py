@@ -8,7 +8,7 @@ from implementations.kernels.cpu import dense_attention
 from implementations.kernels.cpu.chunked_attention import fused_chunked_attention
 from implementations.kernels.cpu.dense_attention import DenseRow
 from implementations.kernels.cpu.local_attention import Bias
-from implementations.mega import RotaryRelativeBias, SimpleRelativeBias
+from implementations.models.mega import RotaryRelativeBias, SimpleRelativeBias
 from implementations.ops.chunked_attention import chunked_attention
 from implementations.ops.local_attention import full_attention
 from implementations.ops.relative_bias import RelativeBias

@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.case import Case
-from bench.correctness import compare_with_reference
-from bench.step import Step
-from implementations import gated_deltanet, mamba2
+from bench.correctness.reference import compare_with_reference
+from bench.steps.step import Step
+from bench.suites.case import Case
 from implementations.kernels import libraries
 from implementations.kernels.backend import BackendUnavailable, backend_of, choose
+from implementations.models import gated_deltanet, mamba2
 
-from ..efficient_attention import random, seeded, task
+from ..models.efficient_attention import random, seeded, task
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 TINY_MAMBA = {"layers": 1, "dim": 16, "head_dim": 8, "state_dim": 6, "chunk": 8}

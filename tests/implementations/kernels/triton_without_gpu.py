@@ -104,8 +104,8 @@ CASES: dict[str, tuple[torch.dtype, bool, int, dict[str, Any]]] = {
 
 def seqboat(name: str, states: int) -> None:
     """Forward and backward of one of the CASES."""
-    from implementations.kernels.triton.seqboat import seqboat_layer
-    from implementations.seqboat import SeqBoatConfig, SeqBoatLayer
+    from implementations.fused.seqboat_triton import seqboat_layer
+    from implementations.models.seqboat import SeqBoatConfig, SeqBoatLayer
 
     dtype, causal, length, options = CASES[name]
     torch.backends.cuda.matmul.allow_tf32 = "TF32" in name
@@ -118,8 +118,8 @@ def seqboat(name: str, states: int) -> None:
 
 def mega_chunk(states: int) -> None:
     """Forward and backward of a layer of MEGA-chunk."""
-    from implementations.kernels.triton.mega import mega_layer
-    from implementations.mega import MegaConfig, MovingAverageGatedAttention
+    from implementations.fused.mega_triton import mega_layer
+    from implementations.models.mega import MegaConfig, MovingAverageGatedAttention
 
     config = MegaConfig(layers=1, dim=128, hidden=256, attention_dim=64, ffn=256, chunk=128, states=states)
     mega_layer(

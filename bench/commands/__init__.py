@@ -1,0 +1,1 @@
+"""The commands, one file per command: each parses, calls and prints."""

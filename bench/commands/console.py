@@ -1,0 +1,121 @@
+"""What the commands share: exit codes, arguments, streams."""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from bench.errors import UsageError
+
+OK, FAILED, BAD_USAGE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
+
+Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Result files.", show_default=False)]
+FilesOrFolder = Annotated[
+    list[Path],
+    typer.Argument(metavar="FILE...", help="Result files, or a collection's folder.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def prepare_streams() -> None:
+    """Let every text out: in UTF-8 for files and pipes, as far as it goes for a terminal of another locale.
+
+    A stream that was closed (`bench run >&-`) becomes one that leads nowhere, so that its number is not
+    given to a result file.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+        elif mode == "w" and stream.isatty():
+            stream.reconfigure(errors="replace")
+        elif mode == "w":
+            stream.reconfigure(encoding="utf-8")
+
+
+def show(text: str) -> None:
+    """Print to standard output: only text, whatever a file or a model named something.
+
+    Raises UsageError where it can't be written; a reader that has seen enough (`bench table … | head`) is
+    no error.
+    """
+    try:
+        _write(sys.stdout, text)
+    except BrokenPipeError:
+        return
+    except OSError as error:
+        raise UsageError(f"the output could not be written ({error.strerror})") from None
+
+
+def complain(line: str) -> None:
+    """One line to standard error."""
+    from bench.text.escape import one_line
+
+    with contextlib.suppress(OSError):
+        _write(sys.stderr, f"bench: {one_line(line)}")
+
+
+def _write(stream: TextIO, text: str) -> None:
+    from bench.text.escape import escape_terminal
+
+    try:
+        print(escape_terminal(text), file=stream, flush=True)
+    except OSError:
+        # What follows, the interpreter's own last flush too, would fail again: it goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """A file of the user's. Raises UsageError where it can't be written."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def names(text: str | None) -> list[str] | None:
+    """The words of a comma-separated option."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that the user has given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def known_format(name: str) -> Any:
+    """A table's format. Raises UsageError."""
+    from bench.views.tables.formats import FORMATS
+
+    if name not in FORMATS:
+        raise UsageError(f"--format {name}: choose {', '.join(FORMATS)}")
+    return name
+
+
+def print_table(
+    results: list[Any],
+    form: Any,
+    baseline: str | None = None,
+    published: bool = False,
+    by_task: bool = False,
+) -> None:
+    """The runs' table, or one with a column for each task."""
+    from bench.views.tables import by_task as task_table
+    from bench.views.tables.formats import render
+    from bench.views.tables.table import build_table
+
+    if by_task:
+        show(task_table.render(task_table.build(results, baseline), form))
+        return
+    show(render(build_table(*results, baseline=baseline, published=published), form))
+
+
+def as_json(value: Any) -> str:
+    """Structs and builtins as indented JSON."""
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(value)).decode()

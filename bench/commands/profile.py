@@ -1,0 +1,47 @@
+"""One `bench profile` from request to profile: which case of a suite, on which device."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.errors import UsageError
+from bench.measure.session import Request, load_suite, probe_environment
+from bench.records.profile import Profile
+
+
+def run(
+    suite: str,
+    overrides: dict[str, Any],
+    *,
+    batch: int | None,
+    device: str,
+    threads: int | None,
+    steps: int,
+    trace: Path | None,
+    out: Path | None,
+) -> Profile:
+    """Profile the first case that the request leaves of a suite. Raises UsageError."""
+    # Torch's profiler would log its start and stop into the output; read when torch is loaded.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    from bench.probes.environment import default_threads
+
+    for path in filter(None, (trace, out)):
+        if not path.parent.is_dir():
+            raise UsageError(f"{path}: cannot be written (no such folder)")
+    loaded = load_suite(Request(suite=suite, out=Path(), overrides=overrides, batch=batch, device=device))
+    if loaded.phase == "decode":
+        raise UsageError(f"{suite}: bench profile takes a training or a forward step apart, not decoding")
+    environment = probe_environment(device, threads or default_threads())
+    case = loaded.cases("cuda" if environment.device.startswith("cuda") else "cpu")[0]
+
+    from bench.steps.profiler import profile
+
+    made = profile(case, environment, steps, trace)
+    if out is not None:
+        try:
+            out.write_bytes(msgspec.json.encode(made) + b"\n")
+        except OSError as error:
+            raise UsageError(f"{out}: cannot be written ({error.strerror})") from None
+    return made

@@ -1,0 +1,195 @@
+"""The commands that measure: run, plan, profile."""
+
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from bench.commands.console import (
+    INCOMPLETE,
+    INTERRUPTED,
+    OK,
+    Json,
+    as_json,
+    complain,
+    given,
+    known_format,
+    names,
+    print_table,
+    show,
+)
+from bench.errors import UsageError
+
+app = typer.Typer()
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Option(help="A suite's name, or a file that ends in .yaml.")],
+    impl: Annotated[
+        str | None,
+        typer.Option(help="Implementations, comma-separated; package.module:build for one of your own."),
+    ] = None,
+    length: Annotated[str | None, typer.Option(help="Sequence lengths, comma-separated.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Sequences a step.")] = None,
+    fill: Annotated[
+        str | None, typer.Option(help="full (every position real) or real (true lengths).")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16, fp16 or fp64.")] = None,
+    phase: Annotated[str | None, typer.Option(help="train, forward or decode (token by token).")] = None,
+    hyperparameters: Annotated[
+        str | None, typer.Option(help="published, matched (the same depth and width for all) or small.")
+    ] = None,
+    activation: Annotated[
+        str | None, typer.Option(help="Activation rates of sparse models, comma-separated; init leaves them.")
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="What ratios are against.")] = None,
+    backend: Annotated[str | None, typer.Option(help="auto, torch, cpu or triton.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for the whole run, as 90s, 5m or 1h.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of models and batches.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="One short block, no intervals.")] = False,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Checkpoints of bench train, comma-separated: models as trained.")
+    ] = None,
+    energy: Annotated[bool, typer.Option("--energy", help="Joules a step too, ten seconds a case.")] = False,
+    executor: Annotated[str, typer.Option(help="local, or ray: the devices of a Ray cluster.")] = "local",
+    predict: Annotated[
+        bool, typer.Option("--predict", help="Peak memory from shapes alone; nothing is run, timed or kept.")
+    ] = False,
+    max_length: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MEMORY",
+            help="Each model's longest sequence within it, as 8GiB; measured, or with --predict predicted.",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Result file; by default below results/runs.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with a run that was cut short.")] = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="terminal, markdown, latex, csv, html or json.")
+    ] = "terminal",
+) -> None:
+    """Measure a suite and print its table."""
+    from bench.measure import collection, session
+    from bench.views.tables import by_task as task_table
+
+    overrides = {
+        "implementations": names(impl),
+        "lengths": _numbers(length, int, "--length"),
+        "fill": fill,
+        "precision": precision,
+        "phase": phase,
+        "hyperparameters": hyperparameters,
+        "activation": _rates(activation),
+        "baseline": baseline,
+        "backend": backend,
+        "seed": seed,
+    }
+    request = session.Request(
+        suite=suite,
+        overrides=given(overrides),
+        batch=batch,
+        budget=budget,
+        device=device,
+        threads=threads,
+        quick=quick,
+        energy=energy,
+        out=out or session.default_out(suite),
+        resume=resume,
+        executor=executor,
+        checkpoints=tuple(Path(name) for name in names(checkpoint) or ()),
+    )
+    form = known_format(format_)
+    if predict or max_length is not None:
+        _forecast(request, predict, max_length, form, kept=out or resume)
+    parts = collection.load(suite)
+    outcome = session.run(request) if parts is None else collection.run(parts, request)
+    by_task = parts is not None and task_table.of_one_machine(outcome.runs)
+    print_table(outcome.runs, form, by_task=by_task)
+    if outcome.interrupted:
+        complain(f"interrupted; go on with: {outcome.resume_line}")
+        raise typer.Exit(INTERRUPTED)
+    complain(f"kept in {outcome.path}")
+    raise typer.Exit(OK if outcome.complete else INCOMPLETE)
+
+
+@app.command()
+def plan(
+    suite: Annotated[str, typer.Option(help="A suite, or a collection such as lra.")] = "lra",
+    device: Annotated[str, typer.Option(help="cpu or cuda: which records' step times count.")] = "cuda",
+    from_: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="Result file, or folder of them; by default results/baselines."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Estimate hours and joules of full published trainings from measured steps, before anyone starts."""
+    from bench.views import training_cost as estimate
+
+    found = estimate.forecast(suite, device, from_ or [])
+    show(as_json(found) if json else estimate.as_text(found))
+
+
+@app.command("profile")
+def profile_(
+    impl: Annotated[str, typer.Option(help="The implementation; package.module:build for one of your own.")],
+    suite: Annotated[str, typer.Option(help="A suite's name, or a file that ends in .yaml.")],
+    length: Annotated[int | None, typer.Option(min=1, help="Sequence length; the suite's first.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Sequences a step.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16, fp16 or fp64.")] = None,
+    activation: Annotated[str | None, typer.Option(help="Activation rate of a sparse model.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps under the profiler.")] = 3,
+    trace: Annotated[Path | None, typer.Option(help="Trace for Chrome or Perfetto (.json).")] = None,
+    out: Annotated[Path | None, typer.Option(help="The profile as a file, for bench plot.")] = None,
+    json: Json = False,
+) -> None:
+    """Show where a step's time and memory go, stage by stage, and how near each is to the device's limits."""
+    from bench.commands import profile as profile_request
+    from bench.views import profile as profile_view
+
+    overrides = {
+        "implementations": [impl],
+        "baseline": impl,
+        "lengths": None if length is None else [length],
+        "precision": precision,
+        "activation": _rates(activation),
+    }
+    made = profile_request.run(
+        suite,
+        given(overrides),
+        batch=batch,
+        device=device,
+        threads=threads,
+        steps=steps,
+        trace=trace,
+        out=out,
+    )
+    show(as_json(made) if json else profile_view.as_text(made))
+
+
+def _numbers(text: str | None, kind: type[int] | type[float], option: str) -> list[Any] | None:
+    """The numbers of a comma-separated option. Raises UsageError."""
+    try:
+        return None if text is None else [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option} {text}: give numbers, comma-separated") from None
+
+
+def _rates(text: str | None) -> list[float] | None:
+    """Activation rates; none at all for `init`. Raises UsageError."""
+    return [] if text == "init" else _numbers(text, float, "--activation")
+
+
+def _forecast(request: Any, predict: bool, max_length: str | None, form: Any, kept: Path | None) -> NoReturn:
+    from bench.measure.memory_needs import forecast
+    from bench.views.tables.formats import render
+
+    if kept is not None:
+        raise UsageError(f"{kept}: --predict and --max-length keep no file; leave out --out and --resume")
+    found = forecast(request, predicted=predict, max_length=max_length)
+    show(render(found.table, form))
+    raise typer.Exit(OK if found.complete else INCOMPLETE)

@@ -1,0 +1,67 @@
+"""The commands of the result store: store add, store query, history."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.commands.console import Files, Json, as_json, show
+
+app = typer.Typer()
+store = typer.Typer(no_args_is_help=True, help="Keep runs in a folder that can be queried over all of them.")
+app.add_typer(store, name="store")
+
+Folder = Annotated[Path, typer.Option("--store", help="The store's folder.")]
+FOLDER = Path("results") / "store"
+
+
+@store.command()
+def add(
+    files: Files,
+    store: Folder = FOLDER,
+    commit: Annotated[
+        str | None, typer.Option(help="The commit that was measured, where the files don't say.")
+    ] = None,
+) -> None:
+    """Copy result files into the store."""
+    from bench.records import store as result_store
+
+    for path in files:
+        show(str(result_store.add(path, store, commit)))
+
+
+@store.command()
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="A query of the tables runs, cases and samples.")],
+    store: Folder = FOLDER,
+    json: Json = False,
+) -> None:
+    """Query the store in DuckDB's SQL."""
+    from bench.records import store as result_store
+
+    answer = result_store.query(store, sql)
+    show(as_json(answer.records()) if json else answer.as_text())
+
+
+@app.command()
+def history(
+    model: Annotated[str, typer.Option(help="The implementation.")],
+    suite: Annotated[str, typer.Option(help="The suite's name, as its runs have it.")],
+    figure: Annotated[str, typer.Option(help="speed, step (seconds) or memory (bytes).")] = "speed",
+    baseline: Annotated[str | None, typer.Option(help="What speed is against.")] = None,
+    store: Folder = FOLDER,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Picture: .svg, .png, .html or .json.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show a model's figure over commits, and where its level changes."""
+    from bench.views import history as histories
+
+    found = histories.history(store, model, suite, figure, baseline)
+    if out is not None:
+        from bench.views.charts import history as history_chart
+        from bench.views.charts import style as chart_style
+
+        chart_style.save(history_chart.specification(found), out)
+    show(as_json(found) if json else histories.as_text(found))

@@ -1,0 +1,98 @@
+"""`bench train`: parses, calls and prints."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.commands.console import INCOMPLETE, INTERRUPTED, OK, Json, as_json, complain, given, names, show
+from bench.errors import UsageError
+
+app = typer.Typer()
+
+
+@app.command()
+def train(
+    suite: Annotated[str, typer.Option(help="A suite's name, or a file that ends in .yaml.")],
+    impl: Annotated[
+        str | None, typer.Option(help="Implementations, comma-separated; by default all of the suite's.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(min=0, help="In place of steps, where the data has an end.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="At the end of the warm-up; by default as published.")
+    ] = None,
+    warm_up: Annotated[
+        int | None, typer.Option(min=0, help="Steps in which it rises; by default a tenth of all.")
+    ] = None,
+    weight_decay: Annotated[float | None, typer.Option(min=0, help="By default as published.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Sequences a step; by default as published.")
+    ] = None,
+    length: Annotated[int | None, typer.Option(min=1, help="Sequence length; the suite's first.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the weights, dropout and order of the data.")] = None,
+    activation_reg: Annotated[
+        float | None,
+        typer.Option(min=0, help="Penalty on the mean confidence of configurators; published: none."),
+    ] = None,
+    evaluate_every: Annotated[
+        int | None, typer.Option(min=1, help="Steps between evaluations, and checkpoints.")
+    ] = None,
+    validation: Annotated[int | None, typer.Option(min=1, help="Validation sequences.")] = None,
+    hyperparameters: Annotated[str | None, typer.Option(help="published, matched or small.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16 or fp64.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for records and checkpoints; by default below results/runs.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what lies in --out.")] = False,
+    json: Json = False,
+) -> None:
+    """Train the models of a suite, one after the other, with checkpoints that resume exactly."""
+    from bench.measure.session import default_out
+    from bench.training import session
+    from bench.views import training as summary
+
+    if resume and out is None:
+        raise UsageError("--resume goes on with what lies in a folder: name it with --out")
+    if steps is not None and epochs is not None:
+        raise UsageError("--steps and --epochs exclude each other")
+    chosen = names(impl)
+    overrides = {
+        "implementations": chosen,
+        "baseline": chosen[0] if chosen else None,
+        "lengths": None if length is None else [length],
+        "seed": seed,
+        "hyperparameters": hyperparameters,
+        "precision": precision,
+    }
+    changes = {
+        "steps": steps,
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "warm_up": warm_up,
+        "weight_decay": weight_decay,
+        "batch": batch,
+        "activation_penalty": activation_reg,
+        "evaluate_every": evaluate_every,
+        "validation_sequences": validation,
+    }
+    outcome = session.train(
+        session.Request(
+            suite=suite,
+            out=out or default_out(suite, "train", suffix=""),
+            overrides=given(overrides),
+            changes=given(changes),
+            device=device,
+            threads=threads,
+            resume=resume,
+        )
+    )
+    show(as_json(summary.rows(outcome.trainings)) if json else summary.as_text(outcome.trainings))
+    if outcome.interrupted:
+        complain(f"interrupted; go on with: {outcome.resume_line}")
+        raise typer.Exit(INTERRUPTED)
+    raise typer.Exit(OK if outcome.complete else INCOMPLETE)

@@ -1,0 +1,1 @@
+"""The gate: can a change be told from noise here?"""

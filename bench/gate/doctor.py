@@ -1,0 +1,304 @@
+"""`bench doctor`: can this machine measure, what stands in the way, and how finely can it tell?"""
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import psutil
+from tabulate import tabulate
+
+from bench.errors import UsageError
+from bench.gate.regress import Gate, gate_suite
+from bench.gate.verdicts import Limits
+from bench.measure.display import open_display
+from bench.measure.procedure import Plan
+from bench.measure.session import make_header, probe_environment
+from bench.probes import health
+from bench.probes.environment import default_threads
+from bench.probes.health import GpuHealth
+from bench.records.reading import Store
+from bench.records.run import Environment
+from bench.stats.intervals import MIN_BLOCKS, ratio_interval, smallest_difference, upper_bound
+from bench.steps.memory_check import TOLERANCE, Agreement, check_apart
+from bench.suites import suite as suites
+from bench.suites.case import Case
+from bench.system.signals import termination_interrupts
+from bench.text.units import format_bytes, parse_percentage
+
+Status = Literal["ok", "warning", "problem"]
+
+LOW_MEMORY_SHARE = 0.25
+MEMORY_LENGTH = 1024
+"""Time steps of the step whose memory figures are held against each other: some 200 MiB."""
+BUSY_SHARE = 0.25
+"""Of the cores, what others may keep busy before timings suffer."""
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One line of the doctor's: what was found, and what to do about it."""
+
+    name: str
+    status: Status
+    found: str
+    advice: str = ""
+
+
+class CaseNoise(msgspec.Struct, frozen=True, kw_only=True):
+    """One case against itself."""
+
+    model: str
+    length: int
+    ratio: float
+    low: float | None
+    high: float | None
+    deviation: float
+    """Standard deviation of the log ratio between two processes that run the same code."""
+
+
+class Noise(msgspec.Struct, frozen=True, kw_only=True):
+    """What the machine makes of identical code."""
+
+    blocks: int
+    floor: float
+    """Standard deviation of a block's log ratio, over all cases."""
+    smallest_difference: float
+    """What `blocks` blocks tell from nothing in 90% of all gates, with 99% confidence."""
+    smallest_tolerance: float
+    """A gate of a smaller tolerance would not pass identical code."""
+    cases: list[CaseNoise]
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    environment: Environment
+    checks: list[Check]
+    noise: Noise | None = None
+
+    @property
+    def sound(self) -> bool:
+        return all(check.status != "problem" for check in self.checks)
+
+
+@dataclass(frozen=True)
+class DoctorRequest:
+    """What the user asked for."""
+
+    out: Path
+    device: str = "auto"
+    threads: int | None = None
+    aa: bool = False
+    suite: str = "ci"
+    blocks: int = 5
+    budget: str = "10m"
+    tolerance: str = "3%"
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+
+def diagnose(request: DoctorRequest) -> Diagnosis:
+    """Look at the machine, and with `aa` measure its noise. Raises UsageError where there is no device."""
+    try:
+        tolerance = parse_percentage(request.tolerance)
+    except ValueError as error:
+        raise UsageError(f"--tolerance: {error}") from None
+    environment = probe_environment(request.device, request.threads or default_threads())
+    gpu = _gpu_health(environment.device) if environment.device.startswith("cuda") else None
+    checks = list(_checks(environment, gpu))
+    noise = measure_noise(request, environment) if request.aa else None
+    if noise is not None:
+        checks.append(_resolution(noise, tolerance))
+    return Diagnosis(environment=environment, checks=checks, noise=noise)
+
+
+def measure_noise(request: DoctorRequest, environment: Environment) -> Noise:
+    """Every case of a suite against itself, in blocks as a gate has them."""
+    suite = gate_suite(request.suite, request.overrides, request.budget)
+    plan = Plan(suite, environment.device, environment.threads, environment.memory_bytes)
+    with (
+        termination_interrupts() as interruption,
+        Store(request.out, interruption.check) as store,
+        open_display(suite.budget_seconds) as display,
+    ):
+        store.append(make_header(suite, environment, {}))
+        gate = Gate(plan, store, display, Limits(margin=0.0, tolerance=0.0), request.blocks)
+        return noise_of(gate.against_itself())
+
+
+def noise_of(values: dict[Case, list[float]]) -> Noise:
+    """Noise from cases' block values. Raises UsageError where none has enough blocks."""
+    enough = {case: found for case, found in values.items() if len(found) >= MIN_BLOCKS}
+    if not enough:
+        raise UsageError(
+            f"no case ran for {MIN_BLOCKS} blocks, so there is no noise to tell; give a longer --budget"
+        )
+    blocks = min(len(found) for found in enough.values())
+    floor = math.sqrt(np.mean([np.var(found, ddof=1) for found in enough.values()]))
+    return Noise(
+        blocks=blocks,
+        floor=floor,
+        smallest_difference=math.expm1(smallest_difference(floor, blocks)),
+        smallest_tolerance=math.expm1(max(upper_bound(found) for found in enough.values())),
+        cases=[_case_noise(case, found) for case, found in enough.items()],
+    )
+
+
+def _case_noise(case: Case, values: Sequence[float]) -> CaseNoise:
+    interval = ratio_interval(values)
+    return CaseNoise(
+        model=case.implementation,
+        length=case.length,
+        ratio=interval.ratio,
+        low=interval.low,
+        high=interval.high,
+        deviation=float(np.std(values, ddof=1)),
+    )
+
+
+def _resolution(noise: Noise, tolerance: float) -> Check:
+    found = f"{noise.smallest_difference:.1%} is the smallest slowdown that {noise.blocks} blocks tell"
+    if noise.smallest_tolerance < tolerance:
+        return Check("resolution", "ok", found)
+    advice = (
+        f"a gate with --tolerance {tolerance:.1%} would not pass identical code here: quiet the machine, "
+        f"give it more --blocks or a --tolerance above {noise.smallest_tolerance:.1%}"
+    )
+    return Check("resolution", "problem", found, advice)
+
+
+def _gpu_health(device: str) -> GpuHealth:
+    child = subprocess.run(
+        [sys.executable, "-m", "bench.probes.health", device], capture_output=True, text=True, check=False
+    )
+    if child.returncode != 0:
+        lines = child.stderr.strip().splitlines() or ["no reason given"]
+        return GpuHealth(unreachable=lines[-1])
+    return msgspec.json.decode(child.stdout, type=GpuHealth)
+
+
+def _checks(environment: Environment, gpu: GpuHealth | None) -> Iterator[Check]:
+    yield Check("device", "ok", f"{environment.device}, {environment.hardware}, torch {environment.torch}")
+    if gpu is not None:
+        yield from gpu_checks(environment, gpu)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield load_check(health.other_load(), cores)
+    yield governor_check(health.governor())
+    yield threads_check(environment.threads, cores, health.cpu_quota())
+    yield memory_check(psutil.virtual_memory().available, psutil.virtual_memory().total)
+    if gpu is None:
+        yield figures_check(check_apart(_memory_case()))
+
+
+def gpu_checks(environment: Environment, gpu: GpuHealth) -> Iterator[Check]:
+    """Driver, NVML's self-test, throttling, clocks, company."""
+    yield driver_check(environment.driver, environment.cuda)
+    if gpu.unreachable is not None:
+        advice = "clocks, throttling and the driver's memory figures are missing; check nvidia-smi"
+        yield Check("nvml", "warning", gpu.unreachable, advice)
+        return
+    if gpu.distrusted is None:
+        yield Check("nvml", "ok", "this process's memory moves as it allocates")
+    else:
+        advice = "memory is read from torch's allocator, which the table shows anyway"
+        yield Check("nvml", "warning", gpu.distrusted, advice)
+    clocks = gpu.clocks or {}
+    shown = ", ".join(f"{name} {value}" for name, value in clocks.items()) or "not readable"
+    yield Check(
+        "clocks", "ok" if clocks else "warning", shown, "" if clocks else "runs can't be marked by them"
+    )
+    if gpu.throttled is None:
+        yield Check("throttling", "ok", "none")
+    else:
+        yield Check("throttling", "problem", gpu.throttled, "cool it, or lower its clocks: nvidia-smi -lgc")
+    if gpu.other_processes is None:
+        yield Check("company", "warning", "the driver lists no processes", "make sure that the GPU is yours")
+    elif gpu.other_processes:
+        found = f"{gpu.other_processes} other processes compute on this GPU"
+        yield Check("company", "problem", found, "end them, or choose another device: nvidia-smi")
+    else:
+        yield Check("company", "ok", "no other process on this GPU")
+    yield Check("energy", "ok", "counted by the device" if gpu.energy else "not counted by this device")
+
+
+def driver_check(driver: str | None, cuda: str | None) -> Check:
+    if driver is None:
+        advice = "results will not say which driver made them; check nvidia-smi"
+        return Check("driver", "warning", f"its version can't be read, CUDA {cuda}", advice)
+    return Check("driver", "ok", f"{driver}, CUDA {cuda}")
+
+
+def load_check(load: float, cores: int) -> Check:
+    found = f"load {load:.1f} on {cores} cores"
+    if load <= BUSY_SHARE * cores:
+        return Check("load", "ok", found)
+    return Check("load", "warning", found, "other work takes time from what is measured: end it, or wait")
+
+
+def governor_check(governor: str | None) -> Check:
+    if governor is None:
+        return Check("governor", "ok", "not shown here (a virtual machine, most likely)")
+    if governor == "performance":
+        return Check("governor", "ok", governor)
+    advice = "frequency follows load: sudo cpupower frequency-set -g performance"
+    return Check("governor", "warning", governor, advice)
+
+
+def threads_check(threads: int, cores: int, quota: float | None) -> Check:
+    granted = cores if quota is None else min(cores, quota)
+    found = f"{threads} threads on {granted:g} cores"
+    if threads <= granted:
+        return Check("threads", "ok", found)
+    return Check(
+        "threads", "problem", found, f"threads wait for each other: --threads {max(1, int(granted))}"
+    )
+
+
+def memory_check(available: int, total: int) -> Check:
+    found = f"{format_bytes(available)} of {format_bytes(total)} free"
+    if available >= LOW_MEMORY_SHARE * total:
+        return Check("memory", "ok", found)
+    return Check("memory", "warning", found, "models will take turns, which is slower: free some")
+
+
+def figures_check(found: Agreement) -> Check:
+    """Whether the CPU's two memory figures say the same of one step."""
+    name = "memory figures"
+    if found.unreadable is not None:
+        advice = "resident memory can't be read; the table shows tensor bytes, which need no kernel"
+        return Check(name, "warning", found.unreadable, advice)
+    tensors, resident = format_bytes(found.tensor_bytes), format_bytes(found.resident_bytes)
+    text = f"a step's tensors take {tensors}, its pages {resident} ({found.difference:+.1%})"
+    if found.agrees:
+        return Check(name, "ok", text)
+    return Check(
+        name, "warning", text, f"more than {TOLERANCE:.0%} apart: trust neither without bench profile"
+    )
+
+
+def _memory_case() -> Case:
+    case = suites.load("ci").cases("cpu")[0]
+    return msgspec.structs.replace(case, length=MEMORY_LENGTH)
+
+
+def as_text(diagnosis: Diagnosis) -> str:
+    """A line for every check, then the noise."""
+    rows = [[check.name, check.status, check.found, check.advice] for check in diagnosis.checks]
+    lines = [tabulate(rows, ["Check", "", "Found", "What to do"], "simple", disable_numparse=True)]
+    noise = diagnosis.noise
+    if noise is not None:
+        lines += [
+            "",
+            *(
+                f"{case.model} at {case.length} against itself: {case.ratio:.4f}"
+                + (f" ({case.low:.4f} to {case.high:.4f})" if case.low and case.high else "")
+                for case in noise.cases
+            ),
+            f"noise floor: {noise.floor:.2%} between two processes of the same code",
+            f"smallest detectable slowdown: {noise.smallest_difference:.2%} with {noise.blocks} blocks",
+            f"smallest tolerance that identical code passes: {max(0.0, noise.smallest_tolerance):.2%}",
+        ]
+    return "\n".join(lines)

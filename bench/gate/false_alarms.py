@@ -1,0 +1,201 @@
+"""How often the gate cries wolf, and what it finds: simulated noise, and a machine's own.
+
+Run as `python -m bench.gate.false_alarms [NOISE.jsonl] > docs/statistics.md`; the file is what
+`bench doctor --aa --out NOISE.jsonl` wrote.
+"""
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+
+from bench.gate.regress import ROUNDS, SECOND_STAGE_FACTOR
+from bench.gate.verdicts import Limits, conclude, is_settled, judge_slowdowns
+from bench.records.reading import Results, read
+from bench.stats.intervals import Array, Verdict
+from bench.stats.ratios import block_values
+from bench.text.units import format_ratio
+
+BLOCKS = 5
+EXPERIMENTS = 1000
+LIMITS = Limits(margin=0.01, tolerance=0.03)
+SLOWDOWN = 0.05
+
+Blocks = Callable[[int, np.random.Generator], list[float]]
+"""That many blocks' log ratios of identical code."""
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """What disturbs a timed run, each as a relative standard deviation or size."""
+
+    name: str
+    process: float = 0.0
+    """Luck of a process (addresses, caches), which all its runs share."""
+    run: float = 0.005
+    """Of a single run."""
+    drift: float = 0.0
+    """Linear, from one visit to the next (clocks, temperature)."""
+    burst: float = 0.0
+    """Chance that other work makes a run take half as long again."""
+
+    def blocks(self, count: int, random: np.random.Generator) -> list[float]:
+        """Log ratios of identical code, by the design and the estimator of a real gate."""
+        totals = self.times(count, random).sum(axis=-1)
+        return list(np.median(np.log(totals[..., 1]) - np.log(totals[..., 0]), axis=-1))
+
+    def times(self, count: int, random: np.random.Generator) -> Array:
+        """Run times `(count, rounds, side, visit)`: palindromes, A B B A or B A A B."""
+        shape = (count, ROUNDS, 2, 2)
+        luck = random.normal(0, self.process, size=(count, 1, 2, 1))
+        first = random.integers(2, size=(count, ROUNDS, 1))
+        # Of the four places of a round, the outer two are the first side's.
+        outer = first == np.arange(2)
+        position = np.where(outer[..., None], [0, 3], [1, 2])
+        seconds = np.exp(luck + random.normal(0, self.run, size=shape)) + self.drift * position
+        return np.where(random.random(shape) < self.burst, 1.5 * seconds, seconds)
+
+
+NOISES = (
+    NoiseModel("quiet", process=0.002),
+    NoiseModel("process effect 0.5%", process=0.005),
+    NoiseModel("process effect 1%", process=0.01),
+    NoiseModel("process effect 2%", process=0.02),
+    NoiseModel("drift, 2% a visit", process=0.005, drift=0.02),
+    NoiseModel("bursts, 5% of the runs", process=0.005, burst=0.05),
+    NoiseModel("bursts, 20% of the runs", process=0.005, burst=0.2),
+    NoiseModel("all: 1%, drift, bursts of 5%", process=0.01, drift=0.02, burst=0.05),
+)
+
+
+def gate(blocks: Blocks, slowdown: float, cases: int, random: np.random.Generator) -> Verdict:
+    """One whole gate: its first case slower by `slowdown`, the others and the control unchanged."""
+    shifts = [math.log1p(slowdown), *[0.0] * cases]
+    values = [[value + shift for value in blocks(BLOCKS, random)] for shift in shifts]
+    for found, shift in zip(values, shifts, strict=True):
+        if not is_settled(judge_slowdowns(found, LIMITS), cases):
+            found += [value + shift for value in blocks(SECOND_STAGE_FACTOR * BLOCKS, random)]
+    *judged, control = [judge_slowdowns(found, LIMITS) for found in values]
+    return conclude(judged, control, LIMITS, "base", "head").verdict
+
+
+def rates(
+    blocks: Blocks, slowdown: float, cases: int, experiments: int, seed: int = 0
+) -> dict[Verdict, float]:
+    """How often each verdict comes out."""
+    random = np.random.default_rng(seed)
+    verdicts = [gate(blocks, slowdown, cases, random) for _ in range(experiments)]
+    names: tuple[Verdict, ...] = ("REGRESSED", "PASSED", "INCONCLUSIVE")
+    return {name: verdicts.count(name) / experiments for name in names}
+
+
+def resampled(values: Sequence[float]) -> Blocks:
+    """Blocks drawn from those that a machine gave, their mean taken out: identical code has none."""
+    centred = np.asarray(values) - np.mean(values)
+    return lambda count, random: list(random.choice(centred, size=count))
+
+
+def self_comparisons(results: Results) -> dict[str, list[float]]:
+    """Per case of a `bench doctor --aa` run, the log ratios of its blocks."""
+    bases = [solo.case.id for solo in results.solos.values() if solo.status == "ok"]
+    values = {name: block_values(results.samples, name.replace("@base", "@control"), name) for name in bases}
+    return {name: found for name, found in values.items() if len(found) > 2}
+
+
+def table(noises: Sequence[tuple[str, Blocks]], cases: int) -> str:
+    """Rates of false alarms and of planted slowdowns found, a row a noise."""
+    rows = []
+    for name, blocks in noises:
+        same, slower = (rates(blocks, slowdown, cases, EXPERIMENTS) for slowdown in (0.0, SLOWDOWN))
+        figures = (same["REGRESSED"], same["PASSED"], slower["REGRESSED"], slower["PASSED"])
+        rows.append([name, *(f"{figure:.1%}" for figure in figures)])
+    headers = ["Noise", "A/A: alarm", "A/A: passed", "5% slower: found", "5% slower: passed"]
+    align = ["left", *4 * ["right"]]
+    return tabulate(rows, headers, "pipe", colalign=align, disable_numparse=True)
+
+
+TEXT = """# Statistics of the gate
+
+Made by `python -m bench.gate.false_alarms{argument} > docs/statistics.md`; the numbers below are its output.
+
+A gate (`bench regress`) times every case of two revisions in {blocks} blocks, each of fresh processes and
+{rounds} rounds of A B B A. A block's value is the median over its rounds of the log ratio of the times.
+A case has REGRESSED when the one-sided 99% lower bound of its slowdown (Student's t over the blocks)
+exceeds {margin:.0%}, and PASSED when its upper bound is under {tolerance:.0%}. What is neither gets {more}
+blocks more, and is judged again by all of its blocks. Over all cases an alarm needs Holm's correction; and
+base against itself, the control, must pass, or the whole gate is INCONCLUSIVE.
+
+Asked for: an alarm in at most 1% of the gates of unchanged code; a 5% slowdown found in at least 90% where
+the process effect is at most 1%.
+
+## Simulated noise
+
+Each row is {experiments:,} whole gates, control and second stage included, judged as real ones are. A run has
+0.5% noise of its own in every row; the process effect is luck that all runs of a process share, which no
+number of steps averages out. A burst makes a run take half as long again. What is neither found nor passed is
+INCONCLUSIVE: a gate of a noisy machine says so and raises no false alarm.
+
+One case:
+
+{one}
+
+Five cases, one of them slower in the last two columns:
+
+{five}
+"""
+
+MACHINE = """
+## A machine
+
+{hardware}, {threads} threads, torch {torch}, load {load:.1f} when it began: identical code against itself,
+block by block. Gates are drawn from these blocks with replacement, without their mean ({experiments:,} a row,
+one case each); the noise is the standard deviation of a block's log ratio.
+
+{noise}
+
+{machine}
+"""
+
+
+def report(results: Results | None) -> str:
+    """The study as markdown."""
+    noises = [(noise.name, noise.blocks) for noise in NOISES]
+    text = TEXT.format(
+        argument=" NOISE.jsonl" if results else "",
+        blocks=BLOCKS,
+        rounds=ROUNDS,
+        margin=LIMITS.margin,
+        tolerance=LIMITS.tolerance,
+        more=SECOND_STAGE_FACTOR * BLOCKS,
+        experiments=EXPERIMENTS,
+        one=table(noises, 1),
+        five=table(noises, 5),
+    )
+    return text + (_machine(results) if results else "")
+
+
+def _machine(results: Results) -> str:
+    values = self_comparisons(results)
+    environment = results.header.environment
+    lines = [
+        f"- {name.partition('/')[0]}: {len(found)} blocks, noise {np.std(found, ddof=1):.2%}, "
+        f"ratio {format_ratio(math.exp(np.mean(found)))}"
+        for name, found in values.items()
+    ]
+    return MACHINE.format(
+        hardware=environment.hardware,
+        threads=environment.threads,
+        torch=environment.torch,
+        load=environment.load_average,
+        experiments=EXPERIMENTS,
+        noise="\n".join(lines),
+        machine=table([(name.partition("/")[0], resampled(found)) for name, found in values.items()], 1),
+    )
+
+
+if __name__ == "__main__":
+    print(report(read(Path(sys.argv[1])) if len(sys.argv) > 1 else None), end="")

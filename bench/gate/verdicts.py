@@ -1,0 +1,239 @@
+"""What a gate decides, from its records alone: per case, and over all of them."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import msgspec
+from tabulate import tabulate
+
+from bench.records.run import Exact, Lost, Sample, Solo
+from bench.stats.intervals import Verdict, holm, lower_bound, p_value_above, upper_bound, verdict
+from bench.stats.ratios import block_values
+
+REVISIONS = ("base", "head", "control")
+COSTS = ("flops", "tensor_bytes", "parameters")
+"""Exact figures whose growth is a regression; a change of the others is only shown."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Of slowdowns, as fractions."""
+
+    margin: float
+    """Above this with 99% confidence: REGRESSED."""
+    tolerance: float
+    """Below this with 99% confidence: PASSED."""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """An exact figure that is not what it was."""
+
+    figure: str
+    base: int
+    head: int
+
+    @property
+    def growth(self) -> float:
+        return self.head / self.base - 1 if self.base else math.inf
+
+    def __str__(self) -> str:
+        return f"{self.figure} {self.base:,} → {self.head:,} ({self.growth:+.2%})"
+
+
+class CaseVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """One case of the suite: slowdown is head's time over base's, with one-sided 99% bounds."""
+
+    model: str
+    length: int
+    verdict: Verdict
+    reason: str
+    slowdown: float | None = None
+    slowdown_low: float | None = None
+    slowdown_high: float | None = None
+    p_value: float | None = None
+    """Of a slowdown up to the margin; what Holm's correction works on."""
+    blocks: int = 0
+    changes: list[Change] = []
+    without_clock: bool = False
+    """Whether the verdict needs no clock, so that noise can't have made it."""
+
+
+class GateReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdict and all that it rests on."""
+
+    verdict: Verdict
+    reason: str
+    base: str
+    head: str
+    limits: Limits
+    control: CaseVerdict | None
+    cases: list[CaseVerdict]
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """Two processes' worth of the same case: the base revision's, and another's."""
+
+    base: Solo
+    other: Solo
+
+    def slowdowns(self, samples: Iterable[Sample]) -> list[float]:
+        """Per block, the log of the other's time over the base's."""
+        return block_values(samples, self.other.case.id, self.base.case.id)
+
+
+def judge(
+    comparison: Comparison, samples: Iterable[Sample], lost: Iterable[Lost], limits: Limits
+) -> CaseVerdict:
+    """One case: whether it runs, then what needs no clock, then its slowdown."""
+    fault = _fault(comparison, lost)
+    changes = _changes(comparison.base.exact, comparison.other.exact)
+    grown = [change for change in changes if change.figure in COSTS and change.growth > limits.margin]
+    timed = judge_slowdowns(comparison.slowdowns(samples), limits)
+    if fault is not None:
+        timed = msgspec.structs.replace(timed, verdict=fault[0], reason=fault[1], without_clock=True)
+    elif grown:
+        reason = "; ".join(str(change) for change in grown)
+        timed = msgspec.structs.replace(timed, verdict="REGRESSED", reason=reason, without_clock=True)
+    case = comparison.base.case
+    return msgspec.structs.replace(timed, model=case.implementation, length=case.length, changes=changes)
+
+
+def judge_exactly(comparison: Comparison, limits: Limits) -> CaseVerdict:
+    """As judge, of a case that was not timed: unchanged costs pass."""
+    judged = judge(comparison, [], [], limits)
+    if judged.without_clock:
+        return judged
+    return msgspec.structs.replace(judged, verdict="PASSED", reason="exact costs only", without_clock=True)
+
+
+def conclude(
+    cases: Sequence[CaseVerdict], control: CaseVerdict | None, limits: Limits, base: str, head: str
+) -> GateReport:
+    """The verdict over all cases. Noise can make none of them REGRESSED in more than 1% of all runs (Holm).
+
+    control: identical code against itself, None where nothing was timed.
+    """
+    overall, reason = _overall(cases, control)
+    return GateReport(
+        verdict=overall,
+        reason=reason,
+        base=base,
+        head=head,
+        limits=limits,
+        control=control,
+        cases=list(cases),
+    )
+
+
+def _overall(cases: Sequence[CaseVerdict], control: CaseVerdict | None) -> tuple[Verdict, str]:
+    exact = [case for case in cases if case.without_clock and case.verdict == "REGRESSED"]
+    if exact:
+        return "REGRESSED", f"without a clock: {_names(exact)}"
+    if control is not None and control.verdict != "PASSED":
+        return "INCONCLUSIVE", f"the unchanged control did not pass: {control.reason}"
+    timed = [case for case in cases if not case.without_clock]
+    rejected = holm([1.0 if case.p_value is None else case.p_value for case in timed])
+    slower = [case for case, sure in zip(timed, rejected, strict=True) if sure]
+    if slower:
+        return "REGRESSED", f"slower: {_names(slower)}"
+    open_cases = [case for case in cases if case.verdict != "PASSED"]
+    if open_cases:
+        return "INCONCLUSIVE", f"undecided: {_names(open_cases)}"
+    return "PASSED", f"{len(cases)} cases"
+
+
+def is_settled(case: CaseVerdict, family: int) -> bool:
+    """Whether more blocks could not change what a case adds to the verdict over `family` cases."""
+    if case.without_clock or case.verdict == "PASSED":
+        return True
+    return case.p_value is not None and holm([case.p_value] + [1.0] * (family - 1))[0]
+
+
+def judge_slowdowns(slowdowns: Sequence[float], limits: Limits) -> CaseVerdict:
+    """What blocks' log ratios alone say: bounds, p-value and verdict of a case that has no name yet."""
+    if not slowdowns:
+        return CaseVerdict(model="", length=0, verdict="INCONCLUSIVE", reason="was not timed")
+    margin, tolerance = math.log1p(limits.margin), math.log1p(limits.tolerance)
+    low, high = lower_bound(slowdowns), upper_bound(slowdowns)
+    bounded = math.isfinite(high)
+    found = verdict(slowdowns, margin, tolerance)
+    return CaseVerdict(
+        model="",
+        length=0,
+        verdict=found,
+        reason=_reason(found, low, high) if bounded else "too few blocks for bounds",
+        slowdown=math.exp(sum(slowdowns) / len(slowdowns)),
+        slowdown_low=math.exp(low) if bounded else None,
+        slowdown_high=math.exp(high) if bounded else None,
+        p_value=p_value_above(slowdowns, margin),
+        blocks=len(slowdowns),
+    )
+
+
+def _reason(found: Verdict, low: float, high: float) -> str:
+    if found == "REGRESSED":
+        return f"at least {math.expm1(low):.1%} slower"
+    if found == "PASSED":
+        return f"at most {max(0.0, math.expm1(high)):.1%} slower"
+    return f"between {math.expm1(low):+.1%} and {math.expm1(high):+.1%}"
+
+
+def _fault(comparison: Comparison, lost: Iterable[Lost]) -> tuple[Verdict, str] | None:
+    """A revision that does not run: on head alone it has regressed, on base it can't be compared."""
+    reasons = {record.case_id: record.reason for record in lost}
+    for solo in (comparison.base, comparison.other):
+        if solo.status != "ok":
+            reasons[solo.case.id] = f"{solo.status}: {solo.reason}"
+    if comparison.base.case.id in reasons:
+        return "INCONCLUSIVE", f"does not run on base ({reasons[comparison.base.case.id]})"
+    if comparison.other.case.id in reasons:
+        return "REGRESSED", f"does not run any more ({reasons[comparison.other.case.id]})"
+    return None
+
+
+def _changes(base: Exact | None, head: Exact | None) -> list[Change]:
+    if base is None or head is None:
+        return []
+    figures = [(name, getattr(base, name), getattr(head, name)) for name in Exact.__struct_fields__]
+    return [Change(*figure) for figure in figures if figure[1] != figure[2]]
+
+
+def _names(cases: Sequence[CaseVerdict]) -> str:
+    return ", ".join(f"{case.model} at {case.length} ({case.reason})" for case in cases)
+
+
+Align = Literal["left", "right"]
+
+
+def as_text(report: GateReport) -> str:
+    """The table of a gate, its exact changes and its verdict."""
+    cases = [*report.cases, *([report.control] if report.control else [])]
+    names = [case.model for case in report.cases] + ["control: base against itself"]
+    rows = [
+        [name, case.length, case.verdict, _percent(case.slowdown), _bounds(case), case.blocks, case.reason]
+        for name, case in zip(names, cases, strict=False)
+    ]
+    headers = ["Model", "Length", "Verdict", "Slowdown", "99% bounds", "Blocks", "Reason"]
+    align: list[Align] = ["left", "right", "left", "right", "right", "right", "left"]
+    table = tabulate(rows, headers, "simple", colalign=align, disable_numparse=True)
+    changes = [f"{case.model} at {case.length}: {change}" for case in report.cases for change in case.changes]
+    return "\n".join(
+        [
+            table,
+            "",
+            *(changes or ["exact costs (FLOPs, peak tensor bytes, operators, parameters): unchanged"]),
+            f"base {report.base[:12]}, head {report.head[:12]}; margin {report.limits.margin:.1%}, "
+            f"tolerance {report.limits.tolerance:.1%}",
+            f"{report.verdict}: {report.reason}",
+        ]
+    )
+
+
+def _percent(ratio: float | None) -> str:
+    return "–" if ratio is None else f"{ratio - 1:+.1%}"
+
+
+def _bounds(case: CaseVerdict) -> str:
+    if case.slowdown_low is None or case.slowdown_high is None:
+        return "–"
+    return f"{_percent(case.slowdown_low)} to {_percent(case.slowdown_high)}"

@@ -1,0 +1,1 @@
+"""A run: what is measured next, by whom, until when."""

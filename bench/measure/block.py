@@ -1,0 +1,123 @@
+"""A block: one fresh process a case, then rounds, each a palindrome of visits."""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from typing import Literal
+
+import numpy as np
+
+from bench.measure.procedure import Plan
+from bench.records.run import Lost, Sample, Solo
+from bench.workers.forkserver import Nursery
+from bench.workers.handle import WorkerFailed, WorkerProcess
+from bench.workers.messages import Prepared, Ran, Run, Warmed
+
+DEADLINE_FACTOR = 20
+"""A run that takes this many times longer than its solo pass foretold has hung."""
+
+
+class Block:
+    """The cases of one group, timed side by side.
+
+    Every round runs each case once in an order drawn afresh and once in its reverse, so that drift which
+    is linear over the round cancels. Workers are resident where memory allows; else each visit has a
+    process of its own.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        number: int,
+        group: int,
+        solos: list[Solo],
+        rounds: int,
+        random: np.random.Generator,
+    ) -> None:
+        self.plan = plan
+        self.number = number
+        self.group = group
+        self.alive = list(solos)
+        self.rounds = rounds
+        self.random = random
+        self.resident = plan.fits(solos)
+        self.workers: dict[str, WorkerProcess] = {}
+
+    def run(self) -> Generator[Sample | Lost, None, None]:
+        """Every timed run as it is made, and every case that failed."""
+        with ExitStack() as stack:
+            self.nursery = stack.enter_context(Nursery(self.plan))
+            if self.resident:
+                yield from self._start(stack)
+            for round_number in range(self.rounds):
+                yield from self._round(round_number)
+
+    def _start(self, stack: ExitStack) -> Iterator[Sample | Lost]:
+        """Start every process, let them build together, then warm them one at a time."""
+        self.nursery.load(solo.case for solo in self.alive)
+        for solo in list(self.alive):
+            yield from self._guarded(solo, lambda s: self._begin(s, stack))
+        for solo in list(self.alive):
+            yield from self._guarded(solo, self._await_prepared)
+        for solo in list(self.alive):
+            yield from self._guarded(solo, self._warm)
+
+    def _begin(self, solo: Solo, stack: ExitStack) -> None:
+        worker = stack.enter_context(self.nursery.start(solo.case))
+        self.workers[solo.case.id] = worker
+        worker.send(self.plan.prepare(solo.case))
+
+    def _await_prepared(self, solo: Solo) -> None:
+        self.workers[solo.case.id].receive(Prepared, self.plan.deadline_seconds)
+
+    def _warm(self, solo: Solo) -> None:
+        self.workers[solo.case.id].ask(self.plan.block_warm_up(solo), Warmed, self.plan.deadline_seconds)
+
+    def _round(self, round_number: int) -> Iterator[Sample | Lost]:
+        order = [self.alive[index] for index in self.random.permutation(len(self.alive))]
+        for position, solo in enumerate([*order, *reversed(order)]):
+            if solo in self.alive:
+                visit: Literal[0, 1] = 0 if position < len(order) else 1
+                yield from self._guarded(
+                    solo,
+                    lambda s, v=visit, p=position: self._visit(s, round_number, v, p),  # type: ignore[misc]
+                )
+
+    def _visit(self, solo: Solo, round_number: int, visit: Literal[0, 1], position: int) -> Sample:
+        ran = self._time(solo)
+        return Sample(
+            case_id=solo.case.id,
+            block=self.number,
+            group=self.group,
+            round=round_number,
+            visit=visit,
+            position=position,
+            steps=self.plan.steps(solo),
+            seconds=ran.seconds,
+            activation=ran.activation,
+            throttled=ran.throttled,
+        )
+
+    def _time(self, solo: Solo) -> Ran:
+        question = Run(self.plan.steps(solo))
+        expected = question.steps * (solo.step_seconds or 0)
+        deadline = max(self.plan.deadline_seconds, DEADLINE_FACTOR * expected)
+        if self.resident:
+            return self.workers[solo.case.id].ask(question, Ran, deadline)
+        with self.nursery.start(solo.case) as worker:
+            worker.ask(self.plan.prepare(solo.case), Prepared, self.plan.deadline_seconds)
+            worker.ask(self.plan.block_warm_up(solo), Warmed, self.plan.deadline_seconds)
+            return worker.ask(question, Ran, deadline)
+
+    def _guarded(self, solo: Solo, action: Callable[[Solo], Sample | None]) -> Iterator[Sample | Lost]:
+        """A failure costs its own case only; the others go on."""
+        try:
+            sample = action(solo)
+        except WorkerFailed as failure:
+            self.alive.remove(solo)
+            if solo.case.id in self.workers:
+                self.workers[solo.case.id].kill()
+            case_id = solo.case.id
+            yield Lost(case_id=case_id, block=self.number, status=failure.status, reason=failure.reason)
+        else:
+            if sample is not None:
+                yield sample

@@ -1,0 +1,135 @@
+"""Several suites under one name: run one after another into one folder, a result file each."""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from bench.errors import UsageError
+from bench.measure import session
+from bench.records.reading import Results, read_kinds
+from bench.suites import suite as suites
+from bench.text.units import parse_duration
+
+
+class Collection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Suites that make one comparison over several workloads."""
+
+    name: str
+    description: str
+    suites: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    baseline: str
+    """What every ratio of every suite is against."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the runs of a collection came to, as `session.Outcome` says it of one."""
+
+    path: Path
+    runs: list[Results]
+    complete: bool
+    interrupted: bool
+    resume_line: str
+
+
+def names() -> list[str]:
+    """The collections of the package."""
+    return sorted(path.stem for path in suites.suite_folder().glob("*.yaml") if suites.lists_suites(path))
+
+
+def load(name: str) -> Collection | None:
+    """The collection of that name or in that file; None where it is a single suite.
+
+    Raises UsageError where there is no such file, or where it is not valid.
+    """
+    path, raw = suites.read_file(name)
+    if "suites" not in raw:
+        return None
+    try:
+        found = msgspec.convert({"name": path.stem, **raw}, Collection)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{path}: {error}") from None
+    for part in found.suites:
+        suite = suites.load(part)
+        if found.baseline not in suite.implementations:
+            raise UsageError(f"{path}: `baseline`: {found.baseline!r} is no implementation of {part}")
+    return found
+
+
+def run(collection: Collection, request: session.Request) -> Outcome:
+    """Measure suite after suite; what an earlier run of the folder has finished is kept.
+
+    Raises UsageError before anything is measured.
+    """
+    if "lengths" in request.overrides:
+        raise UsageError(f"--length: the suites of {collection.name} have lengths of their own")
+    if request.resume is not None and not request.resume.is_dir():
+        raise UsageError(
+            f"{request.resume}: is no folder; {collection.name} is resumed by the folder of its runs"
+        )
+    out = request.out
+    folder = request.resume or (out.with_suffix("") if out.suffix == ".jsonl" else out)
+    parts = [_part(name, collection, request, folder) for name in collection.suites]
+    for part in parts:  # all of them, before the first hours are spent
+        session.load_suite(part)
+    runs: list[Results] = []
+    complete = True
+    for number, part in enumerate(parts, 1):
+        finished = _finished(part.out)
+        if finished:
+            runs += finished
+            continue
+        print(f"bench: {part.suite} ({number} of {len(parts)})", file=sys.stderr)
+        outcome = session.run(replace(part, resume=part.out if part.out.exists() else None))
+        runs += outcome.runs
+        complete = complete and outcome.complete
+        if outcome.interrupted:
+            return Outcome(folder, runs, False, True, session.resume_line(folder))
+    return Outcome(folder, runs, complete, False, session.resume_line(folder))
+
+
+def files_of(paths: Iterable[Path]) -> list[Path]:
+    """Result files; a folder stands for those in it. Raises UsageError for a folder without any."""
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+        if not inside:
+            raise UsageError(f"{path}: holds no result files (.jsonl)")
+        found += inside
+    return found
+
+
+def _part(name: str, collection: Collection, request: session.Request, folder: Path) -> session.Request:
+    """The request for one suite, which has its share of the budget."""
+    budget = request.budget
+    if budget is not None:
+        try:
+            budget = f"{parse_duration(budget) / len(collection.suites):.3f}s"
+        except ValueError as error:
+            raise UsageError(f"--budget: {error}") from None
+    return replace(
+        request,
+        suite=name,
+        out=folder / f"{Path(name).stem}.jsonl",
+        overrides=_with_baseline(request.overrides, collection.baseline),
+        budget=budget,
+        resume=None,
+    )
+
+
+def _with_baseline(overrides: dict[str, Any], baseline: str) -> dict[str, Any]:
+    """The user's changes, with the collection's baseline among the models that she named."""
+    if "baseline" in overrides:
+        return overrides
+    chosen = overrides.get("implementations", [])
+    more = {"implementations": [baseline, *chosen]} if chosen and baseline not in chosen else {}
+    return {**overrides, **more, "baseline": baseline}
+
+
+def _finished(path: Path) -> list[Results]:
+    """The results of a run that went to its end, by kind of device; none where it can be gone on with."""
+    return [run for run in read_kinds(path) if run.ended] if path.exists() else []

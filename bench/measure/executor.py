@@ -1,0 +1,96 @@
+"""Who carries out a run's jobs: this machine, one after the other, or the devices of a cluster."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import groupby
+from types import TracebackType
+from typing import Protocol, Self
+
+from bench.measure.jobs import Job, perform
+from bench.measure.scheduler import Runner
+from bench.records.reading import Store
+from bench.records.run import Device, End, Environment, StopReason
+from bench.workers.forkserver import Nursery
+
+
+class Executor(Protocol):
+    """Devices, of one kind or several, that do what runners want done."""
+
+    @property
+    def devices(self) -> Sequence[Device]:
+        """The devices of a cluster; empty for this machine's one."""
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What takes no part, and why."""
+
+    @property
+    def kinds(self) -> list[Environment]:
+        """One environment for each kind of device; there is a runner for each."""
+
+    def count(self, kind: Environment) -> int:
+        """How many devices of a kind there are."""
+
+    def carry_out(self, runners: Sequence[Runner]) -> None:
+        """Do jobs until no runner has another."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Local:
+    """This machine's device, from this process."""
+
+    devices: Sequence[Device] = ()
+    notices: Sequence[str] = ()
+
+    def __init__(self, environment: Environment) -> None:
+        self.kinds = [environment]
+
+    def count(self, kind: Environment) -> int:
+        return 1
+
+    def carry_out(self, runners: Sequence[Runner]) -> None:
+        for runner in runners:
+            jobs: Iterator[Job] = iter(runner.next_job, None)
+            # First all cases alone, from one nursery, then blocks.
+            for _, alike in groupby(jobs, type):
+                with Nursery(runner.plan) as nursery:
+                    for job in alike:
+                        _do(job, runner, nursery)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return
+
+
+def _do(job: Job, runner: Runner, nursery: Nursery) -> None:
+    with closing(perform(job, runner.plan, nursery)) as records:
+        for record in records:
+            runner.take(record)
+    runner.finished(job)
+
+
+_FROM_WORST: tuple[StopReason, ...] = ("failed", "devices", "budget", "blocks", "precise")
+
+
+def carry_out(executor: Executor, runners: Sequence[Runner], store: Store) -> None:
+    """Measure everything, and record why it stopped; with several kinds of device, the worst reason."""
+    begin = time.monotonic()
+
+    def end(reason: StopReason) -> None:
+        store.append(End(reason=reason, seconds=time.monotonic() - begin))
+
+    try:
+        executor.carry_out(runners)
+    except KeyboardInterrupt:
+        end("interrupted")
+        raise
+    end(min((runner.reason for runner in runners), key=_FROM_WORST.index))

@@ -1,0 +1,64 @@
+"""What a device is given to do: a case alone, or a block of cases side by side."""
+
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.measure.block import Block
+from bench.measure.procedure import Plan
+from bench.measure.solo import measure_solo
+from bench.records.run import Finding, Lost, Sample, Solo
+from bench.suites.case import Case
+from bench.workers.forkserver import Nursery
+
+
+@dataclass(frozen=True)
+class SoloJob:
+    """One case alone."""
+
+    case: Case
+
+
+@dataclass(frozen=True)
+class BlockJob:
+    """One block of one length: all that is compared with each other, so it stays on one device."""
+
+    number: int
+    solos: list[Solo]
+    reference: str
+    """Id of the case that is resident in every group."""
+    rounds: int
+
+    @property
+    def case_ids(self) -> list[str]:
+        return [solo.case.id for solo in self.solos]
+
+
+Job = SoloJob | BlockJob
+
+
+def perform(job: Job, plan: Plan, nursery: Nursery) -> Generator[Finding, None, None]:
+    """Do a job on this machine. Every record comes as its measurement finishes.
+
+    nursery: of the solo pass; a block has its own.
+    """
+    if isinstance(job, SoloJob):
+        yield measure_solo(job.case, plan, nursery)
+    else:
+        yield from _block(job, plan)
+
+
+def _block(job: BlockJob, plan: Plan) -> Generator[Sample | Lost, None, None]:
+    """A block in as few groups as the memory of this machine allows."""
+    random = np.random.default_rng()
+    reference = next(solo for solo in job.solos if solo.case.id == job.reference)
+    lost: set[str] = set()
+    for number, group in enumerate(plan.groups(job.solos, reference)):
+        alive = [solo for solo in group if solo.case.id not in lost]
+        with closing(Block(plan, job.number, number, alive, job.rounds, random).run()) as records:
+            for record in records:
+                if isinstance(record, Lost):
+                    lost.add(record.case_id)
+                yield record

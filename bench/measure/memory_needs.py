@@ -1,0 +1,218 @@
+"""`bench run --predict` and `--max-length`: what a step would need, and the longest sequence that fits.
+
+Each figure comes from a process of its own. Nothing is timed and nothing is kept: the table is all.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from bench import workloads
+from bench.errors import UsageError
+from bench.measure.procedure import Plan
+from bench.measure.session import Request, load_suite, make_header, probe_environment
+from bench.probes.environment import default_threads
+from bench.records.reading import Results
+from bench.records.run import MemoryFigure, Solo
+from bench.suites.case import Case
+from bench.text.units import format_bytes, parse_bytes
+from bench.views.tables.rows import MEMORY_KIND, Row, rows_of
+from bench.views.tables.table import Table, untimed_table
+from bench.workers.forkserver import Nursery
+from bench.workers.handle import WorkerFailed
+from bench.workers.messages import MeasureMemory, MemoryMeasured, Prepared, Warm, Warmed
+
+GRAIN = 128
+"""Longest sequences are multiples of this many time steps, which suits what goes in chunks."""
+PRECISION = 64
+"""The longest sequence is told within its length over this."""
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes, or why there are none."""
+
+    tensor_bytes: int | None
+    parameters: int | None = None
+    reason: str | None = None
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """What a process of its own predicts."""
+
+    case: Case
+    device: str
+
+
+class Needs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step needs. No bytes: too_large, or else the reason why nobody can tell."""
+
+    bytes: int | None = None
+    parameters: int | None = None
+    too_large: bool = False
+    reason: str | None = None
+
+
+PREDICTION_SECONDS = 600.0
+"""A prediction takes a few seconds; the most that one may take on a busy machine."""
+
+Probe = Callable[[Case], Needs]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A table, and whether every row has its figure."""
+
+    table: Table
+    complete: bool
+
+
+def forecast(request: Request, *, predicted: bool, max_length: str | None) -> Forecast:
+    """Peak memory of every case, or with max_length (a memory budget, as `8GiB`) each model's longest length.
+
+    predicted: from shapes alone; else measured, which only max_length asks for. Raises UsageError.
+    """
+    if request.executor != "local":
+        raise UsageError(
+            f"--executor {request.executor}: --predict and --max-length are for this machine alone"
+        )
+    budget = None if max_length is None else _budget(max_length)
+    suite = load_suite(request)
+    environment = probe_environment(request.device, request.threads or default_threads())
+    plan = Plan(suite, environment.device, environment.threads, environment.memory_bytes)
+    solos: dict[str, Solo] = {}
+    lengths: dict[str, int] = {}
+    cases = suite.cases(plan.kind)
+    if budget is not None:
+        cases = [case for case in cases if case.length == suite.lengths[0]]
+    with Nursery(plan) as nursery:
+        probe = _predicting(plan) if predicted else _measuring(plan, nursery)
+        for case in cases:
+            found, lengths[case.id] = (
+                (probe(case), case.length) if budget is None else longest(case, budget, probe)
+            )
+            solos[case.id] = _solo(case, found, MEMORY_KIND[plan.kind])
+            _tell(case, found, lengths[case.id])
+    header = make_header(suite, environment)
+    results = Results(path="", header=header, solos=solos, samples=[], lost={}, end=None)
+    kind = {"peak_memory_kind": "predicted"} if predicted else {}
+    rows = [
+        msgspec.structs.replace(row, length=lengths[row.case_id], **kind)
+        for row in rows_of(results, suite.baseline)
+        if row.case_id in lengths
+    ]
+    if budget is not None:
+        # Of different lengths: a ratio would say nothing.
+        rows = [msgspec.structs.replace(row, memory_ratio=None) for row in rows]
+    table = untimed_table(results, rows, list(_notes(predicted, budget, rows)))
+    return Forecast(table, all(row.status == "ok" for row in rows))
+
+
+def longest(case: Case, budget: int, probe: Probe) -> tuple[Needs, int]:
+    """The longest sequence of a case whose step stays within a budget of bytes, and what it needs there.
+
+    Doubles until it does not fit, then bisects; longer is taken to need more. Without a length that fits,
+    the needs say why, and the length is the one that was tried.
+    """
+    most = workloads.load(case.workload).max_length
+    low, high, needs = 0, most + 1, Needs()
+    length = min(GRAIN, most)
+    while low < length < high:
+        found = probe(msgspec.structs.replace(case, length=length))
+        if found.bytes is None and not found.too_large:
+            return found, length
+        if found.bytes is not None and found.bytes <= budget:
+            low, needs = length, found
+        else:
+            high = length
+        length = _next(low, high, most)
+    if low:
+        return needs, low
+    return Needs(reason=f"even {length or GRAIN} time steps need more than {format_bytes(budget)}"), GRAIN
+
+
+def _next(low: int, high: int, most: int) -> int:
+    """The next length to try; `low` where it is known well enough."""
+    if high > most:
+        return most if low < most <= 2 * low else 2 * low
+    if high - low <= max(GRAIN, low // PRECISION):
+        return low
+    return (low + high) // 2 // GRAIN * GRAIN
+
+
+def predict_apart(case: Case, device: str) -> Prediction:
+    """`predict` in a process of its own: what it leaves behind would count the next time."""
+    question = msgspec.json.encode(Subject(case, device))
+    command = [sys.executable, "-m", "bench.steps.prediction"]
+    try:
+        child = subprocess.run(
+            command, input=question, capture_output=True, timeout=PREDICTION_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Prediction(tensor_bytes=None, reason=f"no prediction within {PREDICTION_SECONDS:.0f} s")
+    if child.returncode != 0:
+        lines = child.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        return Prediction(tensor_bytes=None, reason=lines[-1])
+    return msgspec.json.decode(child.stdout.splitlines()[-1], type=Prediction)
+
+
+def _predicting(plan: Plan) -> Probe:
+    def probe(case: Case) -> Needs:
+        found = predict_apart(case, plan.device)
+        reason = None if found.reason is None else f"not predictable: {found.reason}"
+        return Needs(bytes=found.tensor_bytes, parameters=found.parameters, reason=reason)
+
+    return probe
+
+
+def _measuring(plan: Plan, nursery: Nursery) -> Probe:
+    """The figure of the table's memory column after one step of warming up."""
+
+    def probe(case: Case) -> Needs:
+        try:
+            with nursery.start(case) as worker:
+                prepared = worker.ask(plan.prepare(case), Prepared, plan.deadline_seconds)
+                worker.ask(Warm(1, 1, 1.0), Warmed, plan.deadline_seconds)
+                memory = worker.ask(MeasureMemory(), MemoryMeasured, plan.deadline_seconds)
+        except WorkerFailed as failure:
+            reason = f"{failure.status} at length {case.length}: {failure.reason}"
+            return Needs(too_large=failure.status == "oom", reason=reason)
+        figures = {figure.kind: figure.bytes for figure in memory.figures}
+        return Needs(bytes=figures[MEMORY_KIND[plan.kind]], parameters=prepared.parameters)
+
+    return probe
+
+
+def _budget(text: str) -> int:
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise UsageError(f"--max-length: {error}") from None
+
+
+def _solo(case: Case, needs: Needs, kind: str) -> Solo:
+    if needs.bytes is None:
+        return Solo(case=case, status="unsupported", reason=needs.reason)
+    figure = MemoryFigure(kind=kind, bytes=needs.bytes)
+    return Solo(case=case, status="ok", parameters=needs.parameters, memory=[figure])
+
+
+def _tell(case: Case, needs: Needs, length: int) -> None:
+    what = needs.reason if needs.bytes is None else format_bytes(needs.bytes)
+    print(f"{case.implementation} at {length}: {what}", file=sys.stderr, flush=True)
+
+
+def _notes(predicted: bool, budget: int | None, rows: list[Row]) -> Iterator[str]:
+    if budget is not None:
+        yield (
+            f"Length: the longest that trains within {format_bytes(budget)}, a multiple of {GRAIN}, within "
+            f"1/{PRECISION} of itself"
+        )
+    if predicted:
+        yield "Memory: predicted from shapes alone (peak of live tensor bytes in a step); nothing was run"
+    else:
+        yield "Memory: measured, one step at each length that was tried"
+    if any(row.activation_set is not None for row in rows):
+        yield "Activation: the rate that was given, taken to be that of every row and layer"

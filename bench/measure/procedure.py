@@ -1,0 +1,137 @@
+"""How a suite is carried out on this machine: device, threads, warm-up, deadlines, memory."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from bench.records.run import Solo
+from bench.suites.case import Case
+from bench.suites.suite import Suite
+from bench.workers.messages import Prepare, Warm
+
+MEMORY_RESERVE_BYTES = 1 << 30
+"""Left to the parent and to the rest of the machine."""
+RESIDENT_SHARE = 0.8
+"""Of the memory that is free, what the workers of one block may fill together."""
+PROCESS_BYTES = 600 << 20
+"""A CUDA context and its libraries, beside what the allocator reserves."""
+SLOW_STEP_SECONDS = 2.0
+"""From this step time on, one warm-up step in a block has to do."""
+BLOCKS_WANTED = 5
+"""Rounds are shortened until this many blocks fit into the budget: a block more narrows an interval by
+more than a round more does."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A suite's timing on one device."""
+
+    suite: Suite
+    device: str
+    threads: int
+    memory_bytes: int
+    """Of the device, in all."""
+    quick: bool = False
+    energy: bool = False
+    """Whether the energy of a step is measured, which takes ten seconds a case."""
+    sources: Mapping[str, Path] = field(default_factory=dict)
+    """By revision, the folder that holds its `implementations`."""
+    checkpoints: Mapping[str, Path] = field(default_factory=dict)
+    """Where checkpoints lie here, by the name that cases have for them, if that is not the name itself."""
+
+    @property
+    def kind(self) -> str:
+        return "cuda" if self.device.startswith("cuda") else "cpu"
+
+    @property
+    def deadline_seconds(self) -> float:
+        return self.suite.deadline_seconds
+
+    @property
+    def min_run_seconds(self) -> float:
+        """A run is as many steps as take this long: shorter ones are lost in the clock's own noise, and on a
+        CPU in the first step after a wait, whose caches are cold."""
+        return self.suite.min_run_seconds or (0.05 if self.kind == "cuda" else 0.5)
+
+    @property
+    def solo_warm_up(self) -> Warm:
+        if self.quick:
+            return Warm(min_steps=1, max_steps=4, max_seconds=1)
+        return Warm(min_steps=3, max_steps=30, max_seconds=10)
+
+    def source(self, case: Case) -> Path | None:
+        """Where a case's `implementations` are imported from; None for those at hand."""
+        return self.sources.get(case.revision or "")
+
+    def prepare(self, case: Case) -> Prepare:
+        if case.checkpoint is not None and case.checkpoint in self.checkpoints:
+            case = msgspec.structs.replace(case, checkpoint=str(self.checkpoints[case.checkpoint]))
+        return Prepare(case, self.device, self.threads, self._memory_limit())
+
+    def block_warm_up(self, solo: Solo) -> Warm:
+        """The warm-up of a fresh process in a block, whose step time is known from the solo pass."""
+        if solo.step_seconds is not None and solo.step_seconds > SLOW_STEP_SECONDS:
+            return Warm(min_steps=1, max_steps=1, max_seconds=1)
+        if self.quick:
+            return Warm(min_steps=1, max_steps=4, max_seconds=0.5)
+        return Warm(min_steps=3, max_steps=20, max_seconds=2)
+
+    def steps(self, solo: Solo) -> int:
+        """Steps in one timed run."""
+        return max(1, math.ceil(self.min_run_seconds / (solo.step_seconds or self.min_run_seconds)))
+
+    def rounds(self, solos: list[Solo], seconds_left: float) -> int:
+        """Rounds a block, so that the blocks wanted fit into the time left."""
+        wanted = max(1, min(BLOCKS_WANTED, self.suite.timing.max_blocks))
+        return self.rounds_within(solos, seconds_left / wanted)
+
+    def rounds_within(self, solos: list[Solo], seconds: float) -> int:
+        """Rounds of one block, so that it takes no longer than that; at least one."""
+        overhead = sum(self._start_up_seconds(solo) for solo in solos)
+        a_round = 2 * sum(self.steps(solo) * (solo.step_seconds or 0) for solo in solos)
+        most = self.suite.timing.max_rounds
+        return most if a_round == 0 else max(1, min(most, int((seconds - overhead) / a_round)))
+
+    def _start_up_seconds(self, solo: Solo) -> float:
+        steps = self.block_warm_up(solo).min_steps
+        return solo.prepare_seconds + steps * (solo.step_seconds or 0)
+
+    def groups(self, solos: list[Solo], baseline: Solo) -> list[list[Solo]]:
+        """Cases that are resident together, the baseline in each group; as few groups as memory allows."""
+        room = self._room_bytes() - self._resident_bytes(baseline)
+        groups: list[list[Solo]] = []
+        free = 0
+        for solo in solos:
+            if solo is baseline:
+                continue
+            need = self._resident_bytes(solo)
+            if not groups or need > free:
+                groups.append([baseline])
+                free = room
+            groups[-1].append(solo)
+            free -= need
+        return groups or [[baseline]]
+
+    def fits(self, group: list[Solo]) -> bool:
+        """Whether the workers of a group may all be resident; else they take turns."""
+        return sum(self._resident_bytes(solo) for solo in group) <= self._room_bytes()
+
+    def _room_bytes(self) -> int:
+        free = psutil.virtual_memory().available if self.kind == "cpu" else self.memory_bytes
+        return int(free * RESIDENT_SHARE)
+
+    def _resident_bytes(self, solo: Solo) -> int:
+        if self.kind == "cuda":
+            return (solo.memory_bytes("reserved") or 0) + PROCESS_BYTES
+        figures = [solo.memory_bytes(kind) or 0 for kind in ("rss_high_water_whole_run", "tensor_bytes")]
+        return max(figures)
+
+    def _memory_limit(self) -> int | None:
+        """Bytes of data a worker may hold on a CPU, so that it fails before the machine swaps."""
+        if self.kind != "cpu":
+            return None
+        return int(psutil.virtual_memory().available) - MEMORY_RESERVE_BYTES

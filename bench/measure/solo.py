@@ -1,0 +1,120 @@
+"""The solo pass: a case alone on the machine, to see whether it runs and what it needs."""
+
+import statistics
+import time
+
+from bench.measure.procedure import Plan
+from bench.records.run import Decoding, Solo, Variant
+from bench.suites.case import Case
+from bench.text.units import format_error
+from bench.workers.forkserver import Nursery
+from bench.workers.handle import WorkerFailed, WorkerProcess
+from bench.workers.messages import (
+    Check,
+    Checked,
+    Count,
+    Counted,
+    Decode,
+    Decoded,
+    EnergyMeasured,
+    MeasureEnergy,
+    MeasureMemory,
+    MemoryMeasured,
+    Prepared,
+    Warmed,
+)
+from implementations import registry
+
+CHECK_DEADLINES = 5
+"""A comparison has this many times the deadline of a case: it runs the reference too, maybe in float64."""
+
+
+def measure_solo(case: Case, plan: Plan, nursery: Nursery, *, exact: bool = False) -> Solo:
+    """Build, warm up, measure memory and activation, and hold a variant against its reference.
+
+    exact: count first what a step costs without a clock. A case that fails comes back with its status and
+    the reason; nothing is raised.
+    """
+    try:
+        with nursery.start(case) as worker:
+            return _measure(case, plan, worker, exact)
+    except WorkerFailed as failure:
+        return Solo(case=case, status=failure.status, reason=failure.reason)
+
+
+def measure_exact(case: Case, plan: Plan, nursery: Nursery) -> Solo:
+    """Only what a step costs without a clock; a case that fails comes back with its status and the reason."""
+    try:
+        with nursery.start(case) as worker:
+            prepared = worker.ask(plan.prepare(case), Prepared, plan.deadline_seconds)
+            exact = worker.ask(Count(), Counted, plan.deadline_seconds).exact
+    except WorkerFailed as failure:
+        return Solo(case=case, status=failure.status, reason=failure.reason)
+    return Solo(case=case, status="ok", parameters=prepared.parameters, exact=exact)
+
+
+def _measure(case: Case, plan: Plan, worker: WorkerProcess, exact: bool) -> Solo:
+    end = time.monotonic() + plan.deadline_seconds
+
+    def left() -> float:
+        return max(0.0, end - time.monotonic())
+
+    begin = time.monotonic()
+    prepared = worker.ask(plan.prepare(case), Prepared, left())
+    prepare_seconds = time.monotonic() - begin
+    counted = worker.ask(Count(), Counted, left()).exact if exact else None
+    warmed = worker.ask(plan.solo_warm_up, Warmed, left())
+    memory = worker.ask(MeasureMemory(), MemoryMeasured, left())
+    energy = worker.ask(MeasureEnergy(), EnergyMeasured, left()).energy if plan.energy else None
+    variant = _compared(worker, plan) if _has_reference(case, prepared) else None
+    decoding = worker.ask(Decode(), Decoded, left()).decoding if case.phase == "decode" else None
+    wrong = _disagreement(variant, decoding)
+    return Solo(
+        case=case,
+        status="ok" if wrong is None else "wrong",
+        reason=wrong,
+        parameters=prepared.parameters,
+        tokens=prepared.tokens,
+        real_tokens=prepared.real_tokens,
+        prepare_seconds=prepare_seconds,
+        warmup_seconds=warmed.step_seconds,
+        stationary=warmed.stationary,
+        step_seconds=statistics.median(warmed.step_seconds[-3:]),
+        memory=memory.figures,
+        activation=memory.activation,
+        variant=variant,
+        decoding=decoding,
+        backend=prepared.backend,
+        exact=counted,
+        energy=energy,
+    )
+
+
+def _compared(worker: WorkerProcess, plan: Plan) -> Variant:
+    try:
+        return worker.ask(Check(), Checked, CHECK_DEADLINES * plan.deadline_seconds).variant
+    except WorkerFailed as failure:
+        reason = f"when it was compared with its reference: {failure.reason}"
+        raise WorkerFailed(failure.status, reason) from None
+
+
+def _has_reference(case: Case, prepared: Prepared) -> bool:
+    """Of another name, or its own plain form where fused kernels compute."""
+    if case.phase != "train":
+        return False
+    return registry.find(case.implementation).reference is not None or prepared.backend != "torch"
+
+
+def _disagreement(variant: Variant | None, decoding: Decoding | None) -> str | None:
+    """How a model differs from what it should compute; None where it does not."""
+    if decoding is not None and not decoding.agrees:
+        return (
+            f"decodes something else than its parallel form: outputs differ by {decoding.parallel_error:.1e}"
+        )
+    if variant is None or variant.agrees:
+        return None
+    return (
+        f"computes something else than {variant.reference}: outputs differ by "
+        f"{format_error(variant.output_error)}, the gradient of {variant.worst_gradient} by "
+        f"{format_error(variant.gradient_error)}"
+    )

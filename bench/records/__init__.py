@@ -1,0 +1,1 @@
+"""Records: every file that outlives a process; its structs, written and read."""

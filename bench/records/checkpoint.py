@@ -1,0 +1,102 @@
+"""Checkpoints: one safetensors file with weights, optimiser state and random state, exactly as they were.
+
+What else a training needs to go on stands in the file's metadata as JSON. Reading that needs no torch.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from safetensors import SafetensorError, safe_open
+
+from bench.errors import UsageError
+from bench.records.run import Trained
+from bench.records.training import Evaluation
+from bench.suites.case import Case
+from bench.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SCHEMA = 1
+KEY = "seqboat_bench"
+MODEL, OPTIMIZER, RANDOM = "model.", "optimizer.", "random."
+"""What the names of the tensors begin with."""
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """The metadata of a checkpoint."""
+
+    schema: int
+    case: Case
+    recipe: Recipe
+    data: str
+    step: int
+    """Steps done; the next batch of the training data has this number."""
+    seconds: float
+    """Of training, evaluations not counted."""
+    losses: list[float]
+    """Of the steps since the last Progress record, in nats."""
+    evaluation: Evaluation | None
+    """The last one."""
+
+    def trained(self, path: Path) -> Trained:
+        """What a run that is timed with it records."""
+        evaluation = self.evaluation
+        return Trained(
+            file=str(path),
+            implementation=self.case.implementation,
+            data=self.data,
+            steps=self.step,
+            of_steps=self.recipe.steps,
+            batch=self.recipe.batch,
+            seed=self.case.seed,
+            accuracy=evaluation.accuracy if evaluation else None,
+            bits_per_character=evaluation.bits_per_character if evaluation else None,
+            activation_by_layer=[layer.mean for layer in evaluation.activation] if evaluation else [],
+        )
+
+
+def write(path: Path, checkpoint: Checkpoint, tensors: dict[str, "Tensor"]) -> None:
+    """Write a checkpoint in the place of an older one, never half. Raises UsageError where it cannot be."""
+    from safetensors.torch import save_file
+
+    fresh = path.with_name(f"{path.name}.new")
+    # A copy of each: tied weights would be one storage under two names, which the format does not know.
+    copies = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(copies, fresh, metadata={KEY: msgspec.json.encode(checkpoint).decode()})
+        with fresh.open("rb") as file:
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"{path}: the checkpoint cannot be written ({error})") from None
+
+
+def read(path: Path) -> Checkpoint:
+    """The metadata alone. Raises UsageError where the file is no checkpoint of a training."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get(KEY)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"{path}: cannot be read as a checkpoint ({error})") from None
+    if text is None:
+        raise UsageError(f"{path}: is no checkpoint of bench train (its metadata has no {KEY!r})")
+    try:
+        checkpoint = msgspec.json.decode(text, type=Checkpoint)
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{path}: is a checkpoint of another version ({error})") from None
+    if checkpoint.schema != SCHEMA:
+        raise UsageError(f"{path}: has schema {checkpoint.schema}, this version reads {SCHEMA}")
+    return checkpoint
+
+
+def tensors_of(path: Path, prefix: str) -> dict[str, "Tensor"]:
+    """The tensors whose names begin with a prefix, without it, on the CPU. Raises UsageError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - no dictionary
+            return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"{path}: cannot be read as a checkpoint ({error})") from None

@@ -1,0 +1,142 @@
+"""What a profile holds, as one JSON file: where a step's time and memory go. Knows no torch."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from bench.errors import UsageError
+from bench.records.run import AboveZero, Count, Environment, Quantity
+from bench.suites.case import Case
+
+SCHEMA = 1
+
+Phase = Literal["forward", "backward"]
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """What one phase of a stage costs in a step, without the stages inside it."""
+
+    seconds: Quantity = 0.0
+    flops: Count = 0
+    bytes: Count = 0
+    """Read and written by its operators, as if nothing stayed in a cache between two of them."""
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """A named part of a step; the same part of all layers is one stage."""
+
+    path: tuple[str, ...]
+    """Names from the outermost stage to this one; empty for what is in no stage."""
+    calls: Count
+    """In the forward pass of one step."""
+    forward: Cost
+    backward: Cost
+    peak_bytes: Count
+    """Most tensor bytes that were live while it ran."""
+
+
+class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
+    """The best that this device was measured to do, in the precision of the case."""
+
+    flops_per_second: AboveZero
+    """Of a large matrix product."""
+    bytes_per_second: AboveZero
+    """Of a large copy, read and written."""
+    matrix: str
+    copy: str
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True, tag="profile", tag_field="type"):
+    """One case, profiled."""
+
+    schema: int
+    created: str
+    command: list[str]
+    case: Case
+    environment: Environment
+    steps: Count
+    plain_seconds: AboveZero
+    """Of a step without any of this: median."""
+    named_seconds: AboveZero
+    """Of a step with stages named, but no profiler."""
+    profiled_seconds: AboveZero
+    """Of a step under the profiler: what the stages' times are of."""
+    stages: list[Stage]
+    timeline: list[tuple[Quantity, Count, str]]
+    """Live tensor bytes after operators: how far through the step (by operator), bytes, stage."""
+    ceilings: Ceilings
+    flops_from: str
+    """The implementation whose operators were counted: the plain form, where a fused one hides them."""
+
+    def ideal_seconds(self, cost: Cost) -> float:
+        """The least time that a cost could take under the ceilings."""
+        ceilings = self.ceilings
+        return max(cost.flops / ceilings.flops_per_second, cost.bytes / ceilings.bytes_per_second)
+
+
+def read_profile(path: Path) -> Profile:
+    """A profile from its file. Raises UsageError: what is wrong with it."""
+    try:
+        profile = msgspec.json.decode(path.read_bytes(), type=Profile)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(
+            f"{path}: is no profile ({error}); make one with: bench profile --out FILE"
+        ) from None
+    if profile.schema != SCHEMA:
+        raise UsageError(f"{path}: has schema {profile.schema}, this version reads {SCHEMA}")
+    return profile
+
+
+class Node(msgspec.Struct):
+    """A stage with all that is inside it."""
+
+    name: str
+    depth: int
+    calls: int
+    forward: Cost
+    backward: Cost
+    peak_bytes: int
+
+    @property
+    def total(self) -> Cost:
+        return add(self.forward, self.backward)
+
+
+def add(one: Cost, other: Cost) -> Cost:
+    return Cost(
+        seconds=one.seconds + other.seconds, flops=one.flops + other.flops, bytes=one.bytes + other.bytes
+    )
+
+
+def tree(profile: Profile) -> Iterator[Node]:
+    """The stages from the outermost inwards, each with the sum of what is inside it; the longest first."""
+    yield _sum_below(profile, (), "step")
+    yield from _below(profile, ())
+
+
+def _below(profile: Profile, path: tuple[str, ...]) -> Iterator[Node]:
+    depth = len(path)
+    names = {s.path[depth] for s in profile.stages if len(s.path) > depth and s.path[:depth] == path}
+    nodes = [(name, _sum_below(profile, (*path, name), name)) for name in names]
+    for name, node in sorted(nodes, key=lambda pair: -pair[1].total.seconds):
+        yield node
+        yield from _below(profile, (*path, name))
+    own = next((stage for stage in profile.stages if stage.path == path), None)
+    if names and own is not None and own.forward.seconds + own.backward.seconds > 0:
+        yield Node("(other)", depth + 1, own.calls, own.forward, own.backward, own.peak_bytes)
+
+
+def _sum_below(profile: Profile, path: tuple[str, ...], name: str) -> Node:
+    node = Node(name, len(path), 0, Cost(), Cost(), 0)
+    for stage in profile.stages:
+        if stage.path[: len(path)] == path:
+            node.forward = add(node.forward, stage.forward)
+            node.backward = add(node.backward, stage.backward)
+            node.peak_bytes = max(node.peak_bytes, stage.peak_bytes)
+            if stage.path == path:
+                node.calls = stage.calls
+    return node

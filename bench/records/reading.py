@@ -1,0 +1,339 @@
+"""The append-only file of a run: one line of JSON a record.
+
+A record is written, flushed and synced as its measurement finishes. A torn last line, as a crash or a
+full disk leaves it, is dropped with a notice when the file is read.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from bench.errors import UsageError
+from bench.records.run import (
+    SCHEMA,
+    Device,
+    End,
+    Environment,
+    Finding,
+    Header,
+    Lost,
+    Machine,
+    Record,
+    Sample,
+    Solo,
+    Void,
+)
+
+T = TypeVar("T")
+
+
+class _Version(msgspec.Struct, frozen=True, tag="header", tag_field="type"):
+    """As much of a header as one of any version has."""
+
+    schema: int
+
+
+class ResultError(UsageError):
+    """A result file that cannot be read or written."""
+
+
+@dataclass
+class Findings:
+    """What was found out, less what is void."""
+
+    solos: dict[str, Solo] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+    lost: dict[str, Lost] = field(default_factory=dict)
+
+    def add(self, record: Finding) -> None:
+        match record:
+            case Solo():
+                self.solos[record.case.id] = record
+            case Sample():
+                self.samples.append(record)
+            case Lost():
+                self.lost[record.case_id] = record
+
+    def drop(self, void: Void) -> None:
+        self.solos = {name: solo for name, solo in self.solos.items() if not void.covers(solo)}
+        self.samples = [sample for sample in self.samples if not void.covers(sample)]
+        self.lost = {name: lost for name, lost in self.lost.items() if not void.covers(lost)}
+
+
+class Results(msgspec.Struct, frozen=True):
+    """What a result file holds."""
+
+    path: str
+    header: Header
+    solos: dict[str, Solo]
+    samples: list[Sample]
+    lost: dict[str, Lost]
+    end: End | None
+    notice: str | None = None
+    """A torn line that was dropped."""
+    devices: list[Device] = []
+    """Of a cluster, in the order that they joined."""
+    voids: list[Void] = []
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing to go on with."""
+        return self.end is not None and self.end.reason not in ("interrupted", "devices")
+
+    @property
+    def complete(self) -> bool:
+        """Whether every case ran, and was timed to the end."""
+        return self.ended and not self.lost and all(solo.status == "ok" for solo in self.solos.values())
+
+
+class NotWritten(ResultError):
+    """A record that the disk did not take; those before it are kept."""
+
+
+class RecordFile:
+    """Appends records to one file, locked meanwhile: two runs in one file would be neither."""
+
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        self.path = path
+        self.count = 0
+        if path.exists() and not resume:
+            raise ResultError(f"{path}: exists already; continue it with --resume or choose another --out")
+        try:
+            if not resume:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("r+b" if resume else "xb")
+        except OSError as error:
+            what = "continued" if resume else "written"
+            raise ResultError(
+                f"{path}: cannot be {what} ({error.strerror}); choose another place with --out"
+            ) from None
+        try:
+            self._lock()
+            if resume:
+                self._go_on()
+        except ResultError:
+            self._file.close()
+            raise
+
+    def append(self, record: msgspec.Struct) -> None:
+        """Write and sync one record. Raises NotWritten where the disk does not take it."""
+        try:
+            self._file.write(msgspec.json.encode(record) + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            kept = f"; the {self.count} before it are kept" if self.count else ""
+            raise NotWritten(
+                f"{self.path}: record {self.count + 1} could not be written ({error.strerror}){kept}"
+            ) from None
+        self.count += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A failed append has already been reported; close would only repeat its flush.
+        with contextlib.suppress(OSError):
+            self._file.close()
+        if self.count == 0:
+            self.path.unlink(missing_ok=True)
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ResultError(
+                f"{self.path}: another run is writing to it; let it end, or choose another file with --out"
+            ) from None
+        except OSError:
+            return  # Some network file systems have no locks; measuring there is better than not at all.
+
+    def _go_on(self) -> None:
+        """Drop what a crash left behind the last whole line."""
+        self._file.seek(0)
+        content = self._file.read()
+        self.count = content.count(b"\n")
+        self._file.seek(content.rfind(b"\n") + 1)
+        self._file.truncate()
+
+
+class Store(RecordFile):
+    """The file of a run. after_each: called when a record has been written; what it raises ends the run."""
+
+    def __init__(
+        self, path: Path, after_each: Callable[[], None] = lambda: None, *, resume: bool = False
+    ) -> None:
+        self.after_each = after_each
+        self.earlier: list[Results] = []
+        """What a file that is resumed holds, by kind of device; empty where nothing is there yet."""
+        super().__init__(path, resume=resume)
+
+    def append(self, record: msgspec.Struct) -> None:
+        """Write and sync one record. Raises NotWritten where the disk does not take it."""
+        super().append(record)
+        self.after_each()
+
+    def _go_on(self) -> None:
+        content = self._file.read()
+        if b"\n" in content or not _is_torn_header(content):
+            self.earlier = read_kinds(self.path)
+        super()._go_on()
+
+
+def read(path: Path) -> Results:
+    """Everything a result file holds. Raises ResultError: what is wrong, in which line.
+
+    A file of several kinds of device is refused, since no ratio may be formed across them.
+    """
+    kinds = read_kinds(path)
+    if len(kinds) > 1:
+        names = "; ".join(run.header.environment.words for run in kinds)
+        raise ResultError(
+            f"{path}: holds {len(kinds)} kinds of device ({names}), which can't be taken for one; "
+            "bench table, plot and report show each"
+        )
+    return kinds[0]
+
+
+def read_kinds(path: Path) -> list[Results]:
+    """What a result file holds, by kind of device. Raises ResultError: what is wrong, in which line.
+
+    Each kind is like a run of its own; its header has the environment of its first device.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ResultError(f"{path}: cannot be read ({error.strerror})") from None
+    lines = content.split(b"\n")
+    torn = lines.pop()
+    notice = f"{path}: its torn last line was dropped" if torn else None
+    _check_schema(lines, path)
+    records = [_decode(line, number, path) for number, line in enumerate(lines, 1)]
+    header = _header(records, path)
+    end = _end(records)
+    # In another locale, or in bytes that are no text, a path's own string can't be printed.
+    name = os.fsencode(path).decode(errors="replace")
+    return [
+        _results(name, msgspec.structs.replace(header, environment=environment), part, end, notice)
+        for environment, part in _by_kind(header, records, path)
+    ]
+
+
+def _end(records: list[Record]) -> End | None:
+    """How the run ended, with the seconds of all its parts; None where the last part has no end."""
+    last = records[-1]
+    if not isinstance(last, End):
+        return None
+    return msgspec.structs.replace(last, seconds=sum(end.seconds for end in _of(records, End)))
+
+
+def _by_kind(
+    header: Header, records: list[Record], path: Path
+) -> list[tuple[Environment, list[Device | Finding | Void]]]:
+    """The records of each kind of device: what a machine's environment says of it is the same."""
+    environments: dict[tuple[str | None, str | None], Environment] = {(None, None): header.environment}
+    kinds: dict[Machine, tuple[Environment, list[Device | Finding | Void]]] = {}
+    kinds[header.environment.machine] = (header.environment, [])
+    for number, record in enumerate(records, 1):
+        if isinstance(record, Header | End):
+            continue
+        if isinstance(record, Device):
+            environments[record.node, record.device] = record.environment
+        environment = environments.get((record.node, record.device))
+        if environment is None:
+            raise ResultError(
+                f"{path}: line {number} is of {record.device} on {record.node}, "
+                "which no line before it describes"
+            )
+        kinds.setdefault(environment.machine, (environment, []))[1].append(record)
+    return list(kinds.values())
+
+
+def _results(
+    path: str,
+    header: Header,
+    records: list[Device | Finding | Void],
+    end: End | None,
+    notice: str | None,
+) -> Results:
+    findings = Findings()
+    for record in records:
+        if isinstance(record, Void):
+            findings.drop(record)
+        elif not isinstance(record, Device):
+            findings.add(record)
+    return Results(
+        path=path,
+        header=header,
+        solos=findings.solos,
+        samples=findings.samples,
+        lost=findings.lost,
+        end=end,
+        notice=notice,
+        devices=_of(records, Device),
+        voids=_of(records, Void),
+    )
+
+
+def _check_schema(lines: list[bytes], path: Path) -> None:
+    """Refuse a file of another version before its records are taken for broken ones of this."""
+    try:
+        found = msgspec.json.decode(lines[0] if lines else b"", type=_Version).schema
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return  # It is no header at all: whoever decodes it says what is wrong.
+    if found != SCHEMA:
+        newer = "; it comes from a newer version: pip install --upgrade seqboat-bench"
+        raise ResultError(
+            f"{path}: has schema {found}, this version reads {SCHEMA}{newer if found > SCHEMA else ''}"
+        )
+
+
+def _header(records: list[Record], path: Path) -> Header:
+    if not records or not isinstance(records[0], Header):
+        raise ResultError(
+            f"{path}: does not begin with a header; it is no result file, or was cut off at once"
+        )
+    for number, record in enumerate(records[1:], 2):
+        if isinstance(record, Header):
+            raise ResultError(f"{path}: line {number} is a second header; a file holds one run")
+    suite = records[0].suite
+    if not suite.lengths or suite.baseline not in suite.implementations:
+        raise ResultError(f"{path}: line 1 has a suite without lengths, or without its baseline")
+    return records[0]
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of one line of a result file."""
+    return msgspec.json.schema(Record)
+
+
+def _of(records: Iterable[Any], kind: type[T]) -> list[T]:
+    return [record for record in records if isinstance(record, kind)]
+
+
+def _decode(
+    line: bytes, number: int, path: Path, decode: Callable[..., Record] = msgspec.json.decode
+) -> Record:
+    try:
+        return decode(line, type=Record)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ResultError(f"{path}: line {number} is no record of a result file ({error})") from None
+
+
+def _is_torn_header(content: bytes) -> bool:
+    """Whether a file holds nothing but the beginning of its first record, or not even that."""
+    beginning = b'{"type":"header",'
+    return content[: len(beginning)] == beginning[: len(content)]
+
+
+if __name__ == "__main__":
+    print(msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode())

@@ -1,0 +1,276 @@
+"""What was measured: the schema of the records of a result file."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from bench.suites.case import Case
+from bench.suites.suite import LARGEST, Positive, Suite
+
+Machine = tuple[str, str, int, str, str | None]
+"""Device, hardware, threads, torch and allocator: where they differ, so do kinds of device."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
+Quantity = Annotated[float, msgspec.Meta(ge=0)]
+AboveZero = Annotated[float, msgspec.Meta(gt=0)]
+
+SCHEMA = 1
+
+Status = Literal["ok", "oom", "timeout", "crashed", "nan", "error", "unsupported", "wrong"]
+StopReason = Literal["precise", "blocks", "budget", "interrupted", "failed", "devices"]
+
+STOP_REASONS: dict[StopReason, str] = {
+    "precise": "every interval is under its target",
+    "blocks": "the limit of blocks was reached",
+    "budget": "the time budget was reached",
+    "interrupted": "it was interrupted",
+    "failed": "nothing was left to time",
+    "devices": "no device of the cluster was left",
+}
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a run was made: what must be equal for two runs to be one."""
+
+    device: str
+    """`cpu` or `cuda:0`."""
+    hardware: str
+    """Name of the processor or GPU that computed."""
+    processor: str
+    threads: Positive
+    memory_bytes: Count
+    """Of the machine, or of the GPU."""
+    driver: str | None
+    cuda: str | None
+    torch: str
+    python: str
+    platform: str
+    libraries: dict[str, str]
+    commit: str | None
+    dirty: bool | None
+    load_average: Quantity
+    allocator: str | None = None
+    """Of a worker's memory on the host; None in files that do not say."""
+    clocks: dict[str, Count] | None = None
+
+    @property
+    def machine(self) -> Machine:
+        return (self.device, self.hardware, self.threads, self.torch, self.allocator)
+
+    @property
+    def words(self) -> str:
+        """The machine, in a message."""
+        memory = f", {self.allocator}" if self.allocator else ""
+        return f"{self.hardware}, {self.threads} threads, torch {self.torch}{memory}"
+
+
+class Trained(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint that a model is timed with, and how good it was on validation sequences."""
+
+    file: str
+    implementation: str
+    data: str
+    steps: int
+    of_steps: int
+    """Steps of the whole training."""
+    batch: int
+    """Sequences a training step."""
+    seed: int
+    accuracy: float | None = None
+    bits_per_character: float | None = None
+    activation_by_layer: list[float] = []
+    """Means over validation sequences, when it was trained."""
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header", tag_field="type"):
+    """First line of a file."""
+
+    schema: int
+    created: str
+    """ISO 8601, UTC."""
+    command: list[str]
+    suite: Suite
+    environment: Environment
+    data: str
+    revisions: dict[str, str] | None = None
+    """Commits that a gate compares, by the name that their cases carry."""
+    checkpoints: dict[str, Trained] = {}
+    """By implementation, the training behind the weights that it is timed with."""
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True, tag="device", tag_field="type"):
+    """A device of a cluster, before anything that was measured on it."""
+
+    node: str
+    device: str
+    """`cpu`, or `cuda:i` as the node counts; a worker sees it as the only one, as its environment says."""
+    environment: Environment
+
+
+class MemoryFigure(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the memory figures; `unavailable` says why there are no bytes."""
+
+    kind: str
+    bytes: Count | None
+    unavailable: str | None = None
+
+
+class Activation(msgspec.Struct, frozen=True):
+    """Share of the real time steps that the configurators switched on."""
+
+    mean: Quantity
+    by_layer: list[Quantity]
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a variant is from its reference, as relative errors on a batch of this shape.
+
+    An error is None where it is infinite: something else was computed in NaN or in another shape.
+    """
+
+    reference: str
+    output_error: float | None
+    gradient_error: float | None
+    worst_gradient: str
+    agrees: bool
+
+
+class Decoding(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the phase `decode`, a step of which is a stretch of tokens after a context of the case's length."""
+
+    tokens: int
+    """That each sequence takes in, one after another, in one step."""
+    state_bytes: int
+    """All that depends on the sequences so far (caches, windows, recurrent states), of the whole batch; with
+    room for the stretch, constants of the parameters not included."""
+    prefill_seconds: float
+    """Of taking the context in, by the parallel form."""
+    parallel_error: float
+    """Relative error of the stretch's logits against those of the parallel form."""
+    agrees: bool
+
+
+class Energy(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device's own counter says, over some seconds of steps."""
+
+    step_joules: Quantity
+    """Of a whole step, what the idle device uses included."""
+    idle_watts: float
+    steps: Positive
+    seconds: AboveZero
+
+
+class Exact(msgspec.Struct, frozen=True, kw_only=True):
+    """Costs of one step, after a first one has made the optimiser's state."""
+
+    parameters: Count
+    flops: Count
+    """Of every operator, forward, backward and optimiser; what a Triton kernel does within is not seen."""
+    tensor_bytes: Count
+    """Exact peak of live tensor bytes."""
+    operators: Count
+    """Operators dispatched."""
+
+
+class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="type"):
+    """A case alone in its process: what it needs, and whether it runs at all."""
+
+    case: Case
+    status: Status
+    reason: str | None = None
+    parameters: Count | None = None
+    tokens: Count | None = None
+    """Positions a step computes."""
+    real_tokens: Count | None = None
+    prepare_seconds: Quantity = 0.0
+    """From the start of the process to a model that is ready."""
+    warmup_seconds: list[Quantity] = []
+    stationary: bool | None = None
+    step_seconds: AboveZero | None = None
+    memory: list[MemoryFigure] = []
+    activation: Activation | None = None
+    variant: Variant | None = None
+    decoding: Decoding | None = None
+    backend: str | None = None
+    exact: Exact | None = None
+    energy: Energy | None = None
+    node: str | None = None
+    device: str | None = None
+    """Where it was measured; None on the machine of the header."""
+
+    def memory_bytes(self, kind: str) -> int | None:
+        return next((figure.bytes for figure in self.memory if figure.kind == kind), None)
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True, tag="sample", tag_field="type"):
+    """One timed run: steps of one case at one place of one round of one block."""
+
+    case_id: str
+    block: Count
+    group: Count
+    """Cases that were resident together; ratios are formed within a group only."""
+    round: Count
+    visit: Literal[0, 1]
+    """0 in the order drawn, 1 in its reverse."""
+    position: Count
+    steps: Positive
+    seconds: AboveZero
+    activation: Quantity | None = None
+    throttled: str | None = None
+    node: str | None = None
+    device: str | None = None
+    """Where it was measured; None on the machine of the header."""
+
+    @property
+    def step_seconds(self) -> float:
+        return self.seconds / self.steps
+
+
+class Lost(msgspec.Struct, frozen=True, kw_only=True, tag="lost", tag_field="type"):
+    """A case that failed while it was timed, and takes no part from that block on."""
+
+    case_id: str
+    block: Count
+    status: Status
+    reason: str
+    node: str | None = None
+    device: str | None = None
+    """Where it was measured; None on the machine of the header."""
+
+
+class Void(msgspec.Struct, frozen=True, kw_only=True, tag="void", tag_field="type"):
+    """A job that ended with its device: what stands above of it counts no more."""
+
+    case_ids: Annotated[list[str], msgspec.Meta(min_length=1)]
+    block: Count | None
+    """None for a solo pass."""
+    reason: str
+    node: str
+    device: str
+
+    def covers(self, record: "Solo | Sample | Lost") -> bool:
+        """Whether a record, if it stands above, is of that job."""
+        if isinstance(record, Solo):
+            return self.block is None and record.case.id in self.case_ids
+        return self.block == record.block and record.case_id in self.case_ids
+
+    @property
+    def words(self) -> str:
+        """What was cut off, where and why."""
+        part = "" if self.block is None else f"block {self.block + 1} of "
+        return (
+            f"{part}{', '.join(self.case_ids)} was cut off on {self.node} ({self.device}) and counts in no "
+            f"figure: {self.reason}"
+        )
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", tag_field="type"):
+    """Last line of a run, or of a part of it that was resumed later: why it stopped."""
+
+    reason: StopReason
+    seconds: Quantity
+    """Since the start, or the resumption."""
+
+
+Finding = Solo | Sample | Lost
+Record = Header | Device | Finding | Void | End

@@ -1,0 +1,191 @@
+"""The result store: a folder of result files, partitioned so that DuckDB can query all of them at once.
+
+A run lies at `suite=…/device=…/commit=…/<when>-<which>.jsonl`: the same records as in the file that it was
+added from, so that every view reads it. `device` is the kind, cpu or cuda; the hardware is in the header.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from tabulate import tabulate
+
+from bench.errors import UsageError
+from bench.records.reading import Results, read
+from bench.records.run import Header
+from bench.system.extras import require
+from bench.views.tables.rows import kind_of
+
+FOLDER = Path("results") / "store"
+PARTITIONS = ("suite", "device", "commit")
+
+_LAYOUT = "/".join([*(f"{name}=*" for name in PARTITIONS), "*.jsonl"])
+_COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+_FIELDS = {
+    "type": "VARCHAR",
+    "created": "TIMESTAMPTZ",
+    "data": "VARCHAR",
+    "environment": "JSON",
+    "case": "JSON",
+    "status": "VARCHAR",
+    "reason": "VARCHAR",
+    "parameters": "BIGINT",
+    "step_seconds": "DOUBLE",
+    "memory": "JSON",
+    "case_id": "VARCHAR",
+    "block": "INTEGER",
+    "round": "INTEGER",
+    "visit": "INTEGER",
+    "steps": "INTEGER",
+    "seconds": "DOUBLE",
+    "activation": "JSON",
+    "throttled": "VARCHAR",
+}
+"""Fields of records that queries see. A solo's activation is an object, a sample's a number."""
+
+_VIEWS = {
+    "runs": """
+        SELECT suite, device, "commit", file, created, data, environment->>'hardware' AS hardware,
+            (environment->>'threads')::INTEGER AS threads, environment->>'torch' AS torch, environment
+        FROM records WHERE type = 'header'""",
+    "cases": """
+        SELECT suite, device, "commit", file, "case"->>'implementation' AS implementation,
+            "case"->>'workload' AS workload, ("case"->>'length')::INTEGER AS length,
+            ("case"->>'batch')::INTEGER AS batch, "case"->>'precision' AS precision,
+            "case"->>'phase' AS phase, ("case"->>'activation')::DOUBLE AS activation_set, status, reason,
+            parameters, step_seconds, (activation->>'mean')::DOUBLE AS activation_rate, memory
+        FROM records WHERE type = 'solo'""",
+    "samples": """
+        SELECT suite, device, "commit", file, case_id, block, round, visit, steps, seconds,
+            seconds / steps AS step_seconds, activation::DOUBLE AS activation_rate, throttled
+        FROM records WHERE type = 'sample'""",
+}
+"""What can be queried: a run's header, its cases alone, and its timed runs."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A run in the store, and the commit that it measured."""
+
+    path: Path
+    commit: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a query found."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+    def records(self) -> list[dict[str, Any]]:
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def as_text(self) -> str:
+        return tabulate(self.rows, self.columns, "simple", disable_numparse=True, missingval="–")
+
+
+def add(path: Path, folder: Path = FOLDER, commit: str | None = None) -> Path:
+    """Copy a run into the store, and return its place there; a run that grew since replaces its copy.
+
+    commit: the hash of what was measured, where the file does not say (an installed package has no commit).
+    Raises UsageError: no result file, no commit, or another file in its place.
+    """
+    results = read(path)
+    if results.header.revisions is not None:
+        raise UsageError(f"{path}: holds a gate's raw data (bench regress or doctor), no run of a suite")
+    values = (results.header.suite.name, kind_of(results), _commit(results, commit))
+    pairs = zip(PARTITIONS, values, strict=True)
+    target = folder.joinpath(*(f"{name}={quote(value, safe='')}" for name, value in pairs), _name(results))
+    try:
+        _copy(path, target)
+    except OSError as error:
+        raise UsageError(f"{target}: cannot be written ({error.strerror})") from None
+    return target
+
+
+def find(folder: Path, suite: str, implementation: str) -> list[Stored]:
+    """The runs of a suite that have this implementation. Raises UsageError where there are none."""
+    found = query(
+        folder,
+        'SELECT DISTINCT file, "commit" FROM cases WHERE suite = ? AND implementation = ? ORDER BY file',
+        [suite, implementation],
+    )
+    if not found.rows:
+        known = query(folder, "SELECT DISTINCT suite, implementation FROM cases ORDER BY ALL").rows
+        suites = ", ".join(dict.fromkeys(name for name, _ in known))
+        models = ", ".join(name for of, name in known if of == suite)
+        has = f"its models there: {models}" if models else f"its suites: {suites}"
+        raise UsageError(f"{folder}: has no {implementation!r} of the suite {suite!r}; {has}")
+    return [Stored(Path(file), commit) for file, commit in found.rows]
+
+
+def query(folder: Path, sql: str, parameters: Sequence[object] = ()) -> Answer:
+    """Ask the store in DuckDB's SQL, of the tables `runs`, `cases` and `samples`.
+
+    Raises UsageError: no store, or what DuckDB says is wrong with the query.
+    """
+    duckdb = require("duckdb", "store")
+    files = sorted(map(str, folder.glob(_LAYOUT)))
+    if not files:
+        raise UsageError(f"{folder}: holds no runs; add some with bench store add FILE...")
+    with duckdb.connect() as connection:
+        try:
+            connection.execute(f"CREATE VIEW records AS SELECT *, filename AS file FROM {_source(files)}")
+            for name, view in _VIEWS.items():
+                connection.execute(f"CREATE VIEW {name} AS {view}")
+            answer = connection.execute(sql, list(parameters))
+            if answer is None:
+                raise UsageError("the query is empty")
+            return Answer(tuple(column[0] for column in answer.description), answer.fetchall())
+        except duckdb.Error as error:
+            raise UsageError(f"{folder}: {' '.join(str(error).split())}") from None
+
+
+def _source(files: Sequence[str]) -> str:
+    quoted = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+    columns = ", ".join(f"\"{name}\": '{kind}'" for name, kind in _FIELDS.items())
+    return (
+        f"read_json([{quoted}], format = 'newline_delimited', columns = {{{columns}}}, filename = true, "
+        "hive_partitioning = true, hive_types_autocast = false)"
+    )
+
+
+def _commit(results: Results, named: str | None) -> str:
+    if named is not None:
+        if not _COMMIT.fullmatch(named):
+            raise UsageError(f"--commit {named}: give a commit's whole hash (git rev-parse HEAD prints it)")
+        return named
+    environment = results.header.environment
+    if environment.commit is None:
+        raise UsageError(f"{results.path}: does not say which commit it measured; name it with --commit")
+    if environment.dirty:
+        raise UsageError(
+            f"{results.path}: measured {environment.commit[:9]} with uncommitted changes; "
+            "name the commit that it stands for with --commit"
+        )
+    return environment.commit
+
+
+def _name(results: Results) -> str:
+    """The same for the same run, however much of it was measured yet."""
+    header: Header = results.header
+    which = hashlib.sha256(msgspec.json.encode(header)).hexdigest()[:12]
+    return f"{re.sub('[^0-9T]', '', header.created.partition('+')[0])}-{which}.jsonl"
+
+
+def _copy(source: Path, target: Path) -> None:
+    content = source.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if target.exists() and not whole.startswith(target.read_bytes()):
+        raise UsageError(f"{source}: the store has more of this run, or other figures: {target}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    written = target.with_suffix(".part")
+    written.write_bytes(whole)
+    os.replace(written, target)

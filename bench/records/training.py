@@ -1,0 +1,155 @@
+"""Records of a training, one line of JSON each: how it began, how it went, how it ended."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import msgspec
+
+from bench.records.reading import ResultError
+from bench.records.run import Environment
+from bench.suites.case import Case
+from bench.training.recipe import Recipe
+
+T = TypeVar("T")
+
+SCHEMA = 1
+
+EndReason = Literal["finished", "interrupted", "nan", "error"]
+
+
+class Begin(msgspec.Struct, frozen=True, kw_only=True, tag="training", tag_field="type"):
+    """First line of a file."""
+
+    schema: int
+    created: str
+    """ISO 8601, UTC."""
+    command: list[str]
+    suite: str
+    case: Case
+    recipe: Recipe
+    environment: Environment
+    data: str
+    parameters: int
+    unit: Literal["accuracy", "bits_per_character"]
+    """What validation measures."""
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress", tag_field="type"):
+    """The steps since the last such record."""
+
+    step: int
+    """Steps done."""
+    loss: float
+    """Mean over these steps, in nats."""
+    learning_rate: float
+    """Of the last of them."""
+    seconds: float
+    """Of training up to here, evaluations not counted."""
+
+
+class LayerActivation(msgspec.Struct, frozen=True, kw_only=True):
+    """Activation rates of one layer over the validation sequences, a rate a sequence."""
+
+    mean: float
+    deviation: float
+    low: float
+    """A tenth of the sequences lies below."""
+    high: float
+    """A tenth of them lies above."""
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True, tag="evaluation", tag_field="type"):
+    """The model on validation sequences, which no training step sees."""
+
+    step: int
+    loss: float
+    """In nats a label, or a character."""
+    accuracy: float | None
+    bits_per_character: float | None
+    chance_loss: float
+    """Of the best guess that does not look at the sequence: the entropy of the labels."""
+    chance_accuracy: float
+    sequences: int
+    activation: list[LayerActivation] = []
+    """By layer, of models with configurators."""
+
+    def is_chance(self, loss: float) -> bool:
+        """Whether a loss, in nats, is no better than that guess's."""
+        return loss > PLATEAU * self.chance_loss
+
+
+PLATEAU = 0.99
+"""A loss above this share of chance's is stuck there."""
+
+
+class Plateau(msgspec.Struct, frozen=True, kw_only=True, tag="plateau", tag_field="type"):
+    """The warning that the loss is stuck at chance."""
+
+    step: int
+    loss: float
+    """Of the training steps since the last evaluation; that of the validation sequences is no better."""
+    chance_loss: float
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True, tag="training-end", tag_field="type"):
+    """Why a training stopped; a resumed one goes on below this line."""
+
+    reason: EndReason
+    step: int
+    seconds: float
+    """Of training, evaluations not counted."""
+    detail: str | None = None
+
+
+TrainingRecord = Begin | Progress | Evaluation | Plateau | End
+
+
+class Training(msgspec.Struct, frozen=True):
+    """What the record file of a training holds."""
+
+    path: str
+    begin: Begin
+    progress: list[Progress]
+    evaluations: list[Evaluation]
+    plateau: Plateau | None
+    end: End | None
+    """None where it was killed."""
+
+    @property
+    def finished(self) -> bool:
+        return self.end is not None and self.end.reason == "finished"
+
+
+def read_training(path: Path) -> Training:
+    """A training's records, of each step the newest. Raises ResultError: what is wrong, in which line."""
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]
+    except OSError as error:
+        raise ResultError(f"{path}: cannot be read ({error.strerror})") from None
+    records = [_decode(line, number, path) for number, line in enumerate(lines, 1)]
+    if not records or not isinstance(records[0], Begin):
+        raise ResultError(f"{path}: does not begin as the records of a training do")
+    if records[0].schema != SCHEMA:
+        raise ResultError(f"{path}: has schema {records[0].schema}, this version reads {SCHEMA}")
+    last = records[-1]
+    return Training(
+        path=str(path),
+        begin=records[0],
+        progress=list({record.step: record for record in _of(records, Progress)}.values()),
+        evaluations=list({record.step: record for record in _of(records, Evaluation)}.values()),
+        plateau=next(iter(_of(records, Plateau)), None),
+        end=last if isinstance(last, End) else None,
+    )
+
+
+def _of(records: Sequence[TrainingRecord], kind: type[T]) -> list[T]:
+    return [record for record in records if isinstance(record, kind)]
+
+
+def _decode(line: bytes, number: int, path: Path) -> TrainingRecord:
+    try:
+        record: TrainingRecord = msgspec.json.decode(line, type=TrainingRecord)
+    except msgspec.DecodeError as error:
+        raise ResultError(f"{path}: line {number} is no record of a training ({error})") from None
+    return record

@@ -1,0 +1,1 @@
+"""Statistics: numbers in, intervals out; knows no files."""

@@ -1,0 +1,1 @@
+"""Steps: one step of one case in this process, and what can be asked of it."""

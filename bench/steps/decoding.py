@@ -1,0 +1,133 @@
+"""Decoding as a step: after a context of the case's length, a stretch of tokens, one after another.
+
+The context goes in by the parallel form, once; every step starts from the same state, so that it is the
+same step. The tokens of the stretch are the text's own, not the model's: an untrained model would soon
+repeat one token, and a sparse one's cost depends on its tokens.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bench.correctness.official import relative_error
+from bench.correctness.reference import OUTPUT_BOUND
+from bench.probes.clock import seconds_of
+from bench.records.run import Decoding
+from bench.steps.step import Step
+from bench.suites.case import Case
+from bench.suites.suite import STRETCH
+from implementations import activation
+from implementations.decoding import Generation, NoRecurrentForm
+
+
+def open_step(case: Case, device: str) -> Step:
+    """What runs a case of any phase."""
+    return DecodeStep(case, device) if case.phase == "decode" else Step(case, device)
+
+
+class DecodeStep(Step):
+    """A case of the phase `decode`: `step()` takes in STRETCH tokens of each sequence.
+
+    Raises NoRecurrentForm for a model that cannot.
+    """
+
+    generation: Generation
+
+    def __init__(self, case: Case, device: str) -> None:
+        super().__init__(msgspec.structs.replace(case, length=case.length + STRETCH), device)
+        for method in ("prefill", "step"):
+            if not hasattr(self.model, method):
+                raise NoRecurrentForm(f"no recurrent form: {type(self.model).__name__} has no {method}")
+        self.context = case.length
+        self._run = self._generate
+
+    def __call__(self) -> None:
+        self._rewind()
+        super().__call__()
+
+    def calibrate(self) -> None:
+        """Set the activation rate over context and stretch, then take the context in."""
+        super().calibrate()
+        begin = time.perf_counter()
+        room = self.context + STRETCH
+        with self._autocast():
+            _, self.generation = self.model.prefill(self.inputs[:, : self.context], room)  # type: ignore[operator]
+        self._prefill_seconds = time.perf_counter() - begin
+        self._saved = [_on_host(tensor) for tensor in self.generation.state.tensors()]
+        self._rates = self._activation_of_the_stretch()
+
+    @property
+    def tokens(self) -> int:
+        return len(self.inputs) * STRETCH
+
+    @property
+    def real_tokens(self) -> int:
+        return self.tokens
+
+    @property
+    def backend(self) -> str:
+        """The fused layers have no form for one token: theirs is the plain one."""
+        return "torch"
+
+    def seconds(self, steps: int) -> float:
+        """Wall-clock seconds of the tokens alone; going back to the context is not counted."""
+        total = 0.0
+        for _ in range(steps):
+            self._rewind()
+            total += seconds_of(super().__call__, 1, self.device)
+        return total
+
+    def activation_rates(self) -> list[float]:
+        """Over the tokens of the stretch, which are the same in every step."""
+        return self._rates
+
+    def decoding(self) -> Decoding:
+        """What the state takes, and how far the stretch is from the parallel form."""
+        self._rewind()
+        with torch.no_grad():
+            expected = self.logits(self.model)[:, self.context :]
+        error = relative_error(torch.stack(list(self._logits()), dim=1), expected)
+        return Decoding(
+            tokens=STRETCH,
+            state_bytes=self.generation.bytes,
+            prefill_seconds=self._prefill_seconds,
+            parallel_error=error,
+            agrees=error <= OUTPUT_BOUND[self.case.precision],
+        )
+
+    def _generate(self) -> Tensor:
+        last = torch.zeros(())
+        for logits in self._logits():
+            last = logits
+        return last.sum()
+
+    def _logits(self) -> Iterator[Tensor]:
+        with self._autocast():
+            for tokens in self.inputs[:, self.context :].unbind(dim=1):
+                yield self.model.step(tokens, self.generation)  # type: ignore[operator]
+
+    def _rewind(self) -> None:
+        self.generation.time = self.context
+        for tensor, saved in zip(self.generation.state.tensors(), self._saved, strict=True):
+            _as_numpy_has_it(tensor).copy_(torch.from_numpy(saved))
+
+    def _activation_of_the_stretch(self) -> list[float]:
+        if not activation.configurators(self.model):
+            return []
+        by_token = [activation.activation_rates(self.model) for _ in self._logits()]
+        return [sum(rates) / len(rates) for rates in zip(*by_token, strict=True)]
+
+
+def _on_host(tensor: Tensor) -> npt.NDArray[Any]:
+    """A copy that is no tensor: it is the harness's, and must not count as the model's memory."""
+    saved: npt.NDArray[Any] = _as_numpy_has_it(tensor).cpu().numpy().copy()
+    return saved
+
+
+def _as_numpy_has_it(tensor: Tensor) -> Tensor:
+    return tensor.view(torch.int16) if tensor.dtype is torch.bfloat16 else tensor

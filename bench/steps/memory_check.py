@@ -1,0 +1,83 @@
+"""Two figures of a step's memory on a CPU held against each other: tensors' bytes and the kernel's pages.
+
+Run as `python -m bench.steps.memory_check`, in an environment where freed memory goes back to the kernel at
+once: a case on standard input, an Agreement on standard output.
+"""
+
+import gc
+import os
+import subprocess
+import sys
+
+import msgspec
+
+from bench.suites.case import Case
+from bench.system import allocator
+
+TOLERANCE = 0.15
+"""Of the resident memory, what may be no tensor's: packing buffers, pages half filled."""
+
+
+class Agreement(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a step's peak rises above what there was before it, by either figure."""
+
+    tensor_bytes: int = 0
+    resident_bytes: int = 0
+    unreadable: str | None = None
+    """Why the resident memory can't be read."""
+
+    @property
+    def difference(self) -> float:
+        """Of the resident memory from the tensors', as a share of these."""
+        return self.resident_bytes / self.tensor_bytes - 1 if self.tensor_bytes else float("inf")
+
+    @property
+    def agrees(self) -> bool:
+        return self.unreadable is None and abs(self.difference) <= TOLERANCE
+
+
+def check_apart(case: Case) -> Agreement:
+    """`check` of a case in a process that is for memory alone."""
+    child = subprocess.run(
+        [sys.executable, "-m", "bench.steps.memory_check"],
+        input=msgspec.json.encode(case),
+        capture_output=True,
+        check=False,
+        env=_memory_only(),
+    )
+    if child.returncode != 0:
+        lines = child.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        return Agreement(unreadable=lines[-1])
+    return msgspec.json.decode(child.stdout.splitlines()[-1], type=Agreement)
+
+
+def _memory_only() -> dict[str, str]:
+    """The environment without the allocator's settings for timing, which keep what is freed."""
+    kept = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    return kept | {"MALLOC_TRIM_THRESHOLD_": "0"}
+
+
+def check(case: Case) -> Agreement:
+    """Watch one step of a case on the CPU, after two that fill caches and make the optimiser's state."""
+    from bench.probes.memory import high_water_bytes, reset_high_water
+    from bench.probes.tensor_bytes import TensorBytes
+    from bench.steps.step import Step
+
+    step = Step(case, "cpu")
+    step()
+    step()
+    gc.collect()
+    allocator.give_back()
+    reason = reset_high_water()
+    before = high_water_bytes()
+    with TensorBytes() as watched:
+        live = watched.current
+        step()
+    after = high_water_bytes()
+    if reason is not None or before is None or after is None:
+        return Agreement(unreadable=reason or "no /proc/self/status")
+    return Agreement(tensor_bytes=watched.peak - live, resident_bytes=after - before)
+
+
+if __name__ == "__main__":
+    print(msgspec.json.encode(check(msgspec.json.decode(sys.stdin.buffer.read(), type=Case))).decode())

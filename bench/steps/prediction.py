@@ -1,0 +1,112 @@
+"""Peak memory of a step without the memory: shapes only, under FakeTensorMode.
+
+Run as `python -m bench.steps.prediction`: a Subject on standard input, a Prediction on standard output.
+"""
+
+import gc
+import os
+import sys
+from collections.abc import Mapping
+from unittest import mock
+
+import msgspec
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
+
+from bench.measure.memory_needs import Prediction, Subject
+from bench.probes.tensor_bytes import TensorBytes
+from bench.steps.step import Step, optimizer_of
+from bench.suites.case import Case
+from implementations.encoder import parameter_count
+from implementations.ops.sizes import SizeUnknown, shapes_only
+
+
+def predict(case: Case, device: str) -> Prediction:
+    """Peak of live tensor bytes of one step of a case; its memory need not be there.
+
+    Where a configurator decides how much is computed, the case's activation rate is taken to be that of every
+    row and layer. Not predictable is a step whose sizes depend on other values, or that runs code of its own.
+    Predictions in one process are exact for the first one alone: what a model caches counts in later ones.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        # Autograd has no queue for such a device, and ends the process.
+        return _not_predictable("there is no CUDA device; predict for --device cpu")
+    try:
+        return _predict(case, torch.device(device))
+    except SizeUnknown as error:
+        return _not_predictable(str(error))
+    except (DataDependentOutputException, DynamicOutputShapeException):
+        return _not_predictable("sizes depend on values")
+    except UnsupportedOperatorException as error:
+        return _not_predictable(f"{error.func} has no rule for shapes")
+    except (RuntimeError, TypeError, NotImplementedError, ValueError) as error:
+        return _not_predictable(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+
+
+def _not_predictable(reason: str) -> Prediction:
+    return Prediction(tensor_bytes=None, reason=reason)
+
+
+def _predict(case: Case, device: torch.device) -> Prediction:
+    # Built for real: parameters are few, and their starting values may be computed from each other.
+    step = Step(msgspec.structs.replace(case, activation=None), "cpu")
+    scalars = {id(b): b.item() for b in step.model.buffers() if b.numel() == 1 and not b.is_floating_point()}
+    # Adam asks for the value of its count of steps; whatever it is, the shapes are the same.
+    count = mock.patch("torch.optim.adam._get_value", return_value=1.0)
+    rate = _activation(case, step)
+    with FakeTensorMode(allow_non_fake_inputs=True), count, shapes_only(rate):
+        _shapes_only(step, device, scalars)
+        step()
+        with TensorBytes(kinds=(FakeTensor,)) as watched:
+            step()
+    return Prediction(tensor_bytes=watched.peak, parameters=parameter_count(step.model))
+
+
+def _activation(case: Case, step: Step) -> float | None:
+    """Active steps of the longest row over the length of the batch."""
+    if case.activation is None or step.lengths is None:
+        return case.activation
+    return case.activation * float(step.lengths.max()) / case.length
+
+
+def _shapes_only(step: Step, device: torch.device, scalars: Mapping[int, float]) -> None:
+    """Replace a step's tensors by fakes on the device; scalars, which a model may read, keep their value."""
+    for module in step.model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                fake = nn.Parameter(_like(parameter, device), requires_grad=parameter.requires_grad)
+                module._parameters[name] = fake
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                value = scalars.get(id(buffer))
+                known = None if value is None else torch.tensor(value, dtype=buffer.dtype, device=device)
+                module._buffers[name] = _like(buffer, device) if known is None else known
+    step.device = device
+    step.inputs, step.targets = _like(step.inputs, device), _like(step.targets, device)
+    step.lengths = None if step.lengths is None else _like(step.lengths, device)
+    step.optimizer = optimizer_of(step.model)
+    gc.collect()
+
+
+def _like(tensor: Tensor, device: torch.device) -> Tensor:
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
+
+
+def main() -> None:
+    """Answer one question; whatever a model prints goes to standard error."""
+    subject = msgspec.json.decode(sys.stdin.buffer.read(), type=Subject)
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    with answer:
+        answer.write(msgspec.json.encode(predict(subject.case, subject.device)) + b"\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Names for the parts of a step, put around modules and functions from outside: no model is edited."""
+
+import bisect
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.steps.step import Step
+
+StagePath = tuple[str, ...]
+
+PREFIX = "stage: "
+
+MODULES: tuple[tuple[str, str], ...] = (
+    (r"(MovingAverage|Fused)GatedAttention", "gated attention unit"),
+    (r"DampedEMA", "EMA"),
+    (r"LatentConfigurator", "configurator"),
+    (r".*Kernel", "kernel"),
+    (r"S4Block|S5SSM|StandaloneS4D|H3", "state space"),
+    (r".*(Attention|Mixer|AttentionStep)", "attention"),
+    (r".*(FeedForward|PositionwiseFF|FeedForwardStep)", "feed-forward"),
+    (r".*Norm.*", "norm"),
+    (r"Linear|Dense|Conv1d", "projections"),
+    (r".*Embedding|Sinusoids|LearnedPositions", "embedding"),
+    (r".*Head", "head"),
+    (r".*(Layer|ResidualBlock)", "layers"),
+)
+"""Classes of modules (whole names) and what their part of a step is called; the first that fits."""
+
+FUNCTIONS = {
+    "compress": "compress",
+    "choose_steps": "compress",
+    "extract": "extract",
+    "local_attention": "attention",
+    "full_attention": "attention",
+    "chunked_attention": "attention",
+    "fft_convolution": "FFT convolution",
+    "linear_scan": "scan",
+    "fused_ema": "EMA",
+    "fused_local_attention": "attention",
+    "fused_chunked_attention": "attention",
+    "channel_norm": "norm",
+    "row_norm": "norm",
+    "CircularKernel.of": "EMA",
+    "CircularKernel.forward": "EMA",
+    "KernelBackward.row": "EMA",
+    "KernelBackward.parameters": "EMA",
+    "RowAttention.forward": "attention",
+    "RowAttention.backward": "attention",
+    "DenseRow.forward": "attention",
+    "DenseRow.backward": "attention",
+    "Pass._active": "configurator",
+    "Pass._router_backward": "configurator",
+    "Pass._take": "compress",
+    "Pass._add": "extract",
+}
+"""Functions and methods of `implementations` that are parts of a step."""
+
+FRAMES = ("layers", "gated attention unit")
+PRODUCTS = ("mm", "addmm", "addmm_")
+
+
+def of_operator(path: StagePath, operator: str) -> StagePath:
+    """The stage of an operator (`mm`, `aten::mm`) that runs in one: a matrix product in a mere frame of other
+    stages is a projection, which fused layers compute themselves where plain ones have a module for it."""
+    is_projection = path[-1:] in [(name,) for name in FRAMES] and operator.removeprefix("aten::") in PRODUCTS
+    return (*path, "projections") if is_projection else path
+
+
+class Stages:
+    """Where a step is: `path` is the stage that runs now, and `of_node` that of a backward node."""
+
+    def __init__(self) -> None:
+        self.path: StagePath = ()
+        self.calls: Counter[StagePath] = Counter()
+        self._begins: list[int] = [0]
+        self._paths: list[StagePath] = [()]
+
+    def forget(self) -> None:
+        """Begin a new step."""
+        self.calls.clear()
+        self._begins, self._paths = [0], [()]
+
+    def of_node(self, sequence_number: int) -> StagePath:
+        """The stage in which a backward node was made: its number lies between those of two changes."""
+        return self._paths[bisect.bisect_right(self._begins, sequence_number) - 1]
+
+    @contextmanager
+    def inside(self, name: str) -> Iterator[None]:
+        """A stage, for as long as the context lasts; a stage inside one of the same name is that one."""
+        node = torch._C._current_autograd_node()
+        before = self.path
+        around = before if node is None else self.around(node)
+        if around and around[-1] == name:
+            yield
+            return
+        self._enter((*around, name))
+        if node is None:
+            self.calls[self.path] += 1
+        try:
+            with torch.profiler.record_function(PREFIX + " / ".join(self.path)):
+                yield
+        finally:
+            self._enter(before)
+
+    def around(self, node: Any) -> StagePath:
+        """The stage that a backward node runs in: one that it entered itself, else that which made it."""
+        return self.path or self.of_node(node._sequence_nr())
+
+    def _enter(self, path: StagePath) -> None:
+        self.path = path
+        number = torch.autograd._get_sequence_nr()  # type: ignore[attr-defined]
+        # A forward pass that is run again within the backward pass makes nodes of its own, later ones.
+        if number >= self._begins[-1]:
+            self._begins.append(number)
+            self._paths.append(path)
+
+
+@contextmanager
+def named(step: Step) -> Iterator[Stages]:
+    """Within this context, a step tells its stages; models and functions are as before afterwards."""
+    stages = Stages()
+    undo: list[Callable[[], None]] = []
+    places: list[tuple[Any, str, str]] = [
+        (module, "forward", name) for module in step.model.modules() if (name := role_of(module))
+    ]
+    places += [(module, function, name) for module, function, name in _functions()]
+    places += [(step, "loss_of", "loss"), (step.optimizer, "step", "optimiser")]
+    places.append((step.optimizer, "zero_grad", "optimiser"))
+    for owner, attribute, name in places:
+        undo.append(_wrap(owner, attribute, name, stages))
+    try:
+        yield stages
+    finally:
+        for restore in reversed(undo):
+            restore()
+
+
+def role_of(module: nn.Module) -> str | None:
+    """The stage that a module is; None for one that is only a frame of others."""
+    name = type(module).__name__
+    return next((role for pattern, role in MODULES if re.fullmatch(pattern, name)), None)
+
+
+def _functions() -> Iterator[tuple[Any, str, str]]:
+    for module_name, module in list(sys.modules.items()):
+        if module_name.startswith("implementations."):
+            for function, role in FUNCTIONS.items():
+                holder, _, name = function.rpartition(".")
+                owner = getattr(module, holder, None) if holder else module
+                # A function is wrapped wherever it was imported to; a class is one and the same everywhere.
+                if callable(getattr(owner, name, None)) and (not holder or owner.__module__ == module_name):
+                    yield owner, name, role
+
+
+def _wrap(owner: Any, attribute: str, name: str, stages: Stages) -> Callable[[], None]:
+    """Put a stage around a call. Returns what undoes it."""
+    original = getattr(owner, attribute)
+    had = vars(owner).get(attribute)
+
+    @wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with stages.inside(name):
+            return original(*args, **kwargs)
+
+    setattr(owner, attribute, call)
+    return (lambda: delattr(owner, attribute)) if had is None else (lambda: setattr(owner, attribute, had))

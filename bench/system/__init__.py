@@ -1,0 +1,1 @@
+"""The system below: git, signals, child processes, the allocator, shipped files."""

@@ -1,0 +1,1 @@
+"""Views: records in, text and pictures out; a view never measures."""

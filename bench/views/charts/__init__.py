@@ -1,0 +1,1 @@
+"""Charts: one definition per chart."""

@@ -1,0 +1,103 @@
+"""The chart of a history: a panel for each line, dots with their intervals, changes of level marked."""
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from bench.errors import UsageError
+from bench.system.extras import require
+from bench.views.charts.data import Point
+from bench.views.charts.style import COLOURS, HEIGHT, WIDTH, Chart, Spec, finished
+from bench.views.history import SHORT, Figure, History, Line, describe
+from bench.views.tables.rows import title_of
+
+_AXES: Mapping[Figure, tuple[str, float]] = {
+    "speed": ("Speed, 95% interval", 1.0),
+    "step": ("ms a step, 95% interval", 1e3),
+    "memory": ("Peak memory (MiB)", 1 / (1 << 20)),
+}
+"""Title of the axis, and what a value is multiplied by."""
+
+
+def specification(history: History) -> Spec:
+    """The chart as a Vega-Lite specification. Raises UsageError where no commit has the figure."""
+    altair = require("altair", "report")
+    lines = [line for line in history.lines if any(point.value is not None for point in line.points)]
+    if not lines:
+        raise UsageError(f"{history.model}, {history.suite}: nothing to draw: no stored run has its figure")
+    panels = [_panel(altair, line, history.figure) for line in lines]
+    title = altair.TitleParams(
+        f"{title_of(history.model)} over commits: {history.suite}", anchor="start", offset=12
+    )
+    return finished(altair.vconcat(*panels, title=title))
+
+
+def points_of(line: Line, figure: Figure) -> list[Point]:
+    """A line's commits as plain rows, each with its level; what failed has no value."""
+    scale = _AXES[figure][1]
+    begins = {change.commit: change for change in line.changes}
+    points: list[Point] = []
+    level = 0
+    for point in line.points:
+        change = begins.get(point.commit)
+        level += change is not None
+        points.append(
+            {
+                "commit": point.commit[:SHORT],
+                "subject": point.subject or "",
+                "created": point.created[:10],
+                "value": _scaled(point.value, scale),
+                "low": _scaled(point.low, scale),
+                "high": _scaled(point.high, scale),
+                "level": level,
+                "change": describe(change) if change else None,
+                "failure": None if point.status == "ok" else f"{point.status}: {point.reason}",
+            }
+        )
+    means = {
+        number: statistics.geometric_mean(values)
+        for number in range(level + 1)
+        if (values := [p["value"] for p in points if p["level"] == number and p["value"] is not None])
+    }
+    return [{**point, "mean": means.get(point["level"])} for point in points]
+
+
+def _scaled(value: float | None, scale: float) -> float | None:
+    return None if value is None else value * scale
+
+
+def _panel(altair: Any, line: Line, figure: Figure) -> Chart:
+    points = points_of(line, figure)
+    against = f" (× {title_of(line.baseline)})" if line.baseline else ""
+    base = altair.Chart(altair.InlineData(values=points)).encode(
+        x=altair.X(
+            "commit:N",
+            sort=list(dict.fromkeys(point["commit"] for point in points)),
+            title=None,
+            axis=altair.Axis(labelAngle=-45, labelOverlap=True, labelFont="monospace"),
+        ),
+        tooltip=["commit:N", "subject:N", "created:N", altair.Tooltip("value:Q", format=".4~r"), "failure:N"],
+    )
+    timed = base.transform_filter("datum.value !== null").encode(
+        y=altair.Y(
+            "value:Q", title=f"{_AXES[figure][0]}{against}", scale=altair.Scale(zero=False, padding=14)
+        )
+    )
+    changes = base.transform_filter("datum.change !== null")
+    layers = [
+        timed.mark_line(color=COLOURS[5], strokeWidth=2).encode(y="mean:Q", detail="level:N"),
+        timed.mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q"),
+        timed.mark_point(filled=True, opacity=1, size=60, color=COLOURS[0]),
+        changes.mark_rule(color=COLOURS[1], strokeDash=[4, 3], strokeWidth=1.5),
+        changes.mark_text(color=COLOURS[1], align="left", baseline="top", dx=4).encode(
+            y=altair.value(2), text="change:N"
+        ),
+        base.transform_filter("datum.failure !== null")
+        .mark_text(text="X", fontWeight="bold", color=COLOURS[1])
+        .encode(y=altair.value(HEIGHT * 0.7 - 8)),
+    ]
+    subtitle = f"{line.hardware}, {line.device}, {line.threads} threads, torch {line.torch}; {line.data}"
+    title = altair.TitleParams(
+        line.name, subtitle=subtitle, fontSize=12, subtitleColor="#555", anchor="start"
+    )
+    return altair.layer(*layers).properties(title=title, width=WIDTH * 1.3, height=HEIGHT * 0.7)

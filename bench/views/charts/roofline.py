@@ -1,0 +1,85 @@
+"""The chart of profiles: stages of a step under the ceilings of their device."""
+
+from collections.abc import Sequence
+
+from bench.errors import UsageError
+from bench.records.profile import Profile
+from bench.system.extras import require
+from bench.views.charts import data as chart_data
+from bench.views.charts import placing as labels
+from bench.views.charts.style import (
+    HEIGHT,
+    WIDTH,
+    Spec,
+    base_chart,
+    by_model,
+    exact_scale,
+    finished,
+    placed_names,
+    radius,
+)
+
+STAGE_DOTS = [25, 400]
+"""Areas in square pixels, of the least share of a step and the largest."""
+
+
+def roofline(profiles: Sequence[Profile]) -> Spec:
+    """Stages of profiles under the ceilings of their device. Raises UsageError where devices differ."""
+    altair = require("altair", "report")
+    ceilings = profiles[0].ceilings
+    if len({profile.environment.machine for profile in profiles}) > 1:
+        raise UsageError("roofline: the profiles come from different machines, whose ceilings differ")
+    points = chart_data.roofline(profiles)
+    if not points:
+        raise UsageError("roofline: no stage of these profiles has a time, FLOPs and bytes")
+    roof = chart_data.roof(ceilings, [point["intensity"] for point in points])
+    most = max(point["share"] for point in points)
+    points = [
+        {**point, "label": point["stage"], "radius": radius(point["share"] / most, STAGE_DOTS)}
+        for point in points
+    ]
+    x, y = (
+        labels.Axis.around([place[field] for place in (*roof, *points)], pixels, padding=30, log=True)
+        for field, pixels in (("intensity", WIDTH), ("rate", HEIGHT))
+    )
+    points = labels.place(points, ("intensity", x), ("rate", y))
+    powers = [10.0**power for power in range(-6, 18)]
+    base = base_chart(altair, points).encode(
+        x=altair.X(
+            "intensity:Q",
+            scale=exact_scale(altair, x),
+            title="FLOPs a byte moved",
+            axis=altair.Axis(values=powers, format="~g"),
+        ),
+        y=altair.Y(
+            "rate:Q",
+            scale=exact_scale(altair, y),
+            title="FLOP/s",
+            axis=altair.Axis(values=powers, format="~s"),
+        ),
+        tooltip=["model:N", "stage:N", altair.Tooltip("share:Q", format=".1%"), "rate:Q", "intensity:Q"],
+    )
+    dots = base.mark_point(filled=True, opacity=1).encode(
+        color=by_model(altair, points, "color"),
+        shape=by_model(altair, points, "shape"),
+        size=altair.Size(
+            "share:Q",
+            title="Share of the step",
+            legend=altair.Legend(format="%", tickCount=4),
+            scale=altair.Scale(domain=[0, most], range=STAGE_DOTS),
+        ),
+    )
+    line = altair.Chart(altair.InlineData(values=roof)).mark_line(color="#555", strokeDash=[6, 3])
+    line = line.encode(x="intensity:Q", y="rate:Q")
+    subtitle = [
+        f"{profile.case.id}, {profile.environment.hardware}, {profile.created[:16]}" for profile in profiles
+    ]
+    limits = (
+        f"dashed: {ceilings.flops_per_second / 1e9:,.4g} GFLOP/s, "
+        f"{ceilings.bytes_per_second / 1e9:,.4g} GB/s, measured there"
+    )
+    title = altair.TitleParams(
+        "Stages under the roofline", subtitle=[*subtitle, limits], anchor="start", subtitleColor="#555"
+    )
+    chart = altair.layer(*placed_names(altair, base), line, dots)
+    return finished(chart.properties(title=title, description="\n".join(subtitle)))

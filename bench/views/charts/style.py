@@ -1,0 +1,100 @@
+"""The looks that all charts share, and how one becomes a file.
+
+Colours are told apart by the colour-blind (Okabe and Ito), and shapes by whoever prints in grey.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UsageError
+from bench.system.extras import require
+from bench.text.escape import script_json
+from bench.views import pages
+from bench.views.charts import placing as labels
+from bench.views.charts.data import Point
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#8C6D31")
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
+"""As many as are prime to the colours, so that models share both only when there are very many."""
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [4, 4])
+WIDTH, HEIGHT = 520, 300
+SUFFIXES = (".svg", ".png", ".html", ".json")
+
+Spec = dict[str, Any]
+Chart = Any
+"""An Altair chart; Altair is optional, so its types are not named here."""
+
+
+def save(spec: Spec, path: Path) -> None:
+    """Write a specification as its file's suffix says: .svg, .png, .html or .json. Raises UsageError."""
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"{path}: must end in {', '.join(SUFFIXES)}")
+    altair = require("altair", "report")
+    require("vl_convert", "report")
+    try:
+        if path.suffix == ".html":
+            path.write_text(_page(spec), encoding="utf-8")
+        else:
+            altair.Chart.from_dict(spec).save(
+                str(path), **({"scale_factor": 2} if path.suffix == ".png" else {})
+            )
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _page(spec: Spec) -> str:
+    """An interactive page of our own: Altair's would run a model's name as a script."""
+    return pages.render(
+        "chart.html.jinja",
+        title=spec["title"]["text"],
+        specification=script_json(spec),
+        library=pages.chart_library(),
+    )
+
+
+def finished(chart: Chart) -> Spec:
+    """A chart with the looks that all of them share."""
+    chart = chart.configure_view(stroke=None).configure_axis(gridColor="#e4e4e4", labelFontSize=11)
+    spec: Spec = chart.configure_legend(symbolSize=90, labelLimit=260).to_dict()
+    return spec
+
+
+def by_model(altair: Any, points: Sequence[Point], channel: str, legend: bool = True) -> Any:
+    """Colour, shape or dash of a model: the same in all channels, so that legends become one."""
+    names = list(dict.fromkeys(point["model"] for point in points))
+    values: Mapping[str, Sequence[Any]] = {"color": COLOURS, "shape": SHAPES, "strokeDash": DASHES}
+    chosen = [values[channel][number % len(values[channel])] for number in range(len(names))]
+    kind = {"color": altair.Color, "shape": altair.Shape, "strokeDash": altair.StrokeDash}[channel]
+    options = {} if legend else {"legend": None}
+    return kind("model:N", scale=altair.Scale(domain=names, range=chosen), title=None, sort=names, **options)
+
+
+def base_chart(altair: Any, points: list[Point]) -> Chart:
+    return altair.Chart(altair.InlineData(values=points)).properties(width=WIDTH, height=HEIGHT)
+
+
+def lines_with_dots(altair: Any, base: Chart, points: Sequence[Point]) -> Chart:
+    """A line for each model, dashes and shapes apart: dashes would spoil the legend's symbols."""
+    lines = base.mark_line().encode(strokeDash=by_model(altair, points, "strokeDash", legend=False))
+    dots = base.mark_point(filled=True, opacity=1, size=70).encode(shape=by_model(altair, points, "shape"))
+    return (lines + dots).resolve_legend(strokeDash="independent")
+
+
+def radius(part: float, areas: Sequence[float]) -> float:
+    """In pixels, of a bubble at that part of a linear scale of areas."""
+    return math.sqrt((areas[0] + part * (areas[1] - areas[0])) / math.pi)
+
+
+def exact_scale(altair: Any, axis: labels.Axis) -> Any:
+    """The scale on which names were placed."""
+    kind = {"type": "log"} if axis.log else {"zero": False}
+    return altair.Scale(domain=[axis.low, axis.high], nice=False, **kind)
+
+
+def placed_names(altair: Any, base: Chart) -> list[Chart]:
+    """The labels of placed points, with a line to each point that its label is not beside."""
+    lines = base.mark_rule(color="#999").encode(x2="label_x:Q", y2="label_y:Q").transform_filter("datum.far")
+    place = {"x": altair.X("label_x:Q"), "y": altair.Y("label_y:Q")}
+    return [lines, base.mark_text(fontSize=11).encode(text="label:N", **place)]

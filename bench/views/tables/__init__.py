@@ -1,0 +1,1 @@
+"""Tables: rows, columns, a grid of cells, six formats."""

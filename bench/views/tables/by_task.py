@@ -1,0 +1,257 @@
+"""The table of a collection: a row for each model, a column for each task, and the average over the tasks.
+
+A view on records. The average is over all tasks or is not there: one of fewer tasks would be another figure.
+Ratios are averaged by their logarithms, as those of blocks are, so that no baseline is favoured.
+"""
+
+import csv
+import io
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+from tabulate import tabulate
+
+from bench.errors import UsageError
+from bench.records.published import TASKS
+from bench.records.reading import Results
+from bench.stats.intervals import Interval, average_ratio
+from bench.text.units import format_interval, format_ratio
+from bench.views.tables.columns import FAILED, MISSING
+from bench.views.tables.formats import Format
+from bench.views.tables.notes import MEMORY_KIND_NAMES, comparison_notes, explain, machine
+from bench.views.tables.rows import MEMORY_KIND, Row, kind_of, rows_of, title_of
+from bench.views.tables.table import common_baseline
+
+ARENA = tuple(name for name in TASKS if name != "average")
+T = TypeVar("T")
+TABULATE = {"terminal": "simple", "markdown": "github", "latex": "latex_booktabs", "html": "html"}
+
+
+class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Ratios of one model to the baseline, by task; None where not measured.
+
+    Intervals are of 95%; None too where a task has too few blocks.
+    """
+
+    model: str
+    title: str
+    complexity: str
+    activation_set: float | None
+    speed: dict[str, float | None]
+    speed_low: dict[str, float | None]
+    speed_high: dict[str, float | None]
+    speed_average: float | None
+    speed_average_low: float | None
+    speed_average_high: float | None
+    memory: dict[str, float | None]
+    memory_average: float | None
+    failed: dict[str, str]
+    """Why there is no figure, for the tasks on which the model was tried in vain."""
+
+
+class TaskTable(msgspec.Struct, frozen=True):
+    """Rows in the order of the published table, and the lines below them."""
+
+    baseline: str
+    """Title of the model that ratios are to."""
+    tasks: list[str]
+    rows: list[TaskRow]
+    notes: list[str]
+
+
+def build(runs: Sequence[Results], baseline: str | None = None) -> TaskTable:
+    """The table of runs of one length each, on one machine, every one of another workload.
+
+    Raises UsageError where they are not, and where a run lacks the baseline.
+    """
+    by_task = _by_task(runs)
+    name = baseline or common_baseline(runs)
+    tasks = list(ARENA) if set(by_task) <= set(ARENA) else list(by_task)
+    rows = {task: rows_of(run, name) for task, run in by_task.items()}
+    models: dict[tuple[str, float | None], dict[str, Row]] = {}
+    for task, found in rows.items():
+        for row in found:
+            models.setdefault((row.model, row.activation_set), {})[task] = row
+    made = [_row(found, tasks) for found in models.values()]
+    missing = [
+        f"{_header(task)}: {note}" for task, found in rows.items() for note in comparison_notes(found, name)
+    ]
+    return TaskTable(title_of(name), tasks, made, [*_notes(runs, tasks, by_task, made), *missing])
+
+
+def render(table: TaskTable, form: Format) -> str:
+    """The whole table as text, without a newline at its end."""
+    if form == "json":
+        return msgspec.json.format(msgspec.json.encode(table.rows), indent=2).decode()
+    if form == "csv":
+        return _csv(table)
+    blocks = []
+    for heading, figures in _figures(table):
+        lines = [
+            [row.title, *_setting(row, table), *_cells(row, words)]
+            for row, words in zip(table.rows, figures, strict=True)
+        ]
+        head = [
+            heading,
+            *(["Activation"] if _has_rates(table) else []),
+            *map(_header, table.tasks),
+            "Average",
+        ]
+        align = ["left", *["right"] * (len(head) - 1)]
+        blocks.append(tabulate(lines, head, TABULATE[form], colalign=align, disable_numparse=True))
+    before, after = {"markdown": ("- ", ""), "html": ("<p>", "</p>")}.get(form, ("", ""))
+    notes = [f"{before}{note}{after}" for note in table.notes]
+    return "\n\n".join([*blocks, "\n".join(notes)])
+
+
+def of_one_machine(runs: Sequence[Results]) -> bool:
+    """Whether runs may be averaged over: on a cluster a file may hold several kinds of device."""
+    return len({run.header.environment.machine for run in runs}) == 1
+
+
+def _by_task(runs: Sequence[Results]) -> dict[str, Results]:
+    if not of_one_machine(runs):
+        raise UsageError(
+            "the runs are of several machines: an average over them is none; "
+            "give the files themselves for a row of each"
+        )
+    by_task: dict[str, Results] = {}
+    for run in runs:
+        suite = run.header.suite
+        task = suite.workload.replace("-", "_")
+        if task in by_task:
+            raise UsageError(
+                f"{by_task[task].path} and {run.path} are both of {suite.workload}: give one of each task"
+            )
+        if len(suite.lengths) > 1:
+            raise UsageError(f"{run.path}: has several lengths; a table by task takes one")
+        by_task[task] = run
+    return {task: by_task[task] for task in sorted(by_task, key=_place)}
+
+
+def _place(task: str) -> int:
+    return ARENA.index(task) if task in ARENA else len(ARENA)
+
+
+def _row(found: Mapping[str, Row], tasks: Sequence[str]) -> TaskRow:
+    one = next(iter(found.values()))
+    speed = {task: _speed(found[task]) if task in found else None for task in tasks}
+    memory = {task: found[task].memory_ratio if task in found else None for task in tasks}
+    speeds, memories = _all(speed.values()), _all(memory.values())
+    average = average_ratio(speeds) if speeds else None
+    return TaskRow(
+        model=one.model,
+        title=one.title,
+        complexity=one.complexity,
+        activation_set=one.activation_set,
+        speed={task: None if each is None else each.ratio for task, each in speed.items()},
+        speed_low={task: None if each is None else each.low for task, each in speed.items()},
+        speed_high={task: None if each is None else each.high for task, each in speed.items()},
+        speed_average=None if average is None else average.ratio,
+        speed_average_low=None if average is None else average.low,
+        speed_average_high=None if average is None else average.high,
+        memory=memory,
+        memory_average=statistics.geometric_mean(memories) if memories else None,
+        failed={task: explain(row) for task, row in found.items() if row.status != "ok"},
+    )
+
+
+def _speed(row: Row) -> Interval | None:
+    if row.speed_ratio is None:
+        return None
+    return Interval(row.speed_ratio, row.speed_low, row.speed_high, row.blocks)
+
+
+def _all(ratios: Iterable[T | None]) -> list[T]:
+    """Every one of them; none where one is missing."""
+    known = list(ratios)
+    return [] if None in known else [ratio for ratio in known if ratio is not None]
+
+
+def _notes(
+    runs: Sequence[Results], tasks: Sequence[str], by_task: Mapping[str, Results], rows: Sequence[TaskRow]
+) -> list[str]:
+    notes = [
+        f"X  {row.title} on {_header(task)}: {reason}" for row in rows for task, reason in row.failed.items()
+    ]
+    absent = [_header(task) for task in tasks if task not in by_task]
+    if absent:
+        notes.append(f"no averages: {', '.join(absent)} was not run")
+    elif any(row.speed_average is None for row in rows):
+        notes.append(f"{MISSING}  not measured; no average where a task is missing")
+    kinds = dict.fromkeys(MEMORY_KIND_NAMES[MEMORY_KIND[kind_of(run)]] for run in runs)
+    return [
+        *notes,
+        "Average: geometric mean of the ratios over all tasks, its interval by Welch's formula",
+        f"Mem: {'; '.join(kinds)}",
+        *(
+            f"{_header(task)}: {run.header.suite.name}, data: {run.header.data}"
+            for task, run in by_task.items()
+        ),
+        *dict.fromkeys(f"{run.header.environment.hardware}, {machine(run)}" for run in runs),
+    ]
+
+
+def _header(task: str) -> str:
+    return TASKS.get(task, task)
+
+
+def _has_rates(table: TaskTable) -> bool:
+    by_model: dict[str, set[float | None]] = {}
+    for row in table.rows:
+        by_model.setdefault(row.model, set()).add(row.activation_set)
+    return any(len(rates) > 1 for rates in by_model.values())
+
+
+def _setting(row: TaskRow, table: TaskTable) -> list[str]:
+    if not _has_rates(table):
+        return []
+    return [MISSING if row.activation_set is None else f"{row.activation_set:g}"]
+
+
+def _figures(table: TaskTable) -> list[tuple[str, list[list[str | None]]]]:
+    """What there is a table of: its heading, and its rows of a cell for each task and the average."""
+    speed = [_ratios(row.speed, row.speed_average) for row in table.rows]
+    intervals = [_intervals(row) for row in table.rows]
+    memory = [_ratios(row.memory, row.memory_average) for row in table.rows]
+    return [
+        (f"Speed (× {table.baseline})", speed),
+        *([("95% interval of speed", intervals)] if any(map(any, intervals)) else []),
+        (f"Mem (× {table.baseline})", memory),
+    ]
+
+
+def _ratios(by_task: Mapping[str, float | None], average: float | None) -> list[str | None]:
+    return [None if ratio is None else format_ratio(ratio) for ratio in (*by_task.values(), average)]
+
+
+def _intervals(row: TaskRow) -> list[str | None]:
+    lows = (*row.speed_low.values(), row.speed_average_low)
+    highs = (*row.speed_high.values(), row.speed_average_high)
+    return [format_interval(low, high) for low, high in zip(lows, highs, strict=True)]
+
+
+def _cells(row: TaskRow, words: Iterable[str | None]) -> list[str]:
+    """Where there is nothing, why: tried in vain, or not measured."""
+    nothing = [*(FAILED if task in row.failed else MISSING for task in row.speed), MISSING]
+    return [word or mark for word, mark in zip(words, nothing, strict=True)]
+
+
+def _csv(table: TaskTable) -> str:
+    """Every figure in full, a line for each model and figure; empty where not measured."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["model", "activation_set", "figure", *table.tasks, "average"])
+    for row in table.rows:
+        for figure, values, average in (
+            ("speed", row.speed, row.speed_average),
+            ("speed_low", row.speed_low, row.speed_average_low),
+            ("speed_high", row.speed_high, row.speed_average_high),
+            ("memory", row.memory, row.memory_average),
+        ):
+            writer.writerow(
+                [row.model, row.activation_set, figure, *(values[task] for task in table.tasks), average]
+            )
+    return text.getvalue().rstrip("\n")

@@ -1,0 +1,190 @@
+"""Columns of a table: which there are, what each shows of a row, and which of its values is best."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.records.published import TASKS
+from bench.text.units import format_bytes, format_count, format_interval, format_ratio
+from bench.views.tables.rows import Row
+from bench.views.tables.table import Table
+
+MISSING = "–"
+FAILED = "X"
+
+Rank = Literal["best", "second"]
+Value = Callable[[Row], float | None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in one place of a table."""
+
+    text: str
+    rank: Rank | None = None
+    footnote: str | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A header and what a row shows below it.
+
+    `timed` columns show an X for a model that failed. `best` says whether the largest or the smallest
+    `value` is the best; a column without it is not ranked, only sorted.
+    """
+
+    header: str
+    show: Callable[[Row], str | None]
+    timed: bool = False
+    align: Literal["left", "right"] = "right"
+    value: Value | None = None
+    best: Callable[[Sequence[float]], float] | None = None
+
+    @property
+    def one_line(self) -> str:
+        return self.header.replace("\n", " ")
+
+    def rank(self, row: Row, panel: Sequence[Row]) -> Rank | None:
+        """Whether a row's value is the best or second best of its panel's; values that print equal tie."""
+        if self.value is None or self.best is None or self.value(row) is None:
+            return None
+        by_text = {self.show(other): self.value(other) for other in panel}
+        values = [value for value in by_text.values() if value is not None]
+        if len(values) < 2:
+            return None
+        first = self.best(values)
+        second = self.best([value for value in values if value != first])
+        mine = by_text[self.show(row)]
+        return "best" if mine == first else "second" if mine == second else None
+
+
+def cells_of(table: Table, columns: Sequence[Column]) -> Iterator[list[Cell]]:
+    """The cells of each row."""
+    for number, row in enumerate(table.rows):
+        panel = [other for other in table.rows if other.panel == row.panel]
+        footnote = table.footnotes.get(number)
+        letter = footnote.letter if footnote else None
+        yield [_cell(column, row, panel, letter) for column in columns]
+
+
+def _cell(column: Column, row: Row, panel: Sequence[Row], letter: str | None) -> Cell:
+    if column.timed and letter is not None:
+        return Cell(FAILED, footnote=letter)
+    text = column.show(row)
+    return Cell(MISSING) if text is None else Cell(text, column.rank(row, panel))
+
+
+def columns_of(table: Table) -> list[Column]:
+    """What this table shows: settings only where its rows differ in them."""
+    columns = [Column("Model", lambda row: row.title, align="left"), *_settings(table.rows)]
+    if table.published:
+        columns += [_accuracy(task, header) for task, header in TASKS.items()]
+    columns += [
+        _ranked(f"Speed\n(× {table.baseline})", _ratio, lambda row: row.speed_ratio, max, timed=True),
+        Column("95% interval", _interval, timed=True, value=lambda row: row.speed_low),
+        _ranked(f"Mem\n(× {table.baseline})", _ratio, lambda row: row.memory_ratio, min, timed=True),
+    ]
+    if table.timed and any(row.published_speed is not None for row in table.rows):
+        columns += [
+            _ranked("Published\nspeed", _ratio, lambda row: row.published_speed, max),
+            _ranked("Published\nmem", _ratio, lambda row: row.published_memory, min),
+        ]
+    phases = {row.phase for row in table.rows}
+    columns.append(
+        _ranked(
+            "ms/token" if phases == {"decode"} else "ms/step",
+            _milliseconds,
+            lambda row: row.step_seconds,
+            min,
+            timed=True,
+        )
+    )
+    if "decode" in phases:
+        columns.append(_ranked("State", _bytes, lambda row: row.state_bytes, min, timed=True))
+    columns += _FIGURES
+    if table.timed:
+        return columns
+    return [column for column in columns if any(column.show(row) is not None for row in table.rows)]
+
+
+def _settings(rows: Sequence[Row]) -> list[Column]:
+    """A column for each setting in which rows differ."""
+    candidates = [
+        Column("Workload", lambda row: row.workload, align="left"),
+        Column("Length", lambda row: str(row.length), value=lambda row: row.length),
+        Column("Batch", lambda row: str(row.batch), value=lambda row: row.batch),
+        Column("Fill", lambda row: row.fill, align="left"),
+        Column("Precision", lambda row: row.precision, align="left"),
+        Column("Phase", lambda row: row.phase, align="left"),
+        Column("Sizes", lambda row: row.hyperparameters, align="left"),
+        Column("Hardware", lambda row: row.hardware, align="left"),
+        Column("Device", lambda row: row.device, align="left"),
+        Column("Threads", lambda row: str(row.threads)),
+        Column("Torch", lambda row: row.torch, align="left"),
+    ]
+    return [column for column in candidates if len({column.show(row) for row in rows}) > 1]
+
+
+def _accuracy(task: str, header: str) -> Column:
+    def value(row: Row) -> float | None:
+        return None if row.published_accuracy is None else row.published_accuracy[task]
+
+    def show(row: Row) -> str | None:
+        if row.published_accuracy is None:
+            return None
+        accuracy = row.published_accuracy[task]
+        return FAILED if accuracy is None else f"{accuracy:.2f}"
+
+    return Column(header, show, value=value, best=max)
+
+
+def _ranked(
+    header: str,
+    show: Callable[[float | None], str | None],
+    value: Value,
+    best: Callable[[Sequence[float]], float],
+    timed: bool = False,
+) -> Column:
+    return Column(header, lambda row: show(value(row)), timed, value=value, best=best)
+
+
+def _ratio(value: float | None) -> str | None:
+    return None if value is None else format_ratio(value)
+
+
+def _interval(row: Row) -> str | None:
+    return format_interval(row.speed_low, row.speed_high)
+
+
+def _milliseconds(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    value = seconds * 1e3
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _count(value: float | None) -> str | None:
+    return None if value is None else format_count(value)
+
+
+def _bytes(value: float | None) -> str | None:
+    return None if value is None else format_bytes(value)
+
+
+def _percent(value: float | None) -> str | None:
+    return None if value is None else f"{value:.1%}"
+
+
+_FIGURES = (
+    _ranked("tokens/s", _count, lambda row: row.tokens_per_second, max, timed=True),
+    _ranked("real\ntokens/s", _count, lambda row: row.real_tokens_per_second, max, timed=True),
+    Column(
+        "Peak\nmemory",
+        lambda row: _bytes(row.peak_memory_bytes),
+        # A model that computes something else may show its memory, but wins nothing by it.
+        value=lambda row: row.peak_memory_bytes if row.status == "ok" else None,
+        best=min,
+    ),
+    Column("Params", lambda row: _count(row.parameters), value=lambda row: row.parameters),
+    Column("Activation", lambda row: _percent(row.activation_rate), value=lambda row: row.activation_rate),
+)

@@ -1,0 +1,208 @@
+"""What stands below a table: why figures are missing, and what they were measured with."""
+
+from collections.abc import Callable, Collection, Sequence
+
+import msgspec
+
+from bench.records.published import sources
+from bench.records.reading import Results
+from bench.records.run import STOP_REASONS, Status, Trained
+from bench.stats.intervals import MIN_BLOCKS
+from bench.text.units import format_bytes, format_duration
+from bench.views.tables.rows import MEMORY_KIND, MemoryKind, Row, kind_of, title_of
+
+MEMORY_KIND_NAMES: dict[MemoryKind, str] = {
+    "tensor_bytes": "exact peak of live tensor bytes in a step",
+    "allocated": "peak allocated by torch in a step",
+    "predicted": "peak of live tensor bytes in a step, predicted",
+}
+
+
+class Footnote(msgspec.Struct, frozen=True):
+    """Why rows have an X: a letter that stands beside it, and the reason."""
+
+    letter: str
+    text: str
+
+
+STATUS_WORDS: dict[Status, str] = {
+    "oom": "out of memory",
+    "timeout": "out of time",
+    "crashed": "crashed",
+    "nan": "computed NaN",
+    "wrong": "WRONG",
+    "error": "failed",
+    "unsupported": "not supported",
+}
+
+
+def footnotes_of(rows: Sequence[Row], reason_of: Callable[[Row], str]) -> dict[int, Footnote]:
+    """One footnote for each reason, by number of the row."""
+    failed: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        if row.status != "ok":
+            failed.setdefault(reason_of(row), []).append(number)
+    notes = {}
+    for index, (reason, numbers) in enumerate(failed.items()):
+        names = ", ".join(name_of(rows[number]) for number in numbers)
+        note = Footnote(_letters(index), f"{names}: {reason}")
+        notes.update(dict.fromkeys(numbers, note))
+    return notes
+
+
+def _letters(index: int) -> str:
+    more, letter = divmod(index, 26)
+    return (_letters(more - 1) if more else "") + chr(ord("a") + letter)
+
+
+def name_of(row: Row) -> str:
+    rate = "" if row.activation_set is None else f" (activation {row.activation_set:g})"
+    return f"{row.title}{rate} at {row.length}"
+
+
+def explain(row: Row) -> str:
+    words = STATUS_WORDS.get(row.status, row.status)
+    return f"{words}: {row.reason}" if row.reason and row.reason != words else words
+
+
+def comparison_notes(rows: Sequence[Row], baseline: str) -> list[str]:
+    """Why models that were timed have no ratio to the baseline, or no interval of it, and what to do."""
+    panels: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        panels.setdefault(row.panel, []).append(row)
+    alone, few = [], []
+    for panel in panels.values():
+        if not any(row.status == "ok" for row in panel):
+            continue
+        if not any(row.status == "ok" for row in panel if row.model == baseline):
+            alone.append(panel)
+        elif _blocks(panel) < MIN_BLOCKS:
+            few.append(panel)
+    notes = []
+    if alone:
+        notes.append(
+            f"no ratios{_where(alone, panels)}: the baseline, {title_of(baseline)}, was not timed there; "
+            "`--baseline MODEL` takes another"
+        )
+    for blocks in sorted({_blocks(panel) for panel in few}):
+        found = [panel for panel in few if _blocks(panel) == blocks]
+        notes.append(
+            f"no intervals{_where(found, panels)}: {blocks} block(s) were measured, an interval needs "
+            f"{MIN_BLOCKS}; the same command with `--resume FILE`, and without `--quick`, measures more"
+        )
+    return notes
+
+
+def _blocks(rows: Sequence[Row]) -> int:
+    return max(row.blocks for row in rows)
+
+
+def _where(some: Sequence[Sequence[Row]], panels: Collection[object]) -> str:
+    """At which lengths, where it is not all of them."""
+    lengths = dict.fromkeys(str(rows[0].length) for rows in some)
+    return "" if len(some) == len(panels) else f" at {', '.join(lengths)}"
+
+
+def run_notes(run: Results) -> list[str]:
+    notes = []
+    unsteady = [solo.case for solo in run.solos.values() if solo.stationary is False]
+    if unsteady:
+        names = ", ".join(f"{title_of(case.implementation)} at {case.length}" for case in unsteady)
+        notes.append(f"warm-up ended before the step time was stationary: {names}")
+    throttled = sum(sample.throttled is not None for sample in run.samples)
+    if throttled:
+        notes.append(f"{throttled} of {len(run.samples)} runs were made while the GPU was throttled")
+    notes += [void.words for void in run.voids]
+    if run.notice:
+        notes.append(run.notice)
+    return notes
+
+
+def of_run(line: str, run: Results, runs: Sequence[Results]) -> str:
+    return line if len(runs) == 1 else f"{run.path}: {line}"
+
+
+def footer_of(runs: Sequence[Results], rows: Sequence[Row], published: bool) -> list[str]:
+    lines = []
+    for run in runs:
+        lines.append(of_run(setting_of(run, rows), run, runs))
+        lines.append(f"{run.header.environment.hardware}, {machine(run)}")
+        lines += _devices(run)
+        lines.append(_how_it_stopped(run))
+        lines += [of_run(_training(name, made), run, runs) for name, made in run.header.checkpoints.items()]
+    kinds = {kind_of(run): MEMORY_KIND_NAMES[MEMORY_KIND[kind_of(run)]] for run in runs}
+    memory = "; ".join(kinds.values() if len(kinds) == 1 else (f"{k}: {name}" for k, name in kinds.items()))
+    lines.append(
+        f"Mem: {memory}. Speed: mean over blocks with its 95% interval; each block is a fresh process for "
+        "every model"
+    )
+    if any(row.phase == "decode" for row in rows):
+        lines.append(
+            "decode: a step is one token of each sequence, after a context of that length; "
+            "State: what is kept of the batch's sequences"
+        )
+    return [*lines, *_published_footer(rows, published)]
+
+
+def _published_footer(rows: Sequence[Row], published: bool) -> list[str]:
+    lines = []
+    if any(row.published_speed is not None for row in rows):
+        lines.append(
+            "Published: Text at 4K, on other hardware and by several protocols; see results/published"
+        )
+    if published:
+        lines.append(
+            "Published accuracy in %, X: not learned or not reported; sources: "
+            + "; ".join(sources(row.model for row in rows))
+        )
+    return lines
+
+
+def setting_of(run: Results, rows: Sequence[Row]) -> str:
+    suite = run.header.suite
+    batches = ", ".join(sorted({str(row.batch) for row in rows if row.run == run.path}))
+    lengths = ", ".join(str(length) for length in suite.lengths)
+    held_out = ", held out of training" if suite.checkpoints else ""
+    return (
+        f"{suite.name}: {suite.phase}, {suite.workload}, {suite.precision}, length {lengths}, "
+        f"batch {batches} ({suite.fill}), {suite.hyperparameters} hyper-parameters, "
+        f"data: {run.header.data}{held_out}"
+    )
+
+
+def _training(name: str, made: Trained) -> str:
+    """Where trained weights are from, and that nothing was set by hand."""
+    quality = f", validation accuracy {made.accuracy:.1%}" if made.accuracy is not None else ""
+    if made.bits_per_character is not None:
+        quality = f", {made.bits_per_character:.3f} bits per character in validation"
+    rates = ", ".join(f"{rate:.0%}" for rate in made.activation_by_layer)
+    activation = f"; activation as trained, by layer {rates} in validation" if rates else ""
+    return (
+        f"{title_of(name)}: weights of {made.file}, {made.steps} of {made.of_steps} steps of {made.batch} "
+        f"sequences, seed {made.seed}{quality}{activation}"
+    )
+
+
+def machine(run: Results) -> str:
+    environment = run.header.environment
+    memory = format_bytes(environment.memory_bytes)
+    if environment.driver is None:
+        allocator = f", {environment.allocator}" if environment.allocator else ""
+        return f"{environment.threads} threads, {memory}, torch {environment.torch}{allocator}"
+    return f"{memory}, driver {environment.driver}, CUDA {environment.cuda}, torch {environment.torch}"
+
+
+def _devices(run: Results) -> list[str]:
+    """Where in a cluster it was measured; nothing of this machine."""
+    names = dict.fromkeys(f"{device.node} ({device.device})" for device in run.devices)
+    return [f"on {len(names)} devices of a cluster: {', '.join(names)}"] if names else []
+
+
+def _how_it_stopped(run: Results) -> str:
+    blocks = 1 + max((sample.block for sample in run.samples), default=-1)
+    if run.end is None:
+        return f"{blocks} blocks, {len(run.samples)} runs; the run has not ended, or was killed"
+    return (
+        f"{blocks} blocks, {len(run.samples)} runs in {format_duration(run.end.seconds)}; "
+        f"stopped because {STOP_REASONS[run.end.reason]}"
+    )

@@ -1,0 +1,221 @@
+"""Rows of a table: what one result file says of each of its cases. A view on records.
+
+A figure that was not measured is None, and is printed as such.
+"""
+
+import statistics
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from bench.errors import UsageError
+from bench.records.published import TASKS, long_range_arena
+from bench.records.reading import Results
+from bench.records.run import Environment, Sample, Solo, Status
+from bench.stats.ratios import baseline_of, speed_ratio, step_seconds
+from bench.suites.case import Case
+from implementations import registry
+from implementations.errors import RegistryError
+
+MemoryKind = Literal["tensor_bytes", "allocated", "predicted"]
+
+MEMORY_KIND: Mapping[str, MemoryKind] = {"cpu": "tensor_bytes", "cuda": "allocated"}
+"""Which figure the memory column is, by kind of device."""
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One model at one length. Ratios are to the baseline: speed above 1 is faster, memory below 1 less."""
+
+    model: str
+    title: str
+    complexity: str
+    status: Status
+    reason: str | None
+    speed_ratio: float | None
+    speed_low: float | None
+    speed_high: float | None
+    memory_ratio: float | None
+    published_speed: float | None
+    """Training on Text at 4K, whatever is measured here; so is `published_memory`."""
+    published_memory: float | None
+    published_accuracy: dict[str, float | None] | None
+    """In percent, by task of the arena; None for a task that it did not learn."""
+    step_seconds: float | None
+    """Of a step; of one token of each sequence in the phase decode."""
+    tokens_per_second: float | None
+    real_tokens_per_second: float | None
+    state_bytes: int | None
+    """What decoding keeps of the whole batch's sequences; None in other phases."""
+    peak_memory_bytes: int | None
+    peak_memory_kind: MemoryKind
+    parameters: int | None
+    activation_rate: float | None
+    activation_by_layer: list[float] | None
+    activation_set: float | None
+    """The rate that it was set to before measuring."""
+    checkpoint: str | None = None
+    """The file whose weights it was timed with."""
+    workload: str
+    length: int
+    batch: int
+    fill: str
+    precision: str
+    phase: str
+    hyperparameters: str
+    device: str
+    hardware: str
+    threads: int
+    torch: str
+    backend: str | None
+    blocks: int
+    """Blocks behind the ratio."""
+    case_id: str
+    run: str
+    """The file that it comes from."""
+    created: str
+    """When that run began: ISO 8601, UTC."""
+
+    @property
+    def cell(self) -> tuple[str, str, str, int, str]:
+        """What is the same measurement when two files have it: the case, on one machine."""
+        return (self.case_id, *machine_of(self))
+
+    @property
+    def panel(self) -> tuple[object, ...]:
+        """The rows whose figures may be compared with each other."""
+        setting = (self.workload, self.length, self.batch, self.fill, self.precision, self.phase)
+        return (*setting, self.hyperparameters, *machine_of(self))
+
+
+def machine_of(source: Row | Environment) -> tuple[str, str, int, str]:
+    """Device, hardware, threads and torch: figures of two such are never the same measurement."""
+    return (source.device, source.hardware, source.threads, source.torch)
+
+
+def rows_of(results: Results, baseline: str) -> list[Row]:
+    """Every case of a run, in its suite's order. Raises UsageError where the baseline is not in the file."""
+    header = results.header
+    if header.revisions is not None:
+        raise UsageError(f"{results.path}: holds a gate's raw data (bench regress or doctor), no table")
+    if baseline not in header.suite.implementations:
+        known = ", ".join(header.suite.implementations)
+        raise UsageError(f"{results.path}: has no {baseline!r}; its models: {known}")
+    cases = header.suite.cases(kind_of(results))
+    samples: dict[str, list[Sample]] = {case.id: [] for case in cases}
+    for sample in results.samples:
+        samples.setdefault(sample.case_id, []).append(sample)
+    measured = header.suite.baseline
+    return [
+        _row(results, case, baseline_of(case, cases, baseline), baseline_of(case, cases, measured), samples)
+        for case in cases
+    ]
+
+
+def kind_of(results: Results) -> str:
+    return "cuda" if results.header.environment.device.startswith("cuda") else "cpu"
+
+
+def title_of(name: str) -> str:
+    try:
+        return registry.find(name).title
+    except RegistryError:
+        return name
+
+
+def _complexity(name: str) -> str:
+    try:
+        return registry.find(name).complexity
+    except RegistryError:
+        return "unknown"
+
+
+def _row(
+    results: Results,
+    case: Case,
+    baseline: Case | None,
+    measured: Case | None,
+    samples: Mapping[str, list[Sample]],
+) -> Row:
+    """measured: the baseline of the run, which every group of a block holds."""
+    solo = results.solos.get(case.id)
+    status, reason = _outcome(results, case, solo)
+    timed = status == "ok"
+    base_id = baseline.id if baseline and _ranked(results, baseline.id) else None
+    speed = None
+    if timed and base_id is not None:
+        via = measured.id if measured else base_id
+        together = [sample for name in {base_id, case.id, via} for sample in samples[name]]
+        speed = speed_ratio(together, base_id, case.id, via)
+    seconds = step_seconds(samples[case.id], case.id) if timed else None
+    memory = _memory(results, case.id) if status in ("ok", "wrong") else None
+    base_memory = _memory(results, base_id) if base_id is not None else None
+    arena = long_range_arena().get(case.implementation)
+    published = arena if arena and case.workload == "text" else {}
+    activation = solo.activation if solo else None
+    decoding = solo.decoding if solo else None
+    timed_rates = [s.activation for s in samples[case.id] if s.activation is not None]
+    environment = results.header.environment
+    return Row(
+        model=case.implementation,
+        title=title_of(case.implementation) + (", trained" if case.checkpoint else ""),
+        complexity=_complexity(case.implementation),
+        status=status,
+        reason=reason,
+        speed_ratio=speed.ratio if speed else None,
+        speed_low=speed.low if speed else None,
+        speed_high=speed.high if speed else None,
+        memory_ratio=memory / base_memory if timed and memory and base_memory else None,
+        published_speed=published.get("speed"),
+        published_memory=published.get("memory"),
+        published_accuracy={task: arena[task] for task in TASKS} if arena else None,
+        step_seconds=seconds / decoding.tokens if seconds and decoding else seconds,
+        tokens_per_second=solo.tokens / seconds if solo and solo.tokens and seconds else None,
+        real_tokens_per_second=solo.real_tokens / seconds if solo and solo.real_tokens and seconds else None,
+        state_bytes=decoding.state_bytes if decoding else None,
+        peak_memory_bytes=memory,
+        peak_memory_kind=MEMORY_KIND[kind_of(results)],
+        parameters=solo.parameters if solo else None,
+        activation_rate=statistics.fmean(timed_rates) if timed_rates else None,
+        activation_by_layer=activation.by_layer if activation else None,
+        activation_set=case.activation,
+        checkpoint=case.checkpoint,
+        workload=case.workload,
+        length=case.length,
+        batch=case.batch,
+        fill=case.fill,
+        precision=case.precision,
+        phase=case.phase,
+        hyperparameters=case.hyperparameters,
+        device=environment.device,
+        hardware=environment.hardware,
+        threads=environment.threads,
+        torch=environment.torch,
+        backend=solo.backend if solo else None,
+        blocks=speed.blocks if speed else 0,
+        case_id=case.id,
+        run=results.path,
+        created=results.header.created,
+    )
+
+
+NOT_REACHED = "was not reached before the run stopped"
+
+
+def _outcome(results: Results, case: Case, solo: Solo | None) -> tuple[Status, str | None]:
+    if solo is None:
+        return "error", NOT_REACHED
+    if solo.status == "ok" and case.id in results.lost:
+        lost = results.lost[case.id]
+        return lost.status, f"{lost.reason} (in block {lost.block + 1})"
+    return solo.status, solo.reason
+
+
+def _ranked(results: Results, case_id: str) -> bool:
+    solo = results.solos.get(case_id)
+    return solo is not None and solo.status == "ok" and case_id not in results.lost
+
+
+def _memory(results: Results, case_id: str) -> int | None:
+    solo = results.solos.get(case_id)
+    return solo.memory_bytes(MEMORY_KIND[kind_of(results)]) if solo else None

@@ -1,0 +1,74 @@
+"""What trainings came to, as a table and as JSON rows. A view on records."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from bench.records.training import Training
+from bench.text.units import format_count, format_duration
+from bench.training.display import chance, quality
+from bench.views.tables.rows import title_of
+
+HEADERS = ("Model", "Params", "Steps", "Training", "Validation", "Chance", "Activation by layer")
+
+
+def rows(trainings: Sequence[Training]) -> list[dict[str, Any]]:
+    """One row a training; null where there is nothing yet."""
+    return [_row(training) for training in trainings]
+
+
+def as_text(trainings: Sequence[Training], form: str = "simple") -> str:
+    """The table, in one of tabulate's formats, with the reasons of those that did not finish."""
+    cells = [_cells(training) for training in trainings]
+    align = ["left", *5 * ["right"], "left"]
+    table = tabulate(cells, HEADERS, form, colalign=align if cells else None, disable_numparse=True)
+    return "\n".join([table, *_notes(trainings)])
+
+
+def _row(training: Training) -> dict[str, Any]:
+    begin = training.begin
+    last = training.evaluations[-1] if training.evaluations else None
+    return {
+        "model": begin.case.implementation,
+        "status": training.end.reason if training.end else "not ended",
+        "steps": training.progress[-1].step if training.progress else 0,
+        "of_steps": begin.recipe.steps,
+        "seconds": training.progress[-1].seconds if training.progress else 0.0,
+        "parameters": begin.parameters,
+        "accuracy": last.accuracy if last else None,
+        "bits_per_character": last.bits_per_character if last else None,
+        "chance_accuracy": last.chance_accuracy if last else None,
+        "loss": last.loss if last else None,
+        "activation_by_layer": [layer.mean for layer in last.activation] if last else [],
+        "seed": begin.case.seed,
+        "records": training.path,
+    }
+
+
+def _cells(training: Training) -> list[str]:
+    begin = training.begin
+    done = training.progress[-1] if training.progress else None
+    last = training.evaluations[-1] if training.evaluations else None
+    return [
+        title_of(begin.case.implementation),
+        format_count(begin.parameters),
+        f"{done.step if done else 0} of {begin.recipe.steps}",
+        format_duration(done.seconds) if done else "–",
+        quality(last) if last else "–",
+        chance(last) if last else "–",
+        ", ".join(f"{layer.mean:.0%} ± {layer.deviation:.0%}" for layer in last.activation) if last else "",
+    ]
+
+
+def _notes(trainings: Sequence[Training]) -> list[str]:
+    notes = []
+    for training in trainings:
+        name = title_of(training.begin.case.implementation)
+        if training.plateau is not None:
+            notes.append(f"{name}: stuck at chance after {training.plateau.step} steps")
+        if training.end is None:
+            notes.append(f"{name}: was killed, or is still being trained")
+        elif training.end.reason != "finished":
+            notes.append(f"{name}: {training.end.reason}, {training.end.detail or 'go on with --resume'}")
+    return ["", *notes] if notes else []

@@ -1,0 +1,210 @@
+"""What a full published training would cost here: measured step times, times the published schedule.
+
+A view on records: it measures nothing. Where a step was not measured, or no schedule is published, there is
+no figure but the reason.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+from tabulate import tabulate
+
+from bench.errors import UsageError
+from bench.measure import collection
+from bench.records.published import TASKS, schedule_of
+from bench.records.reading import Results, read
+from bench.suites import suite as suites
+from bench.suites.suite import Suite
+from bench.system.shipped import shipped
+from bench.text.units import format_count
+from bench.views.tables.columns import MISSING
+from bench.views.tables.rows import Row, kind_of, rows_of
+from implementations import registry
+
+ASSUMPTION = (
+    "Assumed: a step's time and energy grow in proportion to its batch; no time for validation. "
+    "A sparse model is estimated at the activation rate it was measured at, which training will change"
+)
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """One model's full training on one task; a figure that cannot be had is None, and `reason` says why."""
+
+    model: str
+    title: str
+    task: str
+    schedule: str | None
+    """Where the published schedule is from."""
+    steps: int | None = None
+    batch: int | None = None
+    """Of the published schedule."""
+    measured_step_seconds: float | None = None
+    measured_batch: int | None = None
+    activation_rate: float | None = None
+    hours: float | None = None
+    joules: float | None = None
+    record: str | None = None
+    """The file that the step time is from."""
+    hardware: str | None = None
+    reason: str | None = None
+
+
+class Forecast(msgspec.Struct, frozen=True, kw_only=True):
+    """Every model of a suite, or of a collection of them."""
+
+    name: str
+    device: str
+    tasks: list[str]
+    estimates: list[Estimate]
+
+
+def forecast(name: str, device: str, files: Sequence[Path]) -> Forecast:
+    """Estimate the training of a suite's or a collection's models on `cpu` or `cuda`.
+
+    files: result files, or folders of them; those of results/baselines where none is given.
+    Raises UsageError where the suite or a file cannot be read.
+    """
+    if device not in ("cpu", "cuda"):
+        raise UsageError(
+            f"--device {device}: choose cpu or cuda; a plan is made from records, not on a device"
+        )
+    runs = [
+        run for run in map(read, _files(files)) if kind_of(run) == device and run.header.revisions is None
+    ]
+    parts = collection.load(name)
+    loaded = [suites.load(part) for part in (parts.suites if parts else (name,))]
+    measured = [(run, row) for run in runs for row in rows_of(run, run.header.suite.baseline)]
+    models = dict.fromkeys(model for suite in loaded for model in suite.implementations)
+    return Forecast(
+        name=name,
+        device=device,
+        tasks=[_task(suite) for suite in loaded],
+        estimates=[
+            _estimate(model, suite, device, measured)
+            for model in models
+            for suite in loaded
+            if model in suite.implementations
+        ],
+    )
+
+
+def _files(files: Sequence[Path]) -> list[Path]:
+    if files:
+        return collection.files_of(files)
+    return sorted(shipped("results/baselines").rglob("*.jsonl"))
+
+
+def _task(suite: Suite) -> str:
+    return suite.workload.replace("-", "_")
+
+
+def _estimate(model: str, suite: Suite, device: str, measured: Sequence[tuple[Results, Row]]) -> Estimate:
+    item = registry.find(model)
+    schedule = schedule_of(item.system, _task(suite))
+    one = Estimate(
+        model=model, title=item.title, task=_task(suite), schedule=schedule.source if schedule else None
+    )
+    if schedule is None:
+        return msgspec.structs.replace(one, reason="no published schedule")
+    one = msgspec.structs.replace(one, steps=schedule.steps, batch=schedule.batch)
+    found = min(
+        _matching(model, suite, measured), key=lambda pair: _far(pair[1], schedule.batch), default=None
+    )
+    if found is None:
+        return msgspec.structs.replace(one, reason=f"not measured on {device} yet (bench run)")
+    run, row = found
+    assert row.step_seconds is not None
+    factor = schedule.steps * schedule.batch / row.batch
+    energy = run.solos[row.case_id].energy
+    return msgspec.structs.replace(
+        one,
+        measured_step_seconds=row.step_seconds,
+        measured_batch=row.batch,
+        activation_rate=row.activation_rate,
+        hours=row.step_seconds * factor / 3600,
+        joules=energy.step_joules * factor if energy else None,
+        record=os.path.relpath(row.run),
+        hardware=row.hardware,
+    )
+
+
+def _matching(
+    model: str, suite: Suite, measured: Sequence[tuple[Results, Row]]
+) -> Iterator[tuple[Results, Row]]:
+    """Timed training steps of a model on the suite's task, at its length and sizes; the newest first."""
+    wanted = (model, suite.workload, suite.lengths[0], "train", suite.hyperparameters, suite.fill)
+    for run, row in sorted(measured, key=lambda pair: pair[1].created, reverse=True):
+        setting = (row.model, row.workload, row.length, row.phase, row.hyperparameters, row.fill)
+        if setting == wanted and row.step_seconds is not None:
+            yield run, row
+
+
+def _far(row: Row, batch: int) -> float:
+    """How far a measured batch is from the published one; the nearest needs the least scaling."""
+    return abs(math.log(row.batch / batch))
+
+
+def as_text(found: Forecast) -> str:
+    """Hours, and energy where it was measured, by model and task; totals where none is missing."""
+    reasons = dict.fromkeys(estimate.reason for estimate in found.estimates if estimate.reason is not None)
+    letters = {reason: chr(ord("a") + number) for number, reason in enumerate(reasons)}
+    blocks = [_matrix(f"Hours on {found.device}", found, letters, lambda one: one.hours, _hours)]
+    if any(estimate.joules is not None for estimate in found.estimates):
+        blocks.append(_matrix(f"Energy on {found.device}", found, letters, lambda one: one.joules, _joules))
+    notes = [f"{letter}  {reason}" for reason, letter in letters.items()]
+    notes += [_origin(estimate) for estimate in found.estimates if estimate.hours is not None]
+    return "\n\n".join([*blocks, "\n".join([*notes, *_schedules(found), ASSUMPTION])])
+
+
+def _matrix(
+    heading: str,
+    found: Forecast,
+    letters: Mapping[str, str],
+    figure: Callable[[Estimate], float | None],
+    show: Callable[[float], str],
+) -> str:
+    lines = []
+    for model in dict.fromkeys(estimate.model for estimate in found.estimates):
+        by_task = {estimate.task: estimate for estimate in found.estimates if estimate.model == model}
+        cells = []
+        for task in found.tasks:
+            one = by_task.get(task)
+            value = figure(one) if one else None
+            letter = letters.get(one.reason or "", "") if one else ""
+            cells.append(f"{MISSING} {letter}".rstrip() if value is None else show(value))
+        values = [figure(one) for one in by_task.values()]
+        known = [value for value in values if value is not None]
+        complete = len(known) == len(found.tasks)
+        title = next(iter(by_task.values())).title
+        lines.append([title, *cells, show(sum(known)) if complete else MISSING])
+    head = [heading, *(TASKS.get(task, task) for task in found.tasks), "All"]
+    align = ["left", *["right"] * (len(head) - 1)]
+    return tabulate(lines, head, "simple", colalign=align, disable_numparse=True)
+
+
+def _origin(one: Estimate) -> str:
+    rate = "" if one.activation_rate is None else f", activation {one.activation_rate:.1%}"
+    source = f"{one.record}, {one.hardware}"
+    return (
+        f"{one.title} on {TASKS.get(one.task, one.task)}: {one.steps} steps of {one.batch}; measured "
+        f"{one.measured_step_seconds:.3g} s a step of {one.measured_batch}{rate} ({source})"
+    )
+
+
+def _schedules(found: Forecast) -> list[str]:
+    by_source: dict[str, dict[str, None]] = {}
+    for estimate in found.estimates:
+        if estimate.schedule is not None:
+            by_source.setdefault(estimate.schedule, {})[estimate.title] = None
+    return [f"Schedule of {', '.join(titles)}: {source}" for source, titles in by_source.items()]
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.3g}" if hours < 100 else f"{hours:.0f}"
+
+
+def _joules(joules: float) -> str:
+    return f"{format_count(joules)}J"

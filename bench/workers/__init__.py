@@ -1,0 +1,1 @@
+"""Workers: a step in a process of its own; both ends of the pipe."""

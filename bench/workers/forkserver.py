@@ -1,0 +1,139 @@
+"""Where workers come from: a process that has loaded torch, and forks one worker after the other.
+
+Importing takes seconds, a block starts a dozen workers. Each of them is a process of its own all the same,
+with memory of its own; what lies where in memory is drawn afresh with every nursery, and a block has its own.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+from bench.measure.procedure import Plan
+from bench.suites.case import Case
+from bench.system import allocator
+from bench.workers.handle import Template, WorkerFailed, WorkerProcess, last_words
+
+
+class Nursery:
+    """Starts workers, from one template a revision."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._templates: dict[str | None, _TemplateProcess] = {}
+
+    def load(self, cases: Iterable[Case]) -> None:
+        """Begin to load the revisions of these cases, side by side, and wait for none."""
+        for case in cases:
+            if case.revision not in self._templates:
+                source = self.plan.source(case)
+                self._templates[case.revision] = _TemplateProcess(self.plan.threads, source)
+
+    def start(self, case: Case) -> WorkerProcess:
+        """A worker for a case. Raises WorkerFailed where none can be started."""
+        self.load([case])
+        return self._templates[case.revision].fork(case)
+
+    def __enter__(self) -> "Nursery":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for template in self._templates.values():
+            template.kill()
+
+
+class _TemplateProcess(Template):
+    """`python -m bench.workers.worker`, seen from the parent. Its orders go over a Unix socket, a line each.
+
+    An answer repeats its order: where Ctrl-C comes between the two, the next to ask is not given it.
+    """
+
+    def __init__(self, threads: int, source: Path | None) -> None:
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by kill)
+        self._orders, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                # Safe path: the folder we are in must not come before a source that is asked for.
+                [sys.executable, *(["-P"] if source is not None else []), "-m", "bench.workers.worker"],
+                stdin=theirs.fileno(),
+                stdout=self._stderr,
+                stderr=self._stderr,
+                env=_environment(threads, source),
+                # Its own session: a Ctrl-C in the terminal reaches the parent alone, which then decides.
+                start_new_session=True,
+            )
+        self._answers = self._orders.makefile("rb")
+
+    def fork(self, case: Case) -> WorkerProcess:
+        """A worker, ready for questions. Raises WorkerFailed."""
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by the worker's kill)
+        (their_questions, questions), (answers, their_answers) = os.pipe(), os.pipe()
+        theirs = [their_questions, their_answers, stderr.fileno()]
+        try:
+            with contextlib.suppress(ConnectionError):
+                socket.send_fds(self._orders, [b"fork\n"], theirs)
+            pid = self._answer(b"fork")
+        except WorkerFailed:
+            for handle in (questions, answers):
+                os.close(handle)
+            stderr.close()
+            raise
+        finally:
+            for handle in theirs[:2]:
+                os.close(handle)
+        return WorkerProcess(case, pid, self, questions, answers, stderr)
+
+    def exit_code(self, pid: int) -> int:
+        order = str(pid).encode()
+        try:
+            self._orders.sendall(order + b"\n")
+            return self._answer(order)
+        except (ConnectionError, WorkerFailed):
+            # With the template its workers die, by the same signal.
+            return -signal.SIGKILL
+
+    def kill(self) -> None:
+        self._answers.close()
+        self._orders.close()
+        self._process.kill()
+        self._process.wait()
+        self._stderr.close()
+
+    def _answer(self, order: bytes) -> int:
+        with contextlib.suppress(ConnectionResetError):
+            for line in self._answers:
+                answered, _, value = line.partition(b" ")
+                if answered == order:
+                    return int(value)
+        code = self._process.wait()
+        how = last_words(self._stderr, code)
+        raise WorkerFailed("crashed", f"no worker could be started: the process that loads torch {how}")
+
+
+def _environment(threads: int, source: Path | None) -> dict[str, str]:
+    environment = {
+        **os.environ,
+        **allocator.worker_variables(),
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        # numpy computes nothing that is timed, and a thread of its would be there before the fork.
+        "OPENBLAS_NUM_THREADS": "1",
+        # torch may ask whether there is a GPU without touching it: a process that touched it can't fork.
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+    }
+    return environment if source is None else environment | _import_first(source)
+
+
+def _import_first(source: Path) -> dict[str, str]:
+    """Environment of a worker that imports `implementations` from a folder, and this very `bench`."""
+    harness = Path(__file__).resolve().parents[2]
+    paths = [str(source), str(harness), os.environ.get("PYTHONPATH", ""), os.getcwd()]
+    return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}

@@ -1,0 +1,137 @@
+"""A worker seen from the parent: ask it, wait for its answer, see how it ended.
+
+The parent sleeps in a blocking read while the worker works; it never polls, since that would steal a
+core from what is being timed.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import time
+from types import TracebackType
+from typing import IO, Protocol, TypeVar
+
+import msgspec
+
+from bench.records.run import Status
+from bench.suites.case import Case
+from bench.workers.messages import Answer, Failure, Question
+
+A = TypeVar("A", bound=msgspec.Struct)
+
+_STATUS: dict[str, Status] = {"oom": "oom", "nan": "nan", "error": "error", "unsupported": "unsupported"}
+
+
+class WorkerFailed(Exception):
+    """A worker that failed, died or passed its deadline: its status and the reason in one line."""
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class Template(Protocol):
+    """The process that a worker was forked from: the only one that learns how it ended."""
+
+    def exit_code(self, pid: int) -> int:
+        """Wait for the end of a worker: its exit code, or minus the signal that ended it."""
+        ...
+
+
+class WorkerProcess:
+    """One process for one case."""
+
+    def __init__(
+        self, case: Case, pid: int, template: Template, questions: int, answers: int, stderr: IO[bytes]
+    ) -> None:
+        self.case = case
+        self.pid = pid
+        self._template = template
+        self._questions = os.fdopen(questions, "wb")
+        self._answers = answers
+        self._stderr = stderr
+        self._exit_code: int | None = None
+        self._unread = b""
+
+    def ask(self, question: Question, expected: type[A], deadline_seconds: float) -> A:
+        """Send a question and wait for its answer. Raises WorkerFailed."""
+        self.send(question)
+        return self.receive(expected, deadline_seconds)
+
+    def send(self, question: Question) -> None:
+        """Send a question without waiting for the answer."""
+        try:
+            self._questions.write(msgspec.json.encode(question) + b"\n")
+            self._questions.flush()
+        except BrokenPipeError:
+            raise self._death() from None
+
+    def receive(self, expected: type[A], deadline_seconds: float) -> A:
+        """Wait for the answer to the last question. Raises WorkerFailed."""
+        line = self._read_line(deadline_seconds)
+        try:
+            answer: Answer = msgspec.json.decode(line, type=Answer)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise WorkerFailed("error", "gave an answer that is none; does the model write to it?") from None
+        if isinstance(answer, Failure):
+            raise WorkerFailed(_STATUS[answer.kind], answer.reason)
+        if not isinstance(answer, expected):
+            raise WorkerFailed("error", f"answered {type(answer).__name__}, not {expected.__name__}")
+        return answer
+
+    def kill(self) -> None:
+        """End the worker and everything that it started."""
+        if self._exit_code is None:
+            # It may have ended by itself in between.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self._wait()
+        # What it had not read is of no use any more.
+        with contextlib.suppress(BrokenPipeError):
+            self._questions.close()
+        with contextlib.suppress(OSError):
+            os.close(self._answers)
+        self._stderr.close()
+
+    def __enter__(self) -> "WorkerProcess":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def _read_line(self, deadline_seconds: float) -> bytes:
+        end = time.monotonic() + deadline_seconds
+        while b"\n" not in self._unread:
+            readable, _, _ = select.select([self._answers], [], [], max(0.0, end - time.monotonic()))
+            if not readable:
+                raise WorkerFailed("timeout", f"gave no answer within {deadline_seconds:.0f} s")
+            chunk = os.read(self._answers, 1 << 16)
+            if not chunk:
+                raise self._death()
+            self._unread += chunk
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
+
+    def _wait(self) -> int:
+        if self._exit_code is None:
+            self._exit_code = self._template.exit_code(self.pid)
+        return self._exit_code
+
+    def _death(self) -> WorkerFailed:
+        code = self._wait()
+        if code == -signal.SIGKILL:
+            return WorkerFailed("oom", "killed, most likely by the kernel for want of memory")
+        return WorkerFailed("crashed", last_words(self._stderr, code))
+
+
+def last_words(stderr: IO[bytes], code: int) -> str:
+    """How a process ended, and the last line that it wrote."""
+    how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    stderr.seek(0)
+    lines = stderr.read().decode(errors="replace").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f"{how}: {last[:200]}" if last else how

@@ -1,0 +1,109 @@
+"""What the parent asks of a worker and what it answers: one line of JSON each way.
+
+Every question gets exactly one answer, or a Failure.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from bench.records.run import Activation, Decoding, Energy, Exact, MemoryFigure, Variant
+from bench.suites.case import Case
+
+FailureKind = Literal["oom", "nan", "error", "unsupported"]
+
+
+class Prepare(msgspec.Struct, frozen=True, tag="prepare"):
+    """Build the model, the batch and the optimiser, and set the activation rate."""
+
+    case: Case
+    device: str
+    threads: int
+    memory_limit_bytes: int | None
+
+
+class Warm(msgspec.Struct, frozen=True, tag="warm"):
+    """Run steps until their time is stationary."""
+
+    min_steps: int
+    max_steps: int
+    max_seconds: float
+
+
+class MeasureMemory(msgspec.Struct, frozen=True, tag="memory"):
+    """One more step, watched: peak memory, operators, activation."""
+
+
+class Check(msgspec.Struct, frozen=True, tag="check"):
+    """Hold the implementation against its reference on this batch."""
+
+
+class Decode(msgspec.Struct, frozen=True, tag="decode"):
+    """Say what the state of a generation takes, and hold its logits against the parallel form."""
+
+
+class Count(msgspec.Struct, frozen=True, tag="count"):
+    """Count what a step costs without a clock."""
+
+
+class MeasureEnergy(msgspec.Struct, frozen=True, tag="energy"):
+    """Run steps for some seconds, and be idle for as long, and ask the device's counter."""
+
+
+class Run(msgspec.Struct, frozen=True, tag="run"):
+    """Time that many steps."""
+
+    steps: int
+
+
+Question = Prepare | Warm | MeasureMemory | Check | Decode | Count | MeasureEnergy | Run
+
+
+class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
+    parameters: int
+    tokens: int
+    real_tokens: int
+    data: str
+    backend: str
+
+
+class Warmed(msgspec.Struct, frozen=True, tag="warmed"):
+    step_seconds: list[float]
+    stationary: bool
+
+
+class MemoryMeasured(msgspec.Struct, frozen=True, tag="memory"):
+    figures: list[MemoryFigure]
+    activation: Activation | None
+
+
+class Checked(msgspec.Struct, frozen=True, tag="checked"):
+    variant: Variant
+
+
+class Decoded(msgspec.Struct, frozen=True, tag="decoded"):
+    decoding: Decoding
+
+
+class Counted(msgspec.Struct, frozen=True, tag="counted"):
+    exact: Exact
+
+
+class EnergyMeasured(msgspec.Struct, frozen=True, tag="energy"):
+    energy: Energy | None
+
+
+class Ran(msgspec.Struct, frozen=True, tag="ran"):
+    seconds: float
+    activation: float | None
+    throttled: str | None = None
+
+
+class Failure(msgspec.Struct, frozen=True, tag="failure"):
+    """The worker could not do what was asked; it can't go on."""
+
+    kind: FailureKind
+    reason: str
+
+
+Answer = Prepared | Warmed | MemoryMeasured | Checked | Decoded | Counted | EnergyMeasured | Ran | Failure

@@ -1,0 +1,358 @@
+"""A SeqBoat layer, fused: states `(batch, dim, length)`, one row at a time.
+
+The plain form is `implementations.models.seqboat.SeqBoatLayer`. Time is innermost in memory, so that the
+EMA needs no transposition, and a row stays in the cache from the EMA to the sum of the branches. The backward
+pass is written by hand: what is cheap is computed again, and nothing is as long as the sequence times the window.
+"""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from implementations.kernels.cpu.band import layout_of
+from implementations.kernels.cpu.dense_attention import DenseRow
+from implementations.kernels.cpu.dropout import draw, drop_
+from implementations.kernels.cpu.ema import CircularKernel, KernelBackward, Row, padded_steps
+from implementations.kernels.cpu.gated_attention import Attention, GatedAttention, Saved, Unit, rotary_turns
+from implementations.kernels.cpu.local_attention import Bias, RowAttention
+from implementations.kernels.cpu.norms import channel_norm
+from implementations.kernels.cpu.saved import load, save
+from implementations.ops.configurator import Routing
+from implementations.ops.sizes import active_steps, most_active
+
+if TYPE_CHECKING:
+    from implementations.models.seqboat import SeqBoatLayer
+
+
+class Weights(NamedTuple):
+    """Parameters of the layer, or their gradients; those of the EMA as its coefficients."""
+
+    ema_weight: Tensor
+    ema_log_decay: Tensor
+    omega: Tensor
+    hx_weight: Tensor
+    hx_bias: Tensor
+    mx_weight: Tensor
+    mx_bias: Tensor
+    h_weight: Tensor
+    h_bias: Tensor
+    gamma: Tensor
+    beta: Tensor
+    table: Tensor | None
+    temp: Tensor | None
+
+    @property
+    def unit(self) -> Unit:
+        return Unit(*self[5:12])
+
+
+class ActiveSteps(NamedTuple):
+    """One row's active steps, and what the backward pass needs of them."""
+
+    steps: Tensor
+    """`(active,)` int64."""
+    in_place: bool
+    """Whether the working memory of the batch is the whole sequence; else it is a row's active steps."""
+    hidden: Tensor | None
+    """`(length,)` boolean: steps of the whole sequence that nobody attends to; None where there are none."""
+    scaled_margin: Tensor | None
+    """`(active,)`: (logit 1 − logit 0) over the temperature; None where the layer has no router."""
+    saved: Saved
+    dropped_values: Tensor | None
+    dropped: Tensor | None
+    """Of the unit's output `(dim, active)`."""
+
+
+class Tape(NamedTuple):
+    """What the backward pass needs."""
+
+    weights: Weights
+    kernel: CircularKernel
+    rows: list[Row]
+    averages: list[Tensor]
+    """`(dim, length)` of each row, before silu."""
+    dropped_averages: list[Tensor | None]
+    active: list[ActiveSteps | None]
+    dropped_sums: list[Tensor | None]
+    sums: Tensor
+    """Of the branches and the input, before silu."""
+
+
+def seqboat_layer(layer: "SeqBoatLayer", x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
+    """What `layer(x, padding_mask)` gives: `(batch, length, dim)`.
+
+    States have time innermost in memory, as a transposed view, from one layer to the next.
+    Computed in float32 at least, and under autocast too; the result has the precision of x.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        states = x.to(dtype).transpose(1, 2).contiguous()
+        u = channel_norm(layer.norm, states) if layer.config.prenorm else None
+        y: Tensor = _FusedLayer.apply(  # type: ignore[no-untyped-call]
+            layer, padding_mask, states, u, *_parameters(layer, dtype)
+        )
+        if not layer.config.prenorm:
+            y = channel_norm(layer.norm, y)
+        return y.transpose(1, 2).to(x.dtype)
+
+
+def _parameters(layer: "SeqBoatLayer", dtype: torch.dtype) -> Weights:
+    bias, configurator = layer.rel_pos_bias, layer.configurator
+    parameters = (
+        layer.ema.omega,
+        layer.hx_proj.weight,
+        layer.hx_proj.bias,
+        layer.mx_proj.weight,
+        layer.mx_proj.bias,
+        layer.h_proj.weight,
+        layer.h_proj.bias,
+        layer.gamma,
+        layer.beta,
+        None if bias is None else bias.rel_pos_bias,
+        None if configurator is None else configurator.temp,
+    )
+    wide = (None if p is None else p.to(dtype) for p in parameters)
+    return Weights(*layer.ema.coefficients(dtype), *wide)  # type: ignore[arg-type]
+
+
+class _FusedLayer(torch.autograd.Function):
+    """`silu(branches + x)` of states x and their norm u (None for x itself), `(batch, dim, length)`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        layer: "SeqBoatLayer",
+        padding_mask: Tensor | None,
+        x: Tensor,
+        u: Tensor | None,
+        *parameters: Tensor,
+    ) -> Tensor:
+        ctx.layer, ctx.normed = layer, u is not None
+        out, tape = Pass(layer, x.shape[-1]).forward(
+            x, x if u is None else u, padding_mask, Weights(*parameters)
+        )
+        save(ctx, tape)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        run = Pass(ctx.layer, grads[0].shape[-1])
+        grad_x, grad_u, total = run.backward(grads[0].contiguous(), load(ctx))
+        if ctx.normed:
+            return None, None, grad_x, torch.stack(grad_u), *total
+        for row, grad_row in zip(grad_x, grad_u, strict=True):
+            row.add_(grad_row)
+        return None, None, grad_x, None, *total
+
+
+class Pass:
+    """A forward or a backward pass of a layer over rows of some length."""
+
+    def __init__(self, layer: "SeqBoatLayer", length: int) -> None:
+        self.layer = layer
+        self.config = layer.config
+        self.causal = layer.causal
+        self.length = length
+        self.dropout = layer.dropout.p if layer.training else 0.0
+        self.hidden_dropout = layer.hidden_dropout.p if layer.training else 0.0
+        self.router = 0 if layer.configurator is None else 2
+        """Rows of hx_proj that are the router's."""
+
+    def forward(
+        self, x: Tensor, u: Tensor, padding_mask: Tensor | None, weights: Weights
+    ) -> tuple[Tensor, Tape]:
+        kernel = CircularKernel.of(
+            weights.ema_weight, weights.ema_log_decay, weights.omega, self.length, self.config.truncation
+        )
+        tape = Tape(weights, kernel, [], [], [], [], [], torch.empty_like(x))
+        mixed = []
+        logits = x.new_empty(len(x), self.router, self.length)
+        for row, padded in enumerate(padded_steps(padding_mask, len(x))):
+            average, saved = kernel.forward(u[row], padded)
+            tape.averages.append(average)
+            tape.rows.append(saved)
+            tape.dropped_averages.append(draw(average.numel(), self.dropout))
+            mixed.append(self._mixed(tape, row))
+            bias, weight = weights.hx_bias[: self.router, None], weights.hx_weight[: self.router]
+            torch.addmm(bias, weight, mixed[row], out=logits[row])
+        active = self._active(logits, padding_mask)
+        in_place = self._in_place(active)
+        for row, total in enumerate(tape.sums):
+            m, bias = mixed[row], weights.hx_bias[self.router :, None]
+            dropped_sum = draw(total.numel(), self.dropout) if self.causal else None
+            if dropped_sum is None:
+                torch.add(x[row], bias, out=total)
+            else:
+                total.copy_(bias.expand_as(total))
+            total.addmm_(weights.hx_weight[self.router :], m)
+            tape.active.append(self._add_gated(total, m, logits[row], active[row], in_place, weights))
+            if dropped_sum is not None:
+                drop_(total, dropped_sum, self.dropout).add_(x[row])
+            tape.dropped_sums.append(dropped_sum)
+        return F.silu(tape.sums), tape._replace(kernel=kernel.for_backward())
+
+    def backward(self, grad: Tensor, tape: Tape) -> tuple[Tensor, list[Tensor], Weights]:
+        """Gradients of x, of each row of u, and of the weights."""
+        weights = tape.weights
+        total = Weights(*(None if w is None else torch.zeros_like(w) for w in weights))  # type: ignore[arg-type]
+        grad_x, grad_u = torch.ops.aten.silu_backward(grad, tape.sums), []
+        kernel = KernelBackward(tape.kernel)
+        for row, grad_row in enumerate(grad_x):
+            if tape.dropped_sums[row] is not None:
+                grad_row = drop_(grad_row.clone(), tape.dropped_sums[row], self.dropout)
+            active = tape.active[row]
+            packed = self._linear_backward(grad_row, self._mixed(tape, row), active, total)
+            # While scores are in memory, no other thing but this gradient is as long as the sequence.
+            if active is not None and packed is not None:
+                packed = self._gated_backward(grad_row, packed, active, weights, total)
+            grad_m = torch.mm(weights.hx_weight[self.router :].t(), grad_row)
+            if active is not None and packed is not None:
+                self._add(grad_m, active.steps, packed)
+            drop_(grad_m, tape.dropped_averages[row], self.dropout)
+            circle, inside = tape.kernel.circle()
+            torch.ops.aten.silu_backward.grad_input(grad_m, tape.averages[row], grad_input=inside)
+            grad_u.append(kernel.row(circle, tape.rows[row]))
+        coefficients = kernel.parameters()
+        return grad_x, grad_u, total._replace(**dict(zip(Weights._fields, coefficients, strict=False)))
+
+    def _mixed(self, tape: Tape, row: int) -> Tensor:
+        return drop_(F.silu(tape.averages[row]), tape.dropped_averages[row], self.dropout)
+
+    def _active(self, logits: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """`(batch, length)` boolean."""
+        configurator, by_step = self.layer.configurator, logits.transpose(1, 2)
+        if configurator is not None:
+            # A call would compute the confidence of every step too; it is for those who listen to it.
+            if configurator._forward_hooks or configurator._forward_pre_hooks:
+                routing: Routing = configurator(by_step, padding_mask)
+                return routing.active
+            return configurator.decide(by_step, padding_mask)
+        if padding_mask is not None:
+            return ~padding_mask
+        return logits.new_ones(len(logits), self.length, dtype=torch.bool)
+
+    def _in_place(self, active: Tensor) -> bool:
+        """Whether the working memory of the batch is the whole sequence."""
+        if self.config.always_active:
+            return True
+        return most_active(active) >= self.layer.dense * self.length
+
+    def _add_gated(
+        self, total: Tensor, m: Tensor, logits: Tensor, active: Tensor, in_place: bool, weights: Weights
+    ) -> ActiveSteps | None:
+        """Add the gated attention of a row's active steps to `total` `(dim, length)`, in their places."""
+        steps, hidden = active_steps(active), None
+        if in_place and (self.config.always_active or self.config.window is not None):
+            hidden = None if len(steps) == self.length else ~active
+        if self.config.always_active:
+            steps = torch.arange(self.length, device=active.device)
+        if len(steps) == 0:
+            return None
+        dropped_values = draw(len(steps) * self.config.hidden, self.hidden_dropout)
+        unit = self._unit(steps, in_place, hidden, dropped_values, weights)
+        margin, confidence = None, None
+        if self.layer.configurator is not None and weights.temp is not None:
+            at = self._take(logits, steps)
+            margin = (at[1] - at[0] - self.layer.configurator.act_bias) / weights.temp.exp()
+            confidence = margin.sigmoid()
+        h, saved = unit.forward(self._take(m, steps), confidence)
+        dropped = None if self.causal else draw(h.numel(), self.dropout)
+        self._add(total, steps, drop_(h, dropped, self.dropout))
+        return ActiveSteps(steps, in_place, hidden, margin, saved, dropped_values, dropped)
+
+    def _linear_backward(
+        self, grad: Tensor, m: Tensor, active: ActiveSteps | None, total: Weights
+    ) -> Tensor | None:
+        """Add to the gradients of the linear branch's weights; returns m at the active steps."""
+        total.hx_bias[self.router :].add_(grad.sum(dim=1))
+        total.hx_weight[self.router :].addmm_(grad, m.t())
+        return None if active is None else self._take(m, active.steps)
+
+    def _gated_backward(
+        self, grad: Tensor, m: Tensor, active: ActiveSteps, weights: Weights, total: Weights
+    ) -> Tensor:
+        """The gradient of m `(dim, active)` from that of the sum `(dim, length)`; adds to the weights'."""
+        unit = self._unit(active.steps, active.in_place, active.hidden, active.dropped_values, weights)
+        grad_h = self._take(grad, active.steps)
+        if active.dropped is not None:
+            grad_h = drop_(grad_h.clone(), active.dropped, self.dropout)
+        margin = active.scaled_margin
+        confidence = None if margin is None else margin.sigmoid()
+        grad_packed, grad_log_confidence = unit.backward(grad_h, m, confidence, active.saved, total.unit)
+        if margin is not None and grad_log_confidence is not None:
+            # The slope of ln σ(x) is 1 − σ(x), which keeps its digits as σ(−x).
+            grad_margin = grad_log_confidence.mul_(margin.neg().sigmoid_())
+            self._router_backward(grad_margin, margin, m, weights, total, grad_packed)
+        return grad_packed
+
+    def _router_backward(
+        self, grad: Tensor, margin: Tensor, m: Tensor, weights: Weights, total: Weights, grad_m: Tensor
+    ) -> None:
+        """Add to the gradients of m `(dim, active)` and of the weights what comes by the scaled margin."""
+        assert weights.temp is not None
+        assert total.temp is not None
+        total.temp.sub_(torch.dot(grad, margin))
+        grad = grad / weights.temp.exp()
+        grad_m.addr_(weights.hx_weight[1] - weights.hx_weight[0], grad)
+        signs = torch.stack([-grad, grad])
+        total.hx_weight[:2].addmm_(signs, m.t())
+        total.hx_bias[:2].add_(signs.sum(dim=1))
+
+    def _take(self, x: Tensor, steps: Tensor) -> Tensor:
+        """Some steps of x `(·, length)`; x itself where they are all."""
+        return x if len(steps) == self.length else x.index_select(1, steps)
+
+    def _add(self, x: Tensor, steps: Tensor, part: Tensor) -> None:
+        """Add a part `(·, steps)` to some steps of x `(·, length)`."""
+        if len(steps) == self.length:
+            x.add_(part)
+        else:
+            x.index_add_(1, steps, part)
+
+    def _unit(
+        self,
+        steps: Tensor,
+        in_place: bool,
+        hidden: Tensor | None,
+        dropped_values: Tensor | None,
+        weights: Weights,
+    ) -> GatedAttention:
+        memory = len(steps) if hidden is None else self.length
+        turns = None
+        if self.config.relative_bias == "rotary":
+            turns = rotary_turns(steps, self.config.attention_dim, weights.gamma.dtype)
+        return GatedAttention(
+            weights.unit,
+            self._attention(steps, hidden, memory, weights.table),
+            *self._scale(steps, in_place, hidden),
+            steps if len(steps) < memory else None,
+            turns,
+            dropped_values,
+            self.hidden_dropout,
+        )
+
+    def _scale(self, steps: Tensor, in_place: bool, hidden: Tensor | None) -> tuple[float, Tensor | None]:
+        """Of the queries: a factor, and counts `(active, 1)` by which they are divided."""
+        window = self.config.window
+        if self.config.attention == "softmax":
+            return float(self.config.attention_dim**-0.5), None
+        if window is not None:
+            return 1.0 / (window if self.causal else 2 * window), None
+        if not self.causal:
+            return 1.0 / max(1, len(steps) if hidden is None else int((~hidden).sum())), None
+        index = steps if in_place else torch.arange(len(steps), device=steps.device)
+        return 1.0, (index + 1).unsqueeze(-1)
+
+    def _attention(
+        self, steps: Tensor, hidden: Tensor | None, memory: int, table: Tensor | None
+    ) -> Attention:
+        config, bias = self.config, None
+        if table is not None and self.layer.rel_pos_bias is not None:
+            by_index = config.relative_bias == "local" or memory == self.length
+            bias = Bias(table, self.layer.rel_pos_bias.origin, None if by_index else steps)
+        if config.window is None:
+            return DenseRow(memory, config.attention, self.causal, bias, hidden)
+        layout = layout_of(memory, config.window, 0 if self.causal else config.window)
+        return RowAttention(layout, config.attention, bias, hidden)

@@ -1,0 +1,81 @@
+"""The commands that show results: they write what they say, and whatever is wrong is one line."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ..made_up import results, write
+
+
+def bench(*words: str, cwd=None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bench.cli", *words], capture_output=True, text=True, check=False, cwd=cwd
+    )
+
+
+@pytest.fixture
+def files(tmp_path):
+    short, long = results(lengths=[1024], path="1k.jsonl"), results(lengths=[4096], path="4k.jsonl")
+    return [str(write(short, tmp_path)), str(write(long, tmp_path))]
+
+
+def test_several_files_are_one_table(files):
+    rows = json.loads(bench("table", *files, "--json").stdout)
+    assert [row["length"] for row in rows] == [1024] * 5 + [4096] * 5
+    text = bench("table", *files, "--published", "--baseline", "seqboat").stdout
+    assert "ListOps" in text
+    assert "(× SeqBoat)" in text
+
+
+def test_plot_and_report_write_their_files(files, tmp_path):
+    pytest.importorskip("altair", reason='needs pip install "seqboat-bench[report]"')
+    pytest.importorskip("vl_convert", reason='needs pip install "seqboat-bench[report]"')
+    assert bench("plot", *files, "-o", "growth.svg", cwd=tmp_path).returncode == 0
+    assert "Transformer L^2.00" in " ".join((tmp_path / "growth.svg").read_text().split())
+    assert bench("report", *files, "-o", "page.html", cwd=tmp_path).returncode == 0
+    assert "1k.jsonl" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["plot", "report", "profile"])
+def test_help(name):
+    assert "Usage: " in bench(name, "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["plot", "gone.jsonl", "-o", "a.svg"], "gone.jsonl: cannot be read"),
+        (["plot", "gone.json", "--chart", "roofline", "-o", "a.svg"], "gone.json: cannot be read"),
+        (["report", "gone.jsonl"], "gone.jsonl: cannot be read"),
+        (["profile", "--impl", "seqbot", "--suite", "ci"], "unknown implementation 'seqbot'"),
+        (["profile", "--impl", "seqboat", "--suite", "ci", "--trace", "no/t.json"], "no such folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(words, message, tmp_path):
+    finished = bench(*words, cwd=tmp_path)
+    assert finished.returncode == 2
+    assert finished.stderr.count("\n") == 1
+    assert message in finished.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_views_load_no_torch():
+    modules = "bench.views.report, bench.views.charts.charts, bench.views.profile"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "False"
+
+
+def test_help_is_quick():
+    """Processor time of the child, so that a busy machine does not count."""
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begin = time.monotonic()
+    bench("--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert min(used, time.monotonic() - begin) < 0.6

@@ -1,0 +1,62 @@
+"""The study of the gate: its simulation has the gate's design, and what is asked of the gate holds in it."""
+
+import numpy as np
+import pytest
+
+from bench.gate.false_alarms import NOISES, NoiseModel, gate, rates, report, resampled
+from bench.gate.regress import ROUNDS
+from bench.stats.intervals import block_value, round_log_ratio
+
+BY_NAME = {noise.name: noise for noise in NOISES}
+
+
+def test_the_simulation_has_the_estimator_of_real_blocks():
+    noise = BY_NAME["all: 1%, drift, bursts of 5%"]
+    times = noise.times(4, np.random.default_rng(5))
+    values = noise.blocks(4, np.random.default_rng(5))
+    assert times.shape == (4, ROUNDS, 2, 2)
+    for block, value in zip(times, values, strict=True):
+        assert value == pytest.approx(block_value([round_log_ratio(side[1], side[0]) for side in block]))
+
+
+def test_drift_alone_cancels_and_a_process_effect_does_not():
+    random = np.random.default_rng(0)
+    assert np.ptp(NoiseModel("drift", run=0.0, drift=0.1).blocks(50, random)) < 1e-12
+    assert np.std(NoiseModel("process", run=0.0, process=0.01).blocks(4000, random)) == pytest.approx(
+        0.01 * np.sqrt(2), rel=0.05
+    )
+
+
+@pytest.mark.parametrize("name", list(BY_NAME))
+def test_no_noise_raises_false_alarms(name):
+    """At most 1% are allowed; of 300, more than 8 would be rarer than one in a hundred at that rate."""
+    assert rates(BY_NAME[name].blocks, 0.0, 1, experiments=300)["REGRESSED"] <= 8 / 300
+
+
+@pytest.mark.parametrize(
+    "name", ["quiet", "process effect 1%", "drift, 2% a visit", "bursts, 5% of the runs"]
+)
+def test_a_slowdown_of_five_percent_is_found(name):
+    assert rates(BY_NAME[name].blocks, 0.05, 1, experiments=200)["REGRESSED"] >= 0.9
+
+
+def test_a_machine_too_noisy_decides_nothing():
+    wild = NoiseModel("wild", process=0.3)
+    random = np.random.default_rng(0)
+    verdicts = [gate(wild.blocks, 0.0, 1, random) for _ in range(100)]
+    assert verdicts.count("INCONCLUSIVE") >= 95
+
+
+def test_resampled_blocks_have_no_mean():
+    blocks = resampled([0.4, 0.5, 0.6])
+    drawn = blocks(3000, np.random.default_rng(0))
+    assert set(np.round(drawn, 6)) == {-0.1, 0.0, 0.1}
+    assert np.mean(drawn) == pytest.approx(0.0, abs=0.01)
+
+
+def test_the_report_names_its_command(monkeypatch):
+    monkeypatch.setattr("bench.gate.false_alarms.EXPERIMENTS", 2)
+    monkeypatch.setattr("bench.gate.false_alarms.NOISES", NOISES[:1])
+    text = report(None)
+    assert "`python -m bench.gate.false_alarms > docs/statistics.md`" in text
+    assert "| quiet" in text

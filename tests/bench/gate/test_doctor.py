@@ -1,0 +1,140 @@
+"""The doctor: every finding has its advice, and noise is told from identical code."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import msgspec
+import numpy as np
+import pytest
+
+from bench.errors import UsageError
+from bench.gate import doctor
+from bench.probes import health
+from bench.probes.environment import read_environment
+from bench.probes.health import GpuHealth
+from bench.steps.memory_check import Agreement
+from bench.suites import suite as suites
+
+ENVIRONMENT = read_environment("cpu", 1)
+CASES = suites.load("ci").cases("cpu")
+
+
+def by_name(checks) -> dict[str, doctor.Check]:
+    return {check.name: check for check in checks}
+
+
+@pytest.mark.parametrize(
+    ("check", "status", "word"),
+    [
+        (doctor.driver_check("599.99", "12.8"), "ok", ""),
+        (doctor.driver_check(None, "12.8"), "warning", "nvidia-smi"),
+        (doctor.load_check(0.2, 4), "ok", ""),
+        (doctor.load_check(3.0, 4), "warning", "end it"),
+        (doctor.governor_check("performance"), "ok", ""),
+        (doctor.governor_check("powersave"), "warning", "cpupower"),
+        (doctor.governor_check(None), "ok", ""),
+        (doctor.threads_check(2, 2, None), "ok", ""),
+        (doctor.threads_check(4, 2, None), "problem", "--threads 2"),
+        (doctor.threads_check(4, 8, 1.5), "problem", "--threads 1"),
+        (doctor.figures_check(Agreement(tensor_bytes=100, resident_bytes=110)), "ok", ""),
+        (doctor.figures_check(Agreement(tensor_bytes=100, resident_bytes=150)), "warning", "apart"),
+        (doctor.figures_check(Agreement(unreadable="denied")), "warning", "can't be read"),
+        (doctor.memory_check(8 << 30, 16 << 30), "ok", ""),
+        (doctor.memory_check(1 << 30, 16 << 30), "warning", "free some"),
+    ],
+)
+def test_a_finding_and_its_advice(check, status, word):
+    assert check.status == status
+    assert word in check.advice
+    assert bool(check.advice) == (status != "ok")
+
+
+def test_a_sound_gpu_and_its_ailments():
+    environment = msgspec.structs.replace(ENVIRONMENT, driver="599.99", cuda="12.8")
+    sound = GpuHealth(unreachable=None, other_processes=0, clocks={"sm_mhz": 1980}, energy=True)
+    assert {check.status for check in doctor.gpu_checks(environment, sound)} == {"ok"}
+    for change, name, status in (
+        ({"throttled": "power cap"}, "throttling", "problem"),
+        ({"other_processes": 2}, "company", "problem"),
+        ({"other_processes": None}, "company", "warning"),
+        ({"distrusted": "another PID namespace"}, "nvml", "warning"),
+        ({"clocks": None}, "clocks", "warning"),
+    ):
+        checks = by_name(doctor.gpu_checks(environment, msgspec.structs.replace(sound, **change)))
+        assert checks[name].status == status
+        assert checks[name].advice
+        assert [check.name for check in checks.values() if check.status != "ok"] == [name]
+    lost = by_name(doctor.gpu_checks(environment, GpuHealth(unreachable="NVML: Driver Not Loaded")))
+    assert lost["nvml"].found == "NVML: Driver Not Loaded"
+
+
+def test_what_the_kernel_says_is_read(tmp_path):
+    assert health.governor(tmp_path) is None
+    folder = tmp_path / "devices/system/cpu/cpu0/cpufreq"
+    folder.mkdir(parents=True)
+    (folder / "scaling_governor").write_text("powersave\n")
+    assert health.governor(tmp_path) == "powersave"
+    assert health.cpu_quota(tmp_path) is None
+    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    assert health.cpu_quota(tmp_path) == 1.5
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert health.cpu_quota(tmp_path) is None
+
+
+def test_noise_is_recovered_from_made_up_blocks():
+    generator = np.random.default_rng(3)
+    values = {case: list(generator.normal(0, 0.01, size=400)) for case in CASES}
+    noise = doctor.noise_of(values)
+    assert noise.floor == pytest.approx(0.01, rel=0.1)
+    assert noise.blocks == 400
+    assert 0 < noise.smallest_tolerance < noise.smallest_difference < 0.003
+    assert [case.model for case in noise.cases] == [case.implementation for case in CASES]
+
+
+def test_a_case_of_too_few_blocks_does_not_count_and_none_is_an_error():
+    values = {CASES[0]: [0.0, 0.01, -0.01], CASES[1]: [9.0]}
+    assert [case.model for case in doctor.noise_of(values).cases] == [CASES[0].implementation]
+    with pytest.raises(UsageError, match="no case ran for 3 blocks"):
+        doctor.noise_of({CASES[1]: [9.0]})
+
+
+def test_gates_below_the_noise_are_refused():
+    noise = doctor.noise_of({CASES[0]: [0.05, -0.05, 0.0]})
+    refused = doctor._resolution(noise, 0.03)
+    assert refused.status == "problem"
+    assert "would not pass identical code" in refused.advice
+    assert doctor._resolution(noise, 0.5).status == "ok"
+    diagnosis = doctor.Diagnosis(environment=ENVIRONMENT, checks=[refused], noise=noise)
+    assert not diagnosis.sound
+    assert math.expm1(noise.floor) == pytest.approx(0.0513, abs=1e-3)
+    assert "noise floor: 5.00%" in doctor.as_text(diagnosis)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("plug_ins")
+def test_identical_code_against_itself(write_suite, tmp_path):
+    """The made-up step sleeps 20 ms: two processes of it differ by far less than half."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "bench.cli", "doctor", "--aa", "--json", "--device", "cpu"),
+            *("--threads", "1", "--suite", write_suite("fault_models:slow"), "--blocks", "3"),
+            *("--tolerance", "50%", "--out", str(tmp_path / "noise.jsonl")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ,
+    )
+    assert done.returncode == 0, done.stderr
+    diagnosis = json.loads(done.stdout)
+    noise = diagnosis["noise"]
+    assert noise["blocks"] == 3
+    assert 0 < noise["floor"] < 0.2
+    assert noise["cases"][0]["ratio"] == pytest.approx(1.0, abs=0.2)
+    assert {"device", "load", "governor", "threads", "memory", "resolution"} <= {
+        check["name"] for check in diagnosis["checks"]
+    }
+    assert (tmp_path / "noise.jsonl").exists()

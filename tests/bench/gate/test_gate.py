@@ -1,0 +1,204 @@
+"""The gate over real revisions of a small repository: what it finds, what it leaves alone, how it ends."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench.records.reading import read
+
+HOUSE = Path(__file__).parents[3]
+
+MODEL = """
+import time
+import torch
+from torch import nn
+
+class Tiny(nn.Module):
+    def __init__(self, task):
+        super().__init__()
+        self.embedding = nn.Embedding(task.vocabulary, 8)
+        self.out = nn.Linear(8, task.classes)
+
+    def forward(self, inputs, lengths=None):
+        {body}
+        return self.out(self.embedding(inputs).mean(dim=1))
+
+def build(task, hyperparameters):
+    return Tiny(task)
+"""
+
+SLEEP = "time.sleep(0.040)"
+
+
+def git(repository: Path, *words: str) -> str:
+    identity = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a"}
+    return subprocess.run(
+        ["git", "-C", str(repository), *words],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | identity | {"GIT_COMMITTER_EMAIL": "a@b"},
+    ).stdout.strip()
+
+
+class Repository:
+    """A repository whose `implementations` hold our registry and one model of forty milliseconds."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        shutil.copytree(
+            HOUSE / "implementations", root / "implementations", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        card = {
+            "system": "napping",
+            "citation": "none",
+            "published": {"text": {}},
+            "implementations": [{"name": "napping", "title": "Napping", "complexity": "linear"}],
+        }
+        (root / "implementations" / "cards" / "napping.yaml").write_text(yaml.safe_dump(card))
+        self.write(SLEEP)
+        git(root, "init", "--quiet")
+        (root / ".git" / "info" / "exclude").write_text("run.jsonl\nnaps.yaml\n")
+        self.commit()
+        suite = {
+            "description": "naps",
+            "workload": "text",
+            "lengths": [32],
+            "implementations": ["implementations.napping:build"],
+            "baseline": "implementations.napping:build",
+            "timing": {"max_rounds": 3, "deadline": "60s", "min_run": "100ms"},
+        }
+        (root / "naps.yaml").write_text(yaml.safe_dump(suite))
+
+    def write(self, body: str) -> None:
+        (self.root / "implementations" / "napping.py").write_text(MODEL.format(body=body))
+
+    def commit(self) -> None:
+        git(self.root, "add", "implementations")
+        git(self.root, "commit", "--quiet", "-m", "work")
+
+    def state(self) -> tuple[str, str, str]:
+        """All that the user would notice if it changed."""
+        files = sorted(f"{path}: {path.read_text()}" for path in self.root.glob("implementations/napping.py"))
+        return (
+            git(self.root, "status", "--porcelain"),
+            git(self.root, "log", "--all", "--oneline"),
+            str(files),
+        )
+
+    def regress(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [
+                *(sys.executable, "-m", "bench.cli", "regress", "--suite", "naps.yaml", "--device", "cpu"),
+                *("--threads", "1", "--out", "run.jsonl", "--base", *words),
+            ],
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": str(HOUSE), "PYTHONSAFEPATH": "1"},
+        )
+
+
+@pytest.fixture
+def repository(tmp_path) -> Repository:
+    return Repository(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_planted_slowdown_is_found_and_the_tree_untouched(repository):
+    repository.write(SLEEP + "; time.sleep(0.008)")
+    before = repository.state()
+    done = repository.regress("HEAD", "--json", "--blocks", "3", "--tolerance", "15%")
+    assert done.returncode == 1, done.stderr
+    report = json.loads(done.stdout)
+    assert report["verdict"] == "REGRESSED"
+    assert report["control"]["verdict"] == "PASSED"
+    case = report["cases"][0]
+    assert 1.08 < case["slowdown_low"] < case["slowdown"] < case["slowdown_high"] < 1.3
+    assert case["changes"] == []
+    assert repository.state() == before
+    assert git(repository.root, "worktree", "list").count("\n") == 0
+    results = read(repository.root / "run.jsonl")
+    assert results.header.revisions["base"] == git(repository.root, "rev-parse", "HEAD")
+    assert {solo.case.revision for solo in results.solos.values()} == {"base", "head"}
+    assert {sample.case_id.rpartition("@")[2] for sample in results.samples} == {"base", "head", "control"}
+
+
+@pytest.mark.slow
+def test_the_same_code_passes(repository):
+    done = repository.regress("HEAD", "--head", "HEAD", "--blocks", "3", "--tolerance", "15%")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "PASSED" in done.stdout
+    assert "unchanged" in done.stdout
+
+
+def test_what_needs_no_clock_is_told_without_one(repository):
+    repository.write(
+        "kept = torch.zeros(1 << 16)\n"
+        "        inputs = (inputs @ torch.ones(inputs.shape[1], 64, dtype=inputs.dtype))[:, :32] * 0 + 1"
+    )
+    done = repository.regress("HEAD", "--exact", "--json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["verdict"]) == (1, "REGRESSED")
+    changes = {change["figure"]: change for change in report["cases"][0]["changes"]}
+    assert set(changes) == {"flops", "tensor_bytes", "operators"}
+    assert all(change["head"] > change["base"] for change in changes.values())
+    assert changes["flops"]["head"] - changes["flops"]["base"] == 2 * 32 * 64
+    assert read(repository.root / "run.jsonl").samples == []
+
+
+@pytest.mark.slow
+def test_a_gate_that_measured_nothing_has_not_passed(repository):
+    repository.write("raise RuntimeError('upside down')")
+    repository.commit()
+    repository.write("pass")
+    done = repository.regress("HEAD", "--exact")
+    assert done.returncode == 2
+    assert "nothing could be compared" in done.stderr
+    assert "does not run on base" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_budget_for_no_block_is_no_pass(repository):
+    done = repository.regress("HEAD", "--budget", "1s")
+    assert done.returncode == 2
+    assert "nothing could be compared" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["no-such-revision"], "no-such-revision: this repository has no such revision"),
+        (["--output=/tmp/x"], "--output=/tmp/x: this repository has no such revision"),
+        (["HEAD", "--margin", "5%"], "--tolerance 3% lies below --margin 5%"),
+        (["HEAD", "--blocks", "2"], "bounds need at least 3 blocks"),
+        (["HEAD", "--tolerance", "lots"], "is no percentage"),
+        (["HEAD", "--budget", "soon"], "soon"),
+    ],
+)
+def test_bad_usage_is_one_line(repository, words, message):
+    done = repository.regress(*words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (repository.root / "run.jsonl").exists()
+
+
+def test_outside_of_a_repository(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.cli", "regress", "--base", "HEAD"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(HOUSE)},
+    )
+    assert done.returncode == 2
+    assert "not a git repository" in done.stderr

@@ -1,0 +1,48 @@
+"""The `throughput` fixture in test files of its own."""
+
+import os
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from bench.gate import throughput
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.mark.slow
+def test_a_case_is_measured_and_a_failing_one_fails(pytester, write_suite, monkeypatch):
+    here = Path(__file__)
+    monkeypatch.setenv("PYTHONPATH", f"{here.parents[3]}{os.pathsep}{here.parents[1]}")
+    suite = write_suite("fault_models:slow", "fault_models:raising")
+    pytester.makepyfile(f"""
+        def test_speed(throughput):
+            throughput({suite!r}, "fault_models:slow", device="cpu", threads=1)
+
+        def test_broken(throughput):
+            throughput({suite!r}, "fault_models:raising", device="cpu", threads=1)
+    """)
+    installed = any(point.name == "seqboat_bench" for point in entry_points(group="pytest11"))
+    done = pytester.runpytest_subprocess(*([] if installed else ["-p", "bench.pytest_plugin"]))
+    done.assert_outcomes(passed=1, failed=1)
+    done.stdout.fnmatch_lines(["*error: RuntimeError: the third layer is upside down*"])
+
+
+def test_the_verdict():
+    before = [1.0, 1.01, 0.99, 1.0]
+    throughput._judge(before, [1.0, 1.01, 0.99, 1.0], 0.10)
+    with pytest.raises(pytest.fail.Exception, match="REGRESSED: at least"):
+        throughput._judge(before, [1.3, 1.31, 1.29, 1.3], 0.10)
+    with pytest.raises(pytest.skip.Exception, match="INCONCLUSIVE: between"):
+        throughput._judge(before, [1.0, 1.4, 0.8, 1.1], 0.10)
+    with pytest.raises(pytest.skip.Exception, match="bounds need"):
+        throughput._judge(before, [1.0, 1.0], 0.10)
+
+
+def test_nothing_heavy_is_imported_before_a_test_asks():
+    code = "import sys, bench.pytest_plugin; print({'torch', 'numpy', 'scipy', 'msgspec'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
+    assert done.stdout.strip() == "set()", done.stderr

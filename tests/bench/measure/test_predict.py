@@ -1,0 +1,171 @@
+"""Peak memory without the memory: against measured bytes, and the reason where there is no prediction."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.errors import UsageError
+from bench.measure.memory_needs import GRAIN, PRECISION, Needs, forecast, longest, predict_apart
+from bench.measure.session import Request
+from bench.suites import suite as suites
+from bench.text.units import parse_bytes
+from implementations import registry
+
+CASE = msgspec.structs.replace(suites.load("ci").cases("cpu")[0], activation=None)
+
+
+def case(implementation: str, length: int = 128, **changes):
+    sparse = registry.find(implementation).sparse
+    rate = {"activation": 0.3 if sparse else None}
+    return msgspec.structs.replace(CASE, implementation=implementation, length=length, **(rate | changes))
+
+
+@pytest.fixture(scope="module")
+def apart():
+    """Calls a function in a process of its own, forked from one that has imported torch and nothing more."""
+    with pytest.MonkeyPatch.context() as patch:
+        here = str(Path(__file__).parents[1])
+        patch.syspath_prepend(here)
+        # Before Python 3.13 the process that forks imports from its own path, and says nothing if it cannot.
+        patch.setenv("PYTHONPATH", here, prepend=os.pathsep)
+        import memory_of
+
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["memory_of"])
+        with context.Pool(1, maxtasksperchild=1) as pool:
+            assert pool.apply(eval, ("'torch' in __import__('sys').modules",))
+            yield lambda name, subject: pool.apply(getattr(memory_of, name), (subject,))
+
+
+@pytest.mark.parametrize("implementation", registry.catalogue())
+def test_the_prediction_is_within_two_percent(apart, implementation):
+    found = apart("predicted", case(implementation))
+    assert found.reason is None
+    assert found.tensor_bytes == pytest.approx(apart("measured", case(implementation)), rel=0.02)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+@pytest.mark.parametrize("implementation", ["seqboat", "seqboat-fused"])
+def test_the_activation_rate_counts(apart, implementation, rate):
+    subject = case(implementation, activation=rate)
+    found = apart("predicted", subject)
+    assert found.tensor_bytes == pytest.approx(apart("measured", subject), rel=0.02)
+
+
+def test_padding_counts_as_inactive(apart):
+    subject = case("seqboat", 4096, fill="real", activation=0.5)
+    assert apart("predicted", subject).tensor_bytes == pytest.approx(apart("measured", subject), rel=0.02)
+
+
+def test_what_depends_on_values_has_a_reason(apart):
+    assert apart("predicted", case("seqboat", activation=None)).reason == (
+        "how many steps are active depends on values: give an activation rate"
+    )
+    assert "padding" in apart("predicted", case("mega-fused", 4096, fill="real")).reason
+
+
+def test_a_length_that_would_not_fit(apart):
+    """Attention is quadratic: sixty-four times as long takes far more than 1,000 times the memory."""
+    small, large = (apart("predicted", case("transformer", n)).tensor_bytes for n in (512, 32_768))
+    assert large > 1000 * small
+    assert large > 100 << 30
+
+
+def test_a_process_of_its_own_answers():
+    found = predict_apart(case("s4d-legs", 64), "cpu")
+    assert found.tensor_bytes > found.parameters * 16  # weights, gradients and two moments of four bytes
+    assert "No module named" in predict_apart(case("no_such_module:build"), "cpu").reason
+
+
+@given(
+    per_step=st.integers(1, 1 << 20),
+    per_pair=st.integers(0, 1 << 10),
+    budget=st.integers(1, 1 << 50),
+)
+def test_the_longest_that_fits(per_step, per_pair, budget):
+    most = 1 << 20
+
+    def need(length: int) -> int:
+        return per_step * length + per_pair * length**2
+
+    needs, length = longest(case("s4"), budget, lambda c: Needs(bytes=need(c.length)))
+    if needs.bytes is None:
+        assert need(GRAIN) > budget
+        assert "need more than" in needs.reason
+        return
+    assert needs.bytes == need(length) <= budget
+    further = length + 2 * max(GRAIN, length // PRECISION)
+    assert length == most or need(further) > budget
+
+
+def test_out_of_memory_is_too_long_and_other_failures_are_told():
+    needs, length = longest(
+        case("s4"), 1 << 40, lambda c: Needs(bytes=1) if c.length < 1000 else Needs(too_large=True)
+    )
+    assert (needs.bytes, length) == (1, 896)
+    needs, _ = longest(case("s4"), 1 << 40, lambda c: Needs(reason="crashed"))
+    assert (needs.bytes, needs.reason) == (None, "crashed")
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("8GiB", 8 << 30), ("512 MiB", 512 << 20), ("8GB", 8 * 10**9), ("1.5k", 1500), ("77", 77)],
+)
+def test_bytes_are_read(text, count):
+    assert parse_bytes(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1GiB", "0", "8GiBs", "i"])
+def test_what_is_no_amount_of_memory(text):
+    with pytest.raises(ValueError, match="memory"):
+        parse_bytes(text)
+
+
+def test_a_budget_that_is_none_is_bad_usage():
+    with pytest.raises(UsageError, match="--max-length: 'much' is no amount of memory"):
+        forecast(Request("ci", Path()), predicted=True, max_length="much")
+    with pytest.raises(UsageError, match=r"--executor ray: .* are for this machine alone"):
+        forecast(Request("ci", Path(), executor="ray"), predicted=True, max_length=None)
+
+
+def bench_run(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench.cli", "run", "--device", "cpu", "--threads", "1", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_table_of_predictions(write_suite):
+    suite = write_suite("s4d-legs", "seqboat", hyperparameters="matched")
+    done = bench_run("--suite", suite, "--predict", "--format", "json")
+    assert done.returncode == 3, done.stderr
+    first, second = json.loads(done.stdout)
+    assert first["peak_memory_bytes"] > 0
+    assert (first["peak_memory_kind"], first["memory_ratio"], first["speed_ratio"]) == (
+        "predicted",
+        1.0,
+        None,
+    )
+    assert second["peak_memory_bytes"] is None
+    assert second["reason"].startswith("not predictable: how many steps are active")
+    assert "seqboat at 32: not predictable" in done.stderr
+
+
+@pytest.mark.usefixtures("plug_ins")
+def test_the_longest_sequence_is_measured(write_suite):
+    done = bench_run("--suite", write_suite("fault_models:tiny"), "--max-length", "64KiB")
+    assert done.returncode == 0, done.stderr
+    assert "Length: the longest that trains within 64.0 KiB" in done.stdout
+    assert "Memory: measured" in done.stdout
+
+
+def test_nothing_is_kept():
+    done = bench_run("--suite", "ci", "--predict", "--out", "x.jsonl")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "keep no file" in done.stderr

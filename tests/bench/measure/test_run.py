@@ -1,0 +1,207 @@
+"""Whole runs of tiny models: what is measured, what survives a fault, and what a resumed run goes on with."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.errors import UsageError
+from bench.measure.session import Request, run
+from bench.records.reading import read
+from bench.records.run import Sample
+from bench.views.tables.table import build_table
+
+pytestmark = pytest.mark.usefixtures("plug_ins")
+
+
+def run_suite(suite: str, out: Path, **options):
+    options = {"device": "cpu", "threads": 1, **options}
+    return run(Request(suite=suite, out=out, **options))
+
+
+def test_a_whole_run(write_suite, tmp_path):
+    suite = write_suite("fault_models:tiny", "fault_models:slow")
+    outcome = run_suite(suite, tmp_path / "run.jsonl")
+    results = outcome.results
+    assert outcome.complete
+    assert not outcome.interrupted
+    assert results.end.reason in ("precise", "blocks")  # A machine that is busy may not be precise by then.
+    tiny, slow = build_table(results).rows
+    assert tiny.speed_ratio == 1.0
+    assert slow.speed_low < slow.speed_ratio < slow.speed_high < 1.0
+    assert slow.step_seconds > 0.02
+    assert slow.peak_memory_bytes > 0
+    assert slow.parameters == 257 * 4 + 4 * 2 + 2
+    assert slow.tokens_per_second == pytest.approx(32 / slow.step_seconds)
+    assert slow.activation_rate is None
+    assert_palindromes(results.samples)
+
+
+def assert_palindromes(samples: list[Sample]) -> None:
+    """Every round visits both models in some order, and again in its reverse."""
+    rounds: dict[tuple[int, int], list[Sample]] = {}
+    for sample in samples:
+        rounds.setdefault((sample.block, sample.round), []).append(sample)
+    assert len({block for block, _ in rounds}) == 3
+    for visits in rounds.values():
+        order = [sample.case_id for sample in sorted(visits, key=lambda s: s.position)]
+        assert order == order[::-1]
+        assert len(set(order)) == 2
+
+
+FAULTS = {
+    "raising": ("error", "RuntimeError: the third layer is upside down"),
+    "killed": ("oom", "killed"),
+    "segfaulting": ("crashed", "SIGSEGV"),
+    "exiting": ("crashed", "exit code 7: lost the licence server"),
+    "greedy": ("oom", "can't allocate memory"),
+    "nan": ("nan", "not finite"),
+    "wants_a_key": ("error", "missing"),
+    "hanging": ("timeout", "no answer within"),
+}
+
+
+def test_every_fault_costs_its_own_row_only(write_suite, tmp_path):
+    suite = write_suite(
+        "fault_models:tiny",
+        *(f"fault_models:{model}" for model in FAULTS),
+        "fault_models:noisy",
+        quick={"min_blocks": 1, "max_blocks": 1, "max_rounds": 1, "deadline": "20s"},
+    )
+    outcome = run_suite(suite, tmp_path / "run.jsonl", quick=True)
+    rows = {row.model.partition(":")[2]: row for row in build_table(outcome.results).rows}
+    assert not outcome.complete
+    assert (rows["tiny"].status, rows["noisy"].status) == ("ok", "ok")
+    assert rows["noisy"].speed_ratio > 0
+    for model, (status, words) in FAULTS.items():
+        row = rows[model]
+        assert (row.status, row.speed_ratio, row.step_seconds, row.memory_ratio) == (status, None, None, None)
+        assert words in row.reason
+        assert "\n" not in row.reason
+
+
+def test_a_worker_that_dies_while_timed_loses_only_its_row(write_suite, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAULT_MARKER", str(tmp_path / "marker"))
+    suite = write_suite("fault_models:tiny", "fault_models:slow", "fault_models:dies_in_a_block")
+    outcome = run_suite(suite, tmp_path / "run.jsonl")
+    tiny, slow, dead = build_table(outcome.results).rows
+    assert (tiny.status, slow.status, dead.status) == ("ok", "ok", "oom")
+    assert slow.speed_low is not None
+    assert dead.speed_ratio is None
+    assert "in block 1" in dead.reason
+
+
+def test_every_model_failing_is_reported(write_suite, tmp_path):
+    outcome = run_suite(write_suite("fault_models:raising"), tmp_path / "run.jsonl", quick=True)
+    assert outcome.results.end.reason == "failed"
+    assert outcome.results.samples == []
+
+
+def test_an_interrupted_run_keeps_what_it_has_and_resumes(write_suite, tmp_path):
+    suite = write_suite(
+        "fault_models:tiny", "fault_models:slow", timing={"max_blocks": 50, "target": "0.01%"}
+    )
+    out = tmp_path / "run.jsonl"
+    child = subprocess.Popen(
+        bench("run", "--suite", suite, "--device", "cpu", "--threads", "1", "--out", str(out)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: out.exists() and b'"sample"' in out.read_bytes())
+    child.send_signal(signal.SIGINT)
+    stdout, stderr = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "tiny" in stdout
+    assert f"--resume {out}" in stderr
+    assert "Traceback" not in stderr
+    before = read(out)
+    assert before.end.reason == "interrupted"
+
+    resumed = run_suite(suite, tmp_path / "other.jsonl", resume=out, budget="20s")
+    assert resumed.results.solos == before.solos
+    assert resumed.results.samples[: len(before.samples)] == before.samples
+    assert len(resumed.results.samples) > len(before.samples)
+    assert not (tmp_path / "other.jsonl").exists()
+
+
+def test_a_killed_parent_leaves_no_worker_and_a_readable_file(write_suite, tmp_path):
+    suite = write_suite("fault_models:tiny", "fault_models:hanging")
+    out = tmp_path / "run.jsonl"
+    child = subprocess.Popen(
+        bench("run", "--suite", suite, "--device", "cpu", "--out", str(out)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for(lambda: out.exists() and out.read_bytes().count(b"\n") >= 2)
+    wait_for(lambda: len(descendants_of(child.pid)) > 1)
+    workers = descendants_of(child.pid)
+    child.kill()
+    child.wait()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    assert [solo.status for solo in read(out).solos.values()] == ["ok"]
+
+
+def test_quick_has_no_interval_and_resume_refuses_what_differs(write_suite, tmp_path):
+    suite, out = write_suite("fault_models:tiny", "fault_models:slow"), tmp_path / "run.jsonl"
+    first = run_suite(suite, out, quick=True).results
+    table = build_table(first)
+    assert table.rows[1].speed_ratio is not None
+    assert [row.speed_low for row in table.rows] == [None, None]
+    assert any("an interval needs 3" in note for note in table.notes)
+
+    with pytest.raises(UsageError, match="comes from another machine"):
+        run_suite(suite, out, resume=out, quick=True, threads=7)
+    with pytest.raises(UsageError, match="made by another suite"):
+        run_suite(write_suite("fault_models:tiny", lengths=[64]), out, resume=out, quick=True)
+
+
+def test_an_existing_file_is_not_overwritten(write_suite, tmp_path):
+    out = tmp_path / "run.jsonl"
+    out.write_text("precious")
+    with pytest.raises(UsageError, match="exists already"):
+        run_suite(write_suite("fault_models:tiny"), out, quick=True)
+    assert out.read_text() == "precious"
+
+
+def test_a_missing_gpu_is_one_line(write_suite, tmp_path):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(UsageError, match="has 0 CUDA devices"):
+        run_suite(write_suite("fault_models:tiny"), tmp_path / "run.jsonl", device="cuda")
+    with pytest.raises(UsageError, match="choose auto, cpu, cuda"):
+        run_suite(write_suite("fault_models:tiny"), tmp_path / "run.jsonl", device="gpu")
+
+
+def test_an_activation_rate_is_set_and_stated(write_suite, tmp_path):
+    suite = write_suite(
+        "seqboat", lengths=[512], hyperparameters="matched", activation=[0.25, 1.0], precision="fp64"
+    )
+    rows = build_table(run_suite(suite, tmp_path / "run.jsonl", quick=True).results).rows
+    assert [row.activation_rate for row in rows] == [pytest.approx(0.25, abs=0.03), 1.0]
+    assert len(rows[0].activation_by_layer) == 4
+
+
+def bench(*words: str) -> list[str]:
+    return [sys.executable, "-m", "bench.cli", *words]
+
+
+def descendants_of(pid: int) -> list[int]:
+    """The template of workers, and the workers."""
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def wait_for(condition, seconds: float = 120.0):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+    return found

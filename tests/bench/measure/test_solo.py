@@ -1,0 +1,83 @@
+"""The solo pass: what it makes of a comparison with the reference that does not end well."""
+
+import contextlib
+
+import pytest
+
+from bench.measure.procedure import Plan
+from bench.measure.solo import measure_solo
+from bench.records.run import Variant
+from bench.suites.case import Case
+from bench.suites.suite import Suite, Timing
+from bench.workers.handle import WorkerFailed
+from bench.workers.messages import (
+    Check,
+    Checked,
+    MeasureMemory,
+    MemoryMeasured,
+    Prepare,
+    Prepared,
+    Warm,
+    Warmed,
+)
+
+DEADLINE = 7.0
+AGREES = Variant(
+    reference="seqboat", output_error=1e-6, gradient_error=1e-5, worst_gradient="weight", agrees=True
+)
+PREPARED = Prepared(parameters=1, tokens=256, real_tokens=256, data="made up", backend="cpu")
+
+
+class Scripted:
+    """A worker, and where workers come from: gives the answers that it was told to."""
+
+    def __init__(self, check: Checked | WorkerFailed) -> None:
+        self.answers = {
+            Prepare: PREPARED,
+            Warm: Warmed(step_seconds=[0.1] * 3, stationary=True),
+            MeasureMemory: MemoryMeasured(figures=[], activation=None),
+            Check: check,
+        }
+        self.deadlines = {}
+
+    def start(self, case):
+        return contextlib.nullcontext(self)
+
+    def ask(self, question, expected, deadline_seconds):
+        self.deadlines[type(question)] = deadline_seconds
+        answer = self.answers[type(question)]
+        if isinstance(answer, WorkerFailed):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def plan():
+    suite = Suite(
+        name="made-up",
+        description="one variant",
+        workload="text",
+        lengths=(256,),
+        implementations=("seqboat-fused",),
+        baseline="seqboat-fused",
+        timing=Timing(deadline=f"{DEADLINE}s"),
+    )
+    return Plan(suite, "cpu", threads=1, memory_bytes=1 << 30)
+
+
+def only_case(plan: Plan) -> Case:
+    (case,) = plan.suite.cases("cpu")
+    return case
+
+
+def test_a_comparison_has_time_for_the_reference_too(plan):
+    worker = Scripted(Checked(AGREES))
+    solo = measure_solo(only_case(plan), plan, worker)
+    assert (solo.status, solo.variant) == ("ok", AGREES)
+    assert worker.deadlines[MeasureMemory] <= DEADLINE < worker.deadlines[Check]
+
+
+@pytest.mark.parametrize("status", ["oom", "timeout", "crashed"])
+def test_a_comparison_that_fails_says_that_it_was_one(plan, status):
+    solo = measure_solo(only_case(plan), plan, Scripted(WorkerFailed(status, "no more")))
+    assert (solo.status, solo.reason) == (status, "when it was compared with its reference: no more")

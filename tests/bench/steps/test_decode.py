@@ -1,0 +1,146 @@
+"""The phase decode: a step is a stretch of tokens after a context, the same one every time."""
+
+import msgspec
+import pytest
+import torch
+from torch import nn
+
+from bench.errors import UsageError
+from bench.measure.solo import _disagreement
+from bench.probes.memory import peak_of
+from bench.probes.tensor_bytes import TensorBytes
+from bench.records.reading import Results
+from bench.records.run import Decoding
+from bench.steps.decoding import DecodeStep, open_step
+from bench.steps.step import Step
+from bench.suites import suite as suites
+from bench.suites.case import Case
+from bench.suites.suite import STRETCH
+from bench.views.tables.columns import columns_of
+from bench.views.tables.table import build_table
+from implementations.decoding import NoRecurrentForm
+
+from .. import made_up
+
+CASE = Case(
+    implementation="seqboat", workload="lm", length=40, batch=2, fill="full", precision="fp32",
+    phase="decode", hyperparameters="matched", activation=0.3, backend="torch", seed=0,
+)  # fmt: skip
+
+
+def step_of(implementation: str = "seqboat", **changes) -> DecodeStep:
+    rate = 0.3 if implementation == "seqboat" else None
+    case = msgspec.structs.replace(CASE, implementation=implementation, activation=rate, **changes)
+    step = open_step(case, "cpu")
+    assert isinstance(step, DecodeStep)
+    step.calibrate()
+    return step
+
+
+@pytest.mark.parametrize("implementation", ["seqboat", "transformer-xl", "s4"])
+def test_every_step_is_the_same_step(implementation):
+    step = step_of(implementation)
+    step._rewind()
+    before = [tensor.clone() for tensor in step.generation.state.tensors()]
+    step()
+    loss = step.loss.clone()
+    assert step.generation.time == CASE.length + STRETCH
+    assert step.seconds(2) > 0
+    assert torch.equal(step.loss, loss)
+    step._rewind()
+    assert step.generation.time == CASE.length
+    assert all(map(torch.equal, step.generation.state.tensors(), before))
+
+
+def test_what_it_says_of_the_state():
+    step = step_of()
+    found = step.decoding()
+    assert found.tokens == STRETCH
+    assert found.state_bytes == step.generation.bytes == 2 * step_of(batch=1).decoding().state_bytes
+    assert found.prefill_seconds > 0
+    assert found.parallel_error < 1e-4
+    assert found.agrees
+    assert step.tokens == step.real_tokens == 2 * STRETCH
+    assert 0.1 < sum(step.activation_rates()) / len(step.activation_rates()) < 0.6
+
+
+def test_one_that_decodes_something_else_is_wrong():
+    step = step_of("transformer")
+    forget = step.model.encoder.layers[0].self_attn
+    forget.mixer.recall = lambda q, k, v: v[:, :, -1:]
+    found = step.decoding()
+    assert not found.agrees
+    assert "decodes something else" in (_disagreement(None, found) or "")
+    assert _disagreement(None, msgspec.structs.replace(found, agrees=True)) is None
+
+
+def test_half_precision_goes_back_to_its_state():
+    step = step_of("transformer", precision="bf16")
+    assert {tensor.dtype for tensor in step.generation.state.tensors()} == {torch.bfloat16}
+    step()
+    loss = step.loss.clone()
+    step()
+    assert torch.equal(step.loss, loss)
+    assert step.decoding().agrees
+
+
+def test_the_copy_of_the_state_is_not_the_models_memory():
+    with TensorBytes() as others:  # What earlier tests of this process still hold.
+        pass
+    step = step_of("transformer", length=400)
+    (peak,) = [figure.bytes for figure in peak_of(step, step.device) if figure.kind == "tensor_bytes"]
+    parameters = sum(p.numel() * p.element_size() for p in step.model.parameters())
+    state = step.generation.bytes
+    assert parameters + state <= peak - others.current < parameters + 1.9 * state
+
+
+def test_other_phases_are_plain_steps():
+    assert type(open_step(msgspec.structs.replace(CASE, phase="forward"), "cpu")) is Step
+
+
+def test_a_model_without_steps_says_so(monkeypatch):
+    def build(task, hyperparameters):
+        return nn.Embedding(task.vocabulary, task.vocabulary)
+
+    monkeypatch.setattr("bench.steps.step.build_model", lambda case, task, device: build(task, {}))
+    with pytest.raises(NoRecurrentForm, match="no recurrent form: Embedding has no prefill"):
+        open_step(CASE, "cpu")
+
+
+def test_only_language_models_decode(tmp_path):
+    with pytest.raises(UsageError, match="decode is for language models; the workload text has none"):
+        suites.load("ci", {"phase": "decode"})
+    suite = suites.load("enwik8-decode")
+    assert suite.phase == "decode"
+    with pytest.raises(UsageError, match="at most"):
+        suites.load("enwik8-decode", {"lengths": [1 << 18]})
+
+
+def decoded() -> Results:
+    results = made_up.results(("mega-chunk", "seqboat"), (1024,), workload="lm")
+    suite = msgspec.structs.replace(results.header.suite, phase="decode")
+    cases = {case.id.replace("decode-", "train-"): case for case in suite.cases("cpu")}
+    facts = Decoding(tokens=32, state_bytes=3 << 20, prefill_seconds=1.0, parallel_error=1e-6, agrees=True)
+    solos = {
+        cases[key].id: msgspec.structs.replace(solo, case=cases[key], decoding=facts, tokens=32)
+        for key, solo in results.solos.items()
+    }
+    samples = [msgspec.structs.replace(one, case_id=cases[one.case_id].id) for one in results.samples]
+    header = msgspec.structs.replace(results.header, suite=suite)
+    return msgspec.structs.replace(results, header=header, solos=solos, samples=samples)
+
+
+def test_the_table_has_milliseconds_a_token_and_bytes_of_state():
+    table = build_table(decoded())
+    row = table.rows[0]
+    assert row.step_seconds == pytest.approx(0.2 / 32, rel=0.05)
+    assert row.tokens_per_second == pytest.approx(1 / row.step_seconds)
+    assert row.state_bytes == 3 << 20
+    headers = [column.header for column in columns_of(table)]
+    assert "ms/token" in headers
+    assert "State" in headers
+    assert "ms/step" not in headers
+    assert any(line.startswith("decode: a step is one token") for line in table.footer)
+    train = build_table(made_up.results(("mega-chunk", "seqboat"), (1024,)))
+    assert "State" not in [column.header for column in columns_of(train)]
+    assert train.rows[0].state_bytes is None

@@ -1,0 +1,258 @@
+"""Profiles: stages have their names and their costs, nothing stays wrapped, and the tree adds up."""
+
+import json
+import math
+
+import msgspec
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.errors import UsageError
+from bench.probes.operators import OperatorCosts
+from bench.records.profile import SCHEMA, Ceilings, Cost, Profile, Stage, read_profile, tree
+from bench.steps.profiler import profile
+from bench.steps.stages import PREFIX, named
+from bench.steps.step import Step
+from bench.suites import suite as suites
+from bench.views.profile import as_text
+
+from ..made_up import CPU
+
+ENVIRONMENT = msgspec.structs.replace(CPU, threads=1)
+
+
+def case(implementation: str, length: int = 256):
+    suite = msgspec.structs.replace(suites.load("ci"), implementations=(implementation,), lengths=(length,))
+    return suite.cases("cpu")[0]
+
+
+@pytest.fixture(scope="module")
+def boat(tmp_path_factory):
+    trace = tmp_path_factory.mktemp("trace") / "trace.json"
+    return profile(case("seqboat"), ENVIRONMENT, steps=2, trace=trace), trace
+
+
+def stage_of(made: Profile, *path: str) -> Stage:
+    (stage,) = [stage for stage in made.stages if stage.path == path]
+    return stage
+
+
+LAYER_STAGES = ["EMA", "configurator", "compress", "attention", "projections", "extract"]
+
+
+@pytest.mark.parametrize("name", LAYER_STAGES)
+def test_the_parts_of_a_seqboat_layer_are_stages_forward_and_backward(boat, name):
+    stage = stage_of(boat[0], "layers", name)
+    assert stage.calls % 4 == 0, "there are four layers"
+    assert stage.calls > 0
+    assert stage.forward.seconds > 0
+    assert stage.backward.seconds > 0
+    assert stage.forward.bytes > 0
+
+
+@pytest.mark.parametrize("plain", ["seqboat", "mega-chunk"])
+def test_a_fused_form_has_the_stages_of_its_plain_one_with_time_and_flops_of_its_own(plain):
+    fused, reference = (profile(case(name, 128), ENVIRONMENT, steps=1) for name in (f"{plain}-fused", plain))
+    assert fused.flops_from == f"{plain}-fused"
+    wide = ("layers", "gated attention unit") if plain == "mega-chunk" else ("layers",)
+    for name in ("EMA", "attention", "projections"):
+        stage = stage_of(fused, *wide, name)
+        assert stage.forward.seconds > 0
+        assert stage.backward.seconds > 0
+        assert stage.forward.flops > 0
+    products = [sum(costs(made, "projections", wide)) for made in (fused, reference)]
+    assert products[0] == pytest.approx(products[1], rel=0.1)
+
+
+def costs(made: Profile, name: str, above: tuple[str, ...]):
+    stage = stage_of(made, *above, name)
+    return stage.forward.flops, stage.backward.flops
+
+
+def test_head_loss_and_optimiser_are_stages(boat):
+    assert stage_of(boat[0], "optimiser").forward.seconds > 0
+    assert stage_of(boat[0], "optimiser").backward.seconds == 0
+    assert stage_of(boat[0], "head", "projections").backward.seconds > 0
+    assert stage_of(boat[0], "loss").backward.seconds > 0
+
+
+def test_stages_add_up_to_no_more_than_the_step_that_was_profiled(boat):
+    total = sum(stage.forward.seconds + stage.backward.seconds for stage in boat[0].stages)
+    assert 0.5 * boat[0].profiled_seconds < total <= boat[0].profiled_seconds
+
+
+def test_the_trace_has_the_names_of_the_stages(boat):
+    events = json.loads(boat[1].read_text(encoding="utf-8"))["traceEvents"]
+    names = {event.get("name", "") for event in events}
+    assert {f"{PREFIX}layers / EMA", f"{PREFIX}layers / attention"} <= names
+
+
+def test_the_timeline_peaks_where_the_exact_count_does(boat):
+    timeline = boat[0].timeline
+    assert [place for place, _, _ in timeline] == sorted(place for place, _, _ in timeline)
+    assert max(live for _, live, _ in timeline) == max(stage.peak_bytes for stage in boat[0].stages)
+
+
+def test_products_are_counted_as_torch_counts_them():
+    step = Step(case("transformer", 64), "cpu")
+    step()
+    with FlopCounterMode(display=False) as counter:
+        step()
+    with named(step) as stages, OperatorCosts(lambda _: (stages.path, "forward")) as costs:
+        step()
+    ours, theirs = sum(costs.flops.values()), counter.get_total_flops()
+    assert theirs < ours < 1.5 * theirs, "beside products there are only pointwise operators and sums"
+
+
+def test_transforms_and_pointwise_operators_are_counted_by_hand():
+    def flops(action) -> int:
+        with OperatorCosts(lambda _: ((), "forward")) as costs:
+            action()
+        return sum(costs.flops.values())
+
+    real, spectrum = torch.randn(3, 1024), torch.randn(3, 513, dtype=torch.complex64)
+    assert flops(lambda: torch.fft.rfft(real)) == 2.5 * 3 * 1024 * math.log2(1024)
+    assert flops(lambda: real * real) == 3 * 1024
+    assert flops(lambda: spectrum * spectrum) == 6 * 3 * 513
+    assert flops(lambda: torch.mm(real, real.T)) == 2 * 3 * 3 * 1024
+    assert flops(lambda: real.view(1024, 3)) == 0
+
+
+def test_products_in_place_and_fused_attention_are_counted_as_their_plain_forms():
+    a, b, total = torch.randn(4, 8), torch.randn(8, 6), torch.zeros(4, 6)
+    q = torch.randn(2, 3, 16, 8, requires_grad=True)
+
+    def flops(action) -> int:
+        with OperatorCosts(lambda _: ((), "forward")) as costs:
+            action()
+        return sum(costs.flops.values())
+
+    assert flops(lambda: total.addmm_(a, b)) == 2 * 4 * 8 * 6
+    assert flops(lambda: torch.mv(a, b[:, 0])) == 2 * 4 * 8
+    assert flops(lambda: F.softmax(a, dim=-1)) == 5 * 4 * 8
+    assert flops(lambda: torch._foreach_add_([a, b], 1.0)) == 4 * 8 + 8 * 6
+    assert flops(lambda: a.clone()) == 0
+    product = 2 * 2 * 3 * 16 * 16 * 8
+    attention = flops(lambda: F.scaled_dot_product_attention(q, q, q).sum().backward())
+    assert attention >= (2 + 5) * product, "two products forward, five backward: the scores again"
+
+
+def test_bytes_are_those_read_and_written_and_views_are_free():
+    x = torch.randn(1000)
+    with OperatorCosts(lambda _: ((), "forward")) as costs:
+        F.relu(x.view(10, 100))
+    assert sum(costs.bytes.values()) == 2 * x.nbytes
+
+
+def test_in_place_counts_twice_and_a_gather_only_what_it_picks():
+    x, index, picked = torch.randn(1000), torch.arange(10), torch.randn(10)
+
+    def moved(action) -> int:
+        with OperatorCosts(lambda _: ((), "forward")) as costs:
+            action()
+        return sum(costs.bytes.values())
+
+    assert moved(lambda: x.mul_(2.0)) == 2 * x.nbytes
+    assert moved(lambda: x.zero_()) == x.nbytes
+    assert moved(lambda: x.index_select(0, index)) == 2 * picked.nbytes + index.nbytes
+    assert moved(lambda: x.index_add_(0, index, picked)) == 3 * picked.nbytes + index.nbytes
+    assert moved(lambda: x.new_empty(5)) == 0
+
+
+def test_nothing_stays_wrapped_and_the_step_computes_the_same():
+    from implementations.ops import sma
+
+    step = Step(case("seqboat", 64), "cpu")
+    before = [module.forward for module in step.model.modules()]
+    compress = sma.compress
+    with torch.random.fork_rng():
+        step()
+    loss = step.loss
+    with named(step) as stages:
+        assert sma.compress is not compress
+        with torch.random.fork_rng():
+            step()
+    assert stages.path == ()
+    assert torch.equal(step.loss, loss)
+    assert sma.compress is compress
+    assert [module.forward for module in step.model.modules()] == before
+    assert not any("forward" in vars(module) for module in step.model.modules())
+
+
+def test_a_stage_that_fails_leaves_the_names_in_order():
+    step = Step(case("transformer", 64), "cpu")
+    with named(step) as stages:
+        step.inputs = step.inputs + 10_000
+        with pytest.raises(IndexError):
+            step()
+        assert stages.path == ()
+
+
+def made_up_profile() -> Profile:
+    cost = Cost(seconds=0.01, flops=10_000_000, bytes=1 << 20)
+    return Profile(
+        schema=SCHEMA,
+        created="2026-01-01T00:00:00+00:00",
+        command=["bench", "profile"],
+        case=case("seqboat"),
+        environment=CPU,
+        steps=1,
+        plain_seconds=0.1,
+        named_seconds=0.101,
+        profiled_seconds=0.11,
+        stages=[
+            Stage(path=(), calls=0, forward=Cost(seconds=0.001), backward=Cost(), peak_bytes=1 << 20),
+            Stage(path=("layers",), calls=4, forward=cost, backward=cost, peak_bytes=1 << 21),
+            Stage(path=("layers", "EMA"), calls=4, forward=cost, backward=Cost(), peak_bytes=1 << 22),
+            Stage(path=("head",), calls=1, forward=Cost(seconds=0.002), backward=Cost(), peak_bytes=1 << 20),
+        ],
+        timeline=[(number / 72, (number % 9) << 20, "layers, forward") for number in range(72)],
+        ceilings=Ceilings(
+            flops_per_second=2e9, bytes_per_second=2**30, matrix="1024 × 1024, fp32", copy="128 MiB"
+        ),
+        flops_from="seqboat",
+    )
+
+
+def test_the_tree_sums_what_is_inside_and_puts_the_longest_first():
+    nodes = list(tree(made_up_profile()))
+    assert [(node.name, node.depth) for node in nodes] == [
+        ("step", 0), ("layers", 1), ("EMA", 2), ("(other)", 2), ("head", 1), ("(other)", 1),
+    ]  # fmt: skip
+    assert nodes[0].total.seconds == pytest.approx(0.033)
+    assert nodes[1].total.flops == 30_000_000
+    assert nodes[1].peak_bytes == 1 << 22
+
+
+def test_the_text_shows_roofline_memory_and_overhead():
+    text = as_text(made_up_profile())
+    ema = next(line for line in text.splitlines() if "EMA" in line)
+    assert "50%" in ema, "10 MFLOP at 2 GFLOP/s are 5 ms of 10"
+    assert "the peak, 8.00 MiB, in layers, forward" in text
+    assert "(+1.0%)" in text
+    assert "(+10.0%)" in text
+
+
+def test_a_profile_is_read_back_and_other_files_are_refused(tmp_path):
+    path = tmp_path / "profile.json"
+    path.write_bytes(msgspec.json.encode(made_up_profile()))
+    assert read_profile(path) == made_up_profile()
+    path.write_text('{"type": "header"}')
+    with pytest.raises(UsageError, match="is no profile"):
+        read_profile(path)
+
+
+def test_the_roofline_chart_has_the_stages_and_the_roof(tmp_path):
+    pytest.importorskip("altair", reason='needs pip install "seqboat-bench[report]"')
+    pytest.importorskip("vl_convert", reason='needs pip install "seqboat-bench[report]"')
+    from bench.views.charts import roofline as roofline_chart
+    from bench.views.charts import style as chart_style
+
+    chart_style.save(roofline_chart.roofline([made_up_profile()]), tmp_path / "roofline.svg")
+    picture = (tmp_path / "roofline.svg").read_text(encoding="utf-8")
+    assert ">EMA<" in picture
+    elsewhere = msgspec.structs.replace(made_up_profile(), environment=ENVIRONMENT)
+    with pytest.raises(UsageError, match="different machines"):
+        roofline_chart.roofline([made_up_profile(), elsewhere])

@@ -1,0 +1,457 @@
+"""Training: what resumes exactly, what is recorded, what is refused."""
+
+import itertools
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bench import workloads
+from bench.errors import UsageError
+from bench.measure.session import Request as RunRequest
+from bench.measure.session import run
+from bench.records import checkpoint as checkpoints
+from bench.records.training import Evaluation, read_training
+from bench.suites.case import Case
+from bench.training.display import PlainDisplay
+from bench.training.interrupts import Interrupts
+from bench.training.recipe import Recipe
+from bench.training.session import Request, models_of, train
+from bench.training.trainer import Trainer, entropy
+from bench.views import training as summary
+from implementations import registry
+
+from ..made_up import CPU
+
+pytestmark = pytest.mark.usefixtures("plug_ins")
+
+SMALL = {"steps": 6, "batch": 3, "evaluate_every": 3, "validation_sequences": 5}
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    """Trainings run in this process: others must not notice, and none is started to ask for the machine."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1])
+    machine = msgspec.structs.replace(CPU, threads=1)
+    monkeypatch.setattr("bench.training.session.probe_environment", lambda device, threads: machine)
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng():
+        yield
+    torch.set_num_threads(threads)
+
+
+def ask(suite: str, out: Path, *, resume: bool = False, overrides=None, **changes) -> Request:
+    return Request(suite, out, overrides or {}, {**SMALL, **changes}, "cpu", 1, resume)
+
+
+class StopAt:
+    """Interrupts that come before a given step."""
+
+    def __init__(self, trainer_step: int) -> None:
+        self.left = trainer_step
+
+    @property
+    def requested(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.fixture
+def suite(write_suite):
+    return write_suite(
+        "seqboat", "s4", lengths=[32], hyperparameters="small", fill="real", training={"steps": 6, "batch": 3}
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "stop"), [("seqboat", 3), ("seqboat", 4), ("seqboat-fused", 4), ("s4", 4), ("reformer", 4)]
+)
+def test_a_resumed_training_is_the_same_to_the_last_bit(tmp_path, suite, monkeypatch, name, stop):
+    """3 steps is at a checkpoint, 4 between two."""
+    options = {"overrides": {"implementations": [name], "baseline": name}, "learning_rate": 0.01}
+    whole = train(ask(suite, tmp_path / "whole", **options)).trainings[0]
+
+    import bench.training.session as session
+
+    with monkeypatch.context() as patch:
+        original = session._train
+        patch.setattr(session, "_train", lambda *parts: original(*parts[:-1], StopAt(stop)))
+        cut = train(ask(suite, tmp_path / "cut", **options))
+    assert cut.trainings[0].end.reason == "interrupted"
+    assert checkpoints.read(tmp_path / "cut" / f"{name}.safetensors").step == stop
+    resumed = train(ask(suite, tmp_path / "cut", **options, resume=True)).trainings[0]
+
+    files = [load_file(tmp_path / folder / f"{name}.safetensors") for folder in ("whole", "cut")]
+    assert files[0].keys() == files[1].keys()
+    assert {"random.cpu", "optimizer.0.exp_avg"} <= files[0].keys()
+    for key, tensor in files[0].items():
+        assert torch.equal(tensor, files[1][key]), key
+    assert whole.finished
+    assert resumed.finished
+    assert resumed.evaluations == whole.evaluations
+    assert [p.loss for p in resumed.progress] == [p.loss for p in whole.progress]
+    assert [p.learning_rate for p in resumed.progress] == [p.learning_rate for p in whole.progress]
+
+
+def test_what_a_training_records(tmp_path, suite):
+    outcome = train(ask(suite, tmp_path / "out"))
+    assert outcome.complete
+    seqboat, s4 = outcome.trainings
+    assert [training.begin.case.implementation for training in outcome.trainings] == ["seqboat", "s4"]
+    assert seqboat.begin.recipe.learning_rate == 0.004
+    assert seqboat.begin.recipe.source == "SeqBoat's official recipes"
+    assert seqboat.begin.case.fill == "real"
+    assert [evaluation.step for evaluation in seqboat.evaluations] == [0, 3, 6]
+    assert [progress.step for progress in seqboat.progress] == [3, 6]
+    for evaluation in seqboat.evaluations:
+        assert 0 <= evaluation.accuracy <= 1
+        assert evaluation.bits_per_character is None
+        assert evaluation.chance_loss == pytest.approx(entropy(np.array([0.4, 0.6])))
+        assert len(evaluation.activation) == 4
+        for layer in evaluation.activation:
+            assert layer.low <= layer.mean <= layer.high or layer.deviation < 0.5
+            assert 0 <= layer.low <= layer.high <= 1
+    assert all(evaluation.activation == [] for evaluation in s4.evaluations)
+    rows = summary.rows(outcome.trainings)
+    assert rows[0]["accuracy"] == seqboat.evaluations[-1].accuracy
+    assert "SeqBoat" in summary.as_text(outcome.trainings)
+
+
+def test_a_language_model_is_measured_in_bits(tmp_path, write_suite):
+    suite = write_suite(
+        "fault_models:next_byte", workload="lm", lengths=[16], training={"steps": 2, "batch": 2}
+    )
+    evaluation = train(ask(suite, tmp_path / "out", learning_rate=0.01)).trainings[0].evaluations[-1]
+    assert evaluation.accuracy is None
+    assert evaluation.bits_per_character == pytest.approx(evaluation.loss / math.log(2))
+
+
+def test_evaluations_leave_no_trace(tmp_path, suite):
+    """Training that is never evaluated in between comes to the same weights."""
+    overrides = {"implementations": ["reformer"], "baseline": "reformer"}
+    often = ask(suite, tmp_path / "often", overrides=overrides, learning_rate=0.01, evaluate_every=1)
+    once = ask(suite, tmp_path / "once", overrides=overrides, learning_rate=0.01, evaluate_every=6)
+    for request in (often, once):
+        train(request)
+    first, second = (load_file(tmp_path / name / "reformer.safetensors") for name in ("often", "once"))
+    assert all(torch.equal(first[key], second[key]) for key in second)
+
+
+def test_a_training_that_exists_is_not_written_over(tmp_path, suite):
+    train(ask(suite, tmp_path / "out"))
+    with pytest.raises(UsageError, match="exists already; go on with --resume"):
+        train(ask(suite, tmp_path / "out"))
+    before = (tmp_path / "out" / "seqboat.jsonl").read_bytes()
+    assert train(ask(suite, tmp_path / "out", resume=True)).complete
+    assert (tmp_path / "out" / "seqboat.jsonl").read_bytes() == before
+    with pytest.raises(UsageError, match=r"another training \(steps 6, now 7"):
+        train(ask(suite, tmp_path / "out", resume=True, steps=7))
+
+
+def test_a_broken_checkpoint_is_refused(tmp_path, suite):
+    train(ask(suite, tmp_path / "out"))
+    (tmp_path / "out" / "seqboat.safetensors").write_bytes(b"no checkpoint")
+    with pytest.raises(UsageError, match=r"seqboat\.safetensors: cannot be read as a checkpoint"):
+        train(ask(suite, tmp_path / "out", resume=True))
+
+
+def test_a_torn_record_is_dropped(tmp_path, suite):
+    train(ask(suite, tmp_path / "out"))
+    path = tmp_path / "out" / "seqboat.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"type": "prog')
+    assert read_training(path).finished
+
+
+def test_a_loss_that_is_no_number_ends_the_training(tmp_path, write_suite):
+    suite = write_suite("fault_models:nan", "fault_models:tiny", training={"steps": 4, "batch": 2})
+    outcome = train(ask(suite, tmp_path / "out", learning_rate=0.01))
+    broken, sound = outcome.trainings
+    assert not outcome.complete
+    assert (broken.end.reason, broken.end.step) == ("nan", 0)
+    assert "the loss is no number at step 0" in summary.as_text(outcome.trainings)
+    assert sound.finished
+
+
+def test_a_model_that_raises_costs_its_own_training_only(tmp_path, write_suite):
+    suite = write_suite("fault_models:raising", "fault_models:tiny", training={"steps": 4, "batch": 2})
+    raising, tiny = train(ask(suite, tmp_path / "out", learning_rate=0.01)).trainings
+    assert raising.end.detail == "RuntimeError: the third layer is upside down"
+    assert tiny.finished
+
+
+def test_being_stuck_at_chance_is_said_once(tmp_path, write_suite, capsys):
+    suite = write_suite(
+        "fault_models:tiny", workload="listops", lengths=[32], training={"steps": 8, "batch": 2}
+    )
+    request = ask(
+        suite, tmp_path / "out", learning_rate=1e-9, steps=8, evaluate_every=2, validation_sequences=64
+    )
+    (training,) = train(request).trainings
+    assert training.plateau.step == 2
+    assert training.plateau.loss > 0.99 * training.plateau.chance_loss
+    assert capsys.readouterr().err.count("is still that of guessing") == 1
+
+
+def test_what_cannot_be_trained_is_refused(tmp_path, suite, write_suite):
+    cases = {
+        "no published training settings for text: give --learning-rate": ask(
+            suite, tmp_path / "a", overrides={"implementations": ["reformer"], "baseline": "reformer"}
+        ),
+        "warm-up of 9 steps is longer": ask(suite, tmp_path / "b", warm_up=9),
+        "learning rate 0.0: it must be above 0": ask(suite, tmp_path / "c", learning_rate=0.0),
+        "s4 has no configurators": ask(
+            suite,
+            tmp_path / "d",
+            overrides={"implementations": ["s4"], "baseline": "s4"},
+            activation_penalty=1.0,
+        ),
+        "fp16: gradients would vanish": ask(suite, tmp_path / "e", overrides={"precision": "fp16"}),
+        "gives no gradient of the confidence": ask(
+            suite,
+            tmp_path / "f",
+            overrides={"implementations": ["seqboat-fused"], "baseline": "seqboat-fused"},
+            activation_penalty=1.0,
+        ),
+    }
+    for words, request in cases.items():
+        with pytest.raises(UsageError, match=words):
+            train(request)
+    generated = write_suite("seqboat", workload="listops", lengths=[32], hyperparameters="small")
+    with pytest.raises(UsageError, match="no epochs: give --steps"):
+        train(ask(generated, tmp_path / "g", epochs=1.0))
+
+
+def test_epochs_are_counted_in_training_sequences(tmp_path, write_suite):
+    suite = write_suite("seqboat", workload="image", lengths=[64], hyperparameters="small")
+    sequences = workloads.load("image").sequences("train")
+    request = ask(suite, tmp_path / "out", epochs=2 / sequences, batch=2, evaluate_every=1)
+    assert train(request).trainings[0].begin.recipe.steps == 1
+
+
+def test_a_penalty_lowers_the_activation(suite):
+    """By the gradient of the mean confidence alone: the task's loss is left out."""
+    trainer = Trainer(case(), recipe(activation_penalty=10.0, learning_rate=0.01, steps=8), "cpu")
+    before = trainer.evaluate().activation
+    for _ in range(8):
+        trainer.advance()
+    after = trainer.evaluate().activation
+    assert sum(layer.mean for layer in after) < sum(layer.mean for layer in before)
+
+
+def case(**changes) -> Case:
+    plain = Case(
+        implementation="seqboat", workload="text", length=32, batch=4, fill="real", precision="fp32",
+        phase="train", hyperparameters="small", activation=None, backend="auto", seed=0,
+    )  # fmt: skip
+    return msgspec.structs.replace(plain, **changes)
+
+
+def recipe(**changes) -> Recipe:
+    return Recipe(**{"steps": 10, "batch": 4, "learning_rate": 0.1, "warm_up": 2, **changes})
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_the_schedule_rises_then_falls_to_nothing(schedule):
+    rates = [recipe(schedule=schedule, warm_up=4).rate(step) for step in range(10)]
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[4] == 1.0
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[4:]))
+    assert 0 < rates[-1] < 0.2
+
+
+def test_state_spaces_learn_slowly_and_without_decay():
+    from bench.training.recipe import SlowParameters
+
+    slow = SlowParameters(pattern=r"\.kernel\.A_real$", learning_rate=0.001)
+    trainer = Trainer(case(implementation="s4"), recipe(slow=slow, weight_decay=0.1), "cpu")
+    fast_group, slow_group = trainer.optimizer.param_groups
+    assert len(slow_group["params"]) == 4
+    assert (slow_group["highest_lr"], slow_group["weight_decay"]) == (0.001, 0.0)
+    assert (fast_group["highest_lr"], fast_group["weight_decay"]) == (0.1, 0.1)
+
+
+def test_other_forms_of_a_model_are_trained_once(write_suite):
+    from bench.suites import suite as suites
+
+    suite = suites.load(write_suite("transformer-sdpa", "seqboat", "seqboat-fused", fill="real"))
+    assert models_of(suite, {}) == ["transformer-sdpa", "seqboat"]
+
+
+def test_ctrl_c_waits_for_the_step_and_a_second_one_does_not():
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupts() as interrupts:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupts.requested
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_keeps_the_work_and_says_how_to_go_on(tmp_path, write_suite):
+    suite = write_suite(
+        "fault_models:slow", training={"steps": 100_000, "batch": 2, "evaluate_every": 100_000}
+    )
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "bench.cli", "train", "--suite", suite, "--out", str(out)]
+    command += ["--learning-rate", "0.01", "--device", "cpu", "--threads", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    checkpoint = out / "fault_models_slow.safetensors"
+    while not checkpoint.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert f"train --suite {suite} --out {out}" in errors.splitlines()[-1]
+    assert errors.splitlines()[-1].endswith("--resume")
+    kept = read_training(out / "fault_models_slow.jsonl")
+    assert kept.end.reason == "interrupted"
+    assert checkpoints.read(checkpoint).step == kept.end.step
+
+
+@pytest.fixture
+def trained(tmp_path, suite):
+    train(ask(suite, tmp_path / "trained"))
+    return tmp_path / "trained"
+
+
+def test_which_cases_of_a_suite_are_trained(suite):
+    from bench.suites import suite as suites
+
+    overrides = {
+        "implementations": ["s4", "seqboat", "seqboat-fused", "seqboat-full"], "baseline": "s4",
+        "checkpoints": {"seqboat": "a.safetensors"}, "activation": [0.3],
+    }  # fmt: skip
+    cases = {item.implementation: item for item in suites.load(suite, overrides).cases("cpu")}
+    assert [cases[name].checkpoint for name in cases] == [None, "a.safetensors", "a.safetensors", None]
+    assert [cases[name].activation for name in cases] == [None, None, None, 0.3]
+    assert all(item.held_out for item in cases.values())
+
+
+def test_a_trained_model_is_timed_as_it_was_trained(tmp_path, suite, trained):
+    file = trained / "seqboat.safetensors"
+    overrides = {"implementations": ["seqboat", "seqboat-fused"], "baseline": "seqboat", "phase": "forward"}
+    request = RunRequest(
+        suite, tmp_path / "run.jsonl", overrides, device="cpu", threads=1, quick=True, checkpoints=(file,)
+    )
+    results = run(request).results
+    timed = results.header.suite.cases("cpu")
+    assert [item.fill for item in timed] == ["real", "real"]
+    made = results.header.checkpoints["seqboat"]
+    evaluation = read_training(trained / "seqboat.jsonl").evaluations[-1]
+    assert (made.steps, made.accuracy) == (6, evaluation.accuracy)
+    assert all(solo.status == "ok" for solo in results.solos.values())
+    one, other = (results.solos[item.id].activation.by_layer for item in timed)
+    assert one == pytest.approx(other, abs=0.02)
+
+    from bench.views.tables.table import build_table
+
+    table = build_table(results)
+    assert [row.title for row in table.rows] == ["SeqBoat, trained", "SeqBoat (fused), trained"]
+    footer = "\n".join(table.footer)
+    assert f"weights of {file}, 6 of 6 steps of 3 sequences" in footer
+    assert "activation as trained" in footer
+    assert "held out of training" in footer
+
+
+def test_the_worker_times_the_checkpoints_weights(trained):
+    from bench.steps.step import build_model
+
+    file = trained / "seqboat.safetensors"
+    task = workloads.load("text").task(32)
+    model = build_model(case(checkpoint=str(file)), task, torch.device("cpu"))
+    weights = checkpoints.tensors_of(file, checkpoints.MODEL)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
+def test_checkpoints_that_do_not_fit_are_refused(tmp_path, suite, trained):
+    def refused(words: str, path: Path = trained / "seqboat.safetensors", **overrides) -> None:
+        request = RunRequest(suite, tmp_path / "run.jsonl", overrides, device="cpu", checkpoints=(path,))
+        with pytest.raises(UsageError, match=words):
+            run(request)
+
+    refused("trained with length 32; the suite times 64", lengths=[64])
+    refused("trained with hyperparameters small", hyperparameters="matched")
+    other = checkpoints.read(trained / "seqboat.safetensors")
+    elsewhere = msgspec.structs.replace(other, data="another text")
+    tensors = checkpoints.tensors_of(trained / "seqboat.safetensors", "")
+    checkpoints.write(tmp_path / "elsewhere.safetensors", elsewhere, tensors)
+    refused("trained on another text; here the data is", tmp_path / "elsewhere.safetensors")
+    refused("holds seqboat, which is not timed", implementations=["s4"], baseline="s4")
+    refused("cannot be read as a checkpoint", tmp_path / "missing.safetensors")
+
+
+def test_splits_are_disjoint_and_batches_as_before():
+    for name, length in (("text", 64), ("image", 64), ("retrieval", 64), ("listops", 32), ("lm", 32)):
+        workload = workloads.load(name)
+        batches = [workload.batch(length, 64, "real", 0, 0, split) for split in ("train", "validation")]
+        train_rows, validation_rows = ({row.tobytes() for row in batch.inputs} for batch in batches)
+        assert len(train_rows) > 1
+        assert not train_rows & validation_rows, name
+        again = workload.batch(length, 64, "real", 0, 0, "validation")
+        assert (again.inputs == batches[1].inputs).all()
+
+
+def test_documents_fall_into_one_part_each():
+    from bench.workloads import text
+
+    corpus = text.corpus()
+    train_part, validation = corpus.part("train"), corpus.part("validation")
+    assert not set(train_part.documents) & set(validation.documents)
+    assert len(train_part.documents) + len(validation.documents) == len(corpus.documents)
+    assert 0.03 < len(validation.documents) / len(corpus.documents) < 0.2
+    assert corpus.part("all") is corpus
+
+
+def test_plain_lines_where_there_is_no_terminal():
+    from io import StringIO
+
+    from rich.console import Console
+
+    from bench.training.display import BarDisplay
+
+    stream = StringIO()
+    evaluation = Evaluation(
+        step=5, loss=0.5, accuracy=0.75, bits_per_character=None, chance_loss=0.69, chance_accuracy=0.5,
+        sequences=8,
+    )  # fmt: skip
+    for kind, terminal in ((PlainDisplay, False), (BarDisplay, True)):
+        with kind(Console(file=stream, force_terminal=terminal, width=100)) as display:
+            display.begins("seqboat", 2, 10)
+            display.stepped(3, 0.6)
+            display.evaluated(evaluation, 0.55)
+    lines = stream.getvalue().splitlines()
+    assert lines[:2] == [
+        "seqboat: 8 steps, from step 2 on",
+        "    step 5, training loss 0.550, validation 75.0% (chance 50.0%)",
+    ]
+    assert "3/10" in stream.getvalue()
+
+
+TRAINABLE = [item for item in registry.catalogue().values() if item.training]
+
+
+@pytest.mark.parametrize("item", TRAINABLE, ids=lambda item: item.name)
+def test_every_card_gives_recipes(item):
+    """For each task: valid settings with a source, and a pattern that finds the parameters that it is for."""
+    for settings in item.training.values():
+        made = msgspec.convert({"steps": 10, "warm_up": 1, **settings}, Recipe)
+        assert made.learning_rate > 0
+    assert item.training_source
+    slow = item.training["text"].get("slow")
+    if slow is not None:
+        model = item.load()(
+            workloads.load("text").task(16), item.hyperparameters("text", "matched") | {"layers": 1}
+        )
+        found = [name for name, _ in model.named_parameters() if re.search(slow["pattern"], name)]
+        assert 4 <= len(found) <= 5

@@ -1,0 +1,170 @@
+"""Charts: what they show, that each can be drawn, and that they say where they come from."""
+
+import json
+import struct
+from itertools import combinations, pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.errors import UsageError
+from bench.views.charts import data as chart_data
+from bench.views.charts import placing as labels
+from bench.views.tables.table import build_table
+
+from ..made_up import results
+
+pytest.importorskip("altair", reason='needs pip install "seqboat-bench[report]"')
+pytest.importorskip("vl_convert", reason='needs pip install "seqboat-bench[report]"')
+
+from bench.views.charts import charts
+from bench.views.charts import style as chart_style
+
+SWEEP = {"implementations": ["transformer", "mega-chunk", "seqboat"], "lengths": [1024, 2048, 4096]}
+RATES = {"implementations": ["transformer", "seqboat"], "activation": [0.1, 0.3, 1.0]}
+RUNS = {
+    "speed": {},
+    "growth": SWEEP,
+    "trade-off": {},
+    "activation": {},
+    "activation-time": RATES,
+    "rounds": {"throttled": "thermal"},
+}
+
+
+@pytest.mark.parametrize("name", charts.CHARTS)
+def test_each_chart_is_a_picture_that_names_its_run(name, tmp_path):
+    spec = charts.specification([results(**RUNS[name])], name)
+    path = tmp_path / f"{name}.svg"
+    chart_style.save(spec, path)
+    picture = path.read_text(encoding="utf-8")
+    assert picture.startswith("<svg")
+    assert "run.jsonl: made-up, train, fp32, a processor" in picture
+
+
+def test_png_html_and_json_come_from_the_same_definition(tmp_path):
+    spec = charts.specification([results()])
+    for suffix in ("png", "html", "json"):
+        chart_style.save(spec, tmp_path / f"figure.{suffix}")
+    png = (tmp_path / "figure.png").read_bytes()
+    assert png[:4] == b"\x89PNG"
+    width, height = struct.unpack(">II", png[16:24])
+    assert min(width, height) > 200
+    page = (tmp_path / "figure.html").read_text(encoding="utf-8")
+    assert "<script src=" not in page, "the page must work without a network"
+    assert json.loads((tmp_path / "figure.json").read_text())["title"] == spec["title"]
+
+
+def test_a_hostile_name_stays_text_in_a_page(tmp_path):
+    hostile = 'x</script><script>alert(1)</script>:"x"'
+    run = results(["transformer", hostile], path=f"{hostile}.jsonl")
+    chart_style.save(charts.specification([run]), tmp_path / "figure.html")
+    page = (tmp_path / "figure.html").read_text(encoding="utf-8")
+    assert page.count("</script>") == 2
+    assert "<script>alert" not in page
+
+
+def test_the_exponent_is_the_slope_that_was_measured():
+    points = chart_data.growth(build_table(results(**SWEEP)).rows)
+    exponents = {(p["model"], p["quantity"]): p["exponent"] for p in points}
+    assert exponents["Transformer", "Step time (s)"] == pytest.approx(2.0, abs=0.01)
+    assert exponents["SeqBoat", "Step time (s)"] == pytest.approx(1.0, abs=0.01)
+    labels = [p["label"] for p in points if p["label"] and p["quantity"] == "Step time (s)"]
+    assert labels == ["Transformer  L^2.00", "MEGA-chunk  L^1.00", "SeqBoat  L^1.00"]
+
+
+def test_rows_that_failed_are_in_no_chart():
+    failed = results(failed={"seqboat": "oom"})
+    assert "SeqBoat" not in {point["model"] for point in chart_data.ratios(build_table(failed).rows)}
+    assert "SeqBoat" not in {point["model"] for point in chart_data.rounds([failed])}
+
+
+def test_the_same_model_at_several_rates_has_a_name_for_each():
+    names = {point["model"] for point in chart_data.ratios(build_table(results(**RATES)).rows)}
+    wanted = {"Transformer", *(f"SeqBoat, activation {rate:g}" for rate in RATES["activation"])}
+    assert names == wanted
+
+
+def test_two_models_never_look_the_same():
+    looks = len(chart_style.COLOURS) * len(chart_style.SHAPES)
+    points = [{"model": f"model {number}"} for number in range(looks)]
+    import altair
+
+    looks = [
+        charts.by_model(altair, points, channel).to_dict()["scale"]["range"] for channel in ("color", "shape")
+    ]
+    assert len(set(zip(*looks, strict=True))) == len(points)
+
+
+def test_labels_do_not_cover_each_other():
+    ends = [
+        {"length": length, "value": value, "label": "x"}
+        for length, value in ((8, 1.0), (4, 1.001), (8, 1.002), (2, 100.0))
+    ]
+    placed = sorted(end["label_value"] for end in charts._apart(ends, ends))
+    step = 100.0 ** (14 / charts.HEIGHT)
+    assert all(above / below >= step * 0.999 for below, above in pairwise(placed))
+
+
+@given(st.lists(st.tuples(st.floats(50, 90), st.floats(3, 20)), min_size=1, max_size=8))
+def test_names_stay_in_the_chart_and_cover_neither_each_other_nor_points_where_there_is_room(places):
+    points = [
+        {"speed": 3.0**number, "accuracy": accuracy, "label": f"model {number}", "radius": radius}
+        for number, (accuracy, radius) in enumerate(places)
+    ]
+    x = labels.Axis.around([point["speed"] for point in points], 2000, padding=120, log=True)
+    y = labels.Axis.around([point["accuracy"] for point in points], 400, padding=60)
+    placed = labels.place(points, ("speed", x), ("accuracy", y))
+    names = [
+        labels.Box(x.pixel(p["label_x"]), y.pixel(p["label_y"]), labels.LETTER * len(p["label"]), labels.LINE)
+        for p in placed
+    ]
+    bubbles = [
+        labels.Box(x.pixel(p["speed"]), y.pixel(p["accuracy"]), 2 * p["radius"], 2 * p["radius"])
+        for p in placed
+    ]
+    assert all(0 < box.x < x.pixels and 0 < box.y < y.pixels for box in names)
+    assert all(one.overlap(other) < 1e-6 for one, other in combinations(names, 2))
+    assert all(name.overlap(bubble) < 1e-6 for name in names for bubble in bubbles)
+
+
+def test_a_crowd_of_points_gets_names_further_away_with_lines():
+    points = [
+        {"speed": 1.0 + number / 1000, "accuracy": 80.0, "label": "a name", "radius": 5}
+        for number in range(7)
+    ]
+    x, y = labels.Axis.around([0.5, 2.0], 500, 60), labels.Axis.around([70.0, 90.0], 300, 50)
+    placed = labels.place(points, ("speed", x), ("accuracy", y))
+    assert [point["far"] for point in placed][:4] == [False] * 4
+    assert placed[-1]["far"]
+
+
+@pytest.mark.parametrize("name", ["activation", "activation-time", "rounds"])
+def test_charts_without_names_at_their_points_have_a_legend(name, tmp_path):
+    path = tmp_path / "figure.svg"
+    chart_style.save(charts.specification([results(**RUNS[name])], name), path)
+    assert "role-legend-label" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("growth", "at two lengths or more"), ("activation-time", "two activation rates"), ("pie", "choose")],
+)  # fmt: skip
+def test_what_cannot_be_drawn_is_one_line_that_says_what_it_needs(name, words):
+    with pytest.raises(UsageError, match=words) as caught:
+        charts.specification([results()], name)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_files_are_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"must end in \.svg"):
+        chart_style.save(charts.specification([results()]), tmp_path / "figure.gif")
+    with pytest.raises(UsageError, match="cannot be written"):
+        chart_style.save(charts.specification([results()]), tmp_path / "none" / "figure.json")
+
+
+def test_a_missing_library_is_one_line_with_the_command(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "altair", None)
+    with pytest.raises(UsageError, match=r'needs altair: pip install "seqboat-bench\[report\]"'):
+        charts.specification([results()])

@@ -1,0 +1,102 @@
+"""Workers are forked from one process that has loaded torch: each apart, and its end told."""
+
+import os
+import signal
+import subprocess
+import sys
+from unittest.mock import Mock
+
+import msgspec
+import psutil
+import pytest
+
+from bench.measure.procedure import Plan
+from bench.suites import suite as suites
+from bench.workers.forkserver import Nursery
+from bench.workers.handle import WorkerFailed
+from bench.workers.messages import Prepared
+
+pytestmark = pytest.mark.usefixtures("plug_ins")
+
+
+@pytest.fixture
+def plan(write_suite):
+    return Plan(suites.load(write_suite("fault_models:tiny", "fault_models:slow")), "cpu", 1, 8 << 30)
+
+
+def test_each_worker_is_a_process_and_a_group_of_its_own(plan):
+    with Nursery(plan) as nursery:
+        workers = [nursery.start(case) for case in plan.suite.cases("cpu")]
+        pids = [worker.pid for worker in workers]
+        assert len(set(pids)) == 2
+        assert [os.getpgid(pid) for pid in pids] == pids
+        for worker in workers:
+            assert worker.ask(plan.prepare(worker.case), Prepared, 60).parameters > 0
+            worker.kill()
+        assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "words"), [(signal.SIGKILL, "oom", "killed"), (signal.SIGABRT, "crashed", "SIGABRT")]
+)
+def test_how_a_worker_ended_is_told(plan, end, status, words):
+    case = plan.suite.cases("cpu")[0]
+    with Nursery(plan) as nursery, nursery.start(case) as worker:
+        os.kill(worker.pid, end)
+        with pytest.raises(WorkerFailed, match=words) as failure:
+            worker.receive(Prepared, 60)
+        assert failure.value.status == status
+        with nursery.start(case) as another:
+            assert another.ask(plan.prepare(case), Prepared, 60).parameters > 0
+
+
+def test_an_interrupt_between_order_and_answer_leaves_no_answer_to_others(plan, monkeypatch):
+    case = plan.suite.cases("cpu")[0]
+    with Nursery(plan) as nursery, nursery.start(case) as worker:
+        template = nursery._templates[None]
+        with monkeypatch.context() as patch:
+            patch.setattr(template, "_answer", Mock(side_effect=KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                nursery.start(case)
+        os.kill(worker.pid, signal.SIGABRT)
+        assert template.exit_code(worker.pid) == -signal.SIGABRT
+
+
+def test_revisions_have_a_template_each(plan):
+    case = plan.suite.cases("cpu")[0]
+    with Nursery(plan) as nursery:
+        revisions = [msgspec.structs.replace(case, revision=name) for name in ("base", "control")]
+        workers = [nursery.start(revision) for revision in revisions]
+        parents = [psutil.Process(worker.pid).ppid() for worker in workers]
+        for worker in workers:
+            worker.kill()
+    assert len(set(parents)) == 2
+
+
+def test_a_torch_that_does_not_load_is_one_line(plan, tmp_path, monkeypatch):
+    (tmp_path / "torch.py").write_text("raise ImportError('libgomp.so.1: cannot open shared object file')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.chdir(tmp_path)
+    with Nursery(plan) as nursery, pytest.raises(WorkerFailed) as failure:
+        nursery.start(plan.suite.cases("cpu")[0])
+    assert failure.value.status == "crashed"
+    assert failure.value.reason == (
+        "no worker could be started: the process that loads torch ended with exit code 1: "
+        "ImportError: libgomp.so.1: cannot open shared object file"
+    )
+
+
+def test_loading_neither_starts_threads_nor_asks_for_a_gpu():
+    """A process that did either can't be forked safely."""
+    program = (
+        "import os, torch, bench.workers.worker\n"
+        "def asked(*_): raise AssertionError('asked for a GPU')\n"
+        "torch.cuda.is_available = torch.cuda.device_count = torch.cuda._lazy_init = asked\n"
+        "bench.workers.worker._load_libraries()\n"
+        "print(len(os.listdir('/proc/self/task')))\n"
+    )
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True
+    )
+    assert done.stdout == "1\n"
