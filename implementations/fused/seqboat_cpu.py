@@ -2,7 +2,8 @@
 
 The plain form is `implementations.models.seqboat.SeqBoatLayer`. Time is innermost in memory, so that the
 EMA needs no transposition, and a row stays in the cache from the EMA to the sum of the branches. The backward
-pass is written by hand: what is cheap is computed again, and nothing is as long as the sequence times the window.
+pass is written by hand: what is cheap is computed again, and nothing is as long as the sequence times the
+window.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple
