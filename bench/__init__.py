@@ -12,11 +12,12 @@ importing the package costs nothing.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from bench.version import __version__
+
 if TYPE_CHECKING:
     from bench.api import Run, read, run
     from bench.errors import UsageError
 
-__version__ = "0.1.0"
 __all__ = ["Run", "UsageError", "__version__", "read", "run"]
 
 _HOMES = {"Run": "bench.api", "read": "bench.api", "run": "bench.api", "UsageError": "bench.errors"}

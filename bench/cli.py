@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from bench import __version__
 from bench.commands import regress as cli_checks
 from bench.commands import run as cli_measure
 from bench.commands import store as cli_store
@@ -14,6 +13,7 @@ from bench.commands import table as cli_show
 from bench.commands import train as cli_train
 from bench.commands.console import BAD_USAGE, INTERRUPTED, complain, prepare_streams, show
 from bench.errors import UsageError
+from bench.version import __version__
 from implementations.errors import RegistryError
 
 

@@ -3,3 +3,7 @@
 
 class UsageError(Exception):
     """Bad input or an environment that cannot measure. The message says what, where and what to do."""
+
+
+class ResultError(UsageError):
+    """A result file that cannot be read or written."""

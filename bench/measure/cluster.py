@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import msgspec
 
-from bench import __version__, workloads
+from bench import workloads
 from bench.errors import UsageError
 from bench.measure.jobs import Job, perform
 from bench.measure.procedure import Plan
@@ -28,6 +28,7 @@ from bench.probes.environment import commit, default_threads
 from bench.records.run import Device, Environment, Finding
 from bench.suites.suite import Suite
 from bench.system.extras import require
+from bench.version import __version__
 from bench.workers.forkserver import Nursery
 
 WAIT_SECONDS = 60.0

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-from bench.errors import UsageError
+from bench.errors import ResultError
 from bench.records.run import (
     SCHEMA,
     Device,
@@ -38,10 +38,6 @@ class _Version(msgspec.Struct, frozen=True, tag="header", tag_field="type"):
     """As much of a header as one of any version has."""
 
     schema: int
-
-
-class ResultError(UsageError):
-    """A result file that cannot be read or written."""
 
 
 @dataclass

@@ -6,7 +6,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from bench.records.reading import ResultError
+from bench.errors import ResultError
 from bench.records.run import Environment
 from bench.suites.case import Case
 from bench.training.recipe import Recipe

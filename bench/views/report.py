@@ -11,12 +11,12 @@ from typing import Any
 
 import msgspec
 
-from bench import __version__
 from bench.errors import UsageError
 from bench.records.reading import Results
 from bench.records.run import Sample, Solo
 from bench.text.escape import script_json
 from bench.text.units import format_bytes, format_duration, format_error
+from bench.version import __version__
 from bench.views import pages
 from bench.views.charts import charts
 from bench.views.tables.columns import Column, cells_of, columns_of

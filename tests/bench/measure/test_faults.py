@@ -16,10 +16,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench.errors import UsageError
+from bench.errors import ResultError, UsageError
 from bench.measure import session
 from bench.measure.procedure import Plan
-from bench.records.reading import ResultError, Store, read
+from bench.records.reading import Store, read
 from bench.records.run import SCHEMA
 from bench.views.tables.table import build_table
 

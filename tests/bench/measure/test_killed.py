@@ -8,7 +8,8 @@ import signal
 import time
 from pathlib import Path
 
-from bench.records.reading import ResultError, Results, read
+from bench.errors import ResultError
+from bench.records.reading import Results, read
 from bench.views.tables.table import build_table
 
 KILLS = 50

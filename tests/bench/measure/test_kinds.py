@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from bench.api import read as read_run
-from bench.records.reading import ResultError, Store, read, read_kinds
+from bench.errors import ResultError
+from bench.records.reading import Store, read, read_kinds
 from bench.records.run import Device, Void
 from bench.views.tables.formats import render
 from bench.views.tables.table import build_table

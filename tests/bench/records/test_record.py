@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench.records.reading import ResultError, Store, json_schema, read
+from bench.errors import ResultError
+from bench.records.reading import Store, json_schema, read
 from bench.records.run import SCHEMA, End, Environment, Header, Sample, Solo
 from bench.suites import suite as suites
 
