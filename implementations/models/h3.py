@@ -13,17 +13,16 @@ from torch import Tensor, nn
 from implementations.decoding import State, push, window
 from implementations.encoder import Encoder, embed
 from implementations.models.s4d import diagonal_init, discretise
+from implementations.models.state_space import ResidualBlock, with_decoder
 from implementations.ops.fft_conv import fft_convolution
 from implementations.ops.norms import SequenceNorm
 from implementations.ops.ssm import (
     DiagonalRecurrence,
     NormKind,
-    ResidualBlock,
     as_complex,
     as_pairs,
     at_least_float32,
     log_uniform,
-    with_decoder,
 )
 from implementations.ops.ssm_kernels import diagonal_kernel
 from implementations.task import Task

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.models.s4 import S4Block
+from implementations.models.state_space import backbone
 from implementations.ops.combinations import products
 from implementations.ops.fft_conv import fft_convolution
 from implementations.ops.ssm import (
@@ -33,7 +34,6 @@ from implementations.ops.ssm import (
     as_complex,
     as_pairs,
     at_least_float32,
-    backbone,
     log_uniform,
     nplr_legs,
 )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.decoding import NoRecurrentForm, State
+from implementations.models.state_space import backbone
 from implementations.ops.fft_conv import fft_convolution
 from implementations.ops.ssm import (
     NormKind,
@@ -20,7 +21,6 @@ from implementations.ops.ssm import (
     as_complex,
     as_pairs,
     at_least_float32,
-    backbone,
     log_uniform,
     nplr_legs,
 )
