@@ -5,6 +5,7 @@ linear in the number of pairs in reach; memory in the number of steps.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from implementations.kernels.triton.launch import (
     blocks,
     dot_precision,
     launch,
+    launch_what_fits,
     power_of_two,
 )
 from implementations.kernels.triton.packing import Packing
@@ -103,11 +105,23 @@ class Problem:
         return self.how.blocks or Blocks.usual(self.q.dtype)
 
     def launch(
-        self, kernel: Any, grid: tuple[int, ...], inputs: tuple[Any, ...], rest: tuple[Any, ...], columns: int
+        self,
+        kernel: Any,
+        size: int,
+        inputs: tuple[Any, ...],
+        rest: tuple[Any, ...],
+        columns: int,
+        split: bool,
     ) -> None:
-        """Run a kernel whose arguments are the inputs, bias, rows and counts, the rest, and the sizes."""
-        how, packing, dim = self.how, self.packing, self.q.shape[1]
+        """Run a kernel whose arguments are the inputs, bias, rows and counts, the rest, and the sizes.
+
+        One program per `size` steps, and per block of columns if `split`; else a program goes through all
+        columns, so many at a time. Where a device has too little shared memory, loads run fewer stages ahead,
+        and then columns are fewer.
+        """
+        how, packing, dim, hidden = self.how, self.packing, self.q.shape[1], self.v.shape[1]
         dtype = accumulator(self.q)
+        programs = blocks(self.q.shape[0], size)
         table = self.q if self.table is None else self.table
         rows = (
             packing.offsets,
@@ -117,33 +131,44 @@ class Problem:
             packing.time if self.by_time else packing.place,
             packing.row if packing.hidden is None else packing.hidden,
         )
-        launch(
-            kernel,
-            grid,
-            *inputs,
-            (table, table.shape[0], self.origin),
-            rows,
-            packing.counts,
-            *rest,
-            self.q.shape[0],
-            dim,
-            self.v.shape[1],
-            how.window or 0,
-            KIND=KINDS[how.kind],
-            SCALE=how.scale(dim),
-            BY_KEYS=how.kind != "softmax" and how.window is None,
-            CAUSAL=how.causal,
-            WINDOWED=how.window is not None,
-            BIASED=self.table is not None,
-            MASKED=packing.hidden is not None,
-            PRECISION=dot_precision(),
-            QUERIES=self.cut.queries,
-            KEYS=self.cut.keys,
-            DIM=power_of_two(dim, least=16),
-            HIDDEN=columns,
-            ACC=ACCUMULATORS[dtype],
-            num_warps=8 if columns >= 128 else 4,
-        )
+        constants = {
+            "KIND": KINDS[how.kind],
+            "SCALE": how.scale(dim),
+            "BY_KEYS": how.kind != "softmax" and how.window is None,
+            "CAUSAL": how.causal,
+            "WINDOWED": how.window is not None,
+            "BIASED": self.table is not None,
+            "MASKED": packing.hidden is not None,
+            "PRECISION": dot_precision(),
+            "QUERIES": self.cut.queries,
+            "KEYS": self.cut.keys,
+            "DIM": power_of_two(dim, least=16),
+            "ACC": ACCUMULATORS[dtype],
+        }
+
+        def run(stages: int, columns: int) -> None:
+            launch(
+                kernel,
+                (programs, blocks(hidden, columns)) if split else (programs,),
+                *inputs,
+                (table, table.shape[0], self.origin),
+                rows,
+                packing.counts,
+                *rest,
+                self.q.shape[0],
+                dim,
+                hidden,
+                how.window or 0,
+                HIDDEN=columns,
+                num_stages=stages,
+                num_warps=8 if columns >= 128 or not split else 4,
+                **constants,
+            )
+
+        narrower = [(1, columns >> n) for n in range(1, columns.bit_length()) if columns >> n >= 16]
+        forms = [(3, columns), (2, columns), (1, columns), *narrower]
+        key = (kernel, self.q.dtype, self.q.device, columns, *constants.values())
+        launch_what_fits(key, [partial(run, *form) for form in forms])
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """The result, and the log of each query's sum of weights."""
@@ -151,16 +176,15 @@ class Problem:
         columns = self.cut.columns(self.q.shape[1], hidden)
         out = torch.empty_like(self.v)
         log_sums = self.v.new_empty(steps, dtype=accumulator(self.q))
-        grid = (blocks(steps, self.cut.queries), blocks(hidden, columns))
-        self.launch(attention_kernel, grid, (self.q, self.k, self.v), (out, log_sums), columns)
+        inputs = (self.q, self.k, self.v)
+        self.launch(attention_kernel, self.cut.queries, inputs, (out, log_sums), columns, split=True)
         return out, log_sums
 
     def backward(
         self, grad: Tensor, out: Tensor, log_sums: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Gradients of q, k, v and the table."""
-        steps, hidden = self.v.shape
-        cut = self.cut
+        hidden, cut = self.v.shape[1], self.cut
         columns, narrow = cut.columns(self.q.shape[1], hidden), min(cut.slice, power_of_two(hidden, least=16))
         deltas = torch.empty_like(log_sums)
         grad_q, grad_k, grad_v = (torch.empty_like(tensor) for tensor in (self.q, self.k, self.v))
@@ -168,24 +192,27 @@ class Problem:
         grad_bias = log_sums.new_zeros(BIAS_COPIES, table.shape[0] if self.table is not None else 0)
         self.launch(
             values_backward_kernel,
-            (blocks(steps, cut.keys), blocks(hidden, columns)),
+            cut.keys,
             (self.q, self.k),
             (grad, log_sums, grad_v),
             columns,
+            split=True,
         )
         self.launch(
             queries_backward_kernel,
-            (blocks(steps, cut.queries),),
+            cut.queries,
             (self.q, self.k, self.v),
             (out, grad, log_sums, deltas, grad_q, grad_bias, BIAS_COPIES),
             narrow,
+            split=False,
         )
         self.launch(
             keys_backward_kernel,
-            (blocks(steps, cut.keys),),
+            cut.keys,
             (self.q, self.k, self.v),
             (grad, log_sums, deltas, grad_k),
             narrow,
+            split=False,
         )
         return grad_q, grad_k, grad_v, None if self.table is None else grad_bias.sum(dim=0)
 

@@ -20,7 +20,7 @@ from implementations.kernels.triton.attention_tiles import (
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps"])
 def attention_kernel(
     q, k, v, bias, rows, counts, out, log_sums, steps, dim, hidden, window,
     KIND: tl.constexpr,
@@ -77,7 +77,7 @@ def attention_kernel(
     store_tile(out, result, at, steps, column, hidden, HIDDEN)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps"])
 def values_backward_kernel(
     q, k, bias, rows, counts, grad, log_sums, grad_v, steps, dim, hidden, window,
     KIND: tl.constexpr,
@@ -116,7 +116,7 @@ def values_backward_kernel(
     store_tile(grad_v, result, at, steps, column, hidden, HIDDEN)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps"])
 def queries_backward_kernel(
     q, k, v, bias, rows, counts, out, grad, log_sums, deltas, grad_q, grad_bias, copies,
     steps, dim, hidden, window,
@@ -173,7 +173,7 @@ def queries_backward_kernel(
     store_tile(grad_q, result, at, steps, 0, dim, DIM)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps"])
 def keys_backward_kernel(
     q, k, v, bias, rows, counts, grad, log_sums, deltas, grad_k, steps, dim, hidden, window,
     KIND: tl.constexpr,

@@ -75,7 +75,7 @@ def _put_gates_and_values(
     tl.store(v + at, x * keep(seed, at, DROPOUT, ACC), mask=of_v)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps"])
 def gates_kernel(
     base, gamma, beta, cos, sin, time, q, k, r, v, seed, offsets, last, steps, dim, hidden,
     ROTARY: tl.constexpr,
@@ -145,7 +145,7 @@ def _gates_and_values_backward(
     tl.store(grad_base + of_base, g * silu_slope(x), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps"])
 def gates_backward_kernel(
     base, gamma, beta, cos, sin, time, grad_q, grad_k, grad_r, grad_v, grad_base, sums,
     seed, offsets, last, steps, dim, hidden,

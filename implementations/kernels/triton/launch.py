@@ -1,10 +1,14 @@
 """What every launch needs: the precision of sums, block sizes, seeds, and the tensors' own device."""
 
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
 import triton.language as tl
 from torch import Tensor
+from triton.runtime.errors import OutOfResources
+
+_FITTING: dict[Hashable, int] = {}
 
 ACCUMULATORS = {torch.float32: tl.float32, torch.float64: tl.float64}
 
@@ -20,6 +24,23 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) 
     first = arguments[0]
     with torch.cuda.device_of(first[0] if isinstance(first, tuple) else first):  # type: ignore[no-untyped-call]
         kernel[grid](*arguments, enable_fp_fusion=True, **options)
+
+
+def launch_what_fits(key: Hashable, attempts: Sequence[Callable[[], None]]) -> None:
+    """Run the first of several forms of one launch that the device has the shared memory for.
+
+    A kernel that asks for too much is refused before it runs, so a failed attempt has written nothing. What
+    fitted is remembered under the key. Raises triton's OutOfResources if no form fits.
+    """
+    for number in range(_FITTING.get(key, 0), len(attempts)):
+        try:
+            attempts[number]()
+        except OutOfResources:
+            if number == len(attempts) - 1:
+                raise
+        else:
+            _FITTING[key] = number
+            return
 
 
 def blocks(count: int, size: int) -> int:

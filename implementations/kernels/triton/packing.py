@@ -16,6 +16,9 @@ from implementations.kernels.triton.launch import blocks, launch, row_block
 from implementations.kernels.triton.packing_kernels import place_kernel, take_kernel
 
 BLOCK = 1024
+STEPS = 16
+"""Capacities are multiples of this: Triton compiles anew for a count that it takes for another kind of
+number, and for a buffer that does not begin at a multiple of 16 bytes."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Packing:
         counts = offsets.diff()
         in_place = counts.max() >= math.ceil(dense * length)
         if capacity is None:
-            capacity = max(1, int(offsets[-1]))
+            capacity = max(1, blocks(int(offsets[-1]), STEPS)) * STEPS
         else:
             torch._assert_async(offsets[-1] <= capacity, f"more than {capacity} active steps: the capacity")
         index = torch.full((capacity,), -1, dtype=torch.int64, device=active.device)

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["capacity"])
 def place_kernel(
     active,
     inclusive,
@@ -40,7 +40,7 @@ def place_kernel(
     tl.store(place + goes, tl.where(tl.load(in_place) != 0, of_time, rank), mask=packed)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps"])
 def take_kernel(x, index, out, steps, dim, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
     """`out[i] = x[index[i]]`, zeros where the index is negative. Grid: blocks of steps."""
     step = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)

@@ -1,3 +1,5 @@
+"""What only the compiler can say of the Triton kernels; all shapes and devices: `tox -e kernels`."""
+
 import os
 import subprocess
 import sys
@@ -10,11 +12,23 @@ pytest.importorskip("triton", reason="triton is not installed: the extra `fused`
 SCRIPT = Path(__file__).parent / "triton_without_gpu.py"
 
 
-@pytest.mark.slow
-def test_every_kernel_compiles_for_an_h100_within_its_shared_memory() -> None:
-    """Two EMA states for sixteen, to be quicker; the cases take every path between them."""
+def compile_kernels(*options: str) -> subprocess.CompletedProcess[str]:
+    """Two EMA states for sixteen, to be quicker."""
     environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[3]), "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, str(SCRIPT), "2", "SC10 float32", "enwik8 float32", "ones and twos"]
-    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert run.returncode == 0, run.stderr[-2000:]
+    command = [sys.executable, str(SCRIPT), "--states", "2", *options]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.mark.slow
+def test_kernels_fit_a_device_with_little_shared_memory() -> None:
+    """The widest model on the smallest device: loads in fewer stages, then fewer columns."""
+    options = ("--arch", "86", "--precision", "tf32", "--task", "enwik8", "ones", "--model", "seqboat-fused")
+    run = compile_kernels(*options)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
     assert run.stdout.count("registers") > 30
+
+
+@pytest.mark.slow
+def test_ten_counts_of_active_steps_compile_once() -> None:
+    run = compile_kernels("--counts")
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]

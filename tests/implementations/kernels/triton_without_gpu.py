@@ -1,17 +1,25 @@
-"""Compile every Triton kernel for an H100 on a machine that has none.
+"""Compile the Triton kernels of published models for GPUs that this machine does not have.
 
-`python triton_without_gpu.py [EMA STATES [CASE …]]`.
+`python triton_without_gpu.py --arch 80 90 --precision fp32 tf32 --task text enwik8 --model seqboat-fused`
 
-A driver that launches nothing stands in the place of CUDA's. Triton compiles as it would on the device, down
-to machine code, and this prints what each kernel takes: registers, bytes of the stack (spilled registers) and
-of shared memory. The interpreter cannot say so: it knows no types of branches, no layouts and no resources.
+A driver that launches nothing stands in the place of CUDA's. Triton compiles as it would on the device,
+down to machine code, and refuses a kernel that asks for more shared memory than the device has. Printed is
+what each kernel takes: registers, bytes of spilled registers, shared memory. The interpreter cannot say so:
+it knows no types of branches, no layouts and no resources. Exits with 1 if a kernel fits in no form, or
+spills more than `--spills`.
+
+`--counts` compiles for ten different counts of active steps instead, and exits with 1 if any but the first
+compiles something: a training step must not.
 """
 
+import argparse
 import os
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,123 +29,172 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
+from triton.runtime.errors import OutOfResources
 
-SHARED_MEMORY = 227 * 1024
+from implementations import registry
+
+SHARED_MEMORY = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024, 120: 99 * 1024}
+"""Bytes that a block may have, by compute capability."""
+PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
+MODELS = ("seqboat-fused", "seqboat-full-fused", "mega-fused", "mega-chunk-fused")
+TASKS = ("listops", "text", "retrieval", "image", "pathfinder", "path_x", "speech", "enwik8", "ones")
+LENGTH = 2048
+ONES = {"dim": 1, "hidden": 1, "attention_dim": 1, "window": 1, "truncation": 1}
+"""Triton makes a constant of every size that is 1."""
 
 
-class Utilities:
-    def load_binary(self, *args: Any) -> tuple[int, ...]:
+@dataclass
+class Kernel:
+    """A kernel as it would be loaded."""
+
+    name: str
+    registers: int
+    spilled: int
+    shared: int
+
+    def __str__(self) -> str:
+        taken = f"{self.registers:>4} registers {self.spilled:>5} B spilled {self.shared:>7} B shared"
+        return f"  {self.name:<28}{taken}"
+
+
+class Device:
+    """What Triton asks of a driver, and what was loaded."""
+
+    def __init__(self, arch: int) -> None:
+        self.arch = arch
+        self.loaded: list[Kernel] = []
+        self.utils = self
+
+    def load_binary(self, name: str, binary: bytes, shared: int, device: int) -> tuple[int, ...]:
+        registers, spilled = resources(binary)
+        self.loaded.append(Kernel(name, registers, spilled, shared))
         return 1, 1, 0, 0, 1024
 
     def get_device_properties(self, device: int) -> dict[str, int]:
-        return {"max_shared_mem": SHARED_MEMORY}
-
-
-class Hopper:
-    """What Triton asks of a driver."""
-
-    utils = Utilities()
+        return {"max_shared_mem": SHARED_MEMORY[self.arch]}
 
     def get_current_device(self) -> int:
-        return 0
+        return self.arch
 
     def get_current_stream(self, device: int) -> int:
         return 0
 
     def get_current_target(self) -> GPUTarget:
-        return GPUTarget("cuda", 90, 32)
+        return GPUTarget("cuda", self.arch, 32)
 
     @staticmethod
     def launcher_cls(source: Any, metadata: Any) -> Any:
         return lambda *args: None
 
 
-def resources(kernel: Any) -> str:
-    """Registers, stack and shared memory of a compiled kernel."""
+def resources(binary: bytes) -> tuple[int, int]:
+    """Registers and bytes of stack, which is where spilled registers go, of a thread of a compiled kernel."""
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(kernel.asm["cubin"])
+        file.write(binary)
         file.flush()
         report = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True)
-    registers, stack = (re.findall(rf"{name}:(\d+)", report.stdout)[-1] for name in ("REG", "STACK"))
-    return f"{registers:>4} registers {stack:>5} bytes of stack {kernel.metadata.shared:>7} shared"
+    registers, stack = (int(re.findall(rf"{name}:(\d+)", report.stdout)[-1]) for name in ("REG", "STACK"))
+    return registers, stack
 
 
-def report_compilations() -> None:
-    """Print one line for each kernel that is compiled from here on."""
-    from triton.compiler import CompiledKernel
+def train_layer(model: str, task: str, precision: str, states: int | None) -> None:
+    """Forward and backward pass of one layer of a model in the sizes of its card, or in sizes of one.
 
-    create = CompiledKernel.__init__
+    Raises RegistryError if the card has no such task.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    dtype, causal = PRECISIONS[precision], task == "enwik8"
+    ones = task == "ones" and model == "seqboat-fused"
+    sizes = {**(ONES if ones else registry.find(model).hyperparameters(task)), "layers": 1}
+    if states is not None:
+        sizes["states"] = states
+    if model.startswith("seqboat"):
+        from implementations.fused.seqboat_triton import seqboat_layer
+        from implementations.models.seqboat import SeqBoatConfig, SeqBoatLayer
 
-    def announce(self: Any, *args: Any, **kwargs: Any) -> None:
-        create(self, *args, **kwargs)
-        print(f"  {self.name:<28}{resources(self)}", flush=True)
+        config = SeqBoatConfig(**sizes)
+        for length in (1, 2) if ones else (LENGTH,):
+            layer = SeqBoatLayer(config, causal=causal, max_positions=length).to(dtype)
+            x = torch.zeros(1, length, config.dim, dtype=dtype, requires_grad=True)
+            seqboat_layer(layer, x).sum().backward()
+    else:
+        from implementations.fused.mega_triton import mega_layer
+        from implementations.models.mega import MegaConfig, MovingAverageGatedAttention
 
-    CompiledKernel.__init__ = announce
-
-
-TEXT = {"dim": 128, "hidden": 256, "attention_dim": 64, "truncation": 1024}
-SCALED = {"norm": "scalenorm", "prenorm": False, "relative_bias": "local", "dropout": 0.1}
-SC10 = {
-    "dim": 60,
-    "hidden": 120,
-    "attention_dim": 30,
-    "truncation": 900,
-    "attention": "relu2",
-    "norm": "batchnorm",
-}
-ENWIK8 = {"dim": 616, "hidden": 1232, "attention_dim": 128, "window": 1024, "relative_bias": "rotary"}
-ONES = {"dim": 1, "hidden": 1, "attention_dim": 1, "window": 1, "truncation": 1}
-CASES: dict[str, tuple[torch.dtype, bool, int, dict[str, Any]]] = {
-    "Text float32": (torch.float32, False, 2000, {**TEXT, **SCALED}),
-    "Text TF32": (torch.float32, False, 2000, {**TEXT, **SCALED}),
-    "Text bfloat16": (torch.bfloat16, False, 2000, {**TEXT, **SCALED}),
-    "SC10 float32": (torch.float32, False, 2000, SC10),
-    "enwik8 float32": (torch.float32, True, 2000, {**ENWIK8, "dropout": 0.15}),
-    "full float64": (torch.float64, True, 2000, {**TEXT, "window": None, "attention": "laplace"}),
-    # Triton makes a constant of every size that is 1.
-    "ones": (torch.float32, False, 1, ONES),
-    "ones and twos": (torch.float32, False, 2, ONES),
-}
-"""Precision, causality, length and hyper-parameters of a SeqBoat layer."""
+        chunked = MegaConfig(**sizes)
+        gated = MovingAverageGatedAttention(chunked, causal=causal).to(dtype)
+        x = torch.zeros(1, LENGTH, chunked.dim, dtype=dtype, requires_grad=True)
+        mega_layer(gated, x).sum().backward()
 
 
-def seqboat(name: str, states: int) -> None:
-    """Forward and backward of one of the CASES."""
+def train_counts(device: Device) -> Iterator[int]:
+    """How many kernels each of ten counts of active steps loads: odd, even, multiples of 16."""
     from implementations.fused.seqboat_triton import seqboat_layer
+    from implementations.kernels.triton.packing import Packing
     from implementations.models.seqboat import SeqBoatConfig, SeqBoatLayer
 
-    dtype, causal, length, options = CASES[name]
-    torch.backends.cuda.matmul.allow_tf32 = "TF32" in name
-    config = SeqBoatConfig(layers=1, states=states, **options)
-    layer = SeqBoatLayer(config, causal=causal, max_positions=length).to(dtype)
-    x = torch.zeros(1, length, config.dim, dtype=dtype, requires_grad=True)
-    padding = torch.zeros(1, length, dtype=torch.bool)
-    seqboat_layer(layer, x, padding if causal else None, capacity=1.0).sum().backward()
+    sizes = {**registry.find("seqboat-fused").hyperparameters("text"), "layers": 1, "states": 2}
+    layer = SeqBoatLayer(SeqBoatConfig(**sizes), max_positions=LENGTH)
+    pack = Packing.of
+    for count in (1229, 1231, 1230, 1232, 1216, 1, 16, 2047, 1024, 1250):
+
+        def packing(active: torch.Tensor, *args: Any, count: int = count, **kwargs: Any) -> Packing:
+            return pack(torch.arange(LENGTH).view(1, -1) < count, *args, **kwargs)
+
+        Packing.of = packing  # type: ignore[assignment, method-assign]
+        before = len(device.loaded)
+        x = torch.zeros(1, LENGTH, layer.config.dim, requires_grad=True)
+        seqboat_layer(layer, x).sum().backward()
+        yield len(device.loaded) - before
 
 
-def mega_chunk(states: int) -> None:
-    """Forward and backward of a layer of MEGA-chunk."""
-    from implementations.fused.mega_triton import mega_layer
-    from implementations.models.mega import MegaConfig, MovingAverageGatedAttention
-
-    config = MegaConfig(layers=1, dim=128, hidden=256, attention_dim=64, ffn=256, chunk=128, states=states)
-    mega_layer(
-        MovingAverageGatedAttention(config), torch.zeros(2, 2048, 128, requires_grad=True)
-    ).sum().backward()
+def check_counts() -> bool:
+    device = Device(90)
+    driver.set_active(device)
+    loaded = list(train_counts(device))
+    print("kernels by count of active steps:", *loaded)
+    return loaded[0] > 0 and not any(loaded[1:])
 
 
-def main(states: int = 16, *wanted: str) -> None:
-    """Compile the kernels of the cases that are wanted, or of all, and print what they take."""
-    driver.set_active(Hopper())
-    report_compilations()
-    for name in wanted or (*CASES, "MEGA-chunk"):
-        print(name, flush=True)
-        if name == "MEGA-chunk":
-            mega_chunk(states)
-        else:
-            seqboat(name, states)
+def check_resources(options: argparse.Namespace) -> bool:
+    well = True
+    for arch in options.arch:
+        for precision in options.precision:
+            device = Device(arch)
+            driver.set_active(device)
+            for task in options.task:
+                for model in options.model:
+                    print(f"sm_{arch} {precision} {task} {model}", flush=True)
+                    first = len(device.loaded)
+                    try:
+                        train_layer(model, task, precision, options.states)
+                    except registry.RegistryError:
+                        print("  (the card has no such task)")
+                    except OutOfResources as error:
+                        print(f"  FAILS: {error}")
+                        well = False
+                    for kernel in device.loaded[first:]:
+                        spills = kernel.spilled > options.spills
+                        print(kernel, "  TOO MANY SPILLS" if spills else "", flush=True)
+                        well &= not spills
+    return well
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--arch", type=int, nargs="+", choices=SHARED_MEMORY, default=[90])
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["fp32", "tf32", "bf16"])
+    parser.add_argument("--task", nargs="+", choices=TASKS, default=TASKS)
+    parser.add_argument("--model", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--states", type=int, help="states of the moving average, in place of the card's")
+    parser.add_argument("--spills", type=int, default=1024, help="most bytes that a thread may spill")
+    parser.add_argument("--counts", action="store_true")
+    options = parser.parse_args()
+    sys.exit(0 if (check_counts() if options.counts else check_resources(options)) else 1)
 
 
 if __name__ == "__main__":
-    main(*(int(argument) if argument.isdigit() else argument for argument in sys.argv[1:]))  # type: ignore[arg-type]
+    main()
