@@ -11,6 +11,7 @@ from bench.commands import run as cli_measure
 from bench.commands import store as cli_store
 from bench.commands import table as cli_show
 from bench.commands import train as cli_train
+from bench.commands import verify as cli_verify
 from bench.commands.console import BAD_USAGE, INTERRUPTED, complain, prepare_streams, show
 from bench.errors import UsageError
 from bench.version import __version__
@@ -38,7 +39,7 @@ app = typer.Typer(
     help="How fast, and how much memory, is this sequence model really?",
 )
 
-for commands in (cli_measure, cli_train, cli_show, cli_checks, cli_store):
+for commands in (cli_measure, cli_train, cli_show, cli_verify, cli_checks, cli_store):
     app.add_typer(commands.app)
 
 

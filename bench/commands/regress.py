@@ -1,4 +1,4 @@
-"""The commands that say how far numbers can be trusted: verify, regress, doctor, compare, export."""
+"""The commands that say how far numbers can be trusted: regress, doctor, compare, export."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,19 +10,6 @@ from bench.commands.console import BAD_USAGE, FAILED, INCOMPLETE, OK, Json, as_j
 app = typer.Typer()
 
 EXIT_CODES = {"PASSED": OK, "REGRESSED": FAILED, "INCONCLUSIVE": INCOMPLETE}
-
-
-@app.command()
-def verify(
-    golden: Annotated[Path, typer.Option(help="Folder of golden vectors.")] = Path("tests/golden"),
-    impl: Annotated[str | None, typer.Option(help="Systems or variants, comma-separated.")] = None,
-    json: Json = False,
-) -> None:
-    """Hold implementations against vectors recorded from official code."""
-    from bench.commands import verify as verification_report
-
-    failed = verification_report.print_verdicts(golden, names(impl), json)
-    raise typer.Exit(FAILED if failed else OK)
 
 
 @app.command()

@@ -1,52 +1,61 @@
-"""Verdicts of `bench verify` as text or JSON."""
+"""`bench verify`: implementations against vectors recorded from official code."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
+import typer
 
-from bench.commands.console import show
-from bench.correctness.golden import systems
-from bench.correctness.official import Verdict, verify
+from bench.commands.console import FAILED, OK, Json, as_json, names, show
 from implementations import registry
 
+if TYPE_CHECKING:
+    from bench.correctness.official import GoldenCheck
 
-def print_verdicts(golden: Path, names: list[str] | None, as_json: bool) -> int:
-    """Print the verdict on every case as it comes; returns how many failed."""
-    verdicts = []
-    for verdict in _verdicts(golden, names):
-        verdicts.append(verdict)
-        if not as_json:
-            show(_line(verdict))
-    if as_json:
-        show(msgspec.json.format(msgspec.json.encode(verdicts)).decode())
-    else:
-        show(_summary(verdicts))
-    return sum(verdict.counts_as_failure for verdict in verdicts)
+app = typer.Typer()
 
 
-def _verdicts(golden: Path, names: list[str] | None) -> Iterator[Verdict]:
+@app.command()
+def verify(
+    golden: Annotated[Path, typer.Option(help="Folder of golden vectors.")] = Path("tests/golden"),
+    impl: Annotated[str | None, typer.Option(help="Systems or variants, comma-separated.")] = None,
+    json: Json = False,
+) -> None:
+    """Hold implementations against vectors recorded from official code."""
+    checks = []
+    for check in _checks(golden, names(impl)):
+        checks.append(check)
+        if not json:
+            show(_line(check))
+    show(as_json(checks) if json else _summary(checks))
+    raise typer.Exit(FAILED if any(check.counts_as_failure for check in checks) else OK)
+
+
+def _checks(golden: Path, names: list[str] | None) -> "Iterator[GoldenCheck]":
     """Names are folders of vectors, or implementations: a fused one is held against its system's vectors."""
+    from bench.correctness import official
+    from bench.correctness.golden import systems
+
     if names is None:
-        yield from verify(golden)
+        yield from official.verify(golden)
         return
     folders = systems(golden)
     for name in names:
         if name in folders:
-            yield from verify(golden, [name])
+            yield from official.verify(golden, [name])
         else:
             implementation = registry.find(name)
-            yield from verify(golden, [implementation.golden], implementation.variant)
+            yield from official.verify(golden, [implementation.golden], implementation.variant)
 
 
-def _line(verdict: Verdict) -> str:
-    error = "" if verdict.max_error is None else f"  {verdict.max_error:.1e} in {verdict.worst_tensor}"
-    detail = f"  {verdict.detail}" if verdict.status != "passed" else ""
-    return f"{verdict.status:<11} {verdict.system}/{verdict.case}{error}{detail}"
+def _line(check: "GoldenCheck") -> str:
+    error = "" if check.max_error is None else f"  {check.max_error:.1e} in {check.worst_tensor}"
+    detail = f"  {check.detail}" if check.status != "passed" else ""
+    return f"{check.status:<11} {check.system}/{check.case}{error}{detail}"
 
 
-def _summary(verdicts: list[Verdict]) -> str:
-    passed = sum(verdict.status == "passed" for verdict in verdicts)
-    failed = sum(verdict.counts_as_failure for verdict in verdicts)
-    optional = len(verdicts) - passed - failed
+def _summary(checks: "list[GoldenCheck]") -> str:
+    passed = sum(check.status == "passed" for check in checks)
+    failed = sum(check.counts_as_failure for check in checks)
+    optional = len(checks) - passed - failed
     return f"{passed} passed, {failed} failed, {optional} optional and unsupported"

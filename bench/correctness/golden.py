@@ -1,4 +1,7 @@
-"""Golden vectors: what official code computed, one `<system>/<case>.safetensors` each. See docs/verify.md."""
+"""Golden vectors: what official code computed, one `<system>/<case>.safetensors` per case.
+
+Tensors are keyed `<group>/<official name>`; see GROUPS. The header's metadata name the module and its config.
+"""
 
 import fnmatch
 import json
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
 OPTIONAL = "OPTIONAL.txt"
 GROUPS = ("param", "buffer", "in", "out", "cot", "grad_in", "grad_param")
+"""`cot` holds the cotangents of outputs: the recorded loss is the sum of outputs times cotangents."""
 
 
 class GoldenError(UsageError):
@@ -46,19 +50,19 @@ class GoldenFile:
     required: bool
 
     def read(self) -> GoldenCase:
-        """Load the case. Raises GoldenError where the file is not one of golden vectors."""
+        """Load the case. Raises GoldenError if the file does not hold golden vectors."""
         from safetensors import SafetensorError, safe_open
 
         tensors: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
         try:
             with safe_open(self.path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                for key in file.keys():  # noqa: SIM118  (safe_open is no mapping)
+                for key in file.keys():  # noqa: SIM118  (safe_open is not a mapping)
                     group, _, name = key.partition("/")
                     tensors[group][name] = file.get_tensor(key)
             config = json.loads(metadata["config"])
             if not isinstance(config, dict):
-                raise GoldenError(f"{self.path}: not a file of golden vectors (its config is no mapping)")
+                raise GoldenError(f"{self.path}: not a file of golden vectors (its config is not a mapping)")
             return GoldenCase(
                 system=self.system,
                 name=self.name,
@@ -77,7 +81,7 @@ def systems(folder: Path) -> list[str]:
 
 
 def find_cases(folder: Path) -> Iterator[GoldenFile]:
-    """Every case below a folder, by system and name. Raises GoldenError where there is none."""
+    """Every case below a folder, by system and name. Raises GoldenError if there is none."""
     if not folder.is_dir():
         raise GoldenError(f"{folder}: no such folder; give the folder of golden vectors with --golden")
     optional = _optional_patterns(folder / OPTIONAL)
@@ -96,5 +100,5 @@ def _optional_patterns(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise GoldenError(f"{path}: is no list of case names ({error})") from None
+        raise GoldenError(f"{path}: is not a list of case names ({error})") from None
     return [line.strip() for line in lines if line.strip()]

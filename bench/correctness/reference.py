@@ -9,19 +9,12 @@ import msgspec
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bench.correctness.official import LOOSE, LOOSE_GRADIENT_BOUND, relative_error
 from bench.records.run import Variant
 from bench.steps.step import Step, build_model
-from bench.suites.case import Case, Precision
+from bench.steps.tolerance import LOOSE, LOOSE_GRADIENT_BOUND, OUTPUT_BOUND, relative_error
+from bench.suites.case import Case
 from implementations import registry
 
-OUTPUT_BOUND: dict[Precision, float] = {
-    "fp64": 1e-9,
-    "fp32": 1e-4,
-    "tf32": 2e-2,
-    "bf16": 5e-2,
-    "fp16": 2e-2,
-}
 GRADIENT_FACTOR = 10.0
 """Gradients may differ by this much more than outputs."""
 ROUNDING_FACTOR = 3.0

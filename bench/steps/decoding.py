@@ -14,11 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bench.correctness.official import relative_error
-from bench.correctness.reference import OUTPUT_BOUND
 from bench.probes.clock import seconds_of
 from bench.records.run import Decoding
 from bench.steps.step import Step
+from bench.steps.tolerance import OUTPUT_BOUND, relative_error
 from bench.suites.case import Case
 from bench.suites.suite import STRETCH
 from implementations import activation

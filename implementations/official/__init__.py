@@ -29,7 +29,7 @@ def build_module(
 
     The module takes its inputs by keyword in the official layout (`x`, `padding_mask`, …) and returns
     `{name: tensor}`; its `named_parameters()` are the official ones. Raises Unsupported for a system,
-    module or option that has no counterpart here, OfficialError where names or shapes differ.
+    module, option or input that has no counterpart here, OfficialError where names or shapes differ.
     """
     path = f"implementations.official.{system}"
     try:

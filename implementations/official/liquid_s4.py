@@ -23,6 +23,9 @@ IGNORED = ("C_init", "A")
 
 def block(config: Config, variant: str | None) -> OfficialView:
     options = constructor(config, variant, OPTIONS)
+    length = config["run"]["L"]
+    if length > (options.get("l_max") or length):
+        raise Unsupported("no Liquid-S4 kernel that is shorter than its input")
     transposed = options.get("transposed", True)
     ours = _block(options)
 

@@ -5,8 +5,12 @@ from typing import Any
 
 from implementations.official.view import Unsupported
 
-BOOKKEEPING = frozenset({"kind", "seed", "scale", "T", "pad", "ppad", "lens", "mode", "layer", "B"})
-"""Keys that say how a case was recorded, or how long its inputs are."""
+BOOKKEEPING = frozenset({
+    *("kind", "layer", "mode", "self", "seed", "scale", "wstd", "ortho"),
+    *("B", "T", "Tc", "cache", "lens", "pad", "ppad", "perhead"),
+})  # fmt: skip
+"""Keys that say how a case was recorded: seeds, how weights were drawn, which inputs there are and how long.
+What they change is in the recorded tensors."""
 
 
 def check_options(config: Mapping[str, Any], supported: Collection[str]) -> None:

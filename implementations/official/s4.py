@@ -55,6 +55,20 @@ def constructor(config: Config, variant: str | None, supported: Collection[str])
     return options
 
 
+class CutKernel(nn.Module):
+    """A kernel's first taps: the official block never asks for more than l_max of them."""
+
+    def __init__(self, kernel: nn.Module, taps: int) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.taps = taps
+
+    def forward(self, length: int) -> Tensor:
+        """`(kernels, dim, taps)`, or of that length if it is shorter."""
+        kernels: Tensor = self.kernel(min(length, self.taps))
+        return kernels
+
+
 def make_kernel(options: Mapping[str, Any], mode: str, kernels: int) -> SSMKernel:
     shared: dict[str, Any] = {
         "dim": options["d_model"],
@@ -88,9 +102,11 @@ def block(config: Config, variant: str | None) -> OfficialView:
     if config["run"].get("rate", 1.0) != 1.0:
         raise Unsupported("no block at another sampling rate than the trained one")
     bidirectional, channels = options.get("bidirectional", True), options.get("channels", 1)
+    ssm = make_kernel(options, options.get("mode", "dplr"), channels * (2 if bidirectional else 1))
+    taps = options.get("l_max")
     ours = S4Block(
         options["d_model"],
-        make_kernel(options, options.get("mode", "dplr"), channels * (2 if bidirectional else 1)),
+        ssm if taps is None else CutKernel(ssm, taps),
         channels=channels,
         bidirectional=bidirectional,
         dropout=options.get("dropout", 0.0),
@@ -105,7 +121,7 @@ def block(config: Config, variant: str | None) -> OfficialView:
         return {"y": y.transpose(1, 2) if options.get("transposed", True) else y, "kernel_K": kernels}
 
     paths: dict[str, nn.Module | nn.Parameter] = {
-        "layer.kernel": ours.kernel,
+        "layer.kernel": ssm,
         "layer.D": ours.D,
         "output_linear.0": ours.output_linear,
     }

@@ -1,5 +1,6 @@
 """Our modules seen under official parameter names and layouts."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Unsupported(ValueError):
-    """An official module or option that has no counterpart here."""
+    """An official module, option or input that has no counterpart here."""
 
 
 class OfficialError(ValueError):
@@ -36,6 +37,11 @@ class OfficialView(nn.Module):
             self._place(path, target)
 
     def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
+        """Outputs by official name. Raises Unsupported for an input that our module does not take."""
+        try:
+            inspect.signature(self._call).bind(**inputs)
+        except TypeError as error:
+            raise Unsupported(f"no counterpart for the inputs {', '.join(inputs)}: {error}") from None
         return self._call(**inputs)
 
     def load_official(self, params: Mapping[str, Tensor]) -> None:

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from bench.correctness.golden import GoldenError, find_cases
-from bench.correctness.official import bound, relative_error, verify, verify_case
+from bench.correctness.official import bound, verify, verify_case
 from implementations import registry
+from implementations.models.seqboat import SeqBoatLayer
 
 torch = pytest.importorskip("torch")
 
-FOLDER = Path(__file__).parent / "golden"
+FOLDER = Path(__file__).parents[2] / "golden"
 CASES = list(find_cases(FOLDER))
 VARIANTS = [item for item in registry.catalogue().values() if item.variant is not None]
 
@@ -95,10 +96,45 @@ def test_bounds():
     assert bound("grad_param/rel_pos_bias.rel_pos_bias") == 1e-2
 
 
-def test_relative_error_of_zeros_and_nan():
-    zeros = torch.zeros(3)
-    assert relative_error(zeros + 1e-7, zeros) == 0.0
-    assert relative_error(zeros + 1e-3, zeros) == float("inf")
-    assert relative_error(torch.tensor([float("nan")]), torch.ones(1)) == float("inf")
-    assert relative_error(torch.ones(2), torch.ones(3)) == float("inf")
-    assert relative_error(torch.tensor([3.0, 4.4]), torch.tensor([3.0, 4.0])) == pytest.approx(0.08)
+ZEROS = "bigbird/attn_bs8_r1"
+"""A case with a bias of keys, whose gradient is analytically zero."""
+
+
+@pytest.fixture
+def key_bias(golden, tmp_path):
+    """Verify a case with the recorded gradient of its key bias changed."""
+
+    def check(change):
+        path = tmp_path / "bigbird" / "case.safetensors"
+        _copy_with(golden / f"{ZEROS}.safetensors", path, **{"grad_param/key.bias": change})
+        (found,) = verify(tmp_path)
+        return found
+
+    return check
+
+
+def test_a_gradient_that_is_analytically_zero_is_judged_by_its_rounding(key_bias):
+    generator = torch.Generator().manual_seed(0)
+    assert key_bias(lambda t: torch.randn(t.shape, generator=generator) * t.std()).status == "passed"
+    assert key_bias(torch.zeros_like).status == "passed"
+
+
+def test_a_recorded_gradient_is_not_taken_for_rounding_because_ours_is_zero(key_bias):
+    found = key_bias(lambda t: t + 1e-2)
+    assert (found.status, found.worst_tensor) == ("failed", "grad_param/key.bias")
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.01, -1.0])
+def test_a_wrong_gradient_of_ours_fails(golden, monkeypatch, factor):
+    """Of a small parameter, through the module."""
+    project = SeqBoatLayer._project
+
+    def planted(layer, m, positions):
+        layer.beta.requires_grad_(True)
+        layer.beta.register_hook(lambda gradient: gradient * factor)
+        return project(layer, m, positions)
+
+    monkeypatch.setattr(SeqBoatLayer, "_project", planted)
+    file = next(f for f in CASES if f.system == "seqboat" and f.name == "layer_batchnorm_eval")
+    found = verify_case(file)
+    assert (found.status, found.worst_tensor) == ("failed", "grad_param/beta")
