@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.decoding import Generation, State, recurrent
-from implementations.task import PADDING, Task
+from implementations.task import GREY_LEVELS, PADDING, Grey, Task
 
-Pooling = Literal["mean", "first"]
+Pooling = Literal["mean", "first", "last"]
+
+Pixels = Literal["reals", "tokens"]
+"""How a model reads grey values: as reals, or each as one of 256 tokens."""
 
 
 def padding_mask_of(lengths: Tensor | None, length: int) -> Tensor | None:
@@ -50,6 +53,22 @@ class Sinusoids(nn.Module):
         return positions if self.scale is None else positions * self.scale
 
 
+class FairseqSinusoids(Sinusoids):
+    """Sinusoids down to a frequency of 1/10000, `f_i = 10000^(-i/(dim/2 − 1))`, with times from `first`.
+
+    fairseq counts the time steps of tokens from 2, one after the padding token's number.
+    """
+
+    def __init__(self, dim: int, first: int = 2) -> None:
+        super().__init__(dim)
+        half = dim // 2
+        self.inv_freq = 10000.0 ** (-torch.arange(half).float() / (half - 1))
+        self.first = first
+
+    def _at(self, times: Tensor) -> Tensor:
+        return super()._at(times + self.first)
+
+
 class LearnedPositions(nn.Module):
     """A learned vector a position, `N(0, dim^-½)`."""
 
@@ -78,6 +97,20 @@ class RealEmbedding(nn.Module):
         return torch.addcmul(self.bias, x.unsqueeze(-1), self.weight)
 
 
+class GreyEmbedding(nn.Embedding):
+    """A grey value as a real becomes the vector of its level: (batch, length) to (batch, length, dim)."""
+
+    def __init__(self, grey: Grey, dim: int) -> None:
+        super().__init__(GREY_LEVELS, dim)
+        nn.init.normal_(self.weight, std=dim**-0.5)
+        self.grey = grey
+
+    def forward(self, x: Tensor) -> Tensor:
+        white = GREY_LEVELS - 1
+        levels = (x * self.grey.deviation + self.grey.mean) * white
+        return super().forward(levels.round().clamp(0, white).long())
+
+
 def token_embedding(vocabulary: int, dim: int) -> nn.Embedding:
     """`N(0, dim^-½)`."""
     embedding = nn.Embedding(vocabulary, dim)
@@ -86,8 +119,9 @@ def token_embedding(vocabulary: int, dim: int) -> nn.Embedding:
 
 
 class Encoder(nn.Module):
-    """Embedding, positions, dropout, layers, final norm; padded states are zero before and after the layers.
+    """Embedding, positions, norm, dropout; layers and a final norm; padded states are zero before and after.
 
+    embeds_padding: padded states enter the layers as the padding token's embedding (S4).
     pad_to: the length is padded with the padding token to a multiple of this, and masked, where the
     sequence is longer (MEGA-chunk). Returns states of the padded length.
     """
@@ -98,19 +132,23 @@ class Encoder(nn.Module):
         layers: Iterable[nn.Module],
         *,
         positions: nn.Module | None = None,
+        embedding_norm: nn.Module | None = None,
         final_norm: nn.Module | None = None,
         embedding_scale: float = 1.0,
         dropout: float = 0.0,
+        embeds_padding: bool = False,
         pad_to: int = 1,
         padding_token: int = PADDING,
     ) -> None:
         super().__init__()
         self.embedding = embedding
         self.positions = positions
+        self.embedding_norm = embedding_norm
         self.layers = nn.ModuleList(layers)
         self.final_norm = final_norm
         self.embedding_scale = embedding_scale
         self.dropout = nn.Dropout(dropout)
+        self.embeds_padding = embeds_padding
         self.pad_to = pad_to
         self.padding_token = padding_token
 
@@ -145,10 +183,8 @@ class Encoder(nn.Module):
 
     def step(self, tokens: Tensor, state: State, time: int) -> Tensor:
         """States `(batch, dim)` of tokens `(batch,)` at a time step; moves the layers' state on."""
-        x = self._scaled(self.embedding(tokens))
-        if self.positions is not None:
-            x = x + self.positions.at(time)  # type: ignore[operator]
-        x = self.dropout(x)
+        position = None if self.positions is None else self.positions.at(time)  # type: ignore[operator]
+        x = self._enter(tokens, position)
         for layer, part in zip(self.layers, state.parts, strict=True):
             x = recurrent(layer).step(x, part, time)
         return self._finish(x, None)
@@ -156,13 +192,19 @@ class Encoder(nn.Module):
     def _embed(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         inputs, lengths = self._pad(inputs, lengths)
         mask = padding_mask_of(lengths, inputs.shape[1])
-        x = self._scaled(self.embedding(inputs))
-        if self.positions is not None:
-            x = x + self.positions(inputs.shape[1])
-        return _zero_padding(self.dropout(x), mask), mask
+        x = self._enter(inputs, None if self.positions is None else self.positions(inputs.shape[1]))
+        return (x if self.embeds_padding else _zero_padding(x, mask)), mask
 
-    def _scaled(self, x: Tensor) -> Tensor:
-        return x if self.embedding_scale == 1.0 else x * self.embedding_scale
+    def _enter(self, inputs: Tensor, positions: Tensor | None) -> Tensor:
+        x: Tensor = self.embedding(inputs)
+        if self.embedding_scale != 1.0:
+            x = x * self.embedding_scale
+        if positions is not None:
+            x = x + positions
+        if self.embedding_norm is not None:
+            x = self.embedding_norm(x)
+        dropped: Tensor = self.dropout(x)
+        return dropped
 
     def _finish(self, x: Tensor, mask: Tensor | None) -> Tensor:
         return _zero_padding(x if self.final_norm is None else self.final_norm(x), mask)
@@ -182,7 +224,7 @@ def _zero_padding(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class Pool(nn.Module):
-    """Masked mean or first state: `(batch, length, dim)` to `(batch, dim)`."""
+    """Mean, first or last of the real states: `(batch, length, dim)` to `(batch, dim)`."""
 
     def __init__(self, encoder: Encoder, kind: Pooling = "mean") -> None:
         super().__init__()
@@ -193,6 +235,9 @@ class Pool(nn.Module):
         states: Tensor = self.encoder(inputs, lengths)[0]
         if self.kind == "first":
             return states[:, 0]
+        if self.kind == "last":
+            rows = torch.arange(len(states), device=states.device)
+            return states[rows, -1 if lengths is None else lengths - 1]
         count = inputs.shape[1] if lengths is None else lengths.to(states.dtype)[:, None]
         return states.sum(dim=1) / count
 
@@ -233,18 +278,28 @@ class TwoTower(nn.Module):
     """Two documents through one encoder: inputs `(batch, 2, length)`, lengths `(batch, 2)` or None.
 
     The head reads `[second, first, first·second, first − second]` with `interactions`, where first and
-    second are the documents' representations; without it `[second, first]`.
+    second are the documents' representations; without it `[second, first]`. jointly: the encoder takes both
+    documents as one batch, so that a batch norm's statistics are those of both.
     """
 
     def __init__(
-        self, encoder: Encoder, head: nn.Module, pooling: Pooling = "mean", interactions: bool = True
+        self,
+        encoder: Encoder,
+        head: nn.Module,
+        pooling: Pooling = "mean",
+        interactions: bool = True,
+        jointly: bool = False,
     ) -> None:
         super().__init__()
         self.pool = Pool(encoder, pooling)
         self.head = head
         self.interactions = interactions
+        self.jointly = jointly
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        if self.jointly:
+            both: Tensor = self.pool(inputs.flatten(0, 1), None if lengths is None else lengths.flatten())
+            return self.classify(*both.view(len(inputs), 2, -1).unbind(1))
         first, second = (
             self.pool(inputs[:, tower], None if lengths is None else lengths[:, tower]) for tower in (0, 1)
         )
@@ -300,9 +355,18 @@ class LanguageModel(nn.Module):
         return logits
 
 
-def embed(task: Task, dim: int) -> nn.Module:
-    """The embedding that a task's inputs need."""
-    return RealEmbedding(dim) if task.input == "reals" else token_embedding(task.vocabulary, dim)
+def embed(task: Task, dim: int, pixels: Pixels = "reals") -> nn.Module:
+    """The embedding that a task's inputs need.
+
+    pixels: how grey values are read. Raises ValueError if reals that are not grey levels are to be tokens.
+    """
+    if task.input == "tokens":
+        return token_embedding(task.vocabulary, dim)
+    if pixels == "reals":
+        return RealEmbedding(dim)
+    if task.grey is None:
+        raise ValueError(f"the reals of the task {task.name!r} are not grey levels: pixels can't be 'tokens'")
+    return GreyEmbedding(task.grey, dim)
 
 
 def with_head(

@@ -1,10 +1,31 @@
 """What a model is built for. Imports no torch, so that suites can be read without it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 PADDING = 0
 """The token that fills a row beyond its true length; real tokens count from 1."""
+
+
+GREY_LEVELS = 256
+"""Values that a pixel can have, from 0."""
+
+
+@dataclass(frozen=True)
+class Grey:
+    """How grey levels stand as reals: `(level/255 − mean)/deviation`."""
+
+    mean: float
+    deviation: float
+
+
+GREY: Mapping[str, Grey] = {
+    "image": Grey(mean=0.48, deviation=0.24),
+    "pathfinder": Grey(mean=0.5, deviation=0.5),
+    "path_x": Grey(mean=0.5, deviation=0.5),
+}
+"""The published scale of each task of pictures (MEGA's `--pixel-normalization`)."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +46,11 @@ class Task:
     input: Literal["tokens", "reals"] = "tokens"
     vocabulary: int = 0
     """Number of distinct tokens, the padding token included; 0 where the input is reals."""
+
+    @property
+    def grey(self) -> Grey | None:
+        """The scale of its reals, where they are grey levels that a model may read as tokens as well."""
+        return GREY.get(self.name) if self.input == "reals" else None
 
     @property
     def causal(self) -> bool:

@@ -16,7 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.decoding import State
-from implementations.models.transformer import ACTIVATIONS, Activation, FrameConfig, build_around, frame
+from implementations.encoder import FairseqSinusoids
+from implementations.models.transformer import (
+    ACTIVATIONS,
+    Activation,
+    FrameConfig,
+    build_around,
+    frame,
+    stack,
+)
 from implementations.ops.attention import merge_heads, split_heads
 from implementations.ops.causal_products import causal_products
 from implementations.task import Task
@@ -217,27 +225,39 @@ class LunaLayer(nn.Module):
 
 
 class LearnedState(nn.Module):
-    """The first p: `(1, rows, dim)`, learned, N(0, dim^-½), times √dim."""
+    """The first p: `(1, rows, dim)`, learned, N(0, dim^-½), times √dim, with its own positions and norm.
 
-    def __init__(self, rows: int, dim: int) -> None:
+    Both as the embedding of x has them.
+    """
+
+    def __init__(self, config: LunaConfig) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(rows, dim) * dim**-0.5)
+        self.weight = nn.Parameter(torch.randn(config.projection, config.dim) * config.dim**-0.5)
+        self.positions = FairseqSinusoids(config.dim, first=0) if config.positions == "fairseq" else None
+        self.norm = nn.LayerNorm(config.dim, eps=config.norm_epsilon) if config.embedding_norm else None
 
     def forward(self) -> Tensor:
-        return self.weight.unsqueeze(0) * math.sqrt(self.weight.shape[1])
+        rows, dim = self.weight.shape
+        p = self.weight * math.sqrt(dim)
+        if self.positions is not None:
+            p = p + self.positions(rows)
+        if self.norm is not None:
+            p = self.norm(p)
+        return p.unsqueeze(0)
 
 
 class LunaStack(nn.Module):
     """All layers and the p that they hand on: states `(batch, length, dim)` to the same."""
 
-    def __init__(self, state: LearnedState, layers: list[LunaLayer]) -> None:
+    def __init__(self, state: LearnedState, layers: list[LunaLayer], dropout: float) -> None:
         super().__init__()
         self.state = state
+        self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         batch, length, _ = x.shape
-        p = self.state()[:, :length].expand(batch, -1, -1)
+        p = self.dropout(self.state()[:, :length].expand(batch, -1, -1))
         # A row of n real positions has n rows of p at most, whatever the length it is padded to.
         p_padding_mask = None if padding_mask is None else padding_mask[:, : p.shape[1]]
         for layer in self.layers:
@@ -272,10 +292,10 @@ class FromLearnedState(nn.Module):
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     """Luna for a task; see LunaConfig. Raises TypeError on unknown hyper-parameters."""
     config = LunaConfig(**hyperparameters)
-    state = LearnedState(config.projection, config.dim)
+    state = LearnedState(config)
     if task.causal:
         return build_around(task, config, lambda: FromLearnedState(_causal_attention(config), state))
-    return frame(task, config, [LunaStack(state, [_layer(config) for _ in range(config.layers)])])
+    return frame(task, config, [LunaStack(state, stack(config, lambda: _layer(config)), config.dropout)])
 
 
 def _causal_attention(config: LunaConfig) -> CausalLunaAttention:

@@ -8,13 +8,23 @@ on `scaled_dot_product_attention`.
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.decoding import State, recurrent
-from implementations.encoder import Encoder, LearnedPositions, Pooling, Sinusoids, embed, with_head
+from implementations.encoder import (
+    Encoder,
+    FairseqSinusoids,
+    LearnedPositions,
+    Pixels,
+    Pooling,
+    Sinusoids,
+    embed,
+    with_head,
+)
 from implementations.ops.attention import MultiHeadAttention, SDPAMixer, SoftmaxMixer
 from implementations.task import Task
 
@@ -35,12 +45,23 @@ class FrameConfig:
     dim: int
     heads: int
     ffn: int
-    """Width of the feed-forward network, and of the classifier's hidden layer."""
+    """Width of the feed-forward network."""
+    tied: bool = False
+    """Whether all layers are one layer, run again and again."""
     prenorm: bool = False
     activation: Activation = "gelu"
     norm_epsilon: float = 1e-5
-    positions: Literal["sinusoidal", "learned", "none"] = "sinusoidal"
+    positions: Literal["sinusoidal", "fairseq", "learned", "none"] = "sinusoidal"
+    embedding_norm: bool = False
+    """Whether a LayerNorm follows the sum of embedding and position."""
+    pixels: Pixels = "reals"
+    initialisation: Literal["xavier", "bert"] = "xavier"
+    """Of linear layers and embeddings; `bert`: N(0, 0.02), and biases of 0."""
     pooling: Pooling = "mean"
+    classifier: int | None = None
+    """Width of the classifier's hidden layer; that of the feed-forward network unless given."""
+    interactions: bool = True
+    """Whether the head of two documents reads their product and difference too."""
     dropout: float = 0.1
     """On the embedding, and on the output of each sub-layer."""
     activation_dropout: float = 0.0
@@ -126,9 +147,17 @@ def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     )
 
 
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
 def build_around(task: Task, config: FrameConfig, attention: Callable[[], nn.Module]) -> nn.Module:
     """The whole model around an attention, which is called once a layer to make its own module."""
-    return frame(task, config, [transformer_layer(config, attention()) for _ in range(config.layers)])
+    return frame(task, config, stack(config, lambda: transformer_layer(config, attention())))
+
+
+def stack(config: FrameConfig, layer: Callable[[], Layer]) -> list[Layer]:
+    """The layers of a model, each from a call of its own, or one layer as often as there are some."""
+    return [layer()] * config.layers if config.tied else [layer() for _ in range(config.layers)]
 
 
 def transformer_layer(config: FrameConfig, attention: nn.Module) -> TransformerLayer:
@@ -153,14 +182,26 @@ def frame(
     encoder: a subclass of Encoder where layers hand on more than their states.
     """
     body = encoder(
-        embed(task, config.dim),
+        embed(task, config.dim, config.pixels),
         layers,
         positions=_positions(task, config),
+        embedding_norm=nn.LayerNorm(config.dim, eps=config.norm_epsilon) if config.embedding_norm else None,
         final_norm=nn.LayerNorm(config.dim, eps=config.norm_epsilon) if config.prenorm else None,
         embedding_scale=math.sqrt(config.dim),
         dropout=config.dropout,
     )
-    return with_head(task, body, config.dim, config.ffn, config.pooling)
+    hidden = config.classifier or config.ffn
+    model = with_head(task, body, config.dim, hidden, config.pooling, config.interactions)
+    return model.apply(_as_bert) if config.initialisation == "bert" else model
+
+
+@torch.no_grad()
+def _as_bert(module: nn.Module) -> None:
+    """fairseq's `init_bert_params` of one module."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        module.weight.normal_(std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        module.bias.zero_()
 
 
 def _positions(task: Task, config: FrameConfig) -> nn.Module | None:
@@ -168,4 +209,4 @@ def _positions(task: Task, config: FrameConfig) -> nn.Module | None:
         return None
     if config.positions == "learned":
         return LearnedPositions(task.length, config.dim)
-    return Sinusoids(config.dim)
+    return FairseqSinusoids(config.dim) if config.positions == "fairseq" else Sinusoids(config.dim)

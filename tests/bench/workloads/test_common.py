@@ -40,6 +40,18 @@ def test_batches_fit_the_task(workload, length, fill):
         assert task.input == "reals" or batch.inputs.min() >= 1
 
 
+@pytest.mark.parametrize("name", ["image", "pathfinder", "path-x"])
+def test_grey_values_are_levels_on_the_scale_of_the_task(name):
+    """A model that reads pixels as tokens finds them by that scale."""
+    workload = workloads.load(name)
+    length = workload.published_length
+    grey = workload.task(length).grey
+    levels = (workload.batch(length, 1, "full", seed=0).inputs * grey.deviation + grey.mean) * 255
+    np.testing.assert_allclose(levels, levels.round(), atol=1e-3)
+    assert levels.min() > -1e-3
+    assert levels.max() < 255.001
+
+
 @pytest.mark.parametrize("fill", ["full", "real"])
 def test_batches_are_deterministic(workload, length, fill):
     first, again = (workload.batch(length, 2, fill, seed=3, index=4) for _ in range(2))

@@ -116,6 +116,15 @@ def test_layers_hand_on_the_packed_state() -> None:
     assert not torch.allclose(p, stack.state())
 
 
+def test_p_has_the_norm_and_the_positions_of_the_embedding() -> None:
+    model = seeded(build, task(), {**TINY, "embedding_norm": True, "positions": "fairseq"})
+    state = model.pool.encoder.layers[0].state
+    p = state()
+    torch.testing.assert_close(p.mean(dim=-1), torch.zeros(1, 10), atol=1e-5, rtol=0)
+    torch.nn.init.zeros_(state.weight)
+    assert not torch.allclose(state()[:, 0], state()[:, 1])
+
+
 @pytest.mark.parametrize("name", ["text", "enwik8"])
 def test_cost_is_linear_in_the_length(name: str) -> None:
     cost = growth(build, TINY, 1024, name)

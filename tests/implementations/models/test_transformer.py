@@ -1,11 +1,13 @@
 """The Transformer: one function in two forms, blind to padding and to the future, under every head."""
 
+import math
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from implementations.encoder import FairseqSinusoids, parameter_count
 from implementations.models.transformer import TransformerConfig, TransformerLayer, build, build_around
 from implementations.ops.attention import MultiHeadAttention, SDPAMixer, SoftmaxMixer
 from implementations.registry import find
@@ -95,7 +97,7 @@ def test_norm_stands_after_the_sum_or_before_the_sublayer() -> None:
 
 
 @pytest.mark.parametrize("sdpa", [False, True])
-@pytest.mark.parametrize("pooling", ["mean", "first"])
+@pytest.mark.parametrize("pooling", ["mean", "first", "last"])
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
 def test_padding_changes_nothing(sdpa: bool, pooling: str, positions: str) -> None:
     torch.manual_seed(0)
@@ -144,6 +146,54 @@ def test_every_head_learns(
     logits.square().sum().backward()
     untouched = [name for name, p in model.named_parameters() if p.grad is None]
     assert not untouched
+
+
+def test_tied_layers_are_one_layer_run_again() -> None:
+    model = build(TEXT, {**TINY, "tied": True})
+    first, second = model.pool.encoder.layers
+    assert first is second
+    once = build(TEXT, {**TINY, "layers": 1})
+    assert parameter_count(model) == parameter_count(once)
+    once.load_state_dict(
+        {name: value for name, value in model.state_dict().items() if "layers.1" not in name}
+    )
+    assert not torch.allclose(model(tokens(2, 24)), once(tokens(2, 24)))
+
+
+def test_grey_values_are_read_as_tokens() -> None:
+    """By the published scale of the task, each within half a level; other reals are refused."""
+    grey = IMAGE.grey
+    assert grey is not None
+    model = build(IMAGE, {**TINY, "pixels": "tokens"})
+    levels = torch.tensor([[0, 255, 17, *range(100, 121)]])
+    x = (levels / 255 - grey.mean) / grey.deviation
+    torch.testing.assert_close(model.pool.encoder.embedding(x), model.pool.encoder.embedding.weight[levels])
+    nudge = 0.4 / 255 / grey.deviation
+    assert torch.equal(model(x + nudge), model(x))
+    assert not torch.allclose(model(x + 2 * nudge), model(x))
+    with pytest.raises(ValueError, match="'speech' are not grey levels"):
+        build(Task("speech", length=24, classes=3, input="reals"), {**TINY, "pixels": "tokens"})
+
+
+def test_positions_of_fairseq_reach_a_frequency_of_one_ten_thousandth() -> None:
+    positions = FairseqSinusoids(8)
+    expected = [math.sin(5 * 10000 ** (-i / 3)) for i in range(4)]
+    torch.testing.assert_close(positions(6)[3, :4], torch.tensor(expected))
+    torch.testing.assert_close(positions.at(3), positions(6)[3])
+
+
+def test_the_embedding_is_normalised_with_its_position() -> None:
+    model = build(TEXT, {**TINY, "embedding_norm": True, "positions": "fairseq"})
+    states, _ = model.pool.encoder._embed(tokens(2, 24), None)
+    torch.testing.assert_close(states.mean(dim=-1), torch.zeros(2, 24), atol=1e-5, rtol=0)
+
+
+def test_the_last_state_is_that_of_the_last_real_position() -> None:
+    model = build(TEXT, {**TINY, "pooling": "last"}).eval()
+    inputs = tokens(2, 24)
+    torch.testing.assert_close(model(inputs, LENGTHS)[1:], model(inputs[1:, :9]))
+    states, _ = model.pool.encoder(inputs)
+    torch.testing.assert_close(model.pool(inputs, None), states[:, -1])
 
 
 def test_other_attentions_join_through_the_frame() -> None:
