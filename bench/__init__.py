@@ -20,14 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "UsageError", "__version__", "read", "run"]
 
-_HOMES = {"Run": "bench.api", "read": "bench.api", "run": "bench.api", "UsageError": "bench.errors"}
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module("bench.api"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *__all__})

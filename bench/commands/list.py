@@ -7,8 +7,8 @@ from tabulate import tabulate
 
 from bench import workloads
 from bench.errors import UsageError
-from bench.measure import collection
-from bench.suites import suite as suites
+from bench.suites import collection
+from bench.suites import reading as suites
 from implementations import registry
 
 Row = Mapping[str, Any]
@@ -33,7 +33,8 @@ def as_text(found: list[Row]) -> str:
 
 
 def _suites() -> list[Row]:
-    loaded = [suites.load(name) for name in suites.suite_names()]
+    sources = suites.sources()
+    loaded = [suites.load(source) for source in sources if not source.is_collection]
     return [
         {
             "name": suite.name,
@@ -43,12 +44,10 @@ def _suites() -> list[Row]:
             "description": suite.description,
         }
         for suite in loaded
-    ] + [_collection(name) for name in collection.names()]
+    ] + [_collection(found) for source in sources if (found := collection.load(source))]
 
 
-def _collection(name: str) -> Row:
-    found = collection.load(name)
-    assert found is not None
+def _collection(found: collection.Collection) -> Row:
     loaded = [suites.load(part) for part in found.suites]
     return {
         "name": found.name,

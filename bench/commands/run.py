@@ -73,6 +73,7 @@ def run(
 ) -> None:
     """Measure a suite and print its table."""
     from bench.measure import collection, session
+    from bench.suites.collection import load as collection_of
     from bench.views.tables import by_task as task_table
 
     overrides = {
@@ -104,7 +105,7 @@ def run(
     form = known_format(format_)
     if predict or max_length is not None:
         _forecast(request, predict, max_length, form, kept=out or resume)
-    parts = collection.load(suite)
+    parts = collection_of(suite)
     outcome = session.run(request) if parts is None else collection.run(parts, request)
     by_task = parts is not None and task_table.of_one_machine(outcome.runs)
     print_table(outcome.runs, form, by_task=by_task)

@@ -66,10 +66,10 @@ def table(
     json: Json = False,
 ) -> None:
     """Print the table of one or several result files, merged; of a folder, a column for each task."""
-    from bench.measure import collection
+    from bench.records.reading import files_of
 
     form = "json" if json else known_format(format_)
-    results = _read_all(collection.files_of(files))
+    results = _read_all(files_of(files))
     print_table(results, form, baseline, published, by_task=any(path.is_dir() for path in files))
 
 

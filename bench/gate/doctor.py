@@ -27,7 +27,7 @@ from bench.records.reading import Store
 from bench.records.run import Environment
 from bench.stats.intervals import MIN_BLOCKS, ratio_interval, smallest_difference, upper_bound
 from bench.steps.memory_check import TOLERANCE, Agreement, check_apart
-from bench.suites import suite as suites
+from bench.suites import reading as suites
 from bench.suites.case import Case
 from bench.system.signals import termination_interrupts
 from bench.text.units import format_bytes, parse_percentage

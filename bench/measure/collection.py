@@ -1,28 +1,15 @@
 """Several suites under one name: run one after another into one folder, a result file each."""
 
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
-
-import msgspec
+from typing import Any
 
 from bench.errors import UsageError
 from bench.measure import session
 from bench.records.reading import Results, read_kinds
-from bench.suites import suite as suites
+from bench.suites.collection import Collection
 from bench.text.units import parse_duration
-
-
-class Collection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Suites that make one comparison over several workloads."""
-
-    name: str
-    description: str
-    suites: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    baseline: str
-    """What every ratio of every suite is against."""
 
 
 @dataclass(frozen=True)
@@ -34,30 +21,6 @@ class Outcome:
     complete: bool
     interrupted: bool
     resume_line: str
-
-
-def names() -> list[str]:
-    """The collections of the package."""
-    return sorted(path.stem for path in suites.suite_folder().glob("*.yaml") if suites.lists_suites(path))
-
-
-def load(name: str) -> Collection | None:
-    """The collection of that name or in that file; None where it is a single suite.
-
-    Raises UsageError where there is no such file, or where it is not valid.
-    """
-    path, raw = suites.read_file(name)
-    if "suites" not in raw:
-        return None
-    try:
-        found = msgspec.convert({"name": path.stem, **raw}, Collection)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{path}: {error}") from None
-    for part in found.suites:
-        suite = suites.load(part)
-        if found.baseline not in suite.implementations:
-            raise UsageError(f"{path}: `baseline`: {found.baseline!r} is no implementation of {part}")
-    return found
 
 
 def run(collection: Collection, request: session.Request) -> Outcome:
@@ -90,17 +53,6 @@ def run(collection: Collection, request: session.Request) -> Outcome:
         if outcome.interrupted:
             return Outcome(folder, runs, False, True, session.resume_line(folder))
     return Outcome(folder, runs, complete, False, session.resume_line(folder))
-
-
-def files_of(paths: Iterable[Path]) -> list[Path]:
-    """Result files; a folder stands for those in it. Raises UsageError for a folder without any."""
-    found: list[Path] = []
-    for path in paths:
-        inside = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-        if not inside:
-            raise UsageError(f"{path}: holds no result files (.jsonl)")
-        found += inside
-    return found
 
 
 def _part(name: str, collection: Collection, request: session.Request, folder: Path) -> session.Request:

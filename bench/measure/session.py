@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +21,8 @@ from bench.probes.environment import command_line, default_threads
 from bench.records import checkpoint as checkpoints
 from bench.records.reading import NotWritten, Results, Store, read_kinds
 from bench.records.run import SCHEMA, Environment, Header
-from bench.suites import suite as suites
-from bench.suites.suite import Suite
+from bench.suites import reading
+from bench.suites.suite import Suite, Timing, Training
 from bench.system.signals import termination_interrupts
 from implementations import registry
 
@@ -145,37 +146,29 @@ def default_out(suite: str, kind: str = "", suffix: str = ".jsonl") -> Path:
 
 def load_suite(request: Request) -> Suite:
     """The suite with the request's changes. Raises UsageError."""
-    overrides = dict(request.overrides)
-    suite = suites.load(request.suite)
-    if request.checkpoints:
-        overrides = {"fill": "real", **overrides, "checkpoints": _checkpoints(request, overrides, suite)}
-    if request.batch is not None:
-        overrides["batch"] = {"cpu": request.batch, "cuda": request.batch}
-    timing = suite.quick if request.quick else suite.timing
-    if request.budget is not None:
-        timing = msgspec.structs.replace(timing, budget=request.budget)
-    overrides["timing"] = msgspec.to_builtins(timing)
-    chosen = overrides.get("implementations", list(suite.implementations))
-    baseline = overrides.get("baseline", suite.baseline)
-    if baseline not in chosen and "baseline" not in overrides:
-        # Ratios need their baseline, also where the user named only her own models.
-        overrides["implementations"] = [baseline, *chosen]
-    return suites.load(request.suite, overrides)
+    suite = reading.load(
+        request.suite, request.overrides, batch=request.batch, budget=request.budget, quick=request.quick
+    )
+    if not request.checkpoints:
+        return suite
+    files = _checkpoints(request.checkpoints, suite)
+    fill = request.overrides.get("fill", "real")
+    return reading.changed(suite, {"checkpoints": files, "fill": fill})
 
 
-def _checkpoints(request: Request, overrides: dict[str, Any], suite: Suite) -> dict[str, str]:
+def _checkpoints(paths: Iterable[Path], suite: Suite) -> dict[str, str]:
     """Checkpoint files by implementation. Raises UsageError where one does not fit what the suite times."""
     files: dict[str, str] = {}
     data = workloads.load(suite.workload).data()
-    for path in request.checkpoints:
+    for path in paths:
         checkpoint = checkpoints.read(path)
         case = checkpoint.case
         if checkpoint.data != data:
             raise UsageError(f"{path}: was trained on {checkpoint.data}; here the data is {data}")
-        wanted = {
+        wanted: dict[str, Sequence[object]] = {
             "workload": [suite.workload],
-            "length": overrides.get("lengths", list(suite.lengths)),
-            "hyperparameters": [overrides.get("hyperparameters", suite.hyperparameters)],
+            "length": suite.lengths,
+            "hyperparameters": [suite.hyperparameters],
         }
         for what, values in wanted.items():
             if (trained := getattr(case, what)) not in values or len(values) > 1:
@@ -184,7 +177,7 @@ def _checkpoints(request: Request, overrides: dict[str, Any], suite: Suite) -> d
         if case.implementation in files:
             raise UsageError(f"{path}: {case.implementation} has a checkpoint already")
         files[case.implementation] = str(path)
-    plain = {registry.find(name).plain for name in overrides.get("implementations", suite.implementations)}
+    plain = {registry.find(name).plain for name in suite.implementations}
     for name, file in files.items():
         if registry.find(name).plain not in plain:
             raise UsageError(f"{file}: holds {name}, which is not timed; add it with --impl")
@@ -255,7 +248,7 @@ def _check_same_run(earlier: list[Results], now: Header, executor: Executor) -> 
 def _grid(suite: Suite) -> Suite:
     """What must be equal for two runs to be one: not the time they may take, nor how models are trained."""
     return msgspec.structs.replace(
-        suite, timing=suites.Timing(), quick=suites.Timing(), training=suites.Training(), description=""
+        suite, timing=Timing(), quick=Timing(), training=Training(), description=""
     )
 
 

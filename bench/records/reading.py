@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-from bench.errors import ResultError
+from bench.errors import ResultError, UsageError
 from bench.records.run import (
     SCHEMA,
     Device,
@@ -222,6 +222,17 @@ def read_kinds(path: Path) -> list[Results]:
         _results(name, msgspec.structs.replace(header, environment=environment), part, end, notice)
         for environment, part in _by_kind(header, records, path)
     ]
+
+
+def files_of(paths: Iterable[Path]) -> list[Path]:
+    """Result files; a folder stands for those in it. Raises UsageError if a folder has none."""
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+        if not inside:
+            raise UsageError(f"{path}: holds no result files (.jsonl)")
+        found += inside
+    return found
 
 
 def _end(records: list[Record]) -> End | None:

@@ -18,7 +18,7 @@ from bench.records.checkpoint import Checkpoint
 from bench.records.reading import RecordFile
 from bench.records.run import Environment
 from bench.records.training import SCHEMA, Begin, End, Training, read_training
-from bench.suites import suite as suites
+from bench.suites import reading as suites
 from bench.suites.case import Case
 from bench.suites.suite import Suite
 from bench.training.display import PlainDisplay, open_display

@@ -13,10 +13,10 @@ import msgspec
 from tabulate import tabulate
 
 from bench.errors import UsageError
-from bench.measure import collection
 from bench.records.published import TASKS, schedule_of
-from bench.records.reading import Results, read
-from bench.suites import suite as suites
+from bench.records.reading import Results, files_of, read
+from bench.suites import collection
+from bench.suites import reading as suites
 from bench.suites.suite import Suite
 from bench.system.shipped import shipped
 from bench.text.units import format_count
@@ -74,8 +74,9 @@ def forecast(name: str, device: str, files: Sequence[Path]) -> Forecast:
     runs = [
         run for run in map(read, _files(files)) if kind_of(run) == device and run.header.revisions is None
     ]
-    parts = collection.load(name)
-    loaded = [suites.load(part) for part in (parts.suites if parts else (name,))]
+    source = suites.source(name)
+    parts = collection.load(source)
+    loaded = [suites.load(part) for part in (parts.suites if parts else (source,))]
     measured = [(run, row) for run in runs for row in rows_of(run, run.header.suite.baseline)]
     models = dict.fromkeys(model for suite in loaded for model in suite.implementations)
     return Forecast(
@@ -93,7 +94,7 @@ def forecast(name: str, device: str, files: Sequence[Path]) -> Forecast:
 
 def _files(files: Sequence[Path]) -> list[Path]:
     if files:
-        return collection.files_of(files)
+        return files_of(files)
     return sorted(shipped("results/baselines").rglob("*.jsonl"))
 
 

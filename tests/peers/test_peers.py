@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.suites import suite as suites
+from bench.suites import reading as suites
 from implementations import registry
 from implementations.encoder import parameter_count
 from implementations.task import Task

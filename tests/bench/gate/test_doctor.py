@@ -16,7 +16,7 @@ from bench.probes import health
 from bench.probes.environment import read_environment
 from bench.probes.health import GpuHealth
 from bench.steps.memory_check import Agreement
-from bench.suites import suite as suites
+from bench.suites import reading as suites
 
 ENVIRONMENT = read_environment("cpu", 1)
 CASES = suites.load("ci").cases("cpu")

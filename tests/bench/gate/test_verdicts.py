@@ -5,7 +5,7 @@ import pytest
 
 from bench.gate.verdicts import Comparison, Limits, as_text, conclude, is_settled, judge, judge_exactly
 from bench.records.run import Exact, Lost, Sample, Solo
-from bench.suites import suite as suites
+from bench.suites import reading as suites
 
 LIMITS = Limits(margin=0.01, tolerance=0.03)
 CASE = suites.load("ci").cases("cpu")[0]

@@ -16,7 +16,7 @@ from bench.errors import UsageError
 from bench.records import published
 from bench.records.profile import read_profile
 from bench.records.reading import Results, read
-from bench.suites import suite as suites
+from bench.suites import reading as suites
 from bench.text.escape import escape_terminal, one_line
 from bench.views.ci_formats import FORMATS as EXPORTS
 from bench.views.ci_formats import export

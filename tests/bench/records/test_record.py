@@ -12,7 +12,7 @@ import pytest
 from bench.errors import ResultError
 from bench.records.reading import Store, json_schema, read
 from bench.records.run import SCHEMA, End, Environment, Header, Sample, Solo
-from bench.suites import suite as suites
+from bench.suites import reading as suites
 
 ENVIRONMENT = Environment(
     device="cpu", hardware="a processor", processor="a processor", threads=2, memory_bytes=8 << 30,

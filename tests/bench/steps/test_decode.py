@@ -13,7 +13,7 @@ from bench.records.reading import Results
 from bench.records.run import Decoding
 from bench.steps.decoding import DecodeStep, open_step
 from bench.steps.step import Step
-from bench.suites import suite as suites
+from bench.suites import reading as suites
 from bench.suites.case import Case
 from bench.suites.suite import STRETCH
 from bench.views.tables.columns import columns_of
@@ -108,7 +108,7 @@ def test_a_model_without_steps_says_so(monkeypatch):
 
 
 def test_only_language_models_decode(tmp_path):
-    with pytest.raises(UsageError, match="decode is for language models; the workload text has none"):
+    with pytest.raises(UsageError, match="--phase: decode is for language models, and text has none"):
         suites.load("ci", {"phase": "decode"})
     suite = suites.load("enwik8-decode")
     assert suite.phase == "decode"

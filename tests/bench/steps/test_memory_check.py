@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from bench.steps.memory_check import Agreement, check_apart
-from bench.suites import suite as suites
+from bench.suites import reading as suites
 
 CASE = msgspec.structs.replace(suites.load("ci").cases("cpu")[0], activation=None, length=1024)
 

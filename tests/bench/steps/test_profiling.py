@@ -15,7 +15,7 @@ from bench.records.profile import SCHEMA, Ceilings, Cost, Profile, Stage, read_p
 from bench.steps.profiler import profile
 from bench.steps.stages import PREFIX, named
 from bench.steps.step import Step
-from bench.suites import suite as suites
+from bench.suites import reading as suites
 from bench.views.profile import as_text
 
 from ..made_up import CPU

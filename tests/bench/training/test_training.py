@@ -281,7 +281,7 @@ def test_state_spaces_learn_slowly_and_without_decay():
 
 
 def test_other_forms_of_a_model_are_trained_once(write_suite):
-    from bench.suites import suite as suites
+    from bench.suites import reading as suites
 
     suite = suites.load(write_suite("transformer-sdpa", "seqboat", "seqboat-fused", fill="real"))
     assert models_of(suite, {}) == ["transformer-sdpa", "seqboat"]
@@ -326,7 +326,7 @@ def trained(tmp_path, suite):
 
 
 def test_which_cases_of_a_suite_are_trained(suite):
-    from bench.suites import suite as suites
+    from bench.suites import reading as suites
 
     overrides = {
         "implementations": ["s4", "seqboat", "seqboat-fused", "seqboat-full"], "baseline": "s4",

@@ -12,7 +12,8 @@ from bench.errors import UsageError
 from bench.probes.environment import read_environment
 from bench.records.reading import Results, Store
 from bench.records.run import SCHEMA, Header, Lost, MemoryFigure, Sample, Solo
-from bench.suites import suite as suites
+from bench.suites import reading as suites
+from bench.suites.suite import Timing
 from bench.views.comparison import as_text, compare
 
 SUITE = suites.load("ci")
@@ -105,7 +106,7 @@ def test_what_differs_is_refused_and_forced_with_a_label(changes, reason):
 
 
 def test_how_long_a_run_took_does_not_matter():
-    longer = msgspec.structs.replace(SUITE, timing=suites.Timing(budget="1h"), description="longer")
+    longer = msgspec.structs.replace(SUITE, timing=Timing(budget="1h"), description="longer")
     assert compare(run("a", 1.0), run("b", 1.0, suite=longer)).forced == []
 
 

@@ -14,7 +14,7 @@ from bench.errors import UsageError
 from bench.probes.environment import read_environment
 from bench.records.reading import Results
 from bench.records.run import SCHEMA, End, Header, MemoryFigure, Sample, Solo
-from bench.suites import suite as suites
+from bench.suites import reading as suites
 from bench.views.ci_formats import FORMATS, export
 
 SCHEMAS = Path(__file__).parent / "schemas"

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from bench.measure.procedure import Plan
-from bench.suites import suite as suites
+from bench.suites import reading as suites
 from bench.workers.forkserver import Nursery
 from bench.workers.handle import WorkerFailed
 from bench.workers.messages import Prepared

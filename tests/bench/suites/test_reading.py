@@ -6,8 +6,10 @@ import pytest
 import yaml
 
 from bench.errors import UsageError
-from bench.suites import suite as suites
+from bench.suites import reading as suites
 from implementations import registry
+
+NAMES = [source.path.stem for source in suites.sources() if not source.is_collection]
 
 GOOD = {
     "description": "a test",
@@ -26,13 +28,12 @@ def write(tmp_path: Path, **changes) -> str:
 
 
 def test_every_suite_of_the_package_is_valid():
-    names = suites.suite_names()
-    assert {"lra-text-4k", "lra-text-1k", "sweep-16k", "ci"} <= set(names)
-    for name in names:
+    assert {"lra-text-4k", "lra-text-1k", "sweep-16k", "ci"} <= set(NAMES)
+    for name in NAMES:
         assert suites.load(name).name == name
 
 
-@pytest.mark.parametrize("name", suites.suite_names())
+@pytest.mark.parametrize("name", NAMES)
 def test_a_comparison_with_a_fused_model_has_all_of_them(name):
     suite = suites.load(name)
     if name == "ci" or suite.phase == "decode":  # a gate compares revisions; one token has no fused form
@@ -51,14 +52,14 @@ def test_a_comparison_with_a_fused_model_has_all_of_them(name):
         ({"timing": {"bugdet": "5m"}}, ["unknown field `bugdet`", "$.timing", "`budget`"]),
         ({"lengths": ["long"]}, ["$.lengths[0]", "int"]),
         ({"lengths": [0]}, ["$.lengths[0]", ">= 1"]),
-        ({"lengths": []}, ["`lengths` is empty"]),
+        ({"lengths": []}, ["`lengths`: give at least one"]),
         ({"lengths": [64, 64]}, ["64 stands there twice"]),
         ({"lengths": [1 << 30]}, ["at most 1048576"]),
         ({"workload": "txet"}, ["`workload`", "'text'"]),
         ({"implementations": ["transformer", "seqboot"]}, ["seqboot", "'seqboat'"]),
         ({"implementations": ["seqboat"]}, ["`baseline`", "not among"]),
         ({"activation": [1.5]}, ["$.activation[0]", "<= 1"]),
-        ({"precision": "fp8"}, ["$.precision", "fp8"]),
+        ({"precision": "fp8"}, ["$.precision", "fp8", "choose fp32, tf32, bf16, fp16 or fp64"]),
         ({"timing": {"budget": "soon"}}, ["`timing`", "'soon' is no duration"]),
         ({"timing": {"min_run": "briefly"}}, ["`timing`", "'briefly' is no duration"]),
         ({"timing": {"target": "300%"}}, ["`timing`", "between 0% and 100%"]),
@@ -75,6 +76,41 @@ def test_a_bad_suite_is_one_clear_line(tmp_path, changes, words):
     assert message.startswith(path)
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"precision": "fp8"}, "--precision fp8: choose fp32, tf32, bf16, fp16 or fp64"),
+        ({"lengths": [0]}, "--length 0: Expected `int` >= 1 - at `$[0]`"),
+        ({"lengths": [1 << 30]}, "--length: text has at most 1048576 time steps, not 1073741824"),
+        (
+            {"implementations": ["seqboot"]},
+            "--impl: unknown implementation 'seqboot'; did you mean 'seqboat'?",
+        ),
+        ({"activation": [1.5]}, "--activation 1.5: Expected `float` <= 1.0 - at `$[0]`"),
+        ({"baseline": "s4"}, "--baseline: 's4' is not among the implementations"),
+    ],
+)
+def test_a_bad_option_is_named_and_not_the_file(changes, message):
+    with pytest.raises(UsageError) as caught:
+        suites.load("ci", {"implementations": ["seqboat"], **changes})
+    assert str(caught.value).startswith(message)
+
+
+def test_a_bad_budget_is_named():
+    with pytest.raises(UsageError, match=r"^--budget: 'soon' is no duration"):
+        suites.load("ci", budget="soon")
+
+
+def test_a_file_is_to_blame_for_what_no_option_changed(tmp_path):
+    path = write(tmp_path, workload="txet")
+    with pytest.raises(UsageError, match=f"^{path}: `workload`"):
+        suites.load(path, {"lengths": [32]})
+
+
+def test_own_models_are_timed_beside_the_baseline():
+    assert suites.load("ci", {"implementations": ["s4"]}).implementations == ("transformer", "s4")
 
 
 def test_broken_yaml_names_its_line(tmp_path):

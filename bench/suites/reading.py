@@ -1,0 +1,228 @@
+"""Suites from YAML, with what a user changes in them, strictly checked.
+
+A file is read once: whoever looks into it first (is it a suite, or a collection?) hands on its `Source`.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+
+from bench import workloads
+from bench.errors import UsageError
+from bench.suites.suite import STRETCH, BatchSizes, Suite, Timing, Training
+from bench.system.shipped import shipped
+from bench.text.units import parse_duration, parse_percentage
+from implementations import registry
+from implementations.errors import RegistryError, YamlError
+from implementations.yaml_files import read_yaml
+
+OPTIONS: Mapping[str, str] = {
+    "implementations": "--impl",
+    "lengths": "--length",
+    "checkpoints": "--checkpoint",
+}
+"""Options whose names are not those of the fields that they replace."""
+
+FIELDS: Mapping[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Suite)}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The file of a suite or of a collection, as it was read."""
+
+    path: Path
+    keys: Mapping[str, Any]
+
+    @property
+    def is_collection(self) -> bool:
+        return "suites" in self.keys
+
+
+def suite_folder() -> Path:
+    """Where the suites lie."""
+    return shipped("suites")
+
+
+def sources() -> list[Source]:
+    """Every suite and collection of the package, by name."""
+    return [_read(path) for path in sorted(suite_folder().glob("*.yaml"))]
+
+
+def source(name: str) -> Source:
+    """The file of that name, or at a path that ends in .yaml. Raises UsageError."""
+    return _read(_path_of(name))
+
+
+def load(
+    of: str | Source,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    batch: int | None = None,
+    budget: str | None = None,
+    quick: bool = False,
+) -> Suite:
+    """A suite by name, path or source, with some of its fields replaced.
+
+    batch: sequences a step on every device. budget: time for the whole run. quick: the suite's short timing.
+    Raises UsageError: file or option, and reason, in one line.
+    """
+    read = source(of) if isinstance(of, str) else of
+    path = read.path
+    if read.is_collection:
+        parts = ", ".join(map(str, read.keys["suites"] or ()))
+        raise UsageError(f"{path.stem} is a collection of suites; name one: {parts}")
+    try:
+        suite = msgspec.convert({"name": path.stem, **read.keys}, Suite)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise UsageError(f"{path}: {_with_hint(str(error))}") from None
+    changes = dict(overrides or {})
+    if batch is not None:
+        changes["batch"] = {"cpu": batch, "cuda": batch}
+    if quick or budget is not None:
+        changes["timing"] = _timing(suite.quick if quick else suite.timing, budget)
+    chosen, baseline = changes.get("implementations"), suite.baseline
+    if chosen is not None and "baseline" not in changes and baseline not in chosen:
+        # Ratios need their baseline, also if the user named only her own models.
+        changes["implementations"] = [baseline, *chosen]
+    return changed(suite, changes, path)
+
+
+def changed(suite: Suite, changes: Mapping[str, Any], path: Path | None = None) -> Suite:
+    """A suite with some of its fields replaced, as a whole checked.
+
+    path: its file, which is named for what no change is to blame for. Raises UsageError.
+    """
+    values = {name: _value(name, value) for name, value in changes.items()}
+    suite = msgspec.structs.replace(suite, **values)
+    for key, problem in _problems(suite):
+        where = _option(key) if key in changes and key != "timing" else f"{path or suite.name}: `{key}`"
+        raise UsageError(f"{where}: {problem}")
+    return suite
+
+
+def _value(name: str, value: object) -> Any:
+    kind = FIELDS[name]
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        reason = f"choose {_words(get_args(kind))}" if get_origin(kind) is Literal else str(error)
+        given = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+        raise UsageError(f"{_option(name)} {given}: {reason}") from None
+
+
+def _option(name: str) -> str:
+    return OPTIONS.get(name, f"--{name}")
+
+
+def _words(values: Iterable[str]) -> str:
+    *most, last = values
+    return f"{', '.join(most)} or {last}"
+
+
+def _timing(timing: Timing, budget: str | None) -> Timing:
+    if budget is None:
+        return timing
+    try:
+        parse_duration(budget)
+    except ValueError as error:
+        raise UsageError(f"--budget: {error}") from None
+    return msgspec.structs.replace(timing, budget=budget)
+
+
+def _read(path: Path) -> Source:
+    try:
+        keys = read_yaml(path)
+    except YamlError as error:
+        raise UsageError(str(error)) from None
+    if not isinstance(keys, dict):
+        raise UsageError(f"{path}: must be a mapping of keys (name, workload, lengths, …)")
+    return Source(path, keys)
+
+
+def _path_of(name: str) -> Path:
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not _is_file(path):
+            raise UsageError(f"{name}: no such suite file")
+        return path
+    path = suite_folder() / f"{name}.yaml"
+    if "/" in name or not _is_file(path):
+        known = sorted(file.stem for file in suite_folder().glob("*.yaml"))
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        raise UsageError(f"unknown suite {name!r}; {hint} (a file of your own must end in .yaml)")
+    return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # The name is too long for a file, or its folder is not ours to look into.
+        return False
+
+
+def _with_hint(message: str) -> str:
+    """A decoder's message, with what the word in question could be."""
+    unknown = re.search(r"unknown field `(\w+)`", message)
+    if unknown:
+        fields = {name for part in (Suite, Timing, Training, BatchSizes) for name in part.__struct_fields__}
+        near = difflib.get_close_matches(unknown[1], fields, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(sorted(fields))}"
+        return f"{message}; {hint}"
+    choice = re.search(r"Invalid enum value .* at `\$\.(\w+)`", message)
+    return f"{message}: choose {_words(get_args(FIELDS[choice[1]]))}" if choice else message
+
+
+def _problems(suite: Suite) -> Iterator[tuple[str, str]]:
+    """What no type says: the key, and what is wrong with it."""
+    if not suite.lengths:
+        yield "lengths", "give at least one sequence length"
+    yield from _repeated("lengths", suite.lengths)
+    yield from _repeated("implementations", suite.implementations)
+    yield from _repeated("activation", suite.activation)
+    for timing, place in ((suite.timing, "timing"), (suite.quick, "quick")):
+        yield from _timing_problems(timing, place)
+    try:
+        workload = workloads.load(suite.workload)
+    except UsageError as error:
+        yield "workload", str(error)
+        return
+    after = STRETCH if suite.phase == "decode" else 0
+    too_long = [length for length in suite.lengths if length + after > workload.max_length]
+    if too_long:
+        yield "lengths", f"{suite.workload} has at most {workload.max_length} time steps, not {too_long[0]}"
+    if suite.phase == "decode" and workload.task(suite.lengths[0]).head != "language-model":
+        yield "phase", f"decode is for language models, and {suite.workload} has none (the workload lm has)"
+    if suite.baseline not in suite.implementations:
+        yield "baseline", f"{suite.baseline!r} is not among the implementations"
+    for name in suite.implementations:
+        try:
+            registry.find(name).hyperparameters(workload.task(suite.lengths[0]).name, suite.hyperparameters)
+        except RegistryError as error:
+            yield "implementations", str(error)
+
+
+def _timing_problems(timing: Timing, place: str) -> Iterator[tuple[str, str]]:
+    try:
+        parse_duration(timing.budget)
+        parse_duration(timing.deadline)
+        if timing.min_run is not None:
+            parse_duration(timing.min_run)
+        parse_percentage(timing.target)
+    except ValueError as error:
+        yield place, str(error)
+    if timing.max_blocks < timing.min_blocks:
+        yield f"{place}.max_blocks", f"{timing.max_blocks} is below min_blocks ({timing.min_blocks})"
+
+
+def _repeated(key: str, values: Iterable[object]) -> Iterator[tuple[str, str]]:
+    seen: set[object] = set()
+    for value in values:
+        if value in seen:
+            yield key, f"{value} stands there twice"
+        seen.add(value)
