@@ -62,20 +62,27 @@ def check(
 def check_digits(plain: Callable[..., Tensor], fused: Callable[..., Tensor], *inputs: Tensor) -> None:
     """In float32 outputs to 1e-5, and gradients at most three times as far from float64 as the plain form's.
 
-    Inputs are float64. Errors are those of several gradients of the output together, since a single number's
-    may cancel by luck.
+    Inputs are float64. Both are measured over several gradients of the output together, relative to the norm of
+    all of them: a single gradient of one number may cancel, and then its relative error says nothing.
     """
     singles = [tensor.float() for tensor in inputs]
-    ours, theirs = (torch.zeros(len(inputs) + 1, dtype=torch.float64) for _ in range(2))
+    size, ours, theirs = (torch.zeros(len(inputs) + 1, dtype=torch.float64) for _ in range(3))
     for seed in range(SAMPLES):
         exact = outcome(plain, *inputs, seed=seed)
+        size += squared_norms(exact)
         for errors, run in ((theirs, plain), (ours, fused)):
             found = outcome(run, *singles, seed=seed)
-            errors += torch.tensor([distance(a, b) ** 2 / SAMPLES for a, b in zip(found, exact, strict=True)])
-    ours, theirs = ours.sqrt(), theirs.sqrt()
+            errors += squared_norms([a.double() - b for a, b in zip(found, exact, strict=True)])
+    size = size.sqrt().clamp(min=1e-3)
+    ours, theirs = ours.sqrt() / size, theirs.sqrt() / size
     assert ours[0] <= 1e-5
     beyond = ours > (3.0 * theirs).clamp(min=4.0 * torch.finfo(torch.float32).eps)
     assert not beyond.any(), list(zip(beyond.nonzero().tolist(), ours[beyond], theirs[beyond], strict=True))
+
+
+def squared_norms(tensors: list[Tensor]) -> Tensor:
+    """`(tensors,)`."""
+    return torch.stack([tensor.detach().square().sum() for tensor in tensors])
 
 
 def numbers(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
