@@ -121,7 +121,7 @@ def measure_noise(request: DoctorRequest, environment: Environment) -> Noise:
     plan = Plan(suite, environment.device, environment.threads, environment.memory_bytes)
     with (
         termination_interrupts() as interruption,
-        Store(request.out, interruption.check) as store,
+        Store(request.out, interruption.deferred) as store,
         open_display(suite.budget_seconds) as display,
     ):
         store.append(make_header(suite, environment, {}))

@@ -76,7 +76,7 @@ def regress(request: GateRequest) -> GateReport:
     with (
         termination_interrupts() as interruption,
         repository.check_out(commits) as sources,
-        Store(request.out, interruption.check) as store,
+        Store(request.out, interruption.deferred) as store,
         open_display(suite.budget_seconds) as display,
     ):
         store.append(make_header(suite, environment, commits))

@@ -1,6 +1,5 @@
 """Who carries out a run's jobs: this machine, one after the other, or the devices of a cluster."""
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import groupby
@@ -9,8 +8,7 @@ from typing import Protocol, Self
 
 from bench.measure.jobs import Job, perform
 from bench.measure.scheduler import Runner
-from bench.records.reading import Store
-from bench.records.run import Device, End, Environment, StopReason
+from bench.records.run import Device, Environment, StopReason
 from bench.workers.forkserver import Nursery
 
 
@@ -81,16 +79,7 @@ def _do(job: Job, runner: Runner, nursery: Nursery) -> None:
 _FROM_WORST: tuple[StopReason, ...] = ("failed", "devices", "budget", "blocks", "precise")
 
 
-def carry_out(executor: Executor, runners: Sequence[Runner], store: Store) -> None:
-    """Measure everything, and record why it stopped; with several kinds of device, the worst reason."""
-    begin = time.monotonic()
-
-    def end(reason: StopReason) -> None:
-        store.append(End(reason=reason, seconds=time.monotonic() - begin))
-
-    try:
-        executor.carry_out(runners)
-    except KeyboardInterrupt:
-        end("interrupted")
-        raise
-    end(min((runner.reason for runner in runners), key=_FROM_WORST.index))
+def carry_out(executor: Executor, runners: Sequence[Runner]) -> StopReason:
+    """Measure everything; returns why it stopped, with several kinds of device the worst reason."""
+    executor.carry_out(runners)
+    return min((runner.reason for runner in runners), key=_FROM_WORST.index)

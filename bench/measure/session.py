@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from bench.measure.scheduler import Runner
 from bench.probes.environment import command_line, default_threads
 from bench.records import checkpoint as checkpoints
 from bench.records.reading import NotWritten, Results, Store, read_kinds
-from bench.records.run import SCHEMA, Environment, Header
+from bench.records.run import SCHEMA, End, Environment, Header, StopReason
 from bench.suites import reading
 from bench.suites.suite import Suite, Timing, Training
 from bench.system.signals import termination_interrupts
@@ -82,7 +83,7 @@ def run(request: Request) -> Outcome:
         try:
             _measure(request, suite, executor, path)
         except KeyboardInterrupt:
-            if not path.exists():
+            if not _has_begun(path):
                 raise
             interrupted = True
         except NotWritten as error:
@@ -103,33 +104,56 @@ def _executor(request: Request, suite: Suite) -> Executor:
     raise UsageError(f"--executor {request.executor}: choose local or ray")
 
 
+def _has_begun(path: Path) -> bool:
+    """Whether a header is in the file."""
+    return path.exists() and b"\n" in path.read_bytes()
+
+
 def _measure(request: Request, suite: Suite, executor: Executor, path: Path) -> None:
+    """Raises KeyboardInterrupt if interrupted; the last record then says so."""
+    begin = time.monotonic()
     resume = request.resume is not None
-    with termination_interrupts() as interruption, Store(path, interruption.check, resume=resume) as store:
+
+    def end(reason: StopReason) -> None:
+        store.append(End(reason=reason, seconds=time.monotonic() - begin))
+
+    with termination_interrupts() as interruption, Store(path, interruption.deferred, resume=resume) as store:
         header = make_header(suite, executor.kinds[0], command=request.command)
-        if not store.earlier:
-            store.append(header)
-        else:
+        if store.earlier:
             _check_same_run(store.earlier, header, executor)
-        for device in executor.devices:
-            store.append(device)
-        with open_display(suite.budget_seconds) as display:
-            for notice in executor.notices:
-                display.notice(notice)
-            if store.earlier:
-                display.resumes(store.earlier)
-            earlier = {run.header.environment.machine: run for run in store.earlier}
-            runners = [
-                Runner(
-                    _plan(request, suite, kind),
-                    store,
-                    display,
-                    earlier.get(kind.machine),
-                    executor.count(kind),
-                )
-                for kind in executor.kinds
-            ]
-            carry_out(executor, runners, store)
+        try:
+            reason = _carry_out(request, suite, executor, store, header)
+        except KeyboardInterrupt:
+            if store.count:
+                end("interrupted")
+            raise
+        end(reason)
+
+
+def _carry_out(
+    request: Request, suite: Suite, executor: Executor, store: Store, header: Header
+) -> StopReason:
+    if not store.earlier:
+        store.append(header)
+    for device in executor.devices:
+        store.append(device)
+    with open_display(suite.budget_seconds) as display:
+        for notice in executor.notices:
+            display.notice(notice)
+        if store.earlier:
+            display.resumes(store.earlier)
+        earlier = {run.header.environment.machine: run for run in store.earlier}
+        runners = [
+            Runner(
+                _plan(request, suite, kind),
+                store,
+                display,
+                earlier.get(kind.machine),
+                executor.count(kind),
+            )
+            for kind in executor.kinds
+        ]
+        return carry_out(executor, runners)
 
 
 def _plan(request: Request, suite: Suite, kind: Environment) -> Plan:

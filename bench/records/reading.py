@@ -6,8 +6,10 @@ full disk leaves it, is dropped with a notice when the file is read.
 
 import contextlib
 import fcntl
+import inspect
 import os
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -99,6 +101,7 @@ class RecordFile:
     def __init__(self, path: Path, *, resume: bool = False) -> None:
         self.path = path
         self.count = 0
+        self._is_new = not resume
         if path.exists() and not resume:
             raise ResultError(f"{path}: exists already; continue it with --resume or choose another --out")
         try:
@@ -114,8 +117,8 @@ class RecordFile:
             self._lock()
             if resume:
                 self._go_on()
-        except ResultError:
-            self._file.close()
+        except BaseException:
+            self._close()
             raise
 
     def append(self, record: msgspec.Struct) -> None:
@@ -137,11 +140,15 @@ class RecordFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        """A new file into which nothing came is removed: it would be in the next run's way."""
         # A failed append has already been reported; close would only repeat its flush.
         with contextlib.suppress(OSError):
             self._file.close()
-        if self.count == 0:
-            self.path.unlink(missing_ok=True)
+        if self._is_new and self.path.exists() and self.path.stat().st_size == 0:
+            self.path.unlink()
 
     def _lock(self) -> None:
         try:
@@ -163,20 +170,25 @@ class RecordFile:
 
 
 class Store(RecordFile):
-    """The file of a run. after_each: called when a record has been written; what it raises ends the run."""
+    """The file of a run. uninterrupted: a context in which a record is written whole; what it raises at its
+    end ends the run."""
 
     def __init__(
-        self, path: Path, after_each: Callable[[], None] = lambda: None, *, resume: bool = False
+        self,
+        path: Path,
+        uninterrupted: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        *,
+        resume: bool = False,
     ) -> None:
-        self.after_each = after_each
+        self._uninterrupted = uninterrupted
         self.earlier: list[Results] = []
         """What a file that is resumed holds, by kind of device; empty where nothing is there yet."""
         super().__init__(path, resume=resume)
 
     def append(self, record: msgspec.Struct) -> None:
         """Write and sync one record. Raises NotWritten where the disk does not take it."""
-        super().append(record)
-        self.after_each()
+        with self._uninterrupted():
+            super().append(record)
 
     def _go_on(self) -> None:
         content = self._file.read()
@@ -320,7 +332,23 @@ def _header(records: list[Record], path: Path) -> Header:
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema of one line of a result file."""
-    return msgspec.json.schema(Record)
+    schema: dict[str, Any] = _cleaned(msgspec.json.schema(Record))
+    return schema
+
+
+def _cleaned(schema: Any) -> Any:
+    """The schema with docstrings freed of their indentation, which some versions of msgspec keep."""
+    match schema:
+        case dict():
+            return {
+                key: inspect.cleandoc(value)
+                if key == "description" and isinstance(value, str)
+                else _cleaned(value)
+                for key, value in schema.items()
+            }
+        case list():
+            return [_cleaned(value) for value in schema]
+    return schema
 
 
 def _of(records: Iterable[Any], kind: type[T]) -> list[T]:

@@ -18,16 +18,28 @@ class Interruption:
 
     def __init__(self) -> None:
         self.requested = False
+        self._deferred = False
 
     def check(self) -> None:
         """Raises KeyboardInterrupt where an end was asked for."""
         if self.requested:
             raise KeyboardInterrupt
 
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within this context nothing is interrupted; KeyboardInterrupt is raised at its end."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+        self.check()
+
     def handle(self, number: int, frame: FrameType | None) -> None:
         """A signal's handler."""
         self.requested = True
-        raise KeyboardInterrupt
+        if not self._deferred:
+            raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -286,6 +286,24 @@ def test_a_signal_ends_a_run_in_order(start_runs, tmp_path, number):
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
 
 
+@pytest.mark.parametrize("moment", [(os, "fsync"), (session, "open_display"), (session, "Runner")])
+def test_a_signal_before_anything_is_measured_ends_a_run_in_order(monkeypatch, tmp_path, moment):
+    """The header is in the file already, which says that the run was interrupted."""
+    path, called = tmp_path / "run.jsonl", getattr(*moment)
+
+    def signalled(*words, **options):
+        monkeypatch.undo()
+        os.kill(os.getpid(), signal.SIGTERM)
+        return called(*words, **options)
+
+    environment = results().header.environment
+    monkeypatch.setattr(session, "probe_environment", lambda device, threads: environment)
+    monkeypatch.setattr(*moment, signalled)
+    outcome = session.run(session.Request(suite="ci", out=path))
+    assert outcome.interrupted
+    assert outcome.results.end.reason == read(path).end.reason == "interrupted"
+
+
 def test_a_signal_at_any_moment_ends_a_run_in_order(start_runs, tmp_path):
     runs = start_runs(timing=LONG)
     for number in range(12):

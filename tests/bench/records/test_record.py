@@ -116,12 +116,9 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path):
     """/dev/full takes nothing: the first record fails as the last one on a full disk would."""
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
-    path = tmp_path / "full.jsonl"
-    path.symlink_to("/dev/full")
-    store = Store.__new__(Store)
-    store.path, store.count = path, 0
-    with path.open("wb", buffering=0) as file:
-        store._file = file
+    with Path("/dev/full").open("wb", buffering=0) as full, Store(tmp_path / "run.jsonl") as store:
+        store._file.close()
+        store._file = full
         with pytest.raises(ResultError, match="No space left") as caught:
             store.append(End(reason="blocks", seconds=1.0))
     assert "record 1 could not be written" in str(caught.value)

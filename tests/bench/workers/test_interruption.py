@@ -38,13 +38,45 @@ def handled():
 def test_an_interrupt_that_a_destructor_dropped_comes_with_the_next_record(tmp_path, handled, number):
     handled(number, signal.SIG_DFL)
     record = End(reason="blocks", seconds=1.0)
-    with termination_interrupts() as interruption, Store(tmp_path / "run.jsonl", interruption.check) as store:
+    with (
+        termination_interrupts() as interruption,
+        Store(tmp_path / "run.jsonl", interruption.deferred) as store,
+    ):
         store.append(record)
         Signalled(number)
         with pytest.raises(KeyboardInterrupt):
             store.append(record)
     assert signal.getsignal(number) is signal.SIG_DFL
     assert len((tmp_path / "run.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_signal_while_the_first_record_is_written_leaves_it_in_the_file(tmp_path, handled, monkeypatch):
+    handled(signal.SIGTERM, signal.SIG_DFL)
+    path, fsync = tmp_path / "run.jsonl", os.fsync
+
+    def signalled(file: int) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", signalled)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        termination_interrupts() as interruption,
+        Store(path, interruption.deferred) as store,
+    ):
+        store.append(End(reason="blocks", seconds=1.0))
+    assert len(path.read_text().splitlines()) == store.count == 1
+
+
+def test_a_file_into_which_nothing_came_is_removed_unless_it_was_there_before(tmp_path):
+    path = tmp_path / "run.jsonl"
+    with Store(path):
+        assert path.exists()
+    assert not path.exists()
+    path.touch()
+    with Store(path, resume=True):
+        pass
+    assert path.exists()
 
 
 def test_a_signal_that_is_ignored_stays_so(handled):

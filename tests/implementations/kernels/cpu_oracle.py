@@ -62,8 +62,8 @@ def check(
 def check_digits(plain: Callable[..., Tensor], fused: Callable[..., Tensor], *inputs: Tensor) -> None:
     """In float32 outputs to 1e-5, and gradients at most three times as far from float64 as the plain form's.
 
-    Inputs are float64. Both are measured over several gradients of the output together, relative to the norm of
-    all of them: a single gradient of one number may cancel, and then its relative error says nothing.
+    Inputs are float64. Errors are those of several gradients of the output together, relative to the norm of
+    all of them: a gradient of one number may cancel, and then its own relative error says nothing.
     """
     singles = [tensor.float() for tensor in inputs]
     size, ours, theirs = (torch.zeros(len(inputs) + 1, dtype=torch.float64) for _ in range(3))
