@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from bench.errors import UsageError
-from bench.measure.session import Request, load_suite, probe_environment
+from bench.measure.session import Request, load_suite
+from bench.probes.environment import probe_environment
 from bench.records.profile import Profile
 
 
@@ -25,15 +26,13 @@ def run(
     """Profile the first case that the request leaves of a suite. Raises UsageError."""
     # Torch's profiler would log its start and stop into the output; read when torch is loaded.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    from bench.probes.environment import default_threads
-
     for path in filter(None, (trace, out)):
         if not path.parent.is_dir():
             raise UsageError(f"{path}: cannot be written (no such folder)")
     loaded = load_suite(Request(suite=suite, out=Path(), overrides=overrides, batch=batch, device=device))
     if loaded.phase == "decode":
         raise UsageError(f"{suite}: bench profile takes a training or a forward step apart, not decoding")
-    environment = probe_environment(device, threads or default_threads())
+    environment = probe_environment(device, threads)
     case = loaded.cases("cuda" if environment.device.startswith("cuda") else "cpu")[0]
 
     from bench.steps.profiler import profile

@@ -2,8 +2,6 @@
 
 import math
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +17,9 @@ from bench.gate.regress import Gate, gate_suite
 from bench.gate.verdicts import Limits
 from bench.measure.display import open_display
 from bench.measure.procedure import Plan
-from bench.measure.session import make_header, probe_environment
+from bench.measure.session import make_header
 from bench.probes import health
-from bench.probes.environment import default_threads
+from bench.probes.environment import probe_environment
 from bench.probes.health import GpuHealth
 from bench.records.reading import Store
 from bench.records.run import Environment
@@ -29,6 +27,8 @@ from bench.stats.intervals import MIN_BLOCKS, ratio_interval, smallest_differenc
 from bench.steps.memory_check import TOLERANCE, Agreement, check_apart
 from bench.suites import reading as suites
 from bench.suites.case import Case
+from bench.system import child
+from bench.system.child import ChildFailed
 from bench.system.signals import termination_interrupts
 from bench.text.units import format_bytes, parse_percentage
 
@@ -106,7 +106,7 @@ def diagnose(request: DoctorRequest) -> Diagnosis:
         tolerance = parse_percentage(request.tolerance)
     except ValueError as error:
         raise UsageError(f"--tolerance: {error}") from None
-    environment = probe_environment(request.device, request.threads or default_threads())
+    environment = probe_environment(request.device, request.threads)
     gpu = _gpu_health(environment.device) if environment.device.startswith("cuda") else None
     checks = list(_checks(environment, gpu))
     noise = measure_noise(request, environment) if request.aa else None
@@ -171,13 +171,10 @@ def _resolution(noise: Noise, tolerance: float) -> Check:
 
 
 def _gpu_health(device: str) -> GpuHealth:
-    child = subprocess.run(
-        [sys.executable, "-m", "bench.probes.health", device], capture_output=True, text=True, check=False
-    )
-    if child.returncode != 0:
-        lines = child.stderr.strip().splitlines() or ["no reason given"]
-        return GpuHealth(unreachable=lines[-1])
-    return msgspec.json.decode(child.stdout, type=GpuHealth)
+    try:
+        return msgspec.json.decode(child.ask("bench.probes.health", device), type=GpuHealth)
+    except ChildFailed as failure:
+        return GpuHealth(unreachable=str(failure))
 
 
 def _checks(environment: Environment, gpu: GpuHealth | None) -> Iterator[Check]:

@@ -26,9 +26,9 @@ from bench.gate.verdicts import (
 from bench.measure.block import Block
 from bench.measure.display import PlainDisplay, open_display
 from bench.measure.procedure import Plan
-from bench.measure.session import Request, load_suite, make_header, probe_environment
+from bench.measure.session import Request, load_suite, make_header
 from bench.measure.solo import measure_exact, measure_solo
-from bench.probes.environment import default_threads
+from bench.probes.environment import probe_environment
 from bench.records.reading import Store
 from bench.records.run import End, Lost, Sample, Solo, StopReason
 from bench.stats.intervals import MIN_BLOCKS
@@ -72,7 +72,7 @@ def regress(request: GateRequest) -> GateReport:
     suite = gate_suite(request.suite, request.overrides, request.budget)
     repository = Repository.around(request.repository)
     commits = {"base": repository.commit(request.base), "head": repository.commit(request.head)}
-    environment = probe_environment(request.device, request.threads or default_threads())
+    environment = probe_environment(request.device, request.threads)
     with (
         termination_interrupts() as interruption,
         repository.check_out(commits) as sources,

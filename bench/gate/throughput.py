@@ -10,9 +10,9 @@ import pytest
 
 from bench.errors import UsageError
 from bench.measure.procedure import Plan
-from bench.measure.session import Request, load_suite, probe_environment
+from bench.measure.session import Request, load_suite
 from bench.measure.solo import measure_solo
-from bench.probes.environment import default_threads
+from bench.probes.environment import probe_environment
 from bench.records.reading import Results, read
 from bench.records.run import Environment
 from bench.stats.intervals import MIN_BLOCKS, unpaired_ratio
@@ -55,7 +55,7 @@ class Throughput:
         """
         overrides = {"implementations": [implementation], "baseline": implementation}
         loaded = load_suite(Request(suite, Path(), overrides))
-        environment = probe_environment(device, threads or default_threads())
+        environment = probe_environment(device, threads)
         plan = Plan(loaded, environment.device, environment.threads, environment.memory_bytes)
         wanted = length or loaded.lengths[0]
         case = next((case for case in loaded.cases(plan.kind) if case.length == wanted), None)

@@ -23,8 +23,7 @@ from bench.errors import UsageError
 from bench.measure.jobs import Job, perform
 from bench.measure.procedure import Plan
 from bench.measure.scheduler import Runner
-from bench.measure.session import probe_environment
-from bench.probes.environment import commit, default_threads
+from bench.probes.environment import commit, default_threads, probe_environment
 from bench.records.run import Device, Environment, Finding
 from bench.suites.suite import Suite
 from bench.system.extras import require

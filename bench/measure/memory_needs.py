@@ -13,8 +13,8 @@ import msgspec
 from bench import workloads
 from bench.errors import UsageError
 from bench.measure.procedure import Plan
-from bench.measure.session import Request, load_suite, make_header, probe_environment
-from bench.probes.environment import default_threads
+from bench.measure.session import Request, load_suite, make_header
+from bench.probes.environment import probe_environment
 from bench.records.reading import Results
 from bench.records.run import MemoryFigure, Solo
 from bench.suites.case import Case
@@ -80,7 +80,7 @@ def forecast(request: Request, *, predicted: bool, max_length: str | None) -> Fo
         )
     budget = None if max_length is None else _budget(max_length)
     suite = load_suite(request)
-    environment = probe_environment(request.device, request.threads or default_threads())
+    environment = probe_environment(request.device, request.threads)
     plan = Plan(suite, environment.device, environment.threads, environment.memory_bytes)
     solos: dict[str, Solo] = {}
     lengths: dict[str, int] = {}

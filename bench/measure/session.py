@@ -1,8 +1,6 @@
 """One `bench run` from request to results: suite, environment, store, display, runner."""
 
 import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +16,7 @@ from bench.measure.display import open_display
 from bench.measure.executor import Executor, Local, carry_out
 from bench.measure.procedure import Plan
 from bench.measure.scheduler import Runner
-from bench.probes.environment import command_line, default_threads
+from bench.probes.environment import command_line, probe_environment
 from bench.records import checkpoint as checkpoints
 from bench.records.reading import NotWritten, Results, Store, read_kinds
 from bench.records.run import SCHEMA, End, Environment, Header, StopReason
@@ -96,7 +94,7 @@ def run(request: Request) -> Outcome:
 def _executor(request: Request, suite: Suite) -> Executor:
     """Who does the work. Raises UsageError where that can't be had."""
     if request.executor == "local":
-        return Local(probe_environment(request.device, request.threads or default_threads()))
+        return Local(probe_environment(request.device, request.threads))
     if request.executor == "ray":
         from bench.measure.cluster import Cluster
 
@@ -206,26 +204,6 @@ def _checkpoints(paths: Iterable[Path], suite: Suite) -> dict[str, str]:
         if registry.find(name).plain not in plain:
             raise UsageError(f"{file}: holds {name}, which is not timed; add it with --impl")
     return files
-
-
-def probe_environment(device: str, threads: int) -> Environment:
-    """The environment, read in a process of its own. Raises UsageError where the device is not there."""
-    if not _is_device(device):
-        raise UsageError(f"--device {device}: choose auto, cpu, cuda or cuda:i")
-    child = subprocess.run(
-        [sys.executable, "-m", "bench.probes.environment", device, str(threads)],
-        capture_output=True,
-        check=False,
-    )
-    if child.returncode != 0:
-        lines = child.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise UsageError(lines[-1])
-    return msgspec.json.decode(child.stdout, type=Environment)
-
-
-def _is_device(name: str) -> bool:
-    kind, _, index = name.partition(":")
-    return name in ("auto", "cpu", "cuda") or (kind == "cuda" and index.isdigit())
 
 
 def make_header(

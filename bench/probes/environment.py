@@ -10,8 +10,10 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from bench.errors import UsageError
 from bench.records.run import Environment
-from bench.system import allocator
+from bench.system import allocator, child
+from bench.system.child import ChildFailed
 
 LIBRARIES = (
     *("numpy", "safetensors", "triton", "numba", "flash-linear-attention", "mamba-ssm", "performer-pytorch"),
@@ -19,6 +21,25 @@ LIBRARIES = (
     "xlstm",
 )
 """What computes in a model, of ours or of a peer; a run states the versions of those that are there."""
+
+
+def probe_environment(device: str, threads: int | None = None) -> Environment:
+    """The environment, read in a process of its own, since a GPU's context stays.
+
+    threads: by default one per physical core. Raises UsageError if the device is not there.
+    """
+    if not _is_device(device):
+        raise UsageError(f"--device {device}: choose auto, cpu, cuda or cuda:i")
+    try:
+        read = child.ask("bench.probes.environment", device, str(threads or default_threads()))
+    except ChildFailed as failure:
+        raise UsageError(str(failure)) from None
+    return msgspec.json.decode(read, type=Environment)
+
+
+def _is_device(name: str) -> bool:
+    kind, _, index = name.partition(":")
+    return name in ("auto", "cpu", "cuda") or (kind == "cuda" and index.isdigit())
 
 
 def read_environment(device: str, threads: int) -> Environment:
@@ -113,9 +134,9 @@ def as_text(name: str | Path) -> str:
 
 
 def main() -> None:
-    """Print the environment of a device as JSON; in a process of its own, since a GPU's context stays."""
+    """Answer `probe_environment`."""
     environment = read_environment(resolve_device(sys.argv[1]), int(sys.argv[2]))
-    sys.stdout.buffer.write(msgspec.json.encode(environment))
+    child.answer(msgspec.json.encode(environment))
 
 
 def resolve_device(wanted: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from bench.probes import nvml
+from bench.system import child
 
 
 class GpuHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,4 +63,4 @@ def _read(path: Path) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(msgspec.json.encode(gpu_health(sys.argv[1])))
+    child.answer(msgspec.json.encode(gpu_health(sys.argv[1])))

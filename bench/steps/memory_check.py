@@ -1,18 +1,18 @@
 """Two figures of a step's memory on a CPU held against each other: tensors' bytes and the kernel's pages.
 
-Run as `python -m bench.steps.memory_check`, in an environment where freed memory goes back to the kernel at
-once: a case on standard input, an Agreement on standard output.
+Run as a child, in an environment where freed memory goes back to the kernel at once: asked with a case, it
+answers with an Agreement.
 """
 
 import gc
 import os
-import subprocess
 import sys
 
 import msgspec
 
 from bench.suites.case import Case
-from bench.system import allocator
+from bench.system import allocator, child
+from bench.system.child import ChildFailed
 
 TOLERANCE = 0.15
 """Of the resident memory, what may be no tensor's: packing buffers, pages half filled."""
@@ -38,17 +38,13 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
 
 def check_apart(case: Case) -> Agreement:
     """`check` of a case in a process that is for memory alone."""
-    child = subprocess.run(
-        [sys.executable, "-m", "bench.steps.memory_check"],
-        input=msgspec.json.encode(case),
-        capture_output=True,
-        check=False,
-        env=_memory_only(),
-    )
-    if child.returncode != 0:
-        lines = child.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        return Agreement(unreadable=lines[-1])
-    return msgspec.json.decode(child.stdout.splitlines()[-1], type=Agreement)
+    try:
+        found = child.ask(
+            "bench.steps.memory_check", question=msgspec.json.encode(case), environment=_memory_only()
+        )
+    except ChildFailed as failure:
+        return Agreement(unreadable=str(failure))
+    return msgspec.json.decode(found, type=Agreement)
 
 
 def _memory_only() -> dict[str, str]:
@@ -80,4 +76,4 @@ def check(case: Case) -> Agreement:
 
 
 if __name__ == "__main__":
-    print(msgspec.json.encode(check(msgspec.json.decode(sys.stdin.buffer.read(), type=Case))).decode())
+    child.answer(msgspec.json.encode(check(msgspec.json.decode(sys.stdin.buffer.read(), type=Case))))

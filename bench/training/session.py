@@ -11,8 +11,7 @@ import msgspec
 
 from bench import workloads
 from bench.errors import UsageError
-from bench.measure.session import probe_environment
-from bench.probes.environment import command_line, default_threads
+from bench.probes.environment import command_line, probe_environment
 from bench.records import checkpoint as checkpoints
 from bench.records.checkpoint import Checkpoint
 from bench.records.reading import RecordFile
@@ -71,7 +70,7 @@ def train(request: Request) -> Outcome:
     A model that fails costs its own training only.
     """
     suite = suites.load(request.suite, request.overrides)
-    environment = probe_environment(request.device, request.threads or default_threads())
+    environment = probe_environment(request.device, request.threads)
     jobs = [_job(name, suite, environment, request) for name in models_of(suite, request.overrides)]
     earlier = [_earlier(job, request.resume) for job in jobs]
     interrupted = False

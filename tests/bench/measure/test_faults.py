@@ -19,8 +19,10 @@ import pytest
 from bench.errors import ResultError, UsageError
 from bench.measure import session
 from bench.measure.procedure import Plan
+from bench.probes.environment import probe_environment
 from bench.records.reading import Store, read
 from bench.records.run import SCHEMA
+from bench.system import child
 from bench.views.tables.table import build_table
 
 from ..made_up import results, write
@@ -404,13 +406,14 @@ def test_a_file_name_that_is_no_text(start_runs, tmp_path):
 
 def test_the_probe_speaks_utf_8_in_any_locale(monkeypatch):
     monkeypatch.setattr(
-        session.subprocess,
+        child.subprocess,
         "run",
         lambda words, **options: real_run(
-            [sys.executable, "-c", PLAYED_PROBE], env=os.environ | C_LOCALE | PLUG_INS, **options
+            [sys.executable, "-c", PLAYED_PROBE, *words[3:]],
+            **options | {"env": os.environ | C_LOCALE | PLUG_INS},
         ),
     )
-    assert session.probe_environment("cpu", 1).hardware == "Ünbekannt®"
+    assert probe_environment("cpu", 1).hardware == "Ünbekannt®"
 
 
 real_run = subprocess.run
@@ -422,7 +425,6 @@ import made_up
 environment.resolve_device = lambda wanted: wanted
 played = msgspec.structs.replace(made_up.CPU, hardware="\\u00dcnbekannt\\u00ae")
 environment.read_environment = lambda device, threads: played
-sys.argv = ["", "cpu", "1"]
 environment.main()
 """
 
