@@ -47,10 +47,12 @@ def measure_exact(case: Case, plan: Plan, nursery: Nursery) -> Solo:
     try:
         with nursery.start(case) as worker:
             prepared = worker.ask(plan.prepare(case), Prepared, plan.deadline_seconds)
-            exact = worker.ask(Count(), Counted, plan.deadline_seconds).exact
+            counted = worker.ask(Count(), Counted, plan.deadline_seconds)
     except WorkerFailed as failure:
         return Solo(case=case, status=failure.status, reason=failure.reason)
-    return Solo(case=case, status="ok", parameters=prepared.parameters, exact=exact)
+    if counted.exact is None:
+        return Solo(case=case, status="unsupported", reason=f"no exact costs: {counted.unavailable}")
+    return Solo(case=case, status="ok", parameters=prepared.parameters, exact=counted.exact)
 
 
 def _measure(case: Case, plan: Plan, worker: WorkerProcess, exact: bool) -> Solo:

@@ -4,42 +4,39 @@ On a CPU: exact live tensor bytes, and the process's high-water mark. On CUDA: a
 reserved peaks of torch's allocator, and the driver's figures for this process and the device.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from bench.probes import nvml
-from bench.probes.tensor_bytes import TensorBytes
+from bench.probes.tensor_bytes import COMPILED, TensorBytes, is_compiled
 from bench.records.run import MemoryFigure
-
-COLUMN = {"cpu": "tensor_bytes", "cuda": "allocated"}
-"""Which figure the table's memory column is, by kind of device."""
-
-KIND_NAMES = {
-    "tensor_bytes": "peak of live tensor bytes",
-    "allocated": "peak allocated by torch",
-}
 
 Step = Callable[[], object]
 
 
-def peak_of(step: Step, device: torch.device, idle_bytes: int = 0) -> list[MemoryFigure]:
+def peak_of(
+    step: Step, device: torch.device, live: Iterable[Tensor] = (), idle_bytes: int = 0
+) -> list[MemoryFigure]:
     """Run a step and report its peaks; each is reset first, so warm-up does not count.
 
+    live: tensors that are there before the step, and count on a CPU whether or not it reads them.
     idle_bytes: what the whole device had in use before this process came; its own figure is above that.
     """
-    return _cuda_peaks(step, device, idle_bytes) if device.type == "cuda" else _cpu_peaks(step)
+    return _cuda_peaks(step, device, idle_bytes) if device.type == "cuda" else _cpu_peaks(step, live)
 
 
-def _cpu_peaks(step: Step) -> list[MemoryFigure]:
+def _cpu_peaks(step: Step, live: Iterable[Tensor]) -> list[MemoryFigure]:
     whole_run = high_water_bytes()
     reset = reset_high_water()
-    with TensorBytes() as watched:
+    with TensorBytes(live) as watched:
         step()
+    peak, unseen = (None, COMPILED) if is_compiled() else (watched.peak, None)
     high_water = high_water_bytes() if reset is None else None
     return [
-        MemoryFigure(kind="tensor_bytes", bytes=watched.peak),
+        nvml.figure("tensor_bytes", peak, unseen),
         nvml.figure("rss_high_water", high_water, reset),
         nvml.figure("rss_high_water_whole_run", whole_run, None if whole_run else "no /proc/self/status"),
     ]

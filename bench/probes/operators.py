@@ -2,18 +2,21 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from bench.probes.tensor_bytes import TensorBytes
+from bench.records.run import Exact
 
 Key = tuple[tuple[str, ...], str]
 """A stage's path, and forward or backward."""
+
+WHOLE_STEP: Key = ((), "step")
 
 FFT_FLOPS = 5.0
 """N log2 N times this is the usual count of a complex transform; half of it for a real one."""
@@ -33,8 +36,8 @@ SCATTERS = {"index_add_": 2, "index_copy_": 1}
 class OperatorCosts(TensorBytes):  # type: ignore[no-untyped-call]
     """Within this context, sums up the operators by stage; `where` says in which one an operator runs."""
 
-    def __init__(self, where: Callable[[str], Key]) -> None:
-        super().__init__()
+    def __init__(self, where: Callable[[str], Key], live: Iterable[Tensor] = ()) -> None:
+        super().__init__(live)
         self.where = where
         self.flops: Counter[Key] = Counter()
         self.bytes: Counter[Key] = Counter()
@@ -45,12 +48,33 @@ class OperatorCosts(TensorBytes):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = super().__torch_dispatch__(func, types, args, kwargs)
+        if result is NotImplemented:
+            return result
         key = self.where(func._overloadpacket.__name__)
         self.flops[key] += flops_of(func, args, kwargs or {}, result)
         self.bytes[key] += bytes_of(func, args, result)
         self.peaks[key] = max(self.peaks.get(key, 0), self.current)
         self.timeline.append((self.current, key))
         return result
+
+
+def count(
+    step: Callable[[], object], model: nn.Module, live: Callable[[], Iterable[Tensor]] = tuple
+) -> Exact:
+    """What a step costs without a clock, the same on every run of the same code.
+
+    Runs the step twice: to settle, and to watch its operators and their memory. live: the tensors that are
+    there before the second one.
+    """
+    step()
+    with OperatorCosts(lambda _: WHOLE_STEP, live()) as costs:
+        step()
+    return Exact(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        flops=costs.flops[WHOLE_STEP],
+        tensor_bytes=costs.peak,
+        operators=costs.operators,
+    )
 
 
 def flops_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int:

@@ -13,6 +13,7 @@ import msgspec
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from bench.probes.clock import seconds_of
 from bench.records.run import Decoding
@@ -81,6 +82,10 @@ class DecodeStep(Step):
             total += seconds_of(super().__call__, 1, self.device)
         return total
 
+    def live(self) -> Iterator[Tensor]:
+        yield from super().live()
+        yield from self.generation.state.tensors()
+
     def activation_rates(self) -> list[float]:
         """Over the tokens of the stretch, which are the same in every step."""
         return self._rates
@@ -112,8 +117,9 @@ class DecodeStep(Step):
 
     def _rewind(self) -> None:
         self.generation.time = self.context
-        for tensor, saved in zip(self.generation.state.tensors(), self._saved, strict=True):
-            _as_numpy_has_it(tensor).copy_(torch.from_numpy(saved))
+        with _disable_current_modes():  # Whoever watches the step is not to see the harness's copy.
+            for tensor, saved in zip(self.generation.state.tensors(), self._saved, strict=True):
+                _as_numpy_has_it(tensor).copy_(torch.from_numpy(saved))
 
     def _activation_of_the_stretch(self) -> list[float]:
         if not activation.configurators(self.model):

@@ -66,13 +66,12 @@ def check(case: Case) -> Agreement:
     allocator.give_back()
     reason = reset_high_water()
     before = high_water_bytes()
-    with TensorBytes() as watched:
-        live = watched.current
+    with TensorBytes(step.live()) as watched:
         step()
     after = high_water_bytes()
     if reason is not None or before is None or after is None:
         return Agreement(unreadable=reason or "no /proc/self/status")
-    return Agreement(tensor_bytes=watched.peak - live, resident_bytes=after - before)
+    return Agreement(tensor_bytes=watched.peak - watched.before, resident_bytes=after - before)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
-    FakeTensor,
     FakeTensorMode,
     UnsupportedOperatorException,
 )
@@ -64,7 +63,7 @@ def _predict(case: Case, device: torch.device) -> Prediction:
     with FakeTensorMode(allow_non_fake_inputs=True), count, shapes_only(rate):
         _shapes_only(step, device, scalars)
         step()
-        with TensorBytes(kinds=(FakeTensor,)) as watched:
+        with TensorBytes(step.live()) as watched:
             step()
     return Prediction(tensor_bytes=watched.peak, parameters=parameter_count(step.model))
 

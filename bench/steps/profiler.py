@@ -131,7 +131,7 @@ def _operator_costs(case: Case, step: Step) -> tuple[OperatorCosts, str]:
                 return (of_operator(stages.path, operator), "forward")
             return (of_operator(stages.around(node), operator), "backward")
 
-        costs = OperatorCosts(where)
+        costs = OperatorCosts(where, step.live())
         with costs:
             step()
     return costs, counted

@@ -1,7 +1,7 @@
 """One step of one case: model, batch, optimiser and precision, ready to run."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
 
 from bench import workloads
 from bench.probes.clock import seconds_of
@@ -74,6 +75,15 @@ class Step:
         """Positions of a step that hold data."""
         return self.batch.real_tokens
 
+    def live(self) -> Iterator[Tensor]:
+        """Every tensor that is there between steps: of the model, its gradients, the optimiser, the batch."""
+        for module in self.model.modules():
+            # Parameters and buffers, and what a module keeps without a name for it.
+            yield from _tensors_in(vars(module))
+        yield from (p.grad for p in self.model.parameters() if p.grad is not None)
+        yield from _tensors_in(list(self.optimizer.state.values()))
+        yield from _tensors_in((self.inputs, self.lengths, self.targets, self.loss))
+
     def seconds(self, steps: int) -> float:
         """Wall-clock seconds of a run of steps."""
         return seconds_of(self, steps, self.device)
@@ -136,6 +146,10 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     """What a forward pass of that precision runs in."""
     dtype = AUTOCAST.get(precision)
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def _tensors_in(values: Any) -> Iterator[Tensor]:
+    return (leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor))
 
 
 def to_device(

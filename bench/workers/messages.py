@@ -86,7 +86,9 @@ class Decoded(msgspec.Struct, frozen=True, tag="decoded"):
 
 
 class Counted(msgspec.Struct, frozen=True, tag="counted"):
-    exact: Exact
+    exact: Exact | None
+    unavailable: str | None = None
+    """Why there are no costs."""
 
 
 class EnergyMeasured(msgspec.Struct, frozen=True, tag="energy"):

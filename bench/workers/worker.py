@@ -119,7 +119,7 @@ class Worker:
     def _measure_memory(self) -> Answer:
         from bench.probes.memory import peak_of
 
-        figures = peak_of(self.step, self.step.device, self.idle_bytes)
+        figures = peak_of(self.step, self.step.device, self.step.live(), self.idle_bytes)
         return MemoryMeasured(figures=figures, activation=self._activation())
 
     def _check(self) -> Answer:
@@ -136,9 +136,11 @@ class Worker:
         return Decoded(self.step.decoding())
 
     def _count(self) -> Answer:
-        from bench.exact import count
+        from bench.probes.operators import count
+        from bench.probes.tensor_bytes import COMPILED, is_compiled
 
-        return Counted(count(self.step, self.step.model))
+        exact = count(self.step, self.step.model, self.step.live)
+        return Counted(None, unavailable=COMPILED) if is_compiled() else Counted(exact)
 
     def _measure_energy(self) -> Answer:
         from bench.probes import nvml

@@ -17,7 +17,7 @@ def measured(case: Case) -> int:
     state = torch.get_rng_state()
     step()
     torch.set_rng_state(state)
-    with TensorBytes() as watched:
+    with TensorBytes(step.live()) as watched:
         step()
     return watched.peak
 

@@ -83,9 +83,8 @@ def cost(item, length: int) -> tuple[int, int]:
     with FlopCounterMode(display=False) as counter:
         step(model, inputs)
     with TensorBytes() as watched:
-        before = watched.current
         step(model, inputs)
-    return watched.peak - before, counter.get_total_flops()
+    return watched.peak - watched.before, counter.get_total_flops()
 
 
 def test_every_system_has_a_reason_where_it_has_no_hyperparameters():

@@ -16,9 +16,8 @@ def block(kib: int) -> torch.Tensor:
 def watched(action) -> int:
     """Peak bytes above what was live before."""
     with TensorBytes() as watch:
-        before = watch.current
         action()
-    return watch.peak - before
+    return watch.peak - watch.before
 
 
 def test_one_after_the_other_counts_once():
@@ -64,14 +63,45 @@ def test_a_training_step_by_hand():
     assert watched(action) == 3 * 4 * KIB
 
 
-def test_what_lives_at_entry_counts_with_its_gradient():
-    parameter = nn.Parameter(torch.ones(1024))
-    with TensorBytes() as before:
-        bare = before.current
-    parameter.sum().backward()
-    with TensorBytes() as after:
-        assert after.current == bare + 4 * KIB
-        assert after.peak >= 8 * KIB
+def test_what_is_named_counts_from_the_start_and_what_is_read_does_too():
+    named, read, neither = block(8), block(4), block(2)
+    with TensorBytes([named, named[:1]]) as watch:
+        block(16)
+        read.add_(1)
+    assert (watch.before, watch.peak) == (12 * KIB, 28 * KIB)
+    assert neither.nbytes == 2 * KIB
+
+
+def test_what_stays_is_growth():
+    kept = []
+    with TensorBytes() as watch:
+        kept.append(block(4))
+        block(8)
+    assert (watch.growth, watch.peak) == (4 * KIB, 12 * KIB)
+
+
+def test_a_sparse_tensor_is_its_indices_and_values():
+    dense = torch.eye(64)
+    with TensorBytes([dense]) as watch:
+        sparse = dense.to_sparse()
+        assert watch.growth == tensor_bytes([sparse._indices(), sparse._values()]) == 64 * (2 * 8 + 4)
+        rows = dense.to_sparse_csr()
+        parts = [rows.crow_indices(), rows.col_indices(), rows.values()]
+        assert watch.growth == 64 * (2 * 8 + 4) + tensor_bytes(parts)
+    with TensorBytes([sparse, rows]) as after:
+        assert after.before == watch.growth
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_jagged_tensor_is_its_values_and_offsets():
+    jagged = torch.nested.nested_tensor([torch.ones(3, 256), torch.ones(5, 256)], layout=torch.jagged)
+    values = jagged.values().nbytes
+    with TensorBytes([jagged]) as watch:
+        assert watch.before == values + jagged.offsets().nbytes
+        doubled = jagged * 2
+        assert watch.growth == values
+        del doubled
+        assert watch.growth == 0
 
 
 def test_saved_tensors_of_a_custom_function_count():

@@ -140,6 +140,5 @@ def _cost(build: Build, hyperparameters: Mapping[str, Any], length: int, name: s
     model = seeded(build, task(name, length), hyperparameters)
     inputs = tokens(1, length)
     with FlopCounterMode(display=False) as flops, TensorBytes() as memory:
-        before = memory.current
         model(inputs).square().sum().backward()
-    return memory.peak - before, flops.get_total_flops()
+    return memory.peak - memory.before, flops.get_total_flops()

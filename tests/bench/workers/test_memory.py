@@ -1,0 +1,52 @@
+"""The table's memory figure, as a worker measures it."""
+
+import msgspec
+import pytest
+
+from bench.measure.memory_needs import predict_apart
+from bench.measure.procedure import Plan
+from bench.suites import suite as suites
+from bench.workers.forkserver import Nursery
+from bench.workers.messages import Count, Counted, MeasureMemory, MemoryMeasured, Prepared, Warm, Warmed
+
+pytestmark = pytest.mark.usefixtures("plug_ins")
+
+SUITE = suites.load("ci")
+CASE = msgspec.structs.replace(SUITE.cases("cpu")[0], activation=None)
+
+
+@pytest.fixture(scope="module")
+def nursery():
+    with Nursery(Plan(SUITE, "cpu", 1, 8 << 30)) as nursery:
+        yield nursery
+
+
+def measured(nursery, case):
+    """Parameters, and the figure with the reason where there is none."""
+    with nursery.start(case) as worker:
+        prepared = worker.ask(nursery.plan.prepare(case), Prepared, 60)
+        worker.ask(Warm(1, 1, 1.0), Warmed, 60)
+        figures = worker.ask(MeasureMemory(), MemoryMeasured, 60).figures
+    return prepared.parameters, next(figure for figure in figures if figure.kind == "tensor_bytes")
+
+
+@pytest.mark.parametrize(("implementation", "length"), [("transformer", 256), ("fault_models:tiny", 64)])
+def test_a_dense_model_takes_what_its_shapes_say(nursery, implementation, length):
+    """Parameters, gradients and Adam's two moments are part of it, though they were there before."""
+    case = msgspec.structs.replace(CASE, implementation=implementation, length=length)
+    parameters, figure = measured(nursery, case)
+    assert figure.bytes == predict_apart(case, "cpu").tensor_bytes
+    assert figure.bytes >= 16 * parameters
+
+
+def test_a_compiled_model_has_no_figure(nursery):
+    case = msgspec.structs.replace(CASE, implementation="fault_models:compiled", length=64)
+    _, figure = measured(nursery, case)
+    assert (figure.bytes, figure.unavailable) == (
+        None,
+        "the model is compiled, and what compiled code keeps is not seen",
+    )
+    with nursery.start(case) as worker:
+        worker.ask(nursery.plan.prepare(case), Prepared, 60)
+        counted = worker.ask(Count(), Counted, 60)
+    assert (counted.exact, counted.unavailable) == (None, figure.unavailable)
