@@ -33,7 +33,7 @@ def run(
     if loaded.phase == "decode":
         raise UsageError(f"{suite}: bench profile takes a training or a forward step apart, not decoding")
     environment = probe_environment(device, threads)
-    case = loaded.cases("cuda" if environment.device.startswith("cuda") else "cpu")[0]
+    case = loaded.cases(environment.kind)[0]
 
     from bench.steps.profiler import profile
 

@@ -21,8 +21,8 @@ from bench.measure.session import make_header
 from bench.probes import health
 from bench.probes.environment import probe_environment
 from bench.probes.health import GpuHealth
-from bench.records.reading import Store
 from bench.records.run import Environment
+from bench.records.writing import ResultFile
 from bench.stats.intervals import MIN_BLOCKS, ratio_interval, smallest_difference, upper_bound
 from bench.steps.memory_check import TOLERANCE, Agreement, check_apart
 from bench.suites import reading as suites
@@ -121,7 +121,7 @@ def measure_noise(request: DoctorRequest, environment: Environment) -> Noise:
     plan = Plan(suite, environment.device, environment.threads, environment.memory_bytes)
     with (
         termination_interrupts() as interruption,
-        Store(request.out, interruption.deferred) as store,
+        ResultFile(request.out, interruption.deferred) as store,
         open_display(suite.budget_seconds) as display,
     ):
         store.append(make_header(suite, environment, {}))

@@ -29,8 +29,8 @@ from bench.measure.procedure import Plan
 from bench.measure.session import Request, load_suite, make_header
 from bench.measure.solo import measure_exact, measure_solo
 from bench.probes.environment import probe_environment
-from bench.records.reading import Store
 from bench.records.run import End, Lost, Sample, Solo, StopReason
+from bench.records.writing import ResultFile
 from bench.stats.intervals import MIN_BLOCKS
 from bench.suites.case import Case
 from bench.suites.suite import Suite
@@ -76,7 +76,7 @@ def regress(request: GateRequest) -> GateReport:
     with (
         termination_interrupts() as interruption,
         repository.check_out(commits) as sources,
-        Store(request.out, interruption.deferred) as store,
+        ResultFile(request.out, interruption.deferred) as store,
         open_display(suite.budget_seconds) as display,
     ):
         store.append(make_header(suite, environment, commits))
@@ -120,7 +120,9 @@ def _limits(request: GateRequest) -> Limits:
 class Gate:
     """Carries out one gate, writing every record as it is made."""
 
-    def __init__(self, plan: Plan, store: Store, observer: PlainDisplay, limits: Limits, blocks: int) -> None:
+    def __init__(
+        self, plan: Plan, store: ResultFile, observer: PlainDisplay, limits: Limits, blocks: int
+    ) -> None:
         self.plan = plan
         self.store = store
         self.observer = observer

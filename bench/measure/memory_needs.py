@@ -16,10 +16,10 @@ from bench.measure.procedure import Plan
 from bench.measure.session import Request, load_suite, make_header
 from bench.probes.environment import probe_environment
 from bench.records.reading import Results
-from bench.records.run import MemoryFigure, Solo
+from bench.records.run import MEMORY_KIND, MemoryFigure, Solo
 from bench.suites.case import Case
 from bench.text.units import format_bytes, parse_bytes
-from bench.views.tables.rows import MEMORY_KIND, Row, rows_of
+from bench.views.tables.rows import Row, rows_of
 from bench.views.tables.table import Table, untimed_table
 from bench.workers.forkserver import Nursery
 from bench.workers.handle import WorkerFailed

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from bench.records.run import Solo
+from bench.records.run import DeviceKind, Solo
 from bench.suites.case import Case
 from bench.suites.suite import Suite
 from bench.workers.messages import Prepare, Warm
@@ -44,7 +44,7 @@ class Plan:
     """Where checkpoints lie here, by the name that cases have for them, if that is not the name itself."""
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> DeviceKind:
         return "cuda" if self.device.startswith("cuda") else "cpu"
 
     @property

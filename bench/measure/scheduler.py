@@ -7,8 +7,9 @@ from typing import Protocol
 
 from bench.measure.jobs import BlockJob, Job, SoloJob
 from bench.measure.procedure import BLOCKS_WANTED, Plan
-from bench.records.reading import Findings, Results, Store
+from bench.records.reading import Findings, Results
 from bench.records.run import Finding, Lost, Sample, Solo, StopReason, Void
+from bench.records.writing import ResultFile
 from bench.stats.intervals import Interval
 from bench.stats.ratios import baseline_of, block_values, speed_ratio
 from bench.suites.case import Case
@@ -60,7 +61,7 @@ class Runner:
     def __init__(
         self,
         plan: Plan,
-        store: Store,
+        store: ResultFile,
         observer: Observer,
         earlier: Results | None = None,
         devices: int = 1,

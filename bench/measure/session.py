@@ -18,8 +18,9 @@ from bench.measure.procedure import Plan
 from bench.measure.scheduler import Runner
 from bench.probes.environment import command_line, probe_environment
 from bench.records import checkpoint as checkpoints
-from bench.records.reading import NotWritten, Results, Store, read_kinds
+from bench.records.reading import Results, read_kinds
 from bench.records.run import SCHEMA, End, Environment, Header, StopReason
+from bench.records.writing import NotWritten, ResultFile
 from bench.suites import reading
 from bench.suites.suite import Suite, Timing, Training
 from bench.system.signals import termination_interrupts
@@ -115,7 +116,10 @@ def _measure(request: Request, suite: Suite, executor: Executor, path: Path) -> 
     def end(reason: StopReason) -> None:
         store.append(End(reason=reason, seconds=time.monotonic() - begin))
 
-    with termination_interrupts() as interruption, Store(path, interruption.deferred, resume=resume) as store:
+    with (
+        termination_interrupts() as interruption,
+        ResultFile(path, interruption.deferred, resume=resume) as store,
+    ):
         header = make_header(suite, executor.kinds[0], command=request.command)
         if store.earlier:
             _check_same_run(store.earlier, header, executor)
@@ -129,7 +133,7 @@ def _measure(request: Request, suite: Suite, executor: Executor, path: Path) -> 
 
 
 def _carry_out(
-    request: Request, suite: Suite, executor: Executor, store: Store, header: Header
+    request: Request, suite: Suite, executor: Executor, store: ResultFile, header: Header
 ) -> StopReason:
     if not store.earlier:
         store.append(header)

@@ -12,9 +12,8 @@ from safetensors import SafetensorError, safe_open
 
 from bench.errors import UsageError
 from bench.records.run import Trained
-from bench.records.training import Evaluation
+from bench.records.training import Evaluation, Recipe
 from bench.suites.case import Case
-from bench.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,19 +1,14 @@
-"""The append-only file of a run: one line of JSON a record.
+"""What result files hold: every record, by kind of device, less what is void.
 
-A record is written, flushed and synced as its measurement finishes. A torn last line, as a crash or a
-full disk leaves it, is dropped with a notice when the file is read.
+A torn last line, as a crash or a full disk leaves it, is dropped with a notice.
 """
 
-import contextlib
-import fcntl
 import inspect
 import os
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -21,6 +16,7 @@ from bench.errors import ResultError, UsageError
 from bench.records.run import (
     SCHEMA,
     Device,
+    DeviceKind,
     End,
     Environment,
     Finding,
@@ -81,6 +77,11 @@ class Results(msgspec.Struct, frozen=True):
     voids: list[Void] = []
 
     @property
+    def kind(self) -> DeviceKind:
+        """Kind of device that it was measured on."""
+        return self.header.environment.kind
+
+    @property
     def ended(self) -> bool:
         """Whether there is nothing to go on with."""
         return self.end is not None and self.end.reason not in ("interrupted", "devices")
@@ -89,112 +90,6 @@ class Results(msgspec.Struct, frozen=True):
     def complete(self) -> bool:
         """Whether every case ran, and was timed to the end."""
         return self.ended and not self.lost and all(solo.status == "ok" for solo in self.solos.values())
-
-
-class NotWritten(ResultError):
-    """A record that the disk did not take; those before it are kept."""
-
-
-class RecordFile:
-    """Appends records to one file, locked meanwhile: two runs in one file would be neither."""
-
-    def __init__(self, path: Path, *, resume: bool = False) -> None:
-        self.path = path
-        self.count = 0
-        self._is_new = not resume
-        if path.exists() and not resume:
-            raise ResultError(f"{path}: exists already; continue it with --resume or choose another --out")
-        try:
-            if not resume:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("r+b" if resume else "xb")
-        except OSError as error:
-            what = "continued" if resume else "written"
-            raise ResultError(
-                f"{path}: cannot be {what} ({error.strerror}); choose another place with --out"
-            ) from None
-        try:
-            self._lock()
-            if resume:
-                self._go_on()
-        except BaseException:
-            self._close()
-            raise
-
-    def append(self, record: msgspec.Struct) -> None:
-        """Write and sync one record. Raises NotWritten where the disk does not take it."""
-        try:
-            self._file.write(msgspec.json.encode(record) + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            kept = f"; the {self.count} before it are kept" if self.count else ""
-            raise NotWritten(
-                f"{self.path}: record {self.count + 1} could not be written ({error.strerror}){kept}"
-            ) from None
-        self.count += 1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        """A new file into which nothing came is removed: it would be in the next run's way."""
-        # A failed append has already been reported; close would only repeat its flush.
-        with contextlib.suppress(OSError):
-            self._file.close()
-        if self._is_new and self.path.exists() and self.path.stat().st_size == 0:
-            self.path.unlink()
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ResultError(
-                f"{self.path}: another run is writing to it; let it end, or choose another file with --out"
-            ) from None
-        except OSError:
-            return  # Some network file systems have no locks; measuring there is better than not at all.
-
-    def _go_on(self) -> None:
-        """Drop what a crash left behind the last whole line."""
-        self._file.seek(0)
-        content = self._file.read()
-        self.count = content.count(b"\n")
-        self._file.seek(content.rfind(b"\n") + 1)
-        self._file.truncate()
-
-
-class Store(RecordFile):
-    """The file of a run. uninterrupted: a context in which a record is written whole; what it raises at its
-    end ends the run."""
-
-    def __init__(
-        self,
-        path: Path,
-        uninterrupted: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
-        *,
-        resume: bool = False,
-    ) -> None:
-        self._uninterrupted = uninterrupted
-        self.earlier: list[Results] = []
-        """What a file that is resumed holds, by kind of device; empty where nothing is there yet."""
-        super().__init__(path, resume=resume)
-
-    def append(self, record: msgspec.Struct) -> None:
-        """Write and sync one record. Raises NotWritten where the disk does not take it."""
-        with self._uninterrupted():
-            super().append(record)
-
-    def _go_on(self) -> None:
-        content = self._file.read()
-        if b"\n" in content or not _is_torn_header(content):
-            self.earlier = read_kinds(self.path)
-        super()._go_on()
 
 
 def read(path: Path) -> Results:
@@ -362,12 +257,6 @@ def _decode(
         return decode(line, type=Record)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ResultError(f"{path}: line {number} is no record of a result file ({error})") from None
-
-
-def _is_torn_header(content: bytes) -> bool:
-    """Whether a file holds nothing but the beginning of its first record, or not even that."""
-    beginning = b'{"type":"header",'
-    return content[: len(beginning)] == beginning[: len(content)]
 
 
 if __name__ == "__main__":

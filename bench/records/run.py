@@ -1,5 +1,6 @@
 """What was measured: the schema of the records of a result file."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -17,7 +18,12 @@ AboveZero = Annotated[float, msgspec.Meta(gt=0)]
 SCHEMA = 1
 
 Status = Literal["ok", "oom", "timeout", "crashed", "nan", "error", "unsupported", "wrong"]
+DeviceKind = Literal["cpu", "cuda"]
+MemoryKind = Literal["tensor_bytes", "allocated", "predicted"]
 StopReason = Literal["precise", "blocks", "budget", "interrupted", "failed", "devices"]
+
+MEMORY_KIND: Mapping[DeviceKind, MemoryKind] = {"cpu": "tensor_bytes", "cuda": "allocated"}
+"""Which of a solo's figures is the peak memory that tables show."""
 
 STOP_REASONS: dict[StopReason, str] = {
     "precise": "every interval is under its target",
@@ -54,7 +60,12 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     clocks: dict[str, Count] | None = None
 
     @property
+    def kind(self) -> DeviceKind:
+        return "cuda" if self.device.startswith("cuda") else "cpu"
+
+    @property
     def machine(self) -> Machine:
+        """What is equal for all figures that may be compared with each other."""
         return (self.device, self.hardware, self.threads, self.torch, self.allocator)
 
     @property
@@ -123,10 +134,7 @@ class Activation(msgspec.Struct, frozen=True):
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a variant is from its reference, as relative errors on a batch of this shape.
-
-    An error is None where it is infinite: something else was computed in NaN or in another shape.
-    """
+    """Relative errors of a variant against its reference, on a batch of this shape; None if infinite."""
 
     reference: str
     output_error: float | None

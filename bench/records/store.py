@@ -20,7 +20,6 @@ from bench.errors import UsageError
 from bench.records.reading import Results, read
 from bench.records.run import Header
 from bench.system.extras import require
-from bench.views.tables.rows import kind_of
 
 FOLDER = Path("results") / "store"
 PARTITIONS = ("suite", "device", "commit")
@@ -100,7 +99,7 @@ def add(path: Path, folder: Path = FOLDER, commit: str | None = None) -> Path:
     results = read(path)
     if results.header.revisions is not None:
         raise UsageError(f"{path}: holds a gate's raw data (bench regress or doctor), no run of a suite")
-    values = (results.header.suite.name, kind_of(results), _commit(results, commit))
+    values = (results.header.suite.name, results.kind, _commit(results, commit))
     pairs = zip(PARTITIONS, values, strict=True)
     target = folder.joinpath(*(f"{name}={quote(value, safe='')}" for name, value in pairs), _name(results))
     try:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bench.records import checkpoint as checkpoints
 from bench.records.checkpoint import Checkpoint
-from bench.records.reading import RecordFile
 from bench.records.training import End, EndReason, Evaluation, Plateau, Progress
+from bench.records.writing import RecordFile
 from bench.training.display import PlainDisplay
 from bench.training.interrupts import Interrupts
 from bench.training.trainer import Trainer

@@ -1,61 +1,18 @@
 """How a model is trained: the card's optimiser settings, and what a suite or a user puts in their place."""
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from bench.errors import UsageError
+from bench.records.training import Recipe
 from bench.suites.suite import Suite
 from bench.workloads.base import Workload
 from implementations import registry
 
 WARM_UP_SHARE = 0.1
 """Of all steps, where nobody says how many; the facts on the published recipes leave it open."""
-
-
-class SlowParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Parameters that learn at a rate of their own at most, without weight decay."""
-
-    pattern: str
-    """Regular expression that their names match somewhere."""
-    learning_rate: float
-
-
-class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that decides the course of a training, beside the model and the data."""
-
-    steps: int
-    batch: int
-    """Sequences a step."""
-    learning_rate: float
-    """Where the warm-up ends."""
-    warm_up: int
-    """Steps in which the learning rate rises linearly from 0."""
-    schedule: Literal["linear", "cosine"] = "linear"
-    """How it falls to 0 from there to the last step."""
-    optimizer: Literal["adam", "adamw", "radam"] = "adam"
-    """Each with decoupled weight decay, as fairseq's Adam has it too."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    clip: float | None = None
-    """Largest norm of the gradient of all parameters together."""
-    slow: SlowParameters | None = None
-    activation_penalty: float = 0.0
-    """Times the mean confidence of the configurators, added to the loss; the published recipe has none."""
-    evaluate_every: int = 100
-    """Steps from one evaluation and checkpoint to the next."""
-    validation_sequences: int = 512
-    source: str = ""
-    """Where the settings are from, before anything was changed by hand."""
-
-    def rate(self, step: int) -> float:
-        """The learning rate of step number `step` (from 0) over the highest one."""
-        if step < self.warm_up:
-            return (step + 1) / self.warm_up
-        left = (self.steps - step) / max(1, self.steps - self.warm_up)
-        return left if self.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
 
 
 def make_recipe(name: str, suite: Suite, workload: Workload, changes: dict[str, Any]) -> Recipe:

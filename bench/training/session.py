@@ -14,15 +14,15 @@ from bench.errors import UsageError
 from bench.probes.environment import command_line, probe_environment
 from bench.records import checkpoint as checkpoints
 from bench.records.checkpoint import Checkpoint
-from bench.records.reading import RecordFile
 from bench.records.run import Environment
-from bench.records.training import SCHEMA, Begin, End, Training, read_training
+from bench.records.training import SCHEMA, Begin, End, Recipe, Training, read_training
+from bench.records.writing import RecordFile
 from bench.suites import reading as suites
 from bench.suites.case import Case
 from bench.suites.suite import Suite
 from bench.training.display import PlainDisplay, open_display
 from bench.training.interrupts import Interrupts
-from bench.training.recipe import Recipe, make_recipe
+from bench.training.recipe import make_recipe
 from implementations import registry
 
 

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from bench import workloads
 from bench.errors import UsageError
 from bench.records.checkpoint import MODEL, OPTIMIZER, RANDOM
-from bench.records.training import Evaluation, LayerActivation
+from bench.records.training import Evaluation, LayerActivation, Recipe
 from bench.steps.step import autocast, build_model, cross_entropy, set_matmul_precision, to_device
 from bench.suites.case import Case
-from bench.training.recipe import Recipe
 from bench.workloads import Batch
 from implementations import activation
 

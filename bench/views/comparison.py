@@ -10,13 +10,12 @@ from tabulate import tabulate
 
 from bench.errors import UsageError
 from bench.records.reading import Results
-from bench.records.run import Solo
+from bench.records.run import MEMORY_KIND, Solo
 from bench.stats.intervals import Interval, unpaired_ratio
 from bench.stats.ratios import block_step_seconds
 from bench.suites.case import Case
 from bench.text.escape import one_line
 from bench.text.units import format_bytes, format_duration, format_ratio
-from bench.views.tables.rows import MEMORY_KIND, kind_of
 
 Verdict = Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS", "UNMEASURED"]
 
@@ -93,11 +92,7 @@ def _plain(value: object) -> str:
 
 
 def _cases(results: Results) -> list[Case]:
-    return results.header.suite.cases(kind_of(results))
-
-
-def _kind(results: Results) -> str:
-    return "cuda" if results.header.environment.device.startswith("cuda") else "cpu"
+    return results.header.suite.cases(results.kind)
 
 
 def _row(case: Case, a: Results, b: Results) -> Row:
@@ -135,7 +130,7 @@ def _status(results: Results, case: Case) -> str:
 
 def _memory(results: Results, case: Case) -> int | None:
     solo: Solo | None = results.solos.get(case.id)
-    return solo.memory_bytes(MEMORY_KIND[kind_of(results)]) if solo else None
+    return solo.memory_bytes(MEMORY_KIND[results.kind]) if solo else None
 
 
 def _verdict(speed: Interval | None) -> Verdict:

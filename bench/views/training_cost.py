@@ -21,7 +21,7 @@ from bench.suites.suite import Suite
 from bench.system.shipped import shipped
 from bench.text.units import format_count
 from bench.views.tables.columns import MISSING
-from bench.views.tables.rows import Row, kind_of, rows_of
+from bench.views.tables.rows import Row, rows_of
 from implementations import registry
 
 ASSUMPTION = (
@@ -71,9 +71,7 @@ def forecast(name: str, device: str, files: Sequence[Path]) -> Forecast:
         raise UsageError(
             f"--device {device}: choose cpu or cuda; a plan is made from records, not on a device"
         )
-    runs = [
-        run for run in map(read, _files(files)) if kind_of(run) == device and run.header.revisions is None
-    ]
+    runs = [run for run in map(read, _files(files)) if run.kind == device and run.header.revisions is None]
     source = suites.source(name)
     parts = collection.load(source)
     loaded = [suites.load(part) for part in (parts.suites if parts else (source,))]

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.records.reading import Results, Store
+from bench.records.reading import Results
 from bench.records.run import SCHEMA, Activation, End, Environment, Header, MemoryFigure, Sample, Solo
+from bench.records.writing import ResultFile
 from bench.suites.case import Case
 from bench.suites.suite import Suite
 
@@ -80,7 +81,7 @@ def results(
 def write(made_up: Results, folder: Path) -> Path:
     """The same as a result file."""
     path = folder / made_up.path
-    with Store(path) as store:
+    with ResultFile(path) as store:
         for record in (made_up.header, *made_up.solos.values(), *made_up.samples, made_up.end):
             store.append(record)
     return path

@@ -16,12 +16,13 @@ from tabulate import tabulate
 from bench.errors import UsageError
 from bench.records.published import TASKS
 from bench.records.reading import Results
+from bench.records.run import MEMORY_KIND
 from bench.stats.intervals import Interval, average_ratio
 from bench.text.units import format_interval, format_ratio
 from bench.views.tables.columns import FAILED, MISSING
 from bench.views.tables.formats import Format
 from bench.views.tables.notes import MEMORY_KIND_NAMES, comparison_notes, explain, machine
-from bench.views.tables.rows import MEMORY_KIND, Row, kind_of, rows_of, title_of
+from bench.views.tables.rows import Row, rows_of, title_of
 from bench.views.tables.table import common_baseline
 
 ARENA = tuple(name for name in TASKS if name != "average")
@@ -181,7 +182,7 @@ def _notes(
         notes.append(f"no averages: {', '.join(absent)} was not run")
     elif any(row.speed_average is None for row in rows):
         notes.append(f"{MISSING}  not measured; no average where a task is missing")
-    kinds = dict.fromkeys(MEMORY_KIND_NAMES[MEMORY_KIND[kind_of(run)]] for run in runs)
+    kinds = dict.fromkeys(MEMORY_KIND_NAMES[MEMORY_KIND[run.kind]] for run in runs)
     return [
         *notes,
         "Average: geometric mean of the ratios over all tasks, its interval by Welch's formula",

@@ -6,10 +6,10 @@ import msgspec
 
 from bench.records.published import sources
 from bench.records.reading import Results
-from bench.records.run import STOP_REASONS, Status, Trained
+from bench.records.run import MEMORY_KIND, STOP_REASONS, MemoryKind, Status, Trained
 from bench.stats.intervals import MIN_BLOCKS
 from bench.text.units import format_bytes, format_duration
-from bench.views.tables.rows import MEMORY_KIND, MemoryKind, Row, kind_of, title_of
+from bench.views.tables.rows import Row, title_of
 
 MEMORY_KIND_NAMES: dict[MemoryKind, str] = {
     "tensor_bytes": "exact peak of live tensor bytes in a step",
@@ -130,7 +130,7 @@ def footer_of(runs: Sequence[Results], rows: Sequence[Row], published: bool) -> 
         lines += _devices(run)
         lines.append(_how_it_stopped(run))
         lines += [of_run(_training(name, made), run, runs) for name, made in run.header.checkpoints.items()]
-    kinds = {kind_of(run): MEMORY_KIND_NAMES[MEMORY_KIND[kind_of(run)]] for run in runs}
+    kinds = {run.kind: MEMORY_KIND_NAMES[MEMORY_KIND[run.kind]] for run in runs}
     memory = "; ".join(kinds.values() if len(kinds) == 1 else (f"{k}: {name}" for k, name in kinds.items()))
     lines.append(
         f"Mem: {memory}. Speed: mean over blocks with its 95% interval; each block is a fresh process for "

@@ -5,23 +5,17 @@ A figure that was not measured is None, and is printed as such.
 
 import statistics
 from collections.abc import Mapping
-from typing import Literal
 
 import msgspec
 
 from bench.errors import UsageError
 from bench.records.published import TASKS, long_range_arena
 from bench.records.reading import Results
-from bench.records.run import Environment, Sample, Solo, Status
+from bench.records.run import MEMORY_KIND, Environment, MemoryKind, Sample, Solo, Status
 from bench.stats.ratios import baseline_of, speed_ratio, step_seconds
 from bench.suites.case import Case
 from implementations import registry
 from implementations.errors import RegistryError
-
-MemoryKind = Literal["tensor_bytes", "allocated", "predicted"]
-
-MEMORY_KIND: Mapping[str, MemoryKind] = {"cpu": "tensor_bytes", "cuda": "allocated"}
-"""Which figure the memory column is, by kind of device."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +95,7 @@ def rows_of(results: Results, baseline: str) -> list[Row]:
     if baseline not in header.suite.implementations:
         known = ", ".join(header.suite.implementations)
         raise UsageError(f"{results.path}: has no {baseline!r}; its models: {known}")
-    cases = header.suite.cases(kind_of(results))
+    cases = header.suite.cases(results.kind)
     samples: dict[str, list[Sample]] = {case.id: [] for case in cases}
     for sample in results.samples:
         samples.setdefault(sample.case_id, []).append(sample)
@@ -110,10 +104,6 @@ def rows_of(results: Results, baseline: str) -> list[Row]:
         _row(results, case, baseline_of(case, cases, baseline), baseline_of(case, cases, measured), samples)
         for case in cases
     ]
-
-
-def kind_of(results: Results) -> str:
-    return "cuda" if results.header.environment.device.startswith("cuda") else "cpu"
 
 
 def title_of(name: str) -> str:
@@ -174,7 +164,7 @@ def _row(
         real_tokens_per_second=solo.real_tokens / seconds if solo and solo.real_tokens and seconds else None,
         state_bytes=decoding.state_bytes if decoding else None,
         peak_memory_bytes=memory,
-        peak_memory_kind=MEMORY_KIND[kind_of(results)],
+        peak_memory_kind=MEMORY_KIND[results.kind],
         parameters=solo.parameters if solo else None,
         activation_rate=statistics.fmean(timed_rates) if timed_rates else None,
         activation_by_layer=activation.by_layer if activation else None,
@@ -218,4 +208,4 @@ def _ranked(results: Results, case_id: str) -> bool:
 
 def _memory(results: Results, case_id: str) -> int | None:
     solo = results.solos.get(case_id)
-    return solo.memory_bytes(MEMORY_KIND[kind_of(results)]) if solo else None
+    return solo.memory_bytes(MEMORY_KIND[results.kind]) if solo else None

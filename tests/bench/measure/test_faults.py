@@ -20,8 +20,9 @@ from bench.errors import ResultError, UsageError
 from bench.measure import session
 from bench.measure.procedure import Plan
 from bench.probes.environment import probe_environment
-from bench.records.reading import Store, read
+from bench.records.reading import read
 from bench.records.run import SCHEMA
+from bench.records.writing import ResultFile
 from bench.system import child
 from bench.views.tables.table import build_table
 
@@ -113,9 +114,9 @@ def test_a_limit_on_file_size_is_a_full_disk(tmp_path):
         "import resource, sys\n"
         "from pathlib import Path\n"
         "from bench.records.run import End\n"
-        "from bench.records.reading import NotWritten, Store\n"
+        "from bench.records.writing import NotWritten, ResultFile\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))\n"
-        "with Store(Path(sys.argv[1])) as store:\n"
+        "with ResultFile(Path(sys.argv[1])) as store:\n"
         "    try:\n"
         "        while True:\n"
         "            store.append(End(reason='blocks', seconds=1.0))\n"
@@ -217,13 +218,13 @@ def test_a_suite_that_was_changed_and_other_data_are_refused(resume, run_file, w
 
 
 def test_two_runs_cannot_share_a_file(resume, run_file):
-    with Store(run_file, resume=True):
+    with ResultFile(run_file, resume=True):
         before = run_file.read_bytes()
         with pytest.raises(ResultError, match="another run is writing to it") as caught:
             resume(run_file)
         assert "\n" not in str(caught.value)
         assert run_file.read_bytes() == before
-    with Store(run_file, resume=True) as store:
+    with ResultFile(run_file, resume=True) as store:
         assert [len(run.solos) for run in store.earlier] == [2]
 
 

@@ -5,8 +5,9 @@ import pytest
 
 from bench.api import read as read_run
 from bench.errors import ResultError
-from bench.records.reading import Store, read, read_kinds
+from bench.records.reading import read, read_kinds
 from bench.records.run import Device, Void
+from bench.records.writing import ResultFile
 from bench.views.tables.formats import render
 from bench.views.tables.table import build_table
 
@@ -29,7 +30,7 @@ def write(tmp_path):
 
     def write(*records, environments=(CPU, FASTER)):
         path = tmp_path / "run.jsonl"
-        with Store(path) as store:
+        with ResultFile(path) as store:
             store.append(results(MODELS).header)
             for place, environment in zip((SLOW, FAST), environments, strict=True):
                 store.append(Device(**place, environment=environment))

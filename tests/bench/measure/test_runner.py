@@ -5,8 +5,9 @@ import pytest
 from bench.measure.jobs import BlockJob, SoloJob
 from bench.measure.procedure import Plan
 from bench.measure.scheduler import TRIES, Runner
-from bench.records.reading import Store, read, read_kinds
+from bench.records.reading import read, read_kinds
 from bench.records.run import Device, Lost, Sample, Solo
+from bench.records.writing import ResultFile
 from bench.suites.suite import Suite, Timing
 
 from ..made_up import CPU, results
@@ -28,7 +29,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def store(path):
-    with Store(path) as store:
+    with ResultFile(path) as store:
         store.append(results(MODELS).header)
         store.append(Device(node="a", device="cpu", environment=CPU))
         yield store

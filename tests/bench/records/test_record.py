@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from bench.errors import ResultError
-from bench.records.reading import Store, json_schema, read
+from bench.records.reading import json_schema, read
 from bench.records.run import SCHEMA, End, Environment, Header, Sample, Solo
+from bench.records.writing import ResultFile
 from bench.suites import reading as suites
 
 ENVIRONMENT = Environment(
@@ -39,7 +40,7 @@ def sample(number: int) -> Sample:
 @pytest.fixture
 def written(tmp_path) -> Path:
     path = tmp_path / "run.jsonl"
-    with Store(path) as store:
+    with ResultFile(path) as store:
         store.append(header())
         store.append(Solo(case=suites.load("ci").cases("cpu")[0], status="ok", step_seconds=0.1))
         for number in range(3):
@@ -63,7 +64,7 @@ def test_a_torn_last_line_is_dropped_with_a_notice(written, cut):
     results = read(written)
     assert len(results.samples) == 2
     assert "torn last line" in results.notice
-    with Store(written, resume=True) as store:
+    with ResultFile(written, resume=True) as store:
         store.append(sample(2))
     assert written.read_bytes() == whole
     assert read(written).notice is None
@@ -71,10 +72,10 @@ def test_a_torn_last_line_is_dropped_with_a_notice(written, cut):
 
 def test_a_resumed_run_took_the_time_of_its_parts(written):
     for reason, seconds in (("budget", 60.0), ("blocks", 20.0)):
-        with Store(written, resume=True) as store:
+        with ResultFile(written, resume=True) as store:
             store.append(End(reason=reason, seconds=seconds))
     assert read(written).end == End(reason="blocks", seconds=80.0)
-    with Store(written, resume=True) as store:
+    with ResultFile(written, resume=True) as store:
         store.append(sample(3))
     assert read(written).end is None  # killed later
 
@@ -116,7 +117,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path):
     """/dev/full takes nothing: the first record fails as the last one on a full disk would."""
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
-    with Path("/dev/full").open("wb", buffering=0) as full, Store(tmp_path / "run.jsonl") as store:
+    with Path("/dev/full").open("wb", buffering=0) as full, ResultFile(tmp_path / "run.jsonl") as store:
         store._file.close()
         store._file = full
         with pytest.raises(ResultError, match="No space left") as caught:
@@ -129,7 +130,7 @@ def test_a_read_only_folder_is_one_line(tmp_path):
     folder = tmp_path / "file"
     folder.write_text("in the way")
     with pytest.raises(ResultError, match="cannot be written"):
-        Store(folder / "run.jsonl")
+        ResultFile(folder / "run.jsonl")
 
 
 def test_records_survive_a_process_that_is_killed_at_once(tmp_path):
@@ -138,8 +139,8 @@ def test_records_survive_a_process_that_is_killed_at_once(tmp_path):
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from bench.records.run import End\n"
-        "from bench.records.reading import Store\n"
-        f"store = Store(Path({str(path)!r}))\n"
+        "from bench.records.writing import ResultFile\n"
+        f"store = ResultFile(Path({str(path)!r}))\n"
         "store.append(End(reason='blocks', seconds=1.0))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -21,11 +21,10 @@ from bench.errors import UsageError
 from bench.measure.session import Request as RunRequest
 from bench.measure.session import run
 from bench.records import checkpoint as checkpoints
-from bench.records.training import Evaluation, read_training
+from bench.records.training import Evaluation, Recipe, read_training
 from bench.suites.case import Case
 from bench.training.display import PlainDisplay
 from bench.training.interrupts import Interrupts
-from bench.training.recipe import Recipe
 from bench.training.session import Request, models_of, train
 from bench.training.trainer import Trainer, entropy
 from bench.views import training as summary
@@ -270,7 +269,7 @@ def test_the_schedule_rises_then_falls_to_nothing(schedule):
 
 
 def test_state_spaces_learn_slowly_and_without_decay():
-    from bench.training.recipe import SlowParameters
+    from bench.records.training import SlowParameters
 
     slow = SlowParameters(pattern=r"\.kernel\.A_real$", learning_rate=0.001)
     trainer = Trainer(case(implementation="s4"), recipe(slow=slow, weight_decay=0.1), "cpu")

@@ -10,8 +10,9 @@ import pytest
 
 from bench.errors import UsageError
 from bench.probes.environment import read_environment
-from bench.records.reading import Results, Store
+from bench.records.reading import Results
 from bench.records.run import SCHEMA, Header, Lost, MemoryFigure, Sample, Solo
+from bench.records.writing import ResultFile
 from bench.suites import reading as suites
 from bench.suites.suite import Timing
 from bench.views.comparison import as_text, compare
@@ -117,7 +118,7 @@ def test_raw_data_of_a_gate_is_no_run():
 
 def test_the_command(tmp_path):
     for name, results in (("a", run("a", 1.0, 1.0, 1.01)), ("b", run("b", 0.5, 0.5, 0.51))):
-        with Store(tmp_path / f"{name}.jsonl") as store:
+        with ResultFile(tmp_path / f"{name}.jsonl") as store:
             for record in (results.header, *results.solos.values(), *results.samples):
                 store.append(record)
     done = bench("compare", tmp_path / "a.jsonl", tmp_path / "b.jsonl", "--json")

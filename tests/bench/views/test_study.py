@@ -6,9 +6,8 @@ import msgspec
 import pytest
 
 from bench.errors import UsageError
-from bench.records.reading import Store
-from bench.records.training import SCHEMA, Begin, End, Evaluation, LayerActivation, Progress
-from bench.training.recipe import Recipe
+from bench.records.training import SCHEMA, Begin, End, Evaluation, LayerActivation, Progress, Recipe
+from bench.records.writing import ResultFile
 from bench.views import study
 
 from ..made_up import CPU
@@ -21,7 +20,7 @@ STUDIES = sorted(path for path in (ROOT / "results" / "studies").glob("*") if pa
 def write(folder: Path, name: str, rates: tuple[float, ...]) -> None:
     recipe = Recipe(steps=10, batch=4, learning_rate=0.1, warm_up=1, validation_sequences=8)
     made = case(implementation=name)
-    with Store(folder / f"{name}.jsonl") as store:
+    with ResultFile(folder / f"{name}.jsonl") as store:
         store.append(
             Begin(
                 schema=SCHEMA,

@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
-from bench.records.reading import Store
 from bench.records.run import End
+from bench.records.writing import ResultFile
 from bench.system.signals import termination_interrupts
 
 
@@ -40,7 +40,7 @@ def test_an_interrupt_that_a_destructor_dropped_comes_with_the_next_record(tmp_p
     record = End(reason="blocks", seconds=1.0)
     with (
         termination_interrupts() as interruption,
-        Store(tmp_path / "run.jsonl", interruption.deferred) as store,
+        ResultFile(tmp_path / "run.jsonl", interruption.deferred) as store,
     ):
         store.append(record)
         Signalled(number)
@@ -62,7 +62,7 @@ def test_a_signal_while_the_first_record_is_written_leaves_it_in_the_file(tmp_pa
     with (
         pytest.raises(KeyboardInterrupt),
         termination_interrupts() as interruption,
-        Store(path, interruption.deferred) as store,
+        ResultFile(path, interruption.deferred) as store,
     ):
         store.append(End(reason="blocks", seconds=1.0))
     assert len(path.read_text().splitlines()) == store.count == 1
@@ -70,11 +70,11 @@ def test_a_signal_while_the_first_record_is_written_leaves_it_in_the_file(tmp_pa
 
 def test_a_file_into_which_nothing_came_is_removed_unless_it_was_there_before(tmp_path):
     path = tmp_path / "run.jsonl"
-    with Store(path):
+    with ResultFile(path):
         assert path.exists()
     assert not path.exists()
     path.touch()
-    with Store(path, resume=True):
+    with ResultFile(path, resume=True):
         pass
     assert path.exists()
 

@@ -1,0 +1,130 @@
+"""The append-only file of a run or of a training: one line of JSON per record.
+
+A record is written, flushed and synced as its measurement finishes, so that a crash costs one at most.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from bench.errors import ResultError
+from bench.records.reading import Results, read_kinds
+
+
+class NotWritten(ResultError):
+    """A record that the disk did not take; those before it are kept."""
+
+
+class RecordFile:
+    """Appends records to one file, locked meanwhile: two runs in one file would be neither."""
+
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        self.path = path
+        self.count = 0
+        self._is_new = not resume
+        if path.exists() and not resume:
+            raise ResultError(f"{path}: exists already; continue it with --resume or choose another --out")
+        try:
+            if not resume:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("r+b" if resume else "xb")
+        except OSError as error:
+            what = "continued" if resume else "written"
+            raise ResultError(
+                f"{path}: cannot be {what} ({error.strerror}); choose another place with --out"
+            ) from None
+        try:
+            self._lock()
+            if resume:
+                self._resume()
+        except BaseException:
+            self._close()
+            raise
+
+    def append(self, record: msgspec.Struct) -> None:
+        """Write and sync one record. Raises NotWritten where the disk does not take it."""
+        try:
+            self._file.write(msgspec.json.encode(record) + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            kept = f"; the {self.count} before it are kept" if self.count else ""
+            raise NotWritten(
+                f"{self.path}: record {self.count + 1} could not be written ({error.strerror}){kept}"
+            ) from None
+        self.count += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        """A new file into which nothing came is removed: it would be in the next run's way."""
+        # A failed append has already been reported; close would only repeat its flush.
+        with contextlib.suppress(OSError):
+            self._file.close()
+        if self._is_new and self.path.exists() and self.path.stat().st_size == 0:
+            self.path.unlink()
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ResultError(
+                f"{self.path}: another run is writing to it; let it end, or choose another file with --out"
+            ) from None
+        except OSError:
+            return  # Some network file systems have no locks; measuring there is better than not at all.
+
+    def _resume(self) -> None:
+        """Drop what a crash left behind the last whole line."""
+        self._file.seek(0)
+        content = self._file.read()
+        self.count = content.count(b"\n")
+        self._file.seek(content.rfind(b"\n") + 1)
+        self._file.truncate()
+
+
+class ResultFile(RecordFile):
+    """The file of a run. uninterrupted: a context in which a record is written whole; what it raises at its
+    end ends the run."""
+
+    def __init__(
+        self,
+        path: Path,
+        uninterrupted: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        *,
+        resume: bool = False,
+    ) -> None:
+        self._uninterrupted = uninterrupted
+        self.earlier: list[Results] = []
+        """What a file that is resumed holds, by kind of device; empty where nothing is there yet."""
+        super().__init__(path, resume=resume)
+
+    def append(self, record: msgspec.Struct) -> None:
+        """Write and sync one record. Raises NotWritten where the disk does not take it."""
+        with self._uninterrupted():
+            super().append(record)
+
+    def _resume(self) -> None:
+        content = self._file.read()
+        if b"\n" in content or not _is_torn_header(content):
+            self.earlier = read_kinds(self.path)
+        super()._resume()
+
+
+def _is_torn_header(content: bytes) -> bool:
+    """Whether a file holds nothing but the beginning of its first record, or not even that."""
+    beginning = b'{"type":"header",'
+    return content[: len(beginning)] == beginning[: len(content)]
