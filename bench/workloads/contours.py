@@ -17,6 +17,8 @@ WALKS = 32
 """Contours begun at once, of which the first that finds its way is taken."""
 ATTEMPTS = 4
 """Times that so many are begun before the whole picture is."""
+PICTURES = 1000
+"""Times that a picture is begun; hardly ever more than a few."""
 TURNS = 4
 """Turns tried for the next dash of a contour."""
 NEIGHBOURS = 2
@@ -74,7 +76,7 @@ def picture(geometry: Geometry, connected: bool, generator: np.random.Generator)
 
 def _contours(geometry: Geometry, generator: np.random.Generator) -> list[Contour]:
     counts = [geometry.dashes] * 2 + [geometry.distractor_dashes] * geometry.distractors
-    while True:
+    for _ in range(PICTURES):
         contours: list[Contour] = []
         taken = np.zeros((0, 2))
         for count in counts:
@@ -85,6 +87,7 @@ def _contours(geometry: Geometry, generator: np.random.Generator) -> list[Contou
             taken = np.concatenate([taken, contour.middles, contour.ends(geometry.dash)])
         if len(contours) == len(counts):
             return contours
+    raise RuntimeError(f"none of {PICTURES} pictures of side {geometry.side} found room for its contours")
 
 
 def _contour(

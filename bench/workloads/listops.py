@@ -9,7 +9,7 @@ Tokens: digit v is v + 1, then MIN, MAX, MED, SM and the closing bracket; 0 is p
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,9 @@ FIRST_OPERATOR, CLOSE = TOKENS["[MIN"], TOKENS["]"]
 VOCABULARY = len(SYMBOLS) + 1
 
 SHORTEST, LONGEST = 8, 1 << 16
+TRIES = 1000
+"""Random expressions looked at for one that fits. Of generated ones about every twelfth does."""
+
 LRA_FILES: Mapping[Split, str] = {
     "all": "listops-1000/basic_train.tsv",
     "train": "listops-1000/basic_train.tsv",
@@ -44,8 +47,6 @@ LRA_FILES: Mapping[Split, str] = {
 Integers = npt.NDArray[np.int64]
 Expression = tuple[Integers, int]
 """Tokens `(size,)` and the value."""
-Table = Callable[[np.random.Generator], Expression]
-"""Draws expressions of a file."""
 
 
 class ListOps:
@@ -108,20 +109,25 @@ class ListOps:
         return f"{text} = {batch.targets[row]}"
 
 
-def _bounded(length: int, generator: np.random.Generator, table: Table | None) -> Expression:
-    low, high = min(MIN_SIZE, length // 4), min(MAX_SIZE, length)
-    while True:
-        expression = table(generator) if table else _grown(generator, low, high)
-        if expression is not None and low < expression[0].size < high:
-            return expression
+def _bounded(length: int, generator: np.random.Generator, table: "Table | None") -> Expression:
+    return table.draw_bounded(length, generator) if table else _grown(generator, *_bounds(length))
 
 
-def _grown(generator: np.random.Generator, low: int, high: int) -> Expression | None:
-    tree = grow(generator, limit=high - 1)
-    return tree.expression(generator) if tree is not None and tree.size > low else None
+def _bounds(length: int) -> tuple[int, int]:
+    """Of the symbols of an expression, both exclusive."""
+    return min(MIN_SIZE, length // 4), min(MAX_SIZE, length)
 
 
-def _filled(length: int, generator: np.random.Generator, table: Table | None) -> Expression:
+def _grown(generator: np.random.Generator, low: int, high: int) -> Expression:
+    """A generated expression of more than `low` and fewer than `high` symbols."""
+    for _ in range(TRIES):
+        tree = grow(generator, limit=high - 1)
+        if tree is not None and tree.size > low:
+            return tree.expression(generator)
+    raise RuntimeError(f"none of {TRIES} random expressions has {low + 1} to {high - 1} symbols")
+
+
+def _filled(length: int, generator: np.random.Generator, table: "Table | None") -> Expression:
     operator = int(generator.integers(4))
     arguments = list(_arguments(length - 2, generator, table))
     values = np.array([value for _, value in arguments])
@@ -131,11 +137,10 @@ def _filled(length: int, generator: np.random.Generator, table: Table | None) ->
     return np.concatenate([[FIRST_OPERATOR + operator], inner, [CLOSE]]), int(value[0])
 
 
-def _arguments(room: int, generator: np.random.Generator, table: Table | None) -> Iterator[Expression]:
+def _arguments(room: int, generator: np.random.Generator, table: "Table | None") -> Iterator[Expression]:
+    """Expressions of `room` symbols together; each has one at least."""
     while room > 0:
-        expression = table(generator) if table else _grown(generator, 0, room + 1)
-        if expression is None:
-            continue
+        expression = table.draw(generator) if table else _grown(generator, 0, room + 1)
         if expression[0].size > room:
             digit = int(generator.integers(10))
             expression = np.array([digit + 1]), digit
@@ -238,29 +243,68 @@ def _file(split: Split) -> Path | None:
     return path
 
 
+class Table:
+    """The expressions of an LRA file. Raises UsageError where it is not one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lines = files.Lines(path)
+        if self._lines[0] != b"Source\tTarget" or len(self._lines) < 2:
+            raise UsageError(f"{path}: is no LRA ListOps table (its first line must be Source, tab, Target)")
+
+    def draw(self, generator: np.random.Generator) -> Expression:
+        """Any expression of the file."""
+        return self._expression(1 + int(generator.integers(len(self._lines) - 1)))
+
+    def draw_bounded(self, length: int, generator: np.random.Generator) -> Expression:
+        """One within the bounds of a length. Raises UsageError where the file has none.
+
+        The sizes of all expressions are looked up only where such a one is too rare to be met by chance.
+        """
+        low, high = _bounds(length)
+        for _ in range(TRIES):
+            expression = self.draw(generator)
+            if low < expression[0].size < high:
+                return expression
+        fitting = np.flatnonzero((self._sizes > low) & (self._sizes < high))
+        if not fitting.size:
+            raise UsageError(
+                f"{self.path}: has no expression for length {length}, of {low + 1} to {high - 1} symbols; "
+                f"the shortest has {self._sizes.min()}, the longest {self._sizes.max()}; "
+                "choose another length"
+            )
+        return self._expression(1 + int(generator.choice(fitting)))
+
+    @functools.cached_property
+    def _sizes(self) -> Integers:
+        """`(expressions,)`, in symbols."""
+        lines = (self._lines[number] for number in range(1, len(self._lines)))
+        return np.array([len(_symbols(line.decode("ascii", "replace"))) for line in lines], dtype=np.int64)
+
+    def _expression(self, number: int) -> Expression:
+        return _parse(self._lines[number].decode("ascii", "replace"), f"{self.path}, line {number + 1}")
+
+
 @functools.cache
 def _table(split: Split) -> Table | None:
     path = _file(split)
-    if path is None:
-        return None
-    lines = files.Lines(path)
-    if lines[0] != b"Source\tTarget" or len(lines) < 2:
-        raise UsageError(f"{path}: is no LRA ListOps table (its first line must be Source, tab, Target)")
-
-    def draw(generator: np.random.Generator) -> Expression:
-        number = 1 + int(generator.integers(len(lines) - 1))
-        return _parse(lines[number].decode("ascii", "replace"), f"{path}, line {number + 1}")
-
-    return draw
+    return None if path is None else Table(path)
 
 
 def _parse(line: str, place: str) -> Expression:
-    source, _, target = line.partition("\t")
     try:
-        tokens = [TOKENS[symbol] for symbol in source.split() if symbol not in ("(", ")")]
-        return np.array(tokens, dtype=np.int64), int(target)
+        tokens = [TOKENS[symbol] for symbol in _symbols(line)]
+        expression = np.array(tokens, dtype=np.int64), int(line.partition("\t")[2])
     except (KeyError, ValueError) as error:
         raise UsageError(f"{place}: is no ListOps expression ({error})") from None
+    if not tokens:
+        raise UsageError(f"{place}: is no ListOps expression (it has no symbols)")
+    return expression
+
+
+def _symbols(line: str) -> list[str]:
+    """Of the source in a line, without its round brackets."""
+    return [symbol for symbol in line.partition("\t")[0].split() if symbol not in ("(", ")")]
 
 
 WORKLOAD = ListOps()

@@ -9,6 +9,8 @@ from typing import Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from bench.errors import UsageError
+
 Split = Literal["all", "train", "validation"]
 """all: everything there is, as timing has it."""
 
@@ -38,13 +40,23 @@ class Splittable(ABC):
         """These items alone."""
 
     def part(self, split: Split) -> Self:
-        """The items of a split."""
-        return self if split == "all" else self._parts[split]
+        """The items of a split. Raises UsageError where it has none."""
+        if split == "all":
+            return self
+        if not (self._held_out == (split == "validation")).any():
+            raise UsageError(
+                f"the data has {len(self._held_out)} sequences, of which none falls into the {split} part: "
+                "more are needed"
+            )
+        return self._parts[split]
+
+    @functools.cached_property
+    def _held_out(self) -> npt.NDArray[np.bool_]:
+        return np.array([zlib.crc32(key) % PARTS == 0 for key in self.keys()], dtype=bool)
 
     @functools.cached_property
     def _parts(self) -> Mapping[Split, Self]:
-        held_out = np.array([zlib.crc32(key) % PARTS == 0 for key in self.keys()], dtype=bool)
         return {
-            "train": self.take(np.flatnonzero(~held_out)),
-            "validation": self.take(np.flatnonzero(held_out)),
+            "train": self.take(np.flatnonzero(~self._held_out)),
+            "validation": self.take(np.flatnonzero(self._held_out)),
         }

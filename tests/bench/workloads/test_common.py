@@ -5,6 +5,7 @@ import pytest
 
 from bench import workloads
 from bench.errors import UsageError
+from bench.workloads import image
 from bench.workloads.base import used
 
 TINY = {"image": 256, "pathfinder": 256, "path-x": 64 * 64}
@@ -104,3 +105,10 @@ def test_sources_end_with_one_that_is_always_there(workload):
 
 def test_a_sequence_shows_as_text(workload, length):
     assert len(workload.show(workload.batch(length, 2, "real", seed=0), row=1)) > 10
+
+
+def test_a_part_without_any_sequence_is_one_clear_line():
+    one = image.Pictures(np.zeros((1, 32, 32), dtype=np.uint8), np.zeros(1, dtype=np.int64), "one")
+    assert len(one.part("train").labels) == 1
+    with pytest.raises(UsageError, match="the data has 1 sequences, of which none falls into the validation"):
+        one.part("validation")

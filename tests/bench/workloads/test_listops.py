@@ -128,12 +128,38 @@ def test_lra_files_are_read_without_their_round_brackets(tmp_path, monkeypatch):
     assert [value_of(row)[0] for row in full.inputs] == full.targets.tolist()
 
 
+LONG = f"( [MAX {'1 ' * 20}) ]\t1"
+
+
+@pytest.mark.parametrize("fill", ["real", "full"])
+def test_a_file_without_symbols_or_of_other_lengths_is_one_clear_line(tmp_path, monkeypatch, fill):
+    """Its expressions have 22 symbols: too many for a length of 16, and too few for one of 100."""
+    table(tmp_path, monkeypatch, "Source\tTarget", *[LONG] * 5)
+    if fill == "full":
+        assert set(WORKLOAD.batch(16, 1, fill, seed=0).inputs[0][1:-1]) <= set(range(1, 11))
+        return
+    place = tmp_path / "listops-1000" / "basic_train.tsv"
+    words = f"{place}: has no expression for length 16, of 5 to 15 symbols; the shortest has 22,"
+    with pytest.raises(UsageError, match=words):
+        WORKLOAD.batch(16, 1, fill, seed=0)
+    with pytest.raises(UsageError, match="no expression for length 100, of 26 to 99 symbols"):
+        WORKLOAD.batch(100, 1, fill, seed=0)
+    assert WORKLOAD.batch(23, 1, fill, seed=0).lengths.tolist() == [22]
+
+
+def test_the_one_expression_that_fits_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(listops, "TRIES", 3)
+    table(tmp_path, monkeypatch, "Source\tTarget", *[LONG] * 500, "( ( ( [MIN 3 ) 6 ) ] )\t3")
+    assert WORKLOAD.batch(8, 2, "real", seed=0).targets.tolist() == [3, 3]
+
+
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
         (["MAX 4 7"], "is no LRA ListOps table"),
         (["Source\tTarget", "( [MAP 4 ) ]\t4"], "line 2: is no ListOps expression"),
         (["Source\tTarget", "( ( [MAX 4 ) 3 ) ]"], "line 2: is no ListOps expression"),
+        (["Source\tTarget", "( )\t3"], "line 2: is no ListOps expression"),
     ],
 )
 def test_broken_lra_files_are_one_clear_line(tmp_path, monkeypatch, lines, words):
