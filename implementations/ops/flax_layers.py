@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from implementations.ops.batch_norm import batch_norm
+
 
 def lecun_normal(*shape: int, fan_in: int) -> Tensor:
     """Normal, cut at two standard deviations and scaled to a variance of `1/fan_in`."""
@@ -55,21 +57,14 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        # The graph keeps the variance that it is given, so that it may not be corrected in place.
-        var = self.var.clone() if self.training else self.var
-        y = F.batch_norm(
-            rows,
-            self.mean,
-            var,
-            self.scale,
-            self.bias,
-            training=self.training,
-            momentum=1 - self.momentum,
-            eps=self.epsilon,
-        )
-        if self.training:
-            # It has moved towards the unbiased variance, which is n/(n − 1) times the biased one.
-            self.var.copy_(torch.lerp(self.momentum * self.var, var, (len(rows) - 1) / len(rows)))
+        if not self.training:
+            y = F.batch_norm(rows, self.mean, self.var, self.scale, self.bias, eps=self.epsilon)
+            return y.view_as(x)
+        y, mean, variance = batch_norm(rows, self.scale, self.bias, self.epsilon)
+        biased = variance * ((len(rows) - 1) / len(rows))
+        with torch.no_grad():
+            self.mean.lerp_(mean.to(self.mean.dtype), 1 - self.momentum)
+            self.var.lerp_(biased.to(self.var.dtype), 1 - self.momentum)
         return y.view_as(x)
 
 

@@ -5,6 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from implementations.ops.batch_norm import batch_norm
+
 NormKind = Literal["layernorm", "batchnorm", "scalenorm", "rmsnorm"]
 
 EPSILON = 1e-5
@@ -35,8 +37,21 @@ class RMSNorm(nn.Module):
 class BatchNorm(nn.BatchNorm1d):
     """Statistics over batch and length, padding included, of states `(batch, length, dim)`."""
 
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
+
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.reshape(-1, x.shape[-1])).view_as(x)
+        rows = x.reshape(-1, x.shape[-1])
+        if not self.training:
+            return super().forward(rows).view_as(x)
+        y, mean, variance = batch_norm(rows, self.weight, self.bias, self.eps)
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+            self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
+        return y.view_as(x)
 
 
 class SequenceNorm(nn.Module):
