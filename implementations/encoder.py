@@ -210,7 +210,7 @@ class Encoder(nn.Module):
         return _zero_padding(x if self.final_norm is None else self.final_norm(x), mask)
 
     def _pad(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        batch, length = inputs.shape
+        batch, length = inputs.shape[:2]
         missing = -length % self.pad_to
         if missing == 0 or length < self.pad_to:
             return inputs, lengths

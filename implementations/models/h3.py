@@ -11,14 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from implementations.decoding import State, push, window
-from implementations.encoder import Encoder, embed
 from implementations.models.s4d import diagonal_init, discretise
-from implementations.models.state_space import ResidualBlock, with_decoder
+from implementations.models.state_space import BackboneConfig, backbone
 from implementations.ops.fft_conv import fft_convolution
-from implementations.ops.norms import SequenceNorm
 from implementations.ops.ssm import (
     DiagonalRecurrence,
-    NormKind,
     as_complex,
     as_pairs,
     at_least_float32,
@@ -29,36 +26,24 @@ from implementations.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class H3Config:
+class H3Config(BackboneConfig):
     """Hyper-parameters of H3."""
 
-    layers: int
-    dim: int
     ffn: int
     """Width of the feed-forward sub-layer that follows each H3 layer."""
     state_dim: int = 64
     """Taps of the shift, and real states of the diagonal state space."""
     head_dim: int = 1
-    norm: NormKind = "batchnorm"
-    prenorm: bool = True
-    dropout: float = 0.0
-    dt_min: float = 0.001
-    dt_max: float = 0.1
 
 
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     """H3 for a task; see H3Config. Causal on every task. Raises TypeError on unknown hyper-parameters."""
     config = H3Config(**hyperparameters)
-
-    def residual(layer: nn.Module) -> nn.Module:
-        return ResidualBlock(layer, config.dim, config.norm, config.prenorm, config.dropout)
-
-    layers = []
+    layers: list[nn.Module] = []
     for _ in range(config.layers):
         h3 = H3(config.dim, config.state_dim, config.head_dim, dt_min=config.dt_min, dt_max=config.dt_max)
-        layers += [residual(h3), residual(FeedForward(config.dim, config.ffn))]
-    final_norm = SequenceNorm(config.norm, config.dim) if config.prenorm else None
-    return with_decoder(task, Encoder(embed(task, config.dim), layers, final_norm=final_norm), config.dim)
+        layers += [h3, FeedForward(config.dim, config.ffn)]
+    return backbone(task, config, layers)
 
 
 class ShiftKernel(nn.Module):

@@ -26,11 +26,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.models.s4 import S4Block
-from implementations.models.state_space import backbone
+from implementations.models.state_space import BackboneConfig, backbone
 from implementations.ops.combinations import products
 from implementations.ops.fft_conv import fft_convolution
 from implementations.ops.ssm import (
-    NormKind,
     as_complex,
     as_pairs,
     at_least_float32,
@@ -45,11 +44,9 @@ Mode = Literal["nplr", "diag"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LiquidS4Config:
+class LiquidS4Config(BackboneConfig):
     """Hyper-parameters of Liquid-S4."""
 
-    layers: int
-    dim: int
     state_dim: int = 64
     """Real states of a channel: half as many complex ones are kept."""
     liquid: LiquidKind = "polyb"
@@ -59,11 +56,6 @@ class LiquidS4Config:
     """Multiply all combinations of the last inputs, else neighbours in time."""
     bidirectional: bool = False
     mode: Mode = "nplr"
-    norm: NormKind = "batchnorm"
-    prenorm: bool = True
-    dropout: float = 0.0
-    dt_min: float = 0.001
-    dt_max: float = 0.1
 
 
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
@@ -92,15 +84,7 @@ def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
             dropout=config.dropout,
         )
 
-    return backbone(
-        task,
-        layer,
-        layers=config.layers,
-        dim=config.dim,
-        norm=config.norm,
-        prenorm=config.prenorm,
-        dropout=config.dropout,
-    )
+    return backbone(task, config, [layer() for _ in range(config.layers)])
 
 
 class LiquidS4Block(S4Block):

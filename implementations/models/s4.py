@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.decoding import NoRecurrentForm, State
-from implementations.models.state_space import backbone
+from implementations.models.state_space import BackboneConfig, backbone
 from implementations.ops.fft_conv import fft_convolution
 from implementations.ops.ssm import (
-    NormKind,
     TiedDropout,
     as_complex,
     as_pairs,
@@ -34,20 +33,13 @@ BLOCK = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class S4Config:
+class S4Config(BackboneConfig):
     """Hyper-parameters of S4."""
 
-    layers: int
-    dim: int
     state_dim: int = 64
     """Real states of a channel: half as many complex ones are kept."""
-    n_ssm: int = 1
-    """Independent state matrices, each shared by `dim / n_ssm` channels."""
-    norm: NormKind = "batchnorm"
-    prenorm: bool = True
-    dropout: float = 0.0
-    dt_min: float = 0.001
-    dt_max: float = 0.1
+    n_ssm: int | None = None
+    """Independent state matrices, each shared by `dim / n_ssm` channels; one a channel unless given."""
 
 
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
@@ -76,15 +68,7 @@ def build_around(task: Task, config: S4Config, make_kernel: Callable[[int], "SSM
         kernel = make_kernel(2 if bidirectional else 1)
         return S4Block(config.dim, kernel, bidirectional=bidirectional, dropout=config.dropout)
 
-    return backbone(
-        task,
-        layer,
-        layers=config.layers,
-        dim=config.dim,
-        norm=config.norm,
-        prenorm=config.prenorm,
-        dropout=config.dropout,
-    )
+    return backbone(task, config, [layer() for _ in range(config.layers)])
 
 
 def clip_imaginary(B: Tensor) -> Tensor:

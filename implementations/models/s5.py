@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.decoding import NoRecurrentForm, State
-from implementations.encoder import Classifier, Encoder, LanguageModel, TwoTower, padding_mask_of
+from implementations.encoder import Classifier, Encoder, LanguageModel, TwoTower
 from implementations.ops.flax_layers import BatchNorm, Dense, InputDense, LayerNorm, lecun_normal
 from implementations.ops.scan import final_state, linear_scan
 from implementations.ops.ssm import (
@@ -232,17 +232,6 @@ class S5Layer(nn.Module):
         return y
 
 
-class S5Encoder(Encoder):
-    """Embedding and layers, over every position alike; padded states become zero in what it returns."""
-
-    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        mask = padding_mask_of(lengths, inputs.shape[1])
-        x = self.embedding(inputs)
-        for layer in self.layers:
-            x = layer(x)
-        return (x if mask is None else x.masked_fill(mask.unsqueeze(-1), 0.0)), mask
-
-
 def hippo_blocks(state: int, blocks: int, conj_sym: bool = True) -> tuple[Tensor, Tensor]:
     """Λ `(kept,)` and V `(state, kept)` of a block-diagonal normal HiPPO-LegS matrix, complex128.
 
@@ -287,7 +276,7 @@ def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     config = S5Config(**hyperparameters)
     layers = [_layer(config, task.causal) for _ in range(config.layers)]
     embedding = InputDense(1 if task.input == "reals" else task.vocabulary, config.dim)
-    encoder = S5Encoder(embedding, layers)
+    encoder = Encoder(embedding, layers, embeds_padding=True)
     if task.head == "language-model":
         return LanguageModel(encoder, config.dim, task.vocabulary)
     if task.head == "classifier":
@@ -295,7 +284,7 @@ def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     head = nn.Sequential(
         Dense(4 * config.dim, config.dim), nn.GELU(approximate="tanh"), Dense(config.dim, task.classes)
     )
-    return TwoTower(encoder, head)
+    return TwoTower(encoder, head, jointly=True)
 
 
 def _layer(config: S5Config, causal: bool) -> S5Layer:

@@ -1,15 +1,31 @@
 """The S4 repository's model around its layers: residual blocks between an embedding and a decoder."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from implementations.decoding import State, recurrent
-from implementations.encoder import Classifier, Encoder, LanguageModel, MLPHead, TwoTower, embed
+from implementations.encoder import Classifier, Encoder, LanguageModel, Pooling, RealEmbedding, TwoTower
 from implementations.ops.norms import SequenceNorm
 from implementations.ops.ssm import NormKind, TiedDropout
 from implementations.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """What every model of the family needs around its layers; a system's own config extends it."""
+
+    layers: int
+    dim: int
+    norm: NormKind = "batchnorm"
+    prenorm: bool = True
+    pooling: Pooling = "mean"
+    dropout: float = 0.0
+    """Of whole channels: within a layer, and on its output."""
+    dt_min: float = 0.001
+    dt_max: float = 0.1
+    """Step sizes start log-uniform between the two."""
 
 
 class ResidualBlock(nn.Module):
@@ -43,31 +59,30 @@ class ResidualBlock(nn.Module):
         return y
 
 
-def backbone(
-    task: Task,
-    make_layer: Callable[[], nn.Module],
-    *,
-    layers: int,
-    dim: int,
-    norm: NormKind,
-    prenorm: bool,
-    dropout: float,
-) -> nn.Module:
-    """The S4 repository's model around its layers: embedding, residual blocks, a final norm if pre-norm.
+def backbone(task: Task, config: BackboneConfig, layers: Iterable[nn.Module]) -> nn.Module:
+    """The whole model: embedding, a residual block around each layer, a final norm if pre-norm, a decoder.
 
-    make_layer gives a fresh layer, `(batch, length, dim)` and padding mask to `(batch, length, dim)`.
+    layers: `(batch, length, dim)` and padding mask to `(batch, length, dim)`. As in the official code, padded
+    steps enter the first block, and the batch statistics, as the padding token's own embedding; two documents
+    are one batch, and meet in a layer with GELU.
     """
-    blocks: Iterable[nn.Module] = [
-        ResidualBlock(make_layer(), dim, norm, prenorm, dropout) for _ in range(layers)
-    ]
-    encoder = Encoder(embed(task, dim), blocks, final_norm=SequenceNorm(norm, dim) if prenorm else None)
-    return with_decoder(task, encoder, dim)
-
-
-def with_decoder(task: Task, encoder: Encoder, dim: int) -> nn.Module:
-    """The encoder under a linear decoder of its masked mean; two towers meet in a layer with ReLU."""
+    dim = config.dim
+    blocks = [ResidualBlock(layer, dim, config.norm, config.prenorm, config.dropout) for layer in layers]
+    final_norm = SequenceNorm(config.norm, dim) if config.prenorm else None
+    encoder = Encoder(embedding(task, dim), blocks, final_norm=final_norm, embeds_padding=True)
     if task.head == "language-model":
         return LanguageModel(encoder, dim, task.vocabulary)
     if task.head == "classifier":
-        return Classifier(encoder, nn.Linear(dim, task.classes))
-    return TwoTower(encoder, MLPHead(4 * dim, dim, task.classes, F.relu))
+        return Classifier(encoder, nn.Linear(dim, task.classes), config.pooling)
+    head = nn.Sequential(nn.Linear(4 * dim, dim), nn.GELU(), nn.Linear(dim, task.classes))
+    return TwoTower(encoder, head, config.pooling, jointly=True)
+
+
+def embedding(task: Task, dim: int) -> nn.Module:
+    """As torch initialises it: N(0, 1) for tokens; a linear layer of one input, U(−1, 1), for reals."""
+    if task.input == "tokens":
+        return nn.Embedding(task.vocabulary, dim)
+    reals = RealEmbedding(dim)
+    nn.init.uniform_(reals.weight, -1, 1)
+    nn.init.uniform_(reals.bias, -1, 1)
+    return reals

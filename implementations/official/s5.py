@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from implementations.encoder import Classifier
-from implementations.models.s5 import S5SSM, S5Encoder, S5Layer, hippo_blocks
+from implementations.encoder import Classifier, Encoder
+from implementations.models.s5 import S5SSM, S5Layer, hippo_blocks
 from implementations.official.s4 import constructor
 from implementations.official.view import OfficialView, Unsupported
 from implementations.ops.flax_layers import Dense
@@ -73,18 +73,18 @@ def classifier(config: Config, variant: str | None) -> OfficialView:
     if mode not in ("pool", "last"):
         raise Unsupported(f"no pooling {mode!r} in S5: pool or last")
     embedding, decoder = Dense(options["d_input"], options["H"]), Dense(options["H"], options["d_output"])
-    encoder = S5Encoder(embedding, [_layer(options) for _ in range(options["n_layers"])])
-    ours = Classifier(encoder, decoder)
+    layers = [_layer(options) for _ in range(options["n_layers"])]
+    encoder = Encoder(embedding, layers, embeds_padding=True)
+    ours = Classifier(encoder, decoder, "mean" if mode == "pool" else "last")
     ours.train(options.get("training", True))
 
     def call(x: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:
-        logits = ours(x, lengths) if mode == "pool" else decoder(encoder(x)[0][:, -1])
-        return {"y": logits.log_softmax(dim=-1), **_statistics_after(view)}
+        return {"y": ours(x, lengths).log_softmax(dim=-1), **_statistics_after(view)}
 
-    layers: dict[str, nn.Module | nn.Parameter] = {
-        f"encoder.layers_{i}": module for i, module in enumerate(encoder.layers)
+    paths: dict[str, nn.Module | nn.Parameter] = {
+        f"encoder.layers_{i}": module for i, module in enumerate(layers)
     }
-    view = OfficialView({"encoder.encoder": embedding, **layers, "decoder": decoder}, call, IGNORED)
+    view = OfficialView({"encoder.encoder": embedding, **paths, "decoder": decoder}, call, IGNORED)
     return view
 
 
