@@ -60,12 +60,12 @@ def complain(line: str) -> None:
 
 def _write(stream: TextIO, text: str) -> None:
     from bench.text.escape import escape_terminal
+    from bench.text.terminal import lead_nowhere
 
     try:
         print(escape_terminal(text), file=stream, flush=True)
     except OSError:
-        # What follows, the interpreter's own last flush too, would fail again: it goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        lead_nowhere(stream)
         raise
 
 

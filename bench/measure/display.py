@@ -1,6 +1,5 @@
 """What a person sees while a suite runs: a live table in a terminal, plain lines anywhere else."""
 
-import contextlib
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -15,14 +14,8 @@ from bench.records.run import Lost, Sample, Solo, Void
 from bench.stats.intervals import Interval
 from bench.suites.case import Case
 from bench.text.escape import escape_terminal, one_line
+from bench.text.terminal import patient_console
 from bench.text.units import format_bytes, format_duration, format_ratio
-
-
-class PatientConsole(Console):
-    """Goes on when whoever read it has closed the pipe; rich would end the program."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
 
 
 class PlainDisplay:
@@ -80,9 +73,7 @@ class PlainDisplay:
         return format_duration(max(left, 0.0))
 
     def _say(self, line: str) -> None:
-        # A terminal that has gone costs the run nothing: its file is what counts.
-        with contextlib.suppress(OSError):
-            self.console.print(_text(line), highlight=False, markup=False, soft_wrap=True)
+        self.console.print(_text(line), highlight=False, markup=False, soft_wrap=True)
 
 
 class LiveDisplay(PlainDisplay):
@@ -96,15 +87,13 @@ class LiveDisplay(PlainDisplay):
         self.live = Live(console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> "LiveDisplay":
-        with contextlib.suppress(OSError):
-            self.live.__enter__()
+        self.live.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(OSError):
-            self.live.__exit__(kind, error, trace)
+        self.live.__exit__(kind, error, trace)
 
     def solo_begins(self, case: Case, number: int, total: int) -> None:
         self._show(f"alone, for memory and step time: {label(case)} ({number} of {total})")
@@ -136,13 +125,12 @@ class LiveDisplay(PlainDisplay):
         for name, line in self.solo_lines.items():
             ratio = self.shown.get(name)
             table.add_row(escape(_text(name)), escape(_text(line)), show_ratio(ratio) if ratio else "")
-        with contextlib.suppress(OSError):
-            self.live.update(table, refresh=True)
+        self.live.update(table, refresh=True)
 
 
 def open_display(budget_seconds: float) -> PlainDisplay:
     """Live where standard error is a terminal, else plain."""
-    console = PatientConsole(stderr=True)
+    console = patient_console()
     kind = LiveDisplay if console.is_terminal else PlainDisplay
     return kind(console, budget_seconds)
 

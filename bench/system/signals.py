@@ -1,4 +1,4 @@
-"""Ctrl-C and its like, while something is measured."""
+"""Ctrl-C, a closed terminal and their like: what is at work is put in order first."""
 
 import contextlib
 import signal
@@ -10,18 +10,22 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption:
-    """Whether somebody asked for an end.
+    """Whether somebody asked for an end; a signal that asks for it raises KeyboardInterrupt.
+
+    patient: a first signal only sets `requested`, for work whose steps must not be cut in two; a second one
+    raises. From a terminal that closes SIGHUP may come twice, of the kernel and of the shell, which is one.
 
     An exception that a signal raises within a destructor or a callback of Python's own (before and after a
-    fork, for one) is dropped there: whoever asks again with `check` has it all the same.
+    fork, for one) is lost there; `check` raises it again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, patient: bool = False) -> None:
         self.requested = False
+        self._patient = patient
         self._deferred = False
 
     def check(self) -> None:
-        """Raises KeyboardInterrupt where an end was asked for."""
+        """Raises KeyboardInterrupt if an end was asked for."""
         if self.requested:
             raise KeyboardInterrupt
 
@@ -37,19 +41,20 @@ class Interruption:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """A signal's handler."""
+        waits = self._patient and (not self.requested or number == signal.SIGHUP)
         self.requested = True
-        if not self._deferred:
+        if not (waits or self._deferred):
             raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def termination_interrupts() -> Iterator[Interruption]:
-    """Within this context a signal that ends a process is a KeyboardInterrupt, so that all is put in order;
+def termination_interrupts(*, patient: bool = False) -> Iterator[Interruption]:
+    """Within this context the signals that end a process are handled by the `Interruption` that is given;
     one that is ignored (SIGHUP under nohup) stays so.
 
     Only the main thread can be told of signals; a run in another one is left to those who started it.
     """
-    interruption = Interruption()
+    interruption = Interruption(patient=patient)
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench.records.training import Evaluation, Plateau
+from bench.text.terminal import patient_console
 
 LOG2_E = 1 / math.log(2)
 
@@ -80,7 +81,7 @@ class BarDisplay(PlainDisplay):
 
 def open_display() -> PlainDisplay:
     """A bar where standard error is a terminal, else plain lines."""
-    console = Console(stderr=True)
+    console = patient_console()
     return BarDisplay(console) if console.is_terminal else PlainDisplay(console)
 
 

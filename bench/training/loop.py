@@ -9,8 +9,8 @@ from bench.records import checkpoint as checkpoints
 from bench.records.checkpoint import Checkpoint
 from bench.records.training import End, EndReason, Evaluation, Plateau, Progress
 from bench.records.writing import RecordFile
+from bench.system.signals import Interruption
 from bench.training.display import PlainDisplay
-from bench.training.interrupts import Interrupts
 from bench.training.trainer import Trainer
 
 
@@ -30,19 +30,19 @@ class Loop:
         self.trainer.load(earlier.step, tensors)
         self.losses, self.seconds, self.evaluation = list(earlier.losses), earlier.seconds, earlier.evaluation
 
-    def run(self, interrupts: Interrupts) -> EndReason:
+    def run(self, interruption: Interruption) -> EndReason:
         """Train until the last step, until interrupted, or until the loss is no number."""
-        reason = self._steps(interrupts)
+        reason = self._steps(interruption)
         detail = f"the loss is no number at step {self.trainer.step}" if reason == "nan" else None
         self.store.append(End(reason=reason, step=self.trainer.step, seconds=self.seconds, detail=detail))
         return reason
 
-    def _steps(self, interrupts: Interrupts) -> EndReason:
+    def _steps(self, interruption: Interruption) -> EndReason:
         recipe = self.trainer.recipe
         if self.trainer.step == 0 and not self._evaluate():
             return "nan"
         while self.trainer.step < recipe.steps:
-            if interrupts.requested:
+            if interruption.requested:
                 self._save()
                 return "interrupted"
             begin = time.perf_counter()

@@ -20,8 +20,8 @@ from bench.records.writing import RecordFile
 from bench.suites import reading as suites
 from bench.suites.case import Case
 from bench.suites.suite import Suite
+from bench.system.signals import Interruption, termination_interrupts
 from bench.training.display import PlainDisplay, open_display
-from bench.training.interrupts import Interrupts
 from bench.training.recipe import make_recipe
 from implementations import registry
 
@@ -74,20 +74,20 @@ def train(request: Request) -> Outcome:
     jobs = [_job(name, suite, environment, request) for name in models_of(suite, request.overrides)]
     earlier = [_earlier(job, request.resume) for job in jobs]
     interrupted = False
-    with open_display() as display, Interrupts() as interrupts:
+    with open_display() as display, termination_interrupts(patient=True) as interruption:
         for job, checkpoint in zip(jobs, earlier, strict=True):
             if request.resume and job.records.exists() and read_training(job.records).finished:
                 display.say(f"{job.case.implementation}: trained already")
                 continue
-            if interrupts.requested:
+            if interruption.requested:
                 break
             try:
-                _train(job, checkpoint, suite, environment, display, interrupts)
+                _train(job, checkpoint, suite, environment, display, interruption)
             except KeyboardInterrupt:
                 interrupted = True
                 break
     trainings = [read_training(job.records) for job in jobs if job.records.exists()]
-    return Outcome(trainings, interrupted or interrupts.requested, resume_line(request.out))
+    return Outcome(trainings, interrupted or interruption.requested, resume_line(request.out))
 
 
 def models_of(suite: Suite, overrides: dict[str, Any]) -> list[str]:
@@ -142,7 +142,7 @@ def _train(
     suite: Suite,
     environment: Environment,
     display: PlainDisplay,
-    interrupts: Interrupts,
+    interruption: Interruption,
 ) -> None:
     import torch
 
@@ -161,7 +161,7 @@ def _train(
             loop.go_on_from(earlier)
         display.begins(job.case.implementation, trainer.step, job.recipe.steps)
         try:
-            loop.run(interrupts)
+            loop.run(interruption)
         except (RuntimeError, NotImplementedError, MemoryError) as error:
             detail = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             store.append(End(reason="error", step=trainer.step, seconds=loop.seconds, detail=detail))

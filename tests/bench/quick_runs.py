@@ -21,8 +21,9 @@ import numpy as np
 
 from bench import cli, workloads
 from bench.measure import session
-from bench.measure.display import PatientConsole, PlainDisplay
+from bench.measure.display import PlainDisplay
 from bench.records.run import Lost, MemoryFigure, Sample, Solo
+from bench.text.terminal import patient_console
 from bench.workers import forkserver as nursery
 from bench.workers import messages, worker
 
@@ -122,7 +123,7 @@ def main() -> None:
     nursery.subprocess.Popen = ForkedTemplate
     nursery._TemplateProcess.fork = announcing(nursery._TemplateProcess.fork)
     session.probe_environment = lambda device, threads: made_up.CPU
-    session.open_display = lambda budget: Announcer(PatientConsole(stderr=True), budget)
+    session.open_display = lambda budget: Announcer(patient_console(), budget)
     for line in sys.stdin:
         how, path = line.split()
         pid = os.fork()

@@ -3,7 +3,9 @@
 import itertools
 import math
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -23,8 +25,8 @@ from bench.measure.session import run
 from bench.records import checkpoint as checkpoints
 from bench.records.training import Evaluation, Recipe, read_training
 from bench.suites.case import Case
+from bench.system.signals import termination_interrupts
 from bench.training.display import PlainDisplay
-from bench.training.interrupts import Interrupts
 from bench.training.session import Request, models_of, train
 from bench.training.trainer import Trainer, entropy
 from bench.views import training as summary
@@ -54,7 +56,7 @@ def ask(suite: str, out: Path, *, resume: bool = False, overrides=None, **change
 
 
 class StopAt:
-    """Interrupts that come before a given step."""
+    """An interruption before a given step."""
 
     def __init__(self, trainer_step: int) -> None:
         self.left = trainer_step
@@ -286,36 +288,67 @@ def test_other_forms_of_a_model_are_trained_once(write_suite):
     assert models_of(suite, {}) == ["transformer-sdpa", "seqboat"]
 
 
-def test_ctrl_c_waits_for_the_step_and_a_second_one_does_not():
-    before = signal.getsignal(signal.SIGINT)
-    with Interrupts() as interrupts:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert interrupts.requested
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_step_and_a_second_one_does_not(number):
+    before = signal.getsignal(number)
+    with termination_interrupts(patient=True) as interruption:
+        os.kill(os.getpid(), number)
+        assert interruption.requested
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
 
 
-def test_ctrl_c_keeps_the_work_and_says_how_to_go_on(tmp_path, write_suite):
+def begin_slow(write_suite, out: Path, wait=time.sleep, **streams) -> tuple[str, subprocess.Popen]:
+    """`bench train` of a slow model, a few steps after its first checkpoint; no other comes soon."""
     suite = write_suite(
         "fault_models:slow", training={"steps": 100_000, "batch": 2, "evaluate_every": 100_000}
     )
-    out = tmp_path / "out"
     command = [sys.executable, "-m", "bench.cli", "train", "--suite", suite, "--out", str(out)]
     command += ["--learning-rate", "0.01", "--device", "cpu", "--threads", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    checkpoint = out / "fault_models_slow.safetensors"
-    while not checkpoint.exists():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.05)
+    process = subprocess.Popen(command, **streams)
+    while not (out / "fault_models_slow.safetensors").exists():
+        assert process.poll() is None
+        wait(0.05)
+    for _ in range(20):
+        wait(0.05)
+    return suite, process
+
+
+def assert_kept(out: Path) -> None:
+    """Every step that was made is in the checkpoint."""
+    kept = read_training(out / "fault_models_slow.jsonl")
+    assert kept.end.reason == "interrupted"
+    assert checkpoints.read(out / "fault_models_slow.safetensors").step == kept.end.step > 0
+
+
+def test_ctrl_c_keeps_the_work_and_says_how_to_go_on(tmp_path, write_suite):
+    out = tmp_path / "out"
+    suite, process = begin_slow(write_suite, out, stderr=subprocess.PIPE, text=True)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert f"train --suite {suite} --out {out}" in errors.splitlines()[-1]
     assert errors.splitlines()[-1].endswith("--resume")
-    kept = read_training(out / "fault_models_slow.jsonl")
-    assert kept.end.reason == "interrupted"
-    assert checkpoints.read(checkpoint).step == kept.end.step
+    assert_kept(out)
+
+
+def test_a_closed_terminal_costs_no_step(tmp_path, write_suite):
+    """It sends SIGHUP, by way of a shell twice, and takes no more output."""
+    out = tmp_path / "out"
+    ours, terminal = pty.openpty()
+
+    def read(seconds: float) -> None:
+        while select.select([ours], [], [], seconds)[0]:
+            os.read(ours, 1 << 16)
+
+    _, process = begin_slow(write_suite, out, read, stdout=subprocess.DEVNULL, stderr=terminal)
+    os.close(terminal)
+    os.close(ours)
+    for _ in range(2):
+        process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=120) == 130
+    assert_kept(out)
 
 
 @pytest.fixture

@@ -1,0 +1,43 @@
+"""The console of displays: a program keeps running when the terminal, or whoever read it, has gone."""
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class PatientStream:
+    """A stream that takes what is written, also when nobody reads it any more."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+        except OSError:
+            lead_nowhere(self._stream)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            lead_nowhere(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def patient_console() -> "Console":
+    """A console on standard error for what takes long."""
+    from rich.console import Console
+
+    return Console(file=cast(TextIO, PatientStream(sys.stderr)))
+
+
+def lead_nowhere(stream: TextIO) -> None:
+    """For a stream that failed: what it still holds, the interpreter's last flush too, would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
