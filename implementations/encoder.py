@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from implementations.decoding import Generation, State, recurrent
 from implementations.task import GREY_LEVELS, PADDING, Grey, Task
 
+Output = Literal["own", "tied", "tied-bias"]
+"""A language model's last projection: by weights of its own, by the embedding's, or by these with a bias."""
 Pooling = Literal["mean", "first", "last"]
 
 Pixels = Literal["reals", "tokens"]
@@ -86,12 +88,15 @@ class LearnedPositions(nn.Module):
 
 
 class RealEmbedding(nn.Module):
-    """A real number `x` a time step becomes `x·weight + bias`: (batch, length) to (batch, length, dim)."""
+    """A real number `x` a time step becomes `x·weight + bias`: (batch, length) to (batch, length, dim).
+
+    Weight `N(0, 1)` and bias `N(0, 0.1)`, as in fairseq's LRA models.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(dim) * dim**-0.5)
-        self.bias = nn.Parameter(torch.randn(dim) * dim**-0.5)
+        self.weight = nn.Parameter(torch.randn(dim))
+        self.bias = nn.Parameter(torch.randn(dim) * 0.1)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.addcmul(self.bias, x.unsqueeze(-1), self.weight)
@@ -243,13 +248,19 @@ class Pool(nn.Module):
 
 
 class MLPHead(nn.Module):
-    """The fairseq LRA classifier: Linear, activation, projection without bias; Xavier uniform."""
+    """The fairseq LRA classifier: Linear, dropout, activation, projection without bias; Xavier uniform."""
 
     def __init__(
-        self, dim: int, hidden: int, classes: int, activation: Callable[[Tensor], Tensor] = F.gelu
+        self,
+        dim: int,
+        hidden: int,
+        classes: int,
+        activation: Callable[[Tensor], Tensor] = F.gelu,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.hidden = nn.Linear(dim, hidden)
+        self.dropout = nn.Dropout(dropout)
         self.activation = activation
         self.projection = nn.Linear(hidden, classes, bias=False)
         for layer in (self.hidden, self.projection):
@@ -257,7 +268,7 @@ class MLPHead(nn.Module):
         nn.init.zeros_(self.hidden.bias)
 
     def forward(self, representation: Tensor) -> Tensor:
-        logits: Tensor = self.projection(self.activation(self.hidden(representation)))
+        logits: Tensor = self.projection(self.activation(self.dropout(self.hidden(representation))))
         return logits
 
 
@@ -315,14 +326,22 @@ class TwoTower(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Next token at every step: inputs `(batch, length)`; logits `(batch, length, vocabulary)`."""
+    """Next token at every step: inputs `(batch, length)`; logits `(batch, length, vocabulary)`.
 
-    def __init__(self, encoder: Encoder, dim: int, vocabulary: int) -> None:
+    output: see `Output`. tied and tied-bias need an encoder that embeds tokens.
+    """
+
+    def __init__(self, encoder: Encoder, dim: int, vocabulary: int, output: Output = "own") -> None:
         super().__init__()
         self.encoder = encoder
-        self.projection = nn.Linear(dim, vocabulary)
-        nn.init.normal_(self.projection.weight, std=dim**-0.5)
-        nn.init.zeros_(self.projection.bias)
+        self.projection = nn.Linear(dim, vocabulary, bias=output != "tied")
+        if output == "own":
+            nn.init.normal_(self.projection.weight, std=dim**-0.5)
+        else:
+            assert isinstance(encoder.embedding, nn.Embedding)
+            self.projection.weight = encoder.embedding.weight
+        if output != "tied":
+            nn.init.zeros_(self.projection.bias)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         states, _ = self.encoder(inputs, lengths)
@@ -370,18 +389,26 @@ def embed(task: Task, dim: int, pixels: Pixels = "reals") -> nn.Module:
 
 
 def with_head(
-    task: Task, encoder: Encoder, dim: int, hidden: int, pooling: Pooling = "mean", interactions: bool = True
+    task: Task,
+    encoder: Encoder,
+    dim: int,
+    hidden: int,
+    pooling: Pooling = "mean",
+    interactions: bool = True,
+    dropout: float = 0.0,
+    output: Output = "own",
 ) -> nn.Module:
     """The encoder under the head that the task asks for: classifier, two towers or language model.
 
-    dim: width of the encoder's states; hidden: width of the classifier's hidden layer.
+    dim: width of the encoder's states; hidden, dropout: width and dropout of the classifier's hidden layer;
+    output: the language model's last projection.
     """
     if task.head == "language-model":
-        return LanguageModel(encoder, dim, task.vocabulary)
+        return LanguageModel(encoder, dim, task.vocabulary, output)
     if task.head == "classifier":
-        return Classifier(encoder, MLPHead(dim, hidden, task.classes), pooling)
+        return Classifier(encoder, MLPHead(dim, hidden, task.classes, dropout=dropout), pooling)
     width = dim * (4 if interactions else 2)
-    return TwoTower(encoder, MLPHead(width, hidden, task.classes), pooling, interactions)
+    return TwoTower(encoder, MLPHead(width, hidden, task.classes, dropout=dropout), pooling, interactions)
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -77,11 +77,14 @@ def _activation(case: Case, step: Step) -> float | None:
 
 def _shapes_only(step: Step, device: torch.device, scalars: Mapping[int, float]) -> None:
     """Replace a step's tensors by fakes on the device; scalars, which a model may read, keep their value."""
+    fakes = {
+        parameter: nn.Parameter(_like(parameter, device), requires_grad=parameter.requires_grad)
+        for parameter in step.model.parameters()
+    }
     for module in step.model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                fake = nn.Parameter(_like(parameter, device), requires_grad=parameter.requires_grad)
-                module._parameters[name] = fake
+                module._parameters[name] = fakes[parameter]
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 value = scalars.get(id(buffer))

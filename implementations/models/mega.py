@@ -4,6 +4,7 @@
 The damped EMA carries context from chunk to chunk.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from implementations.task import Task
 BiasKind = Literal["simple", "rotary"]
 
 INITIAL_DEVIATION = 0.02
-"""Of linear weights (cut at two deviations), of the query and key scales and of the biases."""
+"""Of linear weights, of the query and key scales and of the biases."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,6 +279,7 @@ def build(
 ) -> nn.Module:
     """MEGA for a task; see MegaConfig. Raises TypeError on unknown hyper-parameters.
 
+    A language model's embeddings are times √dim, and its output projection is its embedding, without a bias.
     gated_attention: a subclass that computes the same function in another form.
     """
     config = MegaConfig(**hyperparameters)
@@ -292,16 +294,18 @@ def build(
         final_norm=SequenceNorm(config.norm, config.dim, config.final_norm_affine)
         if config.prenorm
         else None,
+        embedding_scale=math.sqrt(config.dim) if task.head == "language-model" else 1.0,
         dropout=config.dropout,
         pad_to=config.chunk or 1,
     )
     # MEGA's two-tower classifier reads the two representations alone, without their product and difference.
-    return with_head(task, encoder, config.dim, config.hidden, interactions=False)
+    return with_head(
+        task, encoder, config.dim, config.hidden, interactions=False, dropout=config.dropout, output="tied"
+    )
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:
     linear = nn.Linear(inputs, outputs)
-    bound = 2 * INITIAL_DEVIATION
-    nn.init.trunc_normal_(linear.weight, std=INITIAL_DEVIATION, a=-bound, b=bound)
+    nn.init.normal_(linear.weight, std=INITIAL_DEVIATION)
     nn.init.zeros_(linear.bias)
     return linear

@@ -4,6 +4,7 @@ A layer is a damped EMA at every step, and gated attention at the steps that a l
 activates. This is the plain form: each primitive is the one of `implementations/ops`.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from implementations.decoding import State
 from implementations.encoder import Encoder, Sinusoids, embed, with_head
 from implementations.ops.attention_functions import AttentionKind, attend
 from implementations.ops.configurator import LatentConfigurator
+from implementations.ops.cut_normal import cut_normal_
 from implementations.ops.ema import DampedEMA
 from implementations.ops.local_attention import full_attention, local_attention
 from implementations.ops.norms import NormKind, SequenceNorm
@@ -31,7 +33,7 @@ from implementations.ops.sma import (
 from implementations.task import Task
 
 INITIAL_DEVIATION = 0.02
-"""Of linear weights (cut at two deviations) and of the query and key scales."""
+"""Of linear weights and of the query and key scales, cut at two deviations."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class SeqBoatConfig:
     attention: AttentionKind = "softmax"
     norm: NormKind = "layernorm"
     prenorm: bool = True
+    final_norm_affine: bool = True
+    """Whether the norm after the last layer, of a pre-norm model, scales and shifts."""
     relative_bias: Literal["simple", "local", "rotary"] = "simple"
     """By original positions, by offsets in the working memory, or rotary queries and keys."""
     absolute_positions: bool = False
@@ -91,7 +95,7 @@ class SeqBoatLayer(nn.Module):
         self.dense = 0.9 if config.window is None else 1.0
         dim, hidden, z = config.dim, config.hidden, config.attention_dim
         self.norm = SequenceNorm(config.norm, dim)
-        self.ema = DampedEMA(dim, config.states, bidirectional=not causal, truncation=config.truncation)
+        self.ema = DampedEMA(dim, config.states, not causal, config.truncation, cut=True)
         self.configurator = (
             None if config.always_active else LatentConfigurator(dim, config.temperature_scale)
         )
@@ -107,12 +111,11 @@ class SeqBoatLayer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Linear weights `N(0, 0.02)` cut at two deviations, their biases 0; gamma `N(0, 0.02)`, beta 0."""
-        bound = 2 * INITIAL_DEVIATION
+        """Linear weights and gamma `N(0, 0.02)` cut at two deviations; biases and beta 0."""
         for linear in (self.hx_proj, self.mx_proj, self.h_proj):
-            nn.init.trunc_normal_(linear.weight, std=INITIAL_DEVIATION, a=-bound, b=bound)
+            cut_normal_(linear.weight, INITIAL_DEVIATION)
             nn.init.zeros_(linear.bias)
-        nn.init.normal_(self.gamma, std=INITIAL_DEVIATION)
+        cut_normal_(self.gamma, INITIAL_DEVIATION)
         nn.init.zeros_(self.beta)
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
@@ -242,20 +245,24 @@ def _relative_bias(config: SeqBoatConfig, max_positions: int) -> RelativeBias | 
 def build(
     task: Task, hyperparameters: Mapping[str, Any], layer: type[SeqBoatLayer] = SeqBoatLayer
 ) -> nn.Module:
-    """The model of a task. layer: the class of its layers, for forms of them that compute the same function.
+    """The model of a task; a language model's output projection is its embedding, without a bias.
 
+    layer: the class of its layers, for forms of them that compute the same function.
     Raises TypeError on an unknown hyper-parameter, ValueError on an impossible one.
     """
     config = SeqBoatConfig(**hyperparameters)
-    return with_head(task, build_encoder(task, config, layer), config.dim, config.hidden)
+    encoder = build_encoder(task, config, layer)
+    return with_head(task, encoder, config.dim, config.hidden, dropout=config.dropout, output="tied")
 
 
 def build_encoder(task: Task, config: SeqBoatConfig, layer: type[SeqBoatLayer] = SeqBoatLayer) -> Encoder:
-    """Everything below the task's head."""
+    """Everything below the task's head; a language model's embeddings are times √dim."""
+    final_norm = SequenceNorm(config.norm, config.dim, config.final_norm_affine)
     return Encoder(
         embed(task, config.dim),
         [layer(config, causal=task.causal, max_positions=task.length) for _ in range(config.layers)],
         positions=Sinusoids(config.dim, scale=config.dim**-0.5) if config.absolute_positions else None,
-        final_norm=SequenceNorm(config.norm, config.dim) if config.prenorm else None,
+        final_norm=final_norm if config.prenorm else None,
+        embedding_scale=math.sqrt(config.dim) if task.head == "language-model" else 1.0,
         dropout=config.dropout,
     )

@@ -64,6 +64,8 @@ class FrameConfig:
     """Whether the head of two documents reads their product and difference too."""
     dropout: float = 0.1
     """On the embedding, and on the output of each sub-layer."""
+    classifier_dropout: bool = False
+    """Whether the classifier's hidden layer has it too."""
     activation_dropout: float = 0.0
     """On the feed-forward network's hidden units."""
 
@@ -191,7 +193,8 @@ def frame(
         dropout=config.dropout,
     )
     hidden = config.classifier or config.ffn
-    model = with_head(task, body, config.dim, hidden, config.pooling, config.interactions)
+    dropout = config.dropout if config.classifier_dropout else 0.0
+    model = with_head(task, body, config.dim, hidden, config.pooling, config.interactions, dropout)
     return model.apply(_as_bert) if config.initialisation == "bert" else model
 
 

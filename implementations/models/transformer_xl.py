@@ -2,8 +2,8 @@
 
 Dai et al., ACL 2019, arXiv 1901.02860. A sequence goes through all layers segment by segment; each layer
 also attends to the `memory` states before its segment, through which no gradient flows. The head is a
-plain softmax over the vocabulary. As in the official code, there is no norm after the last layer, whether
-the layers are post-norm (as published) or pre-norm.
+softmax over the vocabulary, by the embedding's weights. As in the official code, there is no norm after the
+last layer, whether the layers are post-norm (as published) or pre-norm.
 """
 
 import math
@@ -266,12 +266,18 @@ def hidden_keys(length: int, before: int, reach: int | None, device: torch.devic
 
 
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
-    """Transformer-XL for a task; see TransformerXLConfig. Raises TypeError on unknown hyper-parameters."""
+    """Transformer-XL for a task; see TransformerXLConfig. Raises TypeError on unknown hyper-parameters.
+
+    A language model's output projection is its embedding, with a bias.
+    """
     config = TransformerXLConfig(**hyperparameters)
+    embedding = embed(task, config.dim)
+    if task.head == "language-model":
+        nn.init.normal_(embedding.weight, std=INITIAL_DEVIATION)  # type: ignore[arg-type]
     encoder = Encoder(
-        embed(task, config.dim),
+        embedding,
         [TransformerXLStack(config)],
         embedding_scale=math.sqrt(config.dim),
         dropout=config.dropout,
     )
-    return with_head(task, encoder, config.dim, config.ffn, config.pooling)
+    return with_head(task, encoder, config.dim, config.ffn, config.pooling, output="tied-bias")

@@ -1,11 +1,13 @@
 """The multi-dimensional damped EMA of MEGA (Ma et al., ICLR 2023, section 3.1) and SeqBoat."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from implementations.decoding import NoRecurrentForm, State, cache
+from implementations.ops.cut_normal import cut_normal_
 from implementations.ops.fft_conv import fft_convolution
 from implementations.ops.scan import final_state
 
@@ -19,11 +21,16 @@ class DampedEMA(nn.Module):
 
     dim: channels; states: N; truncation: longest kernel in time steps, None for the whole sequence.
     Parameters: delta, alpha, beta `(directions·dim, states, 1)`, gamma `(directions·dim, states)`,
-    omega `(dim,)`.
+    omega `(dim,)`; `cut`: their initial values lie within two deviations, as SeqBoat's do.
     """
 
     def __init__(
-        self, dim: int, states: int, bidirectional: bool = True, truncation: int | None = None
+        self,
+        dim: int,
+        states: int,
+        bidirectional: bool = True,
+        truncation: int | None = None,
+        cut: bool = False,
     ) -> None:
         super().__init__()
         self.dim = dim
@@ -36,18 +43,18 @@ class DampedEMA(nn.Module):
         self.beta = nn.Parameter(torch.empty(kernels, states, 1))
         self.gamma = nn.Parameter(torch.empty(kernels, states))
         self.omega = nn.Parameter(torch.empty(dim))
-        self.reset_parameters()
+        self.reset_parameters(cut_normal_ if cut else nn.init.normal_)
 
-    def reset_parameters(self) -> None:
+    def reset_parameters(self, normal_: Callable[..., Tensor]) -> None:
         """delta, alpha `N(0, 0.2)`; beta `±1 + N(0, 0.02)`, signs alternating; gamma, omega `N(0, 1)`."""
-        nn.init.normal_(self.delta, std=0.2)
-        nn.init.normal_(self.alpha, std=0.2)
-        nn.init.normal_(self.gamma)
-        nn.init.normal_(self.omega)
+        normal_(self.delta, std=0.2)
+        normal_(self.alpha, std=0.2)
+        normal_(self.gamma, std=1.0)
+        normal_(self.omega, std=1.0)
         signs = torch.ones(self.states, 1)
         signs[1::2] = -1.0
         with torch.no_grad():
-            nn.init.normal_(self.beta, std=0.02).add_(signs)
+            normal_(self.beta, std=0.02).add_(signs)
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """x `(batch, length, dim)`, padding_mask `(batch, length)` True at padding; the shape of x again.

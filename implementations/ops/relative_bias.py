@@ -3,17 +3,19 @@
 import torch
 from torch import Tensor, nn
 
+from implementations.ops.cut_normal import cut_normal_
+
 
 class RelativeBias(nn.Module):
     """One learned number a distance: `bias_ij = table[clamp(origin + t_j − t_i)]`; its ends repeat beyond it.
 
-    Parameter rel_pos_bias `(size,)`, initially `N(0, 0.02)`.
+    Parameter rel_pos_bias `(size,)`, initially `N(0, 0.02)` cut at two deviations.
     """
 
     def __init__(self, size: int, origin: int) -> None:
         super().__init__()
         self.origin = origin
-        self.rel_pos_bias = nn.Parameter(nn.init.normal_(torch.empty(size), std=0.02))
+        self.rel_pos_bias = nn.Parameter(cut_normal_(torch.empty(size), std=0.02))
 
     @classmethod
     def simple(cls, max_positions: int) -> "RelativeBias":

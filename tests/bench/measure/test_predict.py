@@ -52,6 +52,11 @@ def test_the_prediction_is_within_two_percent(apart, implementation):
     assert found.tensor_bytes == pytest.approx(apart("measured", case(implementation)), rel=0.02)
 
 
+def test_tied_weights_count_once(apart):
+    tied = case("mega-chunk", workload="lm", length=32, batch=1)
+    assert apart("predicted", tied).tensor_bytes == pytest.approx(apart("measured", tied), rel=0.005)
+
+
 @pytest.mark.parametrize("rate", [0.0, 1.0])
 @pytest.mark.parametrize("implementation", ["seqboat", "seqboat-fused"])
 def test_the_activation_rate_counts(apart, implementation, rate):
