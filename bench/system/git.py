@@ -1,7 +1,12 @@
-"""Revisions of a repository side by side, each in a worktree of its own; the user's tree is never touched."""
+"""Revisions of a repository side by side, each in a worktree of its own.
+
+The user's tree, index, branches, stash, submodules and objects stay as they are: what is uncommitted is copied
+over a worktree of HEAD, and no object is written.
+"""
 
 import contextlib
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
@@ -13,13 +18,25 @@ from bench.errors import UsageError
 WORKTREE = "worktree"
 """Stands for the working tree as it is: changes and new files included, ignored ones not."""
 
-PACKAGE = "implementations"
+LARGE_BYTES = 64 << 20
+"""A new file above this size is data rather than code: it is linked to, not copied."""
 
-_AUTHOR = {
-    f"GIT_{role}_{field}": value
-    for role in ("AUTHOR", "COMMITTER")
-    for field, value in (("NAME", "bench"), ("EMAIL", "bench@localhost"))
-}
+_GITLINK = "160000"
+
+_OF_ONE_REPOSITORY = frozenset(
+    f"GIT_{name}"
+    for name in (
+        *("DIR", "WORK_TREE", "COMMON_DIR", "INDEX_FILE", "PREFIX", "IMPLICIT_WORK_TREE", "NAMESPACE"),
+        *("OBJECT_DIRECTORY", "ALTERNATE_OBJECT_DIRECTORIES", "SHALLOW_FILE", "GRAFT_FILE", "QUARANTINE_PATH"),
+    )
+)
+"""Set when a git hook calls: they point at that hook's repository and index."""
+
+_SETTINGS = (
+    *("core.hooksPath=/dev/null", "core.fsmonitor=false", "core.sparseCheckout=false"),
+    *("submodule.recurse=false", "gc.auto=0", "maintenance.auto=false", "log.showSignature=false"),
+)
+"""No program of the user's runs, and a sparse working tree makes no sparse worktree."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +44,7 @@ class CommitInfo:
     """What git knows of a commit."""
 
     date: int
-    """Of the committer, in seconds since 1970."""
+    """When it was committed, in seconds since 1970."""
     subject: str
 
 
@@ -42,75 +59,212 @@ class Repository:
         return cls(Path(_git(folder, "rev-parse", "--show-toplevel")))
 
     def commit(self, revision: str) -> str:
-        """The commit that a revision names, or a snapshot of the working tree."""
+        """The hash of the commit that a revision names; for the working tree that of HEAD, with `-dirty` if
+        anything is uncommitted."""
         if revision == WORKTREE:
-            return self._snapshot()
+            head = self.commit("HEAD")
+            return f"{head}-dirty" if any(_uncommitted(self.root)) else head
         try:
             # --end-of-options: a revision that begins with a dash is no option.
-            return _git(self.root, "rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
+            words = ("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
+            return _git(self.root, *words).splitlines()[0]
         except UsageError:
-            raise UsageError(f"{revision}: this repository has no such revision") from None
+            raise UsageError(f"{revision}: this repository has no such revision{self._hint(revision)}") from None
+
+    def commits_between(self, good: str, bad: str) -> list[str]:
+        """Hashes after `good` up to `bad`, along the first parents, the oldest first.
+
+        Raises UsageError if `good` does not lie on that line.
+        """
+        line = _git(self.root, "rev-list", "--first-parent", bad).splitlines()
+        if good not in line or good == bad:
+            raise UsageError(f"{good[:12]} is not among the first parents of {bad[:12]}; name one that is")
+        return line[: line.index(good)][::-1]
+
+    def parents(self, commit: str) -> list[str]:
+        """Hashes of a commit's parents; empty at the end of the history that is here."""
+        return _git(self.root, "rev-list", "--parents", "--max-count=1", commit).split()[1:]
 
     @classmethod
     def commits(cls, folder: Path, hashes: Collection[str]) -> dict[str, CommitInfo]:
-        """Date and subject of commits by hash; empty where the repository around a folder lacks one."""
+        """Date and subject of commits by hash; empty if the repository around a folder lacks one."""
         try:
             root = cls.around(folder).root
-            lines = _git(root, "log", "--no-walk", "--format=%H %ct %s", *hashes, "--").splitlines()
+            words = ("log", "--no-walk", "-z", "--format=%H %ct %s", "--stdin", "--")
+            lines = _git(root, *words, stdin="\n".join(hashes)).split("\0") if hashes else []
         except UsageError:
             return {}
-        known = (line.split(" ", 2) for line in lines)
+        # Only git's own NUL ends a line: a subject may hold any other separator, or nothing.
+        known = (line.split(" ", 2) for line in lines if line)
         return {commit: CommitInfo(int(date), subject) for commit, date, subject in known}
 
     @contextlib.contextmanager
     def check_out(self, commits: Mapping[str, str]) -> Iterator[dict[str, Path]]:
-        """A folder a name, from which that commit's `implementations` can be imported and nothing else."""
+        """For each name, a worktree of that commit; of the working tree, with what is uncommitted, if the hash
+        ends in `-dirty`."""
         with tempfile.TemporaryDirectory(prefix="seqboat-bench-") as folder, contextlib.ExitStack() as stack:
-            sources = {}
+            trees = {name: Path(folder) / name for name in commits}
             for name, commit in commits.items():
-                tree = Path(folder) / f"{name}-tree"
-                stack.callback(self._remove, tree)
-                _git(self.root, "worktree", "add", "--detach", "--quiet", str(tree), commit)
-                sources[name] = _only_the_package(tree, Path(folder) / name, commit)
-            yield sources
+                stack.callback(self.remove_tree, trees[name])
+                self.add_tree(commit, trees[name])
+            yield trees
 
-    def _snapshot(self) -> str:
-        """A commit of the working tree, made beside the user's index and branches."""
-        with tempfile.TemporaryDirectory(prefix="seqboat-bench-") as folder:
-            index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-            _git(self.root, "read-tree", "HEAD", environment=index)
-            _git(self.root, "add", "--all", environment=index)
-            tree = _git(self.root, "write-tree", environment=index)
-        head = _git(self.root, "rev-parse", "HEAD")
-        return _git(self.root, "commit-tree", tree, "-p", head, "-m", "working tree", environment=_AUTHOR)
+    def add_tree(self, commit: str, tree: Path) -> None:
+        """A worktree at a place that is not there yet, submodules filled as far as their commits are here."""
+        recorded = commit.removesuffix("-dirty")
+        _git(self.root, "worktree", "add", "--detach", "--quiet", str(tree), recorded)
+        if commit == recorded:
+            _fill_submodules(self.root, recorded, tree)
+        else:
+            _copy_working_tree(self.root, tree)
 
-    def _remove(self, tree: Path) -> None:
+    def remove_tree(self, tree: Path) -> None:
+        """Take a worktree away, and git's notes of it."""
         # What is left of a worktree that git can't remove goes with the temporary folder, and at git's prune.
         with contextlib.suppress(UsageError):
-            _git(self.root, "worktree", "remove", "--force", str(tree))
+            _git(self.root, "worktree", "remove", "--force", "--force", str(tree))
+
+    def detach_tree(self, tree: Path) -> None:
+        """Keep a worktree's files, and take away that git knows of it."""
+        aside = tree.with_name(f"{tree.name}.aside")
+        tree.rename(aside)
+        self.remove_tree(tree)
+        (aside / ".git").unlink(missing_ok=True)
+        aside.rename(tree)
+
+    def _hint(self, revision: str) -> str:
+        remote = _said(self.root, "for-each-ref", "--format=%(refname:short)", f"refs/remotes/*/{revision}")
+        if remote:
+            return f"; did you mean {remote.splitlines()[0]}?"
+        if _said(self.root, "rev-parse", "--is-shallow-repository") == "true":
+            return "; this clone is shallow: fetch more of it (git fetch --unshallow; fetch-depth: 0)"
+        return ""
 
 
-def _only_the_package(tree: Path, source: Path, commit: str) -> Path:
-    if not (tree / PACKAGE).is_dir():
-        raise UsageError(f"{commit[:12]}: has no folder {PACKAGE}/ to measure")
-    source.mkdir()
-    (source / PACKAGE).symlink_to(tree / PACKAGE, target_is_directory=True)
-    return source
+def commit_around(folder: Path) -> tuple[str | None, bool | None]:
+    """HEAD of the repository around a folder, and whether tracked files differ from it; None outside of one."""
+    commit = _said(folder, "rev-parse", "--verify", "HEAD")
+    if commit is None:
+        return None, None
+    return commit, bool(_said(folder, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules"))
 
 
-def _git(folder: Path, *words: str, environment: Mapping[str, str] | None = None) -> str:
+def empty_submodules(tree: Path) -> list[str]:
+    """Paths of a worktree's submodules that are not filled."""
+    links = _gitlinks(tree, "HEAD")
+    return [path for path in links if not any((tree / path).iterdir() if (tree / path).is_dir() else ())]
+
+
+def _uncommitted(root: Path) -> Iterator[str]:
+    """Paths that differ from HEAD, and those of new files that are not ignored; folders are repositories."""
+    yield from _paths(_git(root, "diff", "--name-only", "--no-renames", "--no-ext-diff", "-z", "HEAD"))
+    yield from _paths(_git(root, "ls-files", "--others", "--exclude-standard", "-z"))
+
+
+def _paths(text: str) -> list[str]:
+    return [path for path in text.split("\0") if path]
+
+
+def _copy_working_tree(root: Path, tree: Path) -> None:
+    """Bring a worktree of HEAD to what the working tree holds."""
+    _fill_submodules(root, "HEAD", tree)
+    for path in _uncommitted(root):
+        source, target = root / path, tree / path
+        if source.is_dir() and not source.is_symlink():
+            _copy_repository(source, target)
+        else:
+            _copy_file(source, target)
+
+
+def _copy_repository(source: Path, target: Path) -> None:
+    """A submodule or a repository within: its HEAD and what is uncommitted there."""
+    if not (source / ".git").exists():
+        return
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    if _said(source, "rev-parse", "--verify", "HEAD") is not None:
+        _export(source, "HEAD", target)
+        _copy_working_tree(source, target)
+        return
+    for path in _paths(_git(source, "ls-files", "--cached", "--others", "--exclude-standard", "-z")):
+        _copy_file(source / path, target / path)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    if target.is_symlink() or target.is_file():
+        target.unlink()
+    if not os.path.lexists(source):
+        return
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not source.is_symlink() and source.stat().st_size > LARGE_BYTES:
+            target.symlink_to(source)
+        elif source.is_symlink() or source.is_file():
+            shutil.copy2(source, target, follow_symlinks=False)
+    except OSError as error:
+        raise UsageError(f"{source}: cannot be copied ({error.strerror})") from None
+
+
+def _fill_submodules(root: Path, commit: str, tree: Path) -> None:
+    """Submodules as that commit has them, from the user's own copies; what is not there stays empty."""
+    for path, linked in _gitlinks(root, commit).items():
+        source, target = root / path, tree / path
+        if (source / ".git").exists() and _said(source, "cat-file", "-e", f"{linked}^{{commit}}") is not None:
+            target.mkdir(parents=True, exist_ok=True)
+            _export(source, linked, target)
+            _fill_submodules(source, linked, target)
+
+
+def _export(repository: Path, commit: str, target: Path) -> None:
+    """A commit's files, by an index that is thrown away."""
+    with tempfile.TemporaryDirectory(prefix="seqboat-bench-") as folder:
+        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        _git(repository, "read-tree", commit, environment=index)
+        _git(repository, "checkout-index", "--all", f"--prefix={target}/", environment=index)
+
+
+def _gitlinks(root: Path, commit: str) -> dict[str, str]:
+    """Commits of a commit's submodules, by path."""
+    entries = (entry.partition("\t") for entry in _paths(_git(root, "ls-tree", "-r", "-z", commit)))
+    return {path: facts.split()[2] for facts, _, path in entries if facts.startswith(_GITLINK)}
+
+
+def _said(folder: Path, *words: str) -> str | None:
+    """What git answered, None if it failed."""
+    try:
+        return _git(folder, *words)
+    except UsageError:
+        return None
+
+
+def _git(
+    folder: Path, *words: str, environment: Mapping[str, str] | None = None, stdin: str | None = None
+) -> str:
+    settings = [word for setting in _SETTINGS for word in ("-c", setting)]
     try:
         child = subprocess.run(
-            ["git", "-C", str(folder), "-c", "core.hooksPath=/dev/null", *words],
+            ["git", "-C", str(folder), *settings, *words],
             capture_output=True,
             check=False,
-            # Called from a git hook, these would point at that hook's repository and index.
-            env={k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | dict(environment or {}),
+            input=None if stdin is None else os.fsencode(stdin),
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            env=_environment() | {"GIT_TERMINAL_PROMPT": "0", **(environment or {})},
         )
     except OSError as error:
         raise UsageError(f"git cannot be run ({error.strerror})") from None
     if child.returncode != 0:
-        said = child.stderr.decode(errors="replace").strip()
-        lines = said.splitlines() or [f"exit code {child.returncode}"]
-        raise UsageError(f"git {words[0]}: {lines[-1].removeprefix('fatal: ')}")
-    return os.fsdecode(child.stdout).strip()
+        raise UsageError(f"git {words[0]}: {_reason(child.stderr, child.returncode)}")
+    return os.fsdecode(child.stdout).removesuffix("\n")
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in _OF_ONE_REPOSITORY}
+
+
+def _reason(stderr: bytes, code: int) -> str:
+    """The line that says why: git's own, else the last."""
+    lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+    telling = [line for mark in ("fatal:", "error:") for line in lines if line.startswith(mark)]
+    chosen = next(iter([*telling, *lines[-1:]]), f"exit code {code}")
+    hint = "; GIT_LFS_SKIP_SMUDGE=1 leaves pointers as they are" if b"lfs" in stderr.lower() else ""
+    return chosen.removeprefix("fatal: ").removeprefix("error: ") + hint

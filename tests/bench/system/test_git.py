@@ -1,0 +1,212 @@
+"""Worktrees of revisions: as the revision is, whatever the repository, and nothing of the user's is touched."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bench.errors import UsageError
+from bench.system import git as bench_git
+from bench.system.git import WORKTREE, Repository, commit_around, empty_submodules
+
+
+def git(folder: Path, *words: str) -> str:
+    settings = ("user.name=a", "user.email=a@b", "protocol.file.allow=always", "init.defaultBranch=main")
+    words = (*(word for setting in settings for word in ("-c", setting)), *words)
+    done = subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def commit(folder: Path, message: str = "work", **files: str) -> str:
+    for name, content in files.items():
+        place = folder / name.replace("__", "/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(content)
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--allow-empty", "--allow-empty-message", "-m", message)
+    return git(folder, "rev-parse", "HEAD")
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    root = tmp_path / "mine"
+    root.mkdir()
+    git(root, "init", "--quiet")
+    commit(root, model="1", pkg__conv="1")
+    return root
+
+
+def files_of(root: Path, revision: str) -> dict[str, str]:
+    repository = Repository.around(root)
+    with repository.check_out({"head": repository.commit(revision)}) as trees:
+        tree = trees["head"]
+        return {
+            str(path.relative_to(tree)): path.read_text()
+            for path in sorted(tree.rglob("*"))
+            if path.is_file() and ".git" not in path.relative_to(tree).parts
+        }
+
+
+def state(root: Path) -> tuple[str, ...]:
+    """All that the user would notice."""
+    objects = sorted(str(path) for path in (root / ".git" / "objects").rglob("*"))
+    words = ("status --porcelain", "for-each-ref", "worktree list", "stash list", "diff --cached", "ls-files -s")
+    return (*(git(root, *word.split()) for word in words), str(objects))
+
+
+def test_the_working_tree_is_taken_as_it_is_and_left_alone(root):
+    (root / "model").write_text("changed")
+    (root / "pkg" / "conv").unlink()
+    (root / "new").write_text("new")
+    (root / "staged").write_text("staged")
+    git(root, "add", "staged")
+    (root / ".git" / "info" / "exclude").write_text("ignored\n")
+    (root / "ignored").write_text("ignored")
+    before = state(root)
+    assert files_of(root, WORKTREE) == {"model": "changed", "new": "new", "staged": "staged"}
+    assert files_of(root, "HEAD") == {"model": "1", "pkg/conv": "1"}
+    assert state(root) == before
+
+
+def test_a_clean_working_tree_is_its_commit(root):
+    repository = Repository.around(root)
+    assert repository.commit(WORKTREE) == repository.commit("HEAD")
+    (root / "new").write_text("new")
+    assert repository.commit(WORKTREE) == repository.commit("HEAD") + "-dirty"
+
+
+def test_a_large_new_file_is_linked_to(root, monkeypatch):
+    monkeypatch.setattr(bench_git, "LARGE_BYTES", 10)
+    (root / "data").write_text("much of it, really")
+    repository = Repository.around(root)
+    with repository.check_out({"head": repository.commit(WORKTREE)}) as trees:
+        assert (trees["head"] / "data").readlink() == root / "data"
+    assert (root / "data").exists()
+
+
+def test_repositories_within(root, tmp_path):
+    nested = root / "nested"
+    nested.mkdir()
+    git(nested, "init", "--quiet")
+    (nested / "early").write_text("no commit yet")
+    assert files_of(root, WORKTREE)["nested/early"] == "no commit yet"
+    commit(nested, code="1")
+    (nested / "code").write_text("2")
+    assert files_of(root, WORKTREE)["nested/code"] == "2"
+    assert "nested/code" not in files_of(root, "HEAD")
+
+
+def test_submodules_are_filled_from_the_users_copy(root, tmp_path):
+    library = tmp_path / "library"
+    library.mkdir()
+    git(library, "init", "--quiet")
+    commit(library, ops="1")
+    git(root, "submodule", "add", "--quiet", str(library), "lib")
+    first = commit(root)
+    git(root / "lib", "checkout", "--quiet", "--detach")
+    commit(root / "lib", ops="2")
+    second = commit(root)
+    before = state(root), state_of_submodule(root / "lib")
+    assert files_of(root, first)["lib/ops"] == "1"
+    assert files_of(root, second)["lib/ops"] == "2"
+    (root / "lib" / "ops").write_text("3")
+    assert files_of(root, WORKTREE)["lib/ops"] == "3"
+    (root / "lib" / "ops").write_text("2")
+    assert (state(root), state_of_submodule(root / "lib")) == before
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", str(root), str(clone))
+    assert "lib/ops" not in files_of(clone, "HEAD")
+    with Repository.around(clone).check_out({"head": "HEAD"}) as trees:
+        assert empty_submodules(trees["head"]) == ["lib"]
+
+
+def state_of_submodule(folder: Path) -> tuple[str, str]:
+    return git(folder, "status", "--porcelain"), git(folder, "rev-parse", "HEAD")
+
+
+def test_a_sparse_working_tree_has_whole_worktrees(root):
+    git(root, "sparse-checkout", "set", "--no-cone", "/model")
+    assert not (root / "pkg").exists()
+    expected = {"model": "1", "pkg/conv": "1"}
+    assert files_of(root, "HEAD") == expected
+    (root / "model").write_text("2")
+    assert files_of(root, WORKTREE) == expected | {"model": "2"}
+
+
+def test_shallow_clones_detached_heads_and_worktrees_of_worktrees(root, tmp_path):
+    first = git(root, "rev-parse", "HEAD")
+    commit(root, model="2")
+    shallow, linked = tmp_path / "shallow", tmp_path / "linked"
+    git(tmp_path, "clone", "--quiet", "--depth", "1", f"file://{root}", str(shallow))
+    assert files_of(shallow, "HEAD")["model"] == "2"
+    with pytest.raises(UsageError, match="this clone is shallow: fetch more of it"):
+        files_of(shallow, first)
+    git(root, "worktree", "add", "--quiet", "--detach", str(linked), first)
+    (linked / "model").write_text("0")
+    assert files_of(linked, WORKTREE)["model"] == "0"
+    assert files_of(linked, first)["model"] == "1"
+
+
+def test_a_branch_of_the_remote_alone_is_suggested(root, tmp_path):
+    git(root, "branch", "feature/long/convolution")
+    git(tmp_path, "clone", "--quiet", str(root), "clone")
+    assert files_of(root, "feature/long/convolution")["model"] == "1"
+    with pytest.raises(UsageError, match="did you mean origin/feature/long/convolution"):
+        Repository.around(tmp_path / "clone").commit("feature/long/convolution")
+
+
+def test_filters_and_the_environments_settings_hold(root, monkeypatch):
+    (root / ".git" / "info" / "attributes").write_text("weights filter=lfs\n")
+    commit(root, weights="pointer")
+    git(root, "config", "filter.lfs.smudge", 'test -n "$GIT_LFS_SKIP_SMUDGE" && cat')
+    git(root, "config", "filter.lfs.required", "true")
+    with pytest.raises(UsageError, match="weights: smudge filter lfs failed; GIT_LFS_SKIP_SMUDGE=1 leaves"):
+        files_of(root, "HEAD")
+    with monkeypatch.context() as patch:
+        patch.setenv("GIT_LFS_SKIP_SMUDGE", "1")
+        assert files_of(root, "HEAD")["weights"] == "pointer"
+    for number, (key, value) in enumerate({"filter.lfs.smudge": "tr p P", "a.b": "c"}.items()):
+        monkeypatch.setenv(f"GIT_CONFIG_KEY_{number}", key)
+        monkeypatch.setenv(f"GIT_CONFIG_VALUE_{number}", value)
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "2")
+    assert files_of(root, "HEAD")["weights"] == "Pointer"
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    assert files_of(root, "HEAD")["weights"] == "Pointer"
+
+
+def test_subjects_of_every_kind(root):
+    git(root, "config", "log.showSignature", "true")
+    subjects = ["form\ffeed", "next\x85line", "line\u2028separator", "", "  ", "plain"]
+    hashes = [commit(root, subject) for subject in subjects]
+    found = Repository.commits(root, hashes)
+    assert [found[name].subject.strip() for name in hashes] == [subject.strip() for subject in subjects]
+    assert Repository.commits(root, [*hashes, 40 * "0"]) == {}
+    assert Repository.commits(root, []) == {}
+
+
+def test_commits_between_two_ends(root):
+    first = git(root, "rev-parse", "HEAD")
+    more = [commit(root, model=str(number)) for number in range(3)]
+    repository = Repository.around(root)
+    assert repository.commits_between(first, more[-1]) == more
+    with pytest.raises(UsageError, match="is not among the first parents of"):
+        repository.commits_between(more[-1], first)
+
+
+def test_the_commit_around_a_folder(root, tmp_path):
+    head = git(root, "rev-parse", "HEAD")
+    assert commit_around(root / "pkg") == (head, False)
+    (root / "model").write_text("2")
+    assert commit_around(root) == (head, True)
+    assert commit_around(tmp_path) == (None, None)
+
+
+def test_a_kept_tree_leaves_no_note(root, tmp_path):
+    repository = Repository.around(root)
+    before = state(root)
+    repository.add_tree(repository.commit("HEAD"), tmp_path / "tree")
+    repository.detach_tree(tmp_path / "tree")
+    assert (tmp_path / "tree" / "model").read_text() == "1"
+    assert state(root) == before
+    assert not os.path.lexists(tmp_path / "tree" / ".git")
