@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from bench.commands import doctor as cli_doctor
 from bench.commands import regress as cli_checks
 from bench.commands import run as cli_measure
 from bench.commands import store as cli_store
@@ -39,7 +40,7 @@ app = typer.Typer(
     help="How fast, and how much memory, is this sequence model really?",
 )
 
-for commands in (cli_measure, cli_train, cli_show, cli_verify, cli_checks, cli_store):
+for commands in (cli_measure, cli_train, cli_show, cli_verify, cli_checks, cli_doctor, cli_store):
     app.add_typer(commands.app)
 
 

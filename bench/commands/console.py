@@ -82,6 +82,12 @@ def names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
+def chosen(impl: str | None) -> dict[str, Any]:
+    """A suite's overrides for the implementations of an option, the first one its baseline."""
+    found = names(impl)
+    return {"implementations": found, "baseline": found[0]} if found else {}
+
+
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """The options that the user has given."""
     return {name: value for name, value in options.items() if value is not None}

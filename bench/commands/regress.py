@@ -1,15 +1,30 @@
-"""The commands that say how far numbers can be trusted: regress, doctor, compare, export."""
+"""`bench regress`: did a change make a model slower or bigger?"""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from bench.commands.console import BAD_USAGE, FAILED, INCOMPLETE, OK, Json, as_json, names, show
+from bench.commands.console import FAILED, INCOMPLETE, OK, Json, as_json, chosen, show
+from bench.errors import UsageError
 
 app = typer.Typer()
 
 EXIT_CODES = {"PASSED": OK, "REGRESSED": FAILED, "INCONCLUSIVE": INCOMPLETE}
+
+Source = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="DIR", help="Folder that modules are imported from; by default the root and src. Repeatable."
+    ),
+]
+Setup = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COMMAND",
+        help='Installs a revision into an environment of its own, as "pip install -e .".',
+    ),
+]
 
 
 @app.command()
@@ -18,75 +33,82 @@ def regress(
     head: Annotated[
         str, typer.Option(help="The revision to judge; worktree for the working tree as it is.")
     ] = "worktree",
-    suite: Annotated[str, typer.Option(help="A suite's name, or a file that ends in .yaml.")] = "ci",
-    impl: Annotated[str | None, typer.Option(help="Implementations, comma-separated.")] = None,
-    margin: Annotated[str, typer.Option(help="Slower than this for sure: REGRESSED.")] = "1%",
-    tolerance: Annotated[str, typer.Option(help="For sure no slower than this: PASSED.")] = "3%",
-    blocks: Annotated[int, typer.Option(help="Of the first stage; what stays open gets twice as many.")] = 5,
-    budget: Annotated[str, typer.Option(help="Time for all of it, as 90s, 5m or 1h.")] = "15m",
+    impl: Annotated[
+        str | None,
+        typer.Option(help="Your models, comma-separated, each as package.module:function."),
+    ] = None,
+    source: Source = None,
+    setup: Setup = None,
+    suite: Annotated[
+        str, typer.Option(help="A suite's name, or a file that ends in .yaml, as head has it.")
+    ] = "ci",
     exact: Annotated[
         bool, typer.Option("--exact", help="Only FLOPs, tensor bytes, operators and parameters; no clock.")
     ] = False,
+    from_diff: Annotated[
+        bool, typer.Option("--from-diff", help="Only models whose modules differ between the revisions.")
+    ] = False,
+    margin: Annotated[
+        str | None, typer.Option(help="Slower than this for sure: REGRESSED. By default the suite's, or 1%.")
+    ] = None,
+    tolerance: Annotated[
+        str | None, typer.Option(help="For sure no slower than this: PASSED. By default the suite's, or 3%.")
+    ] = None,
+    blocks: Annotated[int, typer.Option(help="In the first stage; what stays open gets twice as many.")] = 5,
+    budget: Annotated[str, typer.Option(help="Time for all of it, as 90s, 5m or 1h.")] = "15m",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
     out: Annotated[Path | None, typer.Option(help="Result file; by default below results/runs.")] = None,
+    form: Annotated[str, typer.Option("--format", help="terminal, markdown, json or junit.")] = "terminal",
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Append the result to the job's summary on GitHub.")
+    ] = False,
+    comment: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a comment that replaces its predecessor.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Has a revision become slower or bigger? Exit code 0: no, 1: yes, 3: can't be told."""
+    """Did a change make your model slower or bigger? In any git repository.
+
+    In your repository, with a function build(task, hyperparameters) in mymodels/conv.py:
+
+        bench regress --base origin/main --impl mymodels.conv:build
+
+    Exit code 0: no, 1: yes, 2: it could not be measured, 3: it can't be told.
+    """
     from bench.gate import regress as gate
-    from bench.gate import verdicts
+    from bench.gate import reports
+    from bench.gate.revisions import Code
     from bench.measure.session import default_out
 
+    form = "json" if json else form
+    if form not in reports.FORMATS:
+        raise UsageError(f"--format {form}: choose {', '.join(reports.FORMATS)}")
+    if summary:
+        reports.summary_file()
     request = gate.GateRequest(
         base=base,
         head=head,
+        code=Code(tuple(source or ()), setup),
         suite=suite,
-        overrides=_chosen(impl),
+        overrides=chosen(impl),
         margin=margin,
         tolerance=tolerance,
         blocks=blocks,
         budget=budget,
         exact=exact,
+        from_diff=from_diff,
         device=device,
         threads=threads,
         out=out or default_out(suite, "regress"),
     )
     report = gate.regress(request)
-    show(as_json(report) if json else verdicts.as_text(report))
+    show(reports.FORMATS[form](report))
+    if summary:
+        reports.append_summary(report)
+    if comment is not None:
+        reports.write_comment(report, comment)
     raise typer.Exit(EXIT_CODES[report.verdict])
-
-
-@app.command()
-def doctor(
-    aa: Annotated[bool, typer.Option("--aa", help="Measure noise: identical code against itself.")] = False,
-    suite: Annotated[str, typer.Option(help="Whose cases --aa measures.")] = "ci",
-    impl: Annotated[str | None, typer.Option(help="Implementations, comma-separated.")] = None,
-    blocks: Annotated[int, typer.Option(min=3, help="Blocks that --aa measures.")] = 5,
-    budget: Annotated[str, typer.Option(help="Time for --aa, as 90s, 5m or 1h.")] = "10m",
-    tolerance: Annotated[str, typer.Option(help="Of the gate that the machine is to serve.")] = "3%",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Result file of --aa.")] = None,
-    json: Json = False,
-) -> None:
-    """Can this machine measure, and how finely? Exit code 2 where something stands in the way."""
-    from bench.gate import doctor as doctors
-    from bench.measure.session import default_out
-
-    request = doctors.DoctorRequest(
-        out=out or default_out(suite, "noise"),
-        device=device,
-        threads=threads,
-        aa=aa,
-        suite=suite,
-        blocks=blocks,
-        budget=budget,
-        tolerance=tolerance,
-        overrides=_chosen(impl),
-    )
-    diagnosis = doctors.diagnose(request)
-    show(as_json(diagnosis) if json else doctors.as_text(diagnosis))
-    raise typer.Exit(OK if diagnosis.sound else BAD_USAGE)
 
 
 @app.command()
@@ -118,8 +140,3 @@ def export(
     from bench.views.ci_formats import export as exported
 
     show(exported(read(file), format_))
-
-
-def _chosen(impl: str | None) -> dict[str, Any]:
-    chosen = names(impl)
-    return {"implementations": chosen, "baseline": chosen[0]} if chosen else {}

@@ -13,7 +13,9 @@ import psutil
 from tabulate import tabulate
 
 from bench.errors import UsageError
-from bench.gate.regress import Gate, gate_suite
+from bench.gate.gate import Gate
+from bench.gate.regress import gate_suite
+from bench.gate.rules import Rules
 from bench.gate.verdicts import Limits
 from bench.measure.display import open_display
 from bench.measure.procedure import Plan
@@ -125,7 +127,7 @@ def measure_noise(request: DoctorRequest, environment: Environment) -> Noise:
         open_display(suite.budget_seconds) as display,
     ):
         store.append(make_header(suite, environment, {}))
-        gate = Gate(plan, store, display, Limits(margin=0.0, tolerance=0.0), request.blocks)
+        gate = Gate(plan, store, display, Rules(Limits(margin=0.0, tolerance=0.0)), request.blocks)
         return noise_of(gate.against_itself())
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from bench.gate.regress import ROUNDS, SECOND_STAGE_FACTOR
+from bench.gate.gate import ROUNDS, SECOND_STAGE_FACTOR
 from bench.gate.verdicts import Limits, conclude, is_settled, judge_slowdowns
 from bench.records.reading import Results, read
 from bench.stats.intervals import Array, Verdict

@@ -2,18 +2,28 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 import msgspec
-from tabulate import tabulate
 
 from bench.records.run import Exact, Lost, Sample, Solo
-from bench.stats.intervals import Verdict, holm, lower_bound, p_value_above, upper_bound, verdict
+from bench.stats.intervals import (
+    GATE_CONFIDENCE,
+    Verdict,
+    holm,
+    lower_bound,
+    p_value_above,
+    upper_bound,
+    verdict,
+)
 from bench.stats.ratios import block_values
+from bench.suites.case import Case
 
 REVISIONS = ("base", "head", "control")
 COSTS = ("flops", "tensor_bytes", "parameters")
 """Exact figures whose growth is a regression; a change of the others is only shown."""
+
+
+UNTOUCHED = "none of its modules changed"
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +35,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Below this with 99% confidence: PASSED."""
 
 
-class Change(msgspec.Struct, frozen=True):
+class CostChange(msgspec.Struct, frozen=True):
     """An exact figure that is not what it was."""
 
     figure: str
@@ -53,9 +63,13 @@ class CaseVerdict(msgspec.Struct, frozen=True, kw_only=True):
     p_value: float | None = None
     """Of a slowdown up to the margin; what Holm's correction works on."""
     blocks: int = 0
-    changes: list[Change] = []
+    changes: list[CostChange] = []
     without_clock: bool = False
     """Whether the verdict needs no clock, so that noise can't have made it."""
+    limits: Limits | None = None
+    """Of this model alone; None for those of the report."""
+    ignored: str | None = None
+    """Why the suite lets this model regress; None if it counts."""
 
 
 class GateReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +84,7 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     cases: list[CaseVerdict]
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class Pair(msgspec.Struct, frozen=True):
     """Two processes' worth of the same case: the base revision's, and another's."""
 
     base: Solo
@@ -81,29 +95,61 @@ class Comparison(msgspec.Struct, frozen=True):
         return block_values(samples, self.other.case.id, self.base.case.id)
 
 
-def judge(
-    comparison: Comparison, samples: Iterable[Sample], lost: Iterable[Lost], limits: Limits
-) -> CaseVerdict:
+def judge(pair: Pair, samples: Iterable[Sample], lost: Iterable[Lost], limits: Limits) -> CaseVerdict:
     """One case: whether it runs, then what needs no clock, then its slowdown."""
-    fault = _fault(comparison, lost)
-    changes = _changes(comparison.base.exact, comparison.other.exact)
+    fault = _fault(pair, lost)
+    changes = _changes(pair.base.exact, pair.other.exact)
     grown = [change for change in changes if change.figure in COSTS and change.growth > limits.margin]
-    timed = judge_slowdowns(comparison.slowdowns(samples), limits)
+    timed = judge_slowdowns(pair.slowdowns(samples), limits)
     if fault is not None:
         timed = msgspec.structs.replace(timed, verdict=fault[0], reason=fault[1], without_clock=True)
     elif grown:
         reason = "; ".join(str(change) for change in grown)
         timed = msgspec.structs.replace(timed, verdict="REGRESSED", reason=reason, without_clock=True)
-    case = comparison.base.case
+    case = pair.base.case
     return msgspec.structs.replace(timed, model=case.implementation, length=case.length, changes=changes)
 
 
-def judge_exactly(comparison: Comparison, limits: Limits) -> CaseVerdict:
+def judge_exactly(pair: Pair, limits: Limits) -> CaseVerdict:
     """As judge, of a case that was not timed: unchanged costs pass."""
-    judged = judge(comparison, [], [], limits)
+    judged = judge(pair, [], [], limits)
     if judged.without_clock:
         return judged
     return msgspec.structs.replace(judged, verdict="PASSED", reason="exact costs only", without_clock=True)
+
+
+def judge_gone(case: Case, reason: str) -> CaseVerdict:
+    """A case that head has no more."""
+    return CaseVerdict(
+        model=case.implementation,
+        length=case.length,
+        verdict="REGRESSED",
+        reason=f"head has it no more ({reason})",
+        without_clock=True,
+    )
+
+
+def judge_new(head: Solo) -> CaseVerdict:
+    """A case that base does not have: it must run."""
+    runs = head.status == "ok"
+    return CaseVerdict(
+        model=head.case.implementation,
+        length=head.case.length,
+        verdict="PASSED" if runs else "REGRESSED",
+        reason="new, nothing to compare" if runs else f"new, and does not run ({head.status}: {head.reason})",
+        without_clock=True,
+    )
+
+
+def judge_untouched(case: Case) -> CaseVerdict:
+    """A case none of whose modules differ between the revisions."""
+    return CaseVerdict(
+        model=case.implementation,
+        length=case.length,
+        verdict="PASSED",
+        reason=UNTOUCHED,
+        without_clock=True,
+    )
 
 
 def conclude(
@@ -111,9 +157,10 @@ def conclude(
 ) -> GateReport:
     """The verdict over all cases. Noise can make none of them REGRESSED in more than 1% of all runs (Holm).
 
-    control: identical code against itself, None where nothing was timed.
+    control: identical code against itself, None if nothing was timed. Cases that the suite ignores are shown
+    and decide nothing.
     """
-    overall, reason = _overall(cases, control)
+    overall, reason = _overall([case for case in cases if case.ignored is None], control)
     return GateReport(
         verdict=overall,
         reason=reason,
@@ -139,14 +186,16 @@ def _overall(cases: Sequence[CaseVerdict], control: CaseVerdict | None) -> tuple
     open_cases = [case for case in cases if case.verdict != "PASSED"]
     if open_cases:
         return "INCONCLUSIVE", f"undecided: {_names(open_cases)}"
+    if all(case.reason == UNTOUCHED for case in cases):
+        return "PASSED", "no model changed" if cases else "nothing counts: every model is ignored"
     return "PASSED", f"{len(cases)} cases"
 
 
 def is_settled(case: CaseVerdict, family: int) -> bool:
     """Whether more blocks could not change what a case adds to the verdict over `family` cases."""
-    if case.without_clock or case.verdict == "PASSED":
+    if case.without_clock or case.ignored is not None or case.verdict == "PASSED":
         return True
-    return case.p_value is not None and holm([case.p_value] + [1.0] * (family - 1))[0]
+    return case.p_value is not None and case.p_value <= (1 - GATE_CONFIDENCE) / family
 
 
 def judge_slowdowns(slowdowns: Sequence[float], limits: Limits) -> CaseVerdict:
@@ -178,62 +227,25 @@ def _reason(found: Verdict, low: float, high: float) -> str:
     return f"between {math.expm1(low):+.1%} and {math.expm1(high):+.1%}"
 
 
-def _fault(comparison: Comparison, lost: Iterable[Lost]) -> tuple[Verdict, str] | None:
+def _fault(pair: Pair, lost: Iterable[Lost]) -> tuple[Verdict, str] | None:
     """A revision that does not run: on head alone it has regressed, on base it can't be compared."""
     reasons = {record.case_id: record.reason for record in lost}
-    for solo in (comparison.base, comparison.other):
+    for solo in (pair.base, pair.other):
         if solo.status != "ok":
             reasons[solo.case.id] = f"{solo.status}: {solo.reason}"
-    if comparison.base.case.id in reasons:
-        return "INCONCLUSIVE", f"does not run on base ({reasons[comparison.base.case.id]})"
-    if comparison.other.case.id in reasons:
-        return "REGRESSED", f"does not run any more ({reasons[comparison.other.case.id]})"
+    if pair.base.case.id in reasons:
+        return "INCONCLUSIVE", f"does not run on base ({reasons[pair.base.case.id]})"
+    if pair.other.case.id in reasons:
+        return "REGRESSED", f"does not run any more ({reasons[pair.other.case.id]})"
     return None
 
 
-def _changes(base: Exact | None, head: Exact | None) -> list[Change]:
+def _changes(base: Exact | None, head: Exact | None) -> list[CostChange]:
     if base is None or head is None:
         return []
     figures = [(name, getattr(base, name), getattr(head, name)) for name in Exact.__struct_fields__]
-    return [Change(*figure) for figure in figures if figure[1] != figure[2]]
+    return [CostChange(*figure) for figure in figures if figure[1] != figure[2]]
 
 
 def _names(cases: Sequence[CaseVerdict]) -> str:
     return ", ".join(f"{case.model} at {case.length} ({case.reason})" for case in cases)
-
-
-Align = Literal["left", "right"]
-
-
-def as_text(report: GateReport) -> str:
-    """The table of a gate, its exact changes and its verdict."""
-    cases = [*report.cases, *([report.control] if report.control else [])]
-    names = [case.model for case in report.cases] + ["control: base against itself"]
-    rows = [
-        [name, case.length, case.verdict, _percent(case.slowdown), _bounds(case), case.blocks, case.reason]
-        for name, case in zip(names, cases, strict=False)
-    ]
-    headers = ["Model", "Length", "Verdict", "Slowdown", "99% bounds", "Blocks", "Reason"]
-    align: list[Align] = ["left", "right", "left", "right", "right", "right", "left"]
-    table = tabulate(rows, headers, "simple", colalign=align, disable_numparse=True)
-    changes = [f"{case.model} at {case.length}: {change}" for case in report.cases for change in case.changes]
-    return "\n".join(
-        [
-            table,
-            "",
-            *(changes or ["exact costs (FLOPs, peak tensor bytes, operators, parameters): unchanged"]),
-            f"base {report.base[:12]}, head {report.head[:12]}; margin {report.limits.margin:.1%}, "
-            f"tolerance {report.limits.tolerance:.1%}",
-            f"{report.verdict}: {report.reason}",
-        ]
-    )
-
-
-def _percent(ratio: float | None) -> str:
-    return "–" if ratio is None else f"{ratio - 1:+.1%}"
-
-
-def _bounds(case: CaseVerdict) -> str:
-    if case.slowdown_low is None or case.slowdown_high is None:
-        return "–"
-    return f"{_percent(case.slowdown_low)} to {_percent(case.slowdown_high)}"

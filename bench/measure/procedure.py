@@ -12,6 +12,7 @@ from bench.records.run import DeviceKind, Solo
 from bench.suites.case import Case
 from bench.suites.suite import Suite
 from bench.workers.messages import Prepare, Warm
+from bench.workers.source import Source
 
 MEMORY_RESERVE_BYTES = 1 << 30
 """Left to the parent and to the rest of the machine."""
@@ -38,8 +39,8 @@ class Plan:
     quick: bool = False
     energy: bool = False
     """Whether the energy of a step is measured, which takes ten seconds a case."""
-    sources: Mapping[str, Path] = field(default_factory=dict)
-    """By revision, the folder that holds its `implementations`."""
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    """By revision, where its code is imported from."""
     checkpoints: Mapping[str, Path] = field(default_factory=dict)
     """Where checkpoints lie here, by the name that cases have for them, if that is not the name itself."""
 
@@ -63,8 +64,8 @@ class Plan:
             return Warm(min_steps=1, max_steps=4, max_seconds=1)
         return Warm(min_steps=3, max_steps=30, max_seconds=10)
 
-    def source(self, case: Case) -> Path | None:
-        """Where a case's `implementations` are imported from; None for those at hand."""
+    def source(self, case: Case) -> Source | None:
+        """Where a case's code is imported from; None for what is at hand."""
         return self.sources.get(case.revision or "")
 
     def prepare(self, case: Case) -> Prepare:

@@ -254,7 +254,7 @@ def _check_same_run(earlier: list[Results], now: Header, executor: Executor) -> 
 def _grid(suite: Suite) -> Suite:
     """What must be equal for two runs to be one: not the time they may take, nor how models are trained."""
     return msgspec.structs.replace(
-        suite, timing=Timing(), quick=Timing(), training=Training(), description=""
+        suite, timing=Timing(), quick=Timing(), training=Training(), limits={}, ignore={}, description=""
     )
 
 

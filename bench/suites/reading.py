@@ -14,7 +14,7 @@ import msgspec
 
 from bench import workloads
 from bench.errors import UsageError
-from bench.suites.suite import STRETCH, BatchSizes, Suite, Timing, Training
+from bench.suites.suite import STRETCH, Allowed, BatchSizes, Suite, Timing, Training
 from bench.system.shipped import shipped
 from bench.text.units import parse_duration, parse_percentage
 from implementations import registry
@@ -28,6 +28,7 @@ OPTIONS: Mapping[str, str] = {
 }
 """Options whose names are not those of the fields that they replace."""
 
+PARTS = (Suite, Timing, Training, BatchSizes, Allowed)
 FIELDS: Mapping[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Suite)}
 
 
@@ -170,7 +171,7 @@ def _with_hint(message: str) -> str:
     """A decoder's message, with what the word in question could be."""
     unknown = re.search(r"unknown field `(\w+)`", message)
     if unknown:
-        fields = {name for part in (Suite, Timing, Training, BatchSizes) for name in part.__struct_fields__}
+        fields = {name for part in PARTS for name in part.__struct_fields__}
         near = difflib.get_close_matches(unknown[1], fields, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(sorted(fields))}"
         return f"{message}; {hint}"
@@ -198,6 +199,7 @@ def _problems(suite: Suite) -> Iterator[tuple[str, str]]:
         yield "lengths", f"{suite.workload} has at most {workload.max_length} time steps, not {too_long[0]}"
     if suite.phase == "decode" and workload.task(suite.lengths[0]).head != "language-model":
         yield "phase", f"decode is for language models, and {suite.workload} has none (the workload lm has)"
+    yield from _limit_problems(suite)
     if suite.baseline not in suite.implementations:
         yield "baseline", f"{suite.baseline!r} is not among the implementations"
     for name in suite.implementations:
@@ -218,6 +220,24 @@ def _timing_problems(timing: Timing, place: str) -> Iterator[tuple[str, str]]:
         yield place, str(error)
     if timing.max_blocks < timing.min_blocks:
         yield f"{place}.max_blocks", f"{timing.max_blocks} is below min_blocks ({timing.min_blocks})"
+
+
+def _limit_problems(suite: Suite) -> Iterator[tuple[str, str]]:
+    """A suite's models may be fewer than it has limits for (`--impl`), but each must be one."""
+    for key, models in (("limits", suite.limits), ("ignore", suite.ignored)):
+        for model in models:
+            try:
+                if key != "limits" or model != "default":
+                    registry.find(model)
+            except RegistryError as error:
+                yield key, str(error)
+    for model, allowed in suite.limits.items():
+        for value in (allowed.margin, allowed.tolerance):
+            try:
+                if value is not None:
+                    parse_percentage(value)
+            except ValueError as error:
+                yield "limits", f"{model}: {error}"
 
 
 def _repeated(key: str, values: Iterable[object]) -> Iterator[tuple[str, str]]:

@@ -56,6 +56,15 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     validation_sequences: Positive = 512
 
 
+class Allowed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a gate lets a model grow by; None for the gate's own limit."""
+
+    margin: str | float | None = None
+    """Slower than this for sure, or bigger: REGRESSED."""
+    tolerance: str | float | None = None
+    """For sure no slower than this: PASSED."""
+
+
 class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One comparison: implementations, workload, lengths and how they are timed."""
 
@@ -79,9 +88,19 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     training: Training = Training()
     checkpoints: dict[str, str] = {}
     """By implementation, the checkpoint file that it and its other forms are timed with."""
+    limits: dict[str, Allowed] = {}
+    """What `bench regress` allows, by implementation; `default` is for all the others."""
+    ignore: dict[str, str] | list[dict[str, str]] = {}
+    """Implementations whose regressions are shown but do not count, each with the reason."""
     timing: Timing = Timing()
     quick: Timing = Timing(min_blocks=1, max_blocks=1, max_rounds=1, budget="150s")
     """What --quick replaces `timing` by."""
+
+    @property
+    def ignored(self) -> dict[str, str]:
+        """Reasons by implementation, from a mapping or from a list of such."""
+        entries = [self.ignore] if isinstance(self.ignore, dict) else self.ignore
+        return {name: reason for entry in entries for name, reason in entry.items()}
 
     @property
     def target(self) -> float:

@@ -1,7 +1,7 @@
 """Revisions of a repository side by side, each in a worktree of its own.
 
-The user's tree, index, branches, stash, submodules and objects stay as they are: what is uncommitted is copied
-over a worktree of HEAD, and no object is written.
+The user's tree, index, branches, stash, submodules and objects stay as they are: what is uncommitted is
+copied over a worktree of HEAD, and no object is written.
 """
 
 import contextlib
@@ -27,7 +27,13 @@ _OF_ONE_REPOSITORY = frozenset(
     f"GIT_{name}"
     for name in (
         *("DIR", "WORK_TREE", "COMMON_DIR", "INDEX_FILE", "PREFIX", "IMPLICIT_WORK_TREE", "NAMESPACE"),
-        *("OBJECT_DIRECTORY", "ALTERNATE_OBJECT_DIRECTORIES", "SHALLOW_FILE", "GRAFT_FILE", "QUARANTINE_PATH"),
+        *(
+            "OBJECT_DIRECTORY",
+            "ALTERNATE_OBJECT_DIRECTORIES",
+            "SHALLOW_FILE",
+            "GRAFT_FILE",
+            "QUARANTINE_PATH",
+        ),
     )
 )
 """Set when a git hook calls: they point at that hook's repository and index."""
@@ -69,7 +75,9 @@ class Repository:
             words = ("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
             return _git(self.root, *words).splitlines()[0]
         except UsageError:
-            raise UsageError(f"{revision}: this repository has no such revision{self._hint(revision)}") from None
+            raise UsageError(
+                f"{revision}: this repository has no such revision{self._hint(revision)}"
+            ) from None
 
     def commits_between(self, good: str, bad: str) -> list[str]:
         """Hashes after `good` up to `bad`, along the first parents, the oldest first.
@@ -98,19 +106,9 @@ class Repository:
         known = (line.split(" ", 2) for line in lines if line)
         return {commit: CommitInfo(int(date), subject) for commit, date, subject in known}
 
-    @contextlib.contextmanager
-    def check_out(self, commits: Mapping[str, str]) -> Iterator[dict[str, Path]]:
-        """For each name, a worktree of that commit; of the working tree, with what is uncommitted, if the hash
-        ends in `-dirty`."""
-        with tempfile.TemporaryDirectory(prefix="seqboat-bench-") as folder, contextlib.ExitStack() as stack:
-            trees = {name: Path(folder) / name for name in commits}
-            for name, commit in commits.items():
-                stack.callback(self.remove_tree, trees[name])
-                self.add_tree(commit, trees[name])
-            yield trees
-
     def add_tree(self, commit: str, tree: Path) -> None:
-        """A worktree at a place that is not there yet, submodules filled as far as their commits are here."""
+        """A worktree at a place that is not there yet; of the working tree, with what is uncommitted, if the
+        hash ends in `-dirty`. Submodules are filled as far as their commits are here."""
         recorded = commit.removesuffix("-dirty")
         _git(self.root, "worktree", "add", "--detach", "--quiet", str(tree), recorded)
         if commit == recorded:
@@ -142,7 +140,7 @@ class Repository:
 
 
 def commit_around(folder: Path) -> tuple[str | None, bool | None]:
-    """HEAD of the repository around a folder, and whether tracked files differ from it; None outside of one."""
+    """HEAD of the repository around a folder, and whether tracked files differ from it; else None."""
     commit = _said(folder, "rev-parse", "--verify", "HEAD")
     if commit is None:
         return None, None

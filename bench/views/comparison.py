@@ -78,7 +78,7 @@ def differences(a: Results, b: Results) -> Iterator[str]:
             yield f"other {name} ({values[0]} and {values[1]})"
     first, second = (results.header.suite for results in (a, b))
     for field in first.__struct_fields__:
-        if field in ("description", "timing", "quick", "training"):
+        if field in ("description", "timing", "quick", "training", "limits", "ignore"):
             continue
         if getattr(first, field) != getattr(second, field):
             what = "precision" if field == "precision" else f"suite: {field}"

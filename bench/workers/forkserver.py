@@ -12,13 +12,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
-from pathlib import Path
 from types import TracebackType
 
 from bench.measure.procedure import Plan
 from bench.suites.case import Case
 from bench.system import allocator
 from bench.workers.handle import Template, WorkerFailed, WorkerProcess, last_words
+from bench.workers.source import Source
 
 
 class Nursery:
@@ -56,13 +56,12 @@ class _TemplateProcess(Template):
     An answer repeats its order: where Ctrl-C comes between the two, the next to ask is not given it.
     """
 
-    def __init__(self, threads: int, source: Path | None) -> None:
+    def __init__(self, threads: int, source: Source | None) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by kill)
         self._orders, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                # Safe path: the folder we are in must not come before a source that is asked for.
-                [sys.executable, *(["-P"] if source is not None else []), "-m", "bench.workers.worker"],
+                _command(source),
                 stdin=theirs.fileno(),
                 stdout=self._stderr,
                 stderr=self._stderr,
@@ -118,7 +117,7 @@ class _TemplateProcess(Template):
         raise WorkerFailed("crashed", f"no worker could be started: the process that loads torch {how}")
 
 
-def _environment(threads: int, source: Path | None) -> dict[str, str]:
+def _environment(threads: int, source: Source | None) -> dict[str, str]:
     environment = {
         **os.environ,
         **allocator.worker_variables(),
@@ -129,11 +128,14 @@ def _environment(threads: int, source: Path | None) -> dict[str, str]:
         # torch may ask whether there is a GPU without touching it: a process that touched it can't fork.
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     }
-    return environment if source is None else environment | _import_first(source)
+    if source is None:
+        return environment
+    return environment | {"PYTHONPATH": os.pathsep.join(source.python_path)}
 
 
-def _import_first(source: Path) -> dict[str, str]:
-    """Environment of a worker that imports `implementations` from a folder, and this very `bench`."""
-    harness = Path(__file__).resolve().parents[2]
-    paths = [str(source), str(harness), os.environ.get("PYTHONPATH", ""), os.getcwd()]
-    return {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+def _command(source: Source | None) -> list[str]:
+    module = ["-m", "bench.workers.worker"]
+    if source is None:
+        return [sys.executable, *module]
+    # Safe path: the folder we are in must not come before a source that is asked for.
+    return [source.python, "-P", *module, *map(str, source.paths)]

@@ -22,6 +22,12 @@ class Prepare(msgspec.Struct, frozen=True, tag="prepare"):
     memory_limit_bytes: int | None
 
 
+class Locate(msgspec.Struct, frozen=True, tag="locate"):
+    """Import and build a model, and say where each module came from."""
+
+    case: Case
+
+
 class Warm(msgspec.Struct, frozen=True, tag="warm"):
     """Run steps until their time is stationary."""
 
@@ -56,7 +62,7 @@ class Run(msgspec.Struct, frozen=True, tag="run"):
     steps: int
 
 
-Question = Prepare | Warm | MeasureMemory | Check | Decode | Count | MeasureEnergy | Run
+Question = Prepare | Locate | Warm | MeasureMemory | Check | Decode | Count | MeasureEnergy | Run
 
 
 class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
@@ -65,6 +71,15 @@ class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
     real_tokens: int
     data: str
     backend: str
+
+
+class Located(msgspec.Struct, frozen=True, tag="located"):
+    path: str
+    """Where its `build` is, `package.module:function`; empty if nothing has the implementation's name."""
+    missing: str | None
+    """Why it can't be had, if the module or the function does not exist; None if it does."""
+    files: dict[str, str]
+    """Of every module that is loaded, by its name."""
 
 
 class Warmed(msgspec.Struct, frozen=True, tag="warmed"):
@@ -108,4 +123,15 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
     reason: str
 
 
-Answer = Prepared | Warmed | MemoryMeasured | Checked | Decoded | Counted | EnergyMeasured | Ran | Failure
+Answer = (
+    Prepared
+    | Located
+    | Warmed
+    | MemoryMeasured
+    | Checked
+    | Decoded
+    | Counted
+    | EnergyMeasured
+    | Ran
+    | Failure
+)

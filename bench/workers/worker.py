@@ -29,6 +29,7 @@ from bench.workers.messages import (
     EnergyMeasured,
     Failure,
     FailureKind,
+    Locate,
     MeasureEnergy,
     MeasureMemory,
     MemoryMeasured,
@@ -61,6 +62,8 @@ class Worker:
         match question:
             case Prepare():
                 return self._prepare(question)
+            case Locate():
+                return self._locate(question)
             case Warm():
                 return self._warm(question)
             case MeasureMemory():
@@ -98,6 +101,11 @@ class Worker:
             data=self.step.workload.data(),
             backend=self.step.backend,
         )
+
+    def _locate(self, question: Locate) -> Answer:
+        from bench.workers.location import locate
+
+        return locate(question.case)
 
     def _warm(self, question: Warm) -> Answer:
         from bench.stats.intervals import is_stationary
@@ -217,6 +225,8 @@ def main() -> None:
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _load_libraries()
+    # The harness is loaded: from here on the folders that it was given come before everything else.
+    sys.path[:0] = sys.argv[1:]
     with socket.socket(fileno=os.dup(0)) as orders:
         while _obey(orders):
             pass

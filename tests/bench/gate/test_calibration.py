@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.gate.false_alarms import NOISES, NoiseModel, gate, rates, report, resampled
-from bench.gate.regress import ROUNDS
+from bench.gate.gate import ROUNDS
 from bench.stats.intervals import block_value, round_log_ratio
 
 BY_NAME = {noise.name: noise for noise in NOISES}

@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from bench.gate.verdicts import Comparison, Limits, as_text, conclude, is_settled, judge, judge_exactly
+from bench.gate.reports import as_text
+from bench.gate.verdicts import Limits, Pair, conclude, is_settled, judge, judge_exactly
 from bench.records.run import Exact, Lost, Sample, Solo
 from bench.suites import reading as suites
 
@@ -17,8 +18,8 @@ def solo(revision: str, **changes) -> Solo:
     return Solo(case=msgspec.structs.replace(CASE, revision=revision), **fields)
 
 
-def comparison(**head) -> Comparison:
-    return Comparison(solo("base"), solo("head", **head))
+def comparison(**head) -> Pair:
+    return Pair(solo("base"), solo("head", **head))
 
 
 def samples(*ratios: float) -> list[Sample]:
@@ -87,7 +88,7 @@ def test_what_runs_no_more_has_regressed_and_what_never_ran_is_open():
     head = judge(comparison(**broken), [], [], LIMITS)
     assert (head.verdict, head.without_clock) == ("REGRESSED", True)
     assert "does not run any more (error: upside down)" in head.reason
-    base = judge(Comparison(solo("base", **broken), solo("head")), [], [], LIMITS)
+    base = judge(Pair(solo("base", **broken), solo("head")), [], [], LIMITS)
     assert base.verdict == "INCONCLUSIVE"
     assert "does not run on base" in base.reason
     lost = Lost(case_id=solo("head").case.id, block=1, status="crashed", reason="died of SIGSEGV")

@@ -1,7 +1,10 @@
-"""Worktrees of revisions: as the revision is, whatever the repository, and nothing of the user's is touched."""
+"""Worktrees of revisions: as the revision is, whatever the repository; nothing of the user's is touched."""
 
+import contextlib
 import os
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,10 +40,20 @@ def root(tmp_path) -> Path:
     return root
 
 
-def files_of(root: Path, revision: str) -> dict[str, str]:
+@contextlib.contextmanager
+def checked_out(root: Path, revision: str) -> Iterator[Path]:
     repository = Repository.around(root)
-    with repository.check_out({"head": repository.commit(revision)}) as trees:
-        tree = trees["head"]
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        try:
+            repository.add_tree(repository.commit(revision), tree)
+            yield tree
+        finally:
+            repository.remove_tree(tree)
+
+
+def files_of(root: Path, revision: str) -> dict[str, str]:
+    with checked_out(root, revision) as tree:
         return {
             str(path.relative_to(tree)): path.read_text()
             for path in sorted(tree.rglob("*"))
@@ -51,7 +64,14 @@ def files_of(root: Path, revision: str) -> dict[str, str]:
 def state(root: Path) -> tuple[str, ...]:
     """All that the user would notice."""
     objects = sorted(str(path) for path in (root / ".git" / "objects").rglob("*"))
-    words = ("status --porcelain", "for-each-ref", "worktree list", "stash list", "diff --cached", "ls-files -s")
+    words = (
+        "status --porcelain",
+        "for-each-ref",
+        "worktree list",
+        "stash list",
+        "diff --cached",
+        "ls-files -s",
+    )
     return (*(git(root, *word.split()) for word in words), str(objects))
 
 
@@ -79,9 +99,8 @@ def test_a_clean_working_tree_is_its_commit(root):
 def test_a_large_new_file_is_linked_to(root, monkeypatch):
     monkeypatch.setattr(bench_git, "LARGE_BYTES", 10)
     (root / "data").write_text("much of it, really")
-    repository = Repository.around(root)
-    with repository.check_out({"head": repository.commit(WORKTREE)}) as trees:
-        assert (trees["head"] / "data").readlink() == root / "data"
+    with checked_out(root, WORKTREE) as tree:
+        assert (tree / "data").readlink() == root / "data"
     assert (root / "data").exists()
 
 
@@ -117,8 +136,8 @@ def test_submodules_are_filled_from_the_users_copy(root, tmp_path):
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "--quiet", str(root), str(clone))
     assert "lib/ops" not in files_of(clone, "HEAD")
-    with Repository.around(clone).check_out({"head": "HEAD"}) as trees:
-        assert empty_submodules(trees["head"]) == ["lib"]
+    with checked_out(clone, "HEAD") as tree:
+        assert empty_submodules(tree) == ["lib"]
 
 
 def state_of_submodule(folder: Path) -> tuple[str, str]:

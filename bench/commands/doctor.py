@@ -1,0 +1,43 @@
+"""`bench doctor`: can this machine measure, and how finely?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.commands.console import BAD_USAGE, OK, Json, as_json, chosen, show
+
+app = typer.Typer()
+
+
+@app.command()
+def doctor(
+    aa: Annotated[bool, typer.Option("--aa", help="Measure noise: identical code against itself.")] = False,
+    suite: Annotated[str, typer.Option(help="Whose cases --aa measures.")] = "ci",
+    impl: Annotated[str | None, typer.Option(help="Implementations, comma-separated.")] = None,
+    blocks: Annotated[int, typer.Option(min=3, help="Blocks that --aa measures.")] = 5,
+    budget: Annotated[str, typer.Option(help="Time for --aa, as 90s, 5m or 1h.")] = "10m",
+    tolerance: Annotated[str, typer.Option(help="Of the gate that the machine is to serve.")] = "3%",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Result file of --aa.")] = None,
+    json: Json = False,
+) -> None:
+    """Can this machine measure, and how finely? Exit code 2 where something stands in the way."""
+    from bench.gate import doctor as doctors
+    from bench.measure.session import default_out
+
+    request = doctors.DoctorRequest(
+        out=out or default_out(suite, "noise"),
+        device=device,
+        threads=threads,
+        aa=aa,
+        suite=suite,
+        blocks=blocks,
+        budget=budget,
+        tolerance=tolerance,
+        overrides=chosen(impl),
+    )
+    diagnosis = doctors.diagnose(request)
+    show(as_json(diagnosis) if json else doctors.as_text(diagnosis))
+    raise typer.Exit(OK if diagnosis.sound else BAD_USAGE)

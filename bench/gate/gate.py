@@ -1,0 +1,192 @@
+"""One gate carried out: exact costs, a first stage of blocks, a second one for what it left open."""
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+
+import msgspec
+import numpy as np
+
+from bench.gate.revisions import Revision, absent, at
+from bench.gate.rules import Rules
+from bench.gate.verdicts import (
+    REVISIONS,
+    CaseVerdict,
+    Pair,
+    is_settled,
+    judge,
+    judge_exactly,
+    judge_gone,
+    judge_new,
+)
+from bench.measure.block import Block
+from bench.measure.display import PlainDisplay
+from bench.measure.procedure import Plan
+from bench.measure.solo import measure_exact, measure_solo
+from bench.records.run import End, Lost, Sample, Solo, StopReason
+from bench.records.writing import ResultFile
+from bench.suites.case import Case
+from bench.workers.forkserver import Nursery
+
+SECOND_STAGE_FACTOR = 2
+"""A case that stays open gets this many times the first stage's blocks more, all of fresh processes."""
+
+ROUNDS = 9
+"""In a block of a gate, if the budget allows: enough for the median to shrug off bursts of other work."""
+
+Verdicts = tuple[list[CaseVerdict], CaseVerdict | None]
+"""Of the suite's cases in their order, and of the control if anything was timed."""
+
+
+class Gate:
+    """Carries out one gate, writing every record as it is made."""
+
+    def __init__(
+        self, plan: Plan, store: ResultFile, observer: PlainDisplay, rules: Rules, blocks: int
+    ) -> None:
+        self.plan = plan
+        self.store = store
+        self.observer = observer
+        self.rules = rules
+        self.blocks = blocks
+        self.samples: list[Sample] = []
+        self.lost: list[Lost] = []
+        self.begin = time.monotonic()
+        self.random = np.random.default_rng()
+        self.next_block = 0
+        self.cases = plan.suite.cases(plan.kind)
+        self.decided: dict[Case, CaseVerdict] = {}
+        """Cases that need no measuring."""
+
+    @property
+    def open_cases(self) -> list[Case]:
+        return [case for case in self.cases if case not in self.decided]
+
+    def locate(self, base: Revision, head: Revision) -> None:
+        """Decide what only one of the revisions has. Raises UsageError if code is of neither revision."""
+        with Nursery(self.plan) as nursery:
+            missing = absent(self.plan, nursery, [base, head], self.open_cases)
+            for case in self.open_cases:
+                gone = missing.get((head.name, case.implementation))
+                if gone is not None:
+                    self.decided[case] = judge_gone(case, gone)
+                elif (base.name, case.implementation) in missing:
+                    solo = self._kept(measure_exact(at(case, head.name), self.plan, nursery))
+                    self.decided[case] = judge_new(solo)
+
+    def exactly(self) -> Verdicts:
+        """The tier without noise alone."""
+        base, head, _ = REVISIONS
+        with Nursery(self.plan) as nursery:
+            for case in self.open_cases:
+                solos = (
+                    self._kept(measure_exact(at(case, name), self.plan, nursery)) for name in (base, head)
+                )
+                self.decided[case] = judge_exactly(Pair(*solos), self.rules.of(case.implementation))
+        self._end("precise")
+        return self._verdicts(), None
+
+    def run(self) -> Verdicts:
+        """Exact costs, then a first stage of blocks, then a second one for what it left open."""
+        base, head, _ = REVISIONS
+        cases = self.open_cases
+        pairs = [Pair(*pair) for pair in zip(self._solos(base), self._solos(head), strict=True)]
+        timed = [pair for pair in pairs if pair.base.status == pair.other.status == "ok"]
+        control = _control(timed)
+        everything = [*timed, *([control] if control else [])]
+        reason = self._stage(everything, self.blocks)
+        counted = [pair for pair in timed if pair.base.case.implementation not in self.rules.ignored]
+        family = max(1, len(counted))
+        still_open = [pair for pair in everything if not is_settled(self._judge(pair), family)]
+        if still_open:
+            reason = self._stage(still_open, SECOND_STAGE_FACTOR * self.blocks)
+        self._end(reason)
+        self.decided |= {case: self._judge(pair) for case, pair in zip(cases, pairs, strict=True)}
+        return self._verdicts(), self._judge(control) if control else None
+
+    def against_itself(self) -> dict[Case, list[float]]:
+        """Per case, the log ratios of blocks that time identical code twice."""
+        base, _, control = REVISIONS
+        pairs = [_against_itself(solo, control) for solo in self._solos(base) if solo.status == "ok"]
+        self._end(self._stage(pairs, self.blocks))
+        return {pair.base.case: pair.slowdowns(self.samples) for pair in pairs}
+
+    def _verdicts(self) -> list[CaseVerdict]:
+        return [self.rules.applied(self.decided[case]) for case in self.cases]
+
+    def _judge(self, pair: Pair) -> CaseVerdict:
+        limits = self.rules.of(pair.base.case.implementation)
+        return self.rules.applied(judge(pair, self.samples, self.lost, limits))
+
+    def _end(self, reason: StopReason) -> None:
+        self.store.append(End(reason=reason, seconds=time.monotonic() - self.begin))
+
+    def _solos(self, revision: str) -> list[Solo]:
+        cases = [at(case, revision) for case in self.open_cases]
+        with Nursery(self.plan) as nursery:
+            return [self._kept(measure_solo(case, self.plan, nursery, exact=True)) for case in cases]
+
+    def _kept(self, solo: Solo) -> Solo:
+        self.store.append(solo)
+        self.observer.solo_ends(solo)
+        return solo
+
+    def _stage(self, pairs: Sequence[Pair], blocks: int) -> StopReason:
+        """Blocks of fresh processes, as many as asked for or as the budget allows."""
+        longest = 0.0
+        groups = _groups(pairs)
+        for _ in range(blocks):
+            begin = time.monotonic()
+            if self._seconds_left() < longest:
+                return "budget"
+            for number, group in enumerate(groups):
+                self._block(number, group, self._seconds_left() / (len(groups) * blocks))
+            self.next_block += 1
+            longest = max(longest, time.monotonic() - begin)
+        return "blocks"
+
+    def _block(self, number: int, group: Sequence[Solo], seconds: float) -> None:
+        gone = {lost.case_id for lost in self.lost}
+        alive = [solo for solo in group if solo.case.id not in gone]
+        if len(alive) < 2:
+            return
+        rounds = self.plan.rounds_within(alive, seconds)
+        self.observer.block_begins(self.next_block, alive[0].case.length, rounds)
+        with closing(Block(self.plan, self.next_block, number, alive, rounds, self.random).run()) as records:
+            for record in records:
+                self._take(record)
+
+    def _seconds_left(self) -> float:
+        return self.plan.suite.budget_seconds - (time.monotonic() - self.begin)
+
+    def _take(self, record: Sample | Lost) -> None:
+        """A revision that fails while it is timed costs its own comparison only."""
+        self.store.append(record)
+        if isinstance(record, Sample):
+            self.samples.append(record)
+            self.observer.sampled(record)
+        else:
+            self.lost.append(record)
+            self.observer.case_lost(record)
+
+
+def _control(pairs: Iterable[Pair]) -> Pair | None:
+    """The quickest case's base against itself: whatever differs there is noise."""
+    bases = [pair.base for pair in pairs]
+    if not bases:
+        return None
+    quickest = min(bases, key=lambda solo: solo.step_seconds or math.inf)
+    return _against_itself(quickest, REVISIONS[2])
+
+
+def _against_itself(solo: Solo, name: str) -> Pair:
+    return Pair(solo, msgspec.structs.replace(solo, case=at(solo.case, name)))
+
+
+def _groups(pairs: Iterable[Pair]) -> list[list[Solo]]:
+    """What is interleaved: a base with all that is compared with it."""
+    groups: dict[str, list[Solo]] = {}
+    for pair in pairs:
+        groups.setdefault(pair.base.case.id, [pair.base]).append(pair.other)
+    return list(groups.values())

@@ -1,0 +1,146 @@
+"""Revisions that must be installed: a virtual environment for each, kept by commit.
+
+An environment sees the packages of the one that runs the harness (torch above all), but for those that come
+from the user's working tree; what its setup installs comes first.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import UsageError
+from bench.system.git import Repository
+
+KEPT = 20
+"""Environments of earlier runs; the one unused for longest goes first."""
+
+
+class SetupFailed(UsageError):
+    """The setup of a revision ended with an error."""
+
+    def __init__(self, revision: str, commit: str, reason: str) -> None:
+        super().__init__(f"{revision} ({commit[:12]}) can't be installed: {reason}")
+        self.revision = revision
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A revision's worktree, and the environment that it was installed into."""
+
+    tree: Path
+    environment: Path
+
+    @property
+    def python(self) -> str:
+        return str(self.environment / "bin" / "python")
+
+
+def cache_folder() -> Path:
+    """Where environments are kept."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "seqboat-bench" / "revisions"
+
+
+def install(repository: Repository, name: str, commit: str, setup: str, temporary: Path) -> Installed:
+    """The environment of a commit, made if it is not there; that of a working tree lies in `temporary`.
+
+    name: of the revision. Raises SetupFailed with a line that the setup wrote.
+    """
+    try:
+        return _install(repository, commit, setup, temporary)
+    except _Ended as error:
+        raise _Ended(f"{name} ({commit[:12]})", str(error)) from None
+
+
+class _Ended(Exception):
+    """A command of the setup, with an error."""
+
+
+def _install(repository: Repository, commit: str, setup: str, temporary: Path) -> Installed:
+    if commit.endswith("-dirty"):
+        place = Installed(temporary / "tree", temporary / "environment")
+        repository.add_tree(commit, place.tree)
+        _make(place, repository, setup)
+        return place
+    words = (str(repository.root), commit, setup, sys.version, sys.prefix)
+    folder = cache_folder() / hashlib.sha256("\0".join(words).encode()).hexdigest()[:20]
+    place = Installed(folder / "tree", folder / "environment")
+    with _locked(folder):
+        if not (folder / "ready").exists():
+            for half_made in (place.tree, place.environment):
+                shutil.rmtree(half_made, ignore_errors=True)
+            repository.add_tree(commit, place.tree)
+            try:
+                _make(place, repository, setup)
+            finally:
+                repository.detach_tree(place.tree)
+        (folder / "ready").touch()
+    _forget_oldest()
+    return place
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Two gates at once make an environment one after the other."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be written ({error.strerror})") from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(place: Installed, repository: Repository, setup: str) -> None:
+    _run([sys.executable, "-m", "venv", str(place.environment)], place)
+    (packages,) = place.environment.glob("lib/python*/site-packages")
+    (packages / "of_the_harness.pth").write_text("".join(f"{path}\n" for path in _shared(repository.root)))
+    _run(["sh", "-c", setup], place)
+
+
+def _shared(repository: Path) -> list[str]:
+    """Folders of this process's packages, but for those inside the working tree."""
+    library = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
+    library |= {str(Path(path) / "lib-dynload") for path in library}
+    given = {os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path}
+    found = []
+    for path in sys.path:
+        inside = Path(path).resolve().is_relative_to(repository) and "site-packages" not in Path(path).parts
+        if path and os.path.isdir(path) and path not in library | given and not inside:
+            found.append(path)
+    return found
+
+
+def _run(words: list[str], place: Installed) -> None:
+    """A command of the setup, in the worktree and with its environment first on the path."""
+    path = os.pathsep.join([str(place.environment / "bin"), os.environ.get("PATH", os.defpath)])
+    settings = {"PATH": path, "VIRTUAL_ENV": str(place.environment), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    done = subprocess.run(
+        words,
+        cwd=place.tree,
+        env=kept | settings,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    if done.returncode != 0:
+        lines = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
+        said = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no output")
+        raise _Ended(f"{words[-1]!r} ended with exit code {done.returncode}: {said.strip()[:200]}")
+
+
+def _forget_oldest() -> None:
+    made = sorted(cache_folder().glob("*/ready"), key=lambda ready: ready.stat().st_mtime, reverse=True)
+    for ready in made[KEPT:]:
+        shutil.rmtree(ready.parent, ignore_errors=True)

@@ -1,0 +1,206 @@
+"""What a gate says, where it is read: the terminal, a pull request, a file for a CI service."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+from xml.etree import ElementTree
+
+import msgspec
+from tabulate import tabulate
+
+from bench.errors import UsageError
+from bench.gate.verdicts import CaseVerdict, GateReport, Limits
+from bench.stats.intervals import Verdict
+from bench.text.escape import escape_markdown, one_line
+
+MARKER = "<!-- seqboat-bench gate -->"
+"""First line of a comment: whoever posts it finds the earlier one by it, and updates that."""
+
+SHORT = 12
+"""Characters of a commit's hash that are shown."""
+
+UNCHANGED = "exact costs (FLOPs, peak tensor bytes, operators, parameters): unchanged"
+
+Align = Literal["left", "right"]
+HEADERS = ["Model", "Length", "Verdict", "Slowdown", "99% bounds", "Blocks", "Reason"]
+ALIGN: list[Align] = ["left", "right", "left", "right", "right", "right", "left"]
+
+
+def as_text(report: GateReport) -> str:
+    """The table of a gate, its exact changes and its verdict."""
+    rows = [[*_cells(name, case), case.reason] for name, case in _rows(report)]
+    table = tabulate(rows, HEADERS, "simple", colalign=ALIGN, disable_numparse=True)
+    changes = [f"{case.model} at {case.length}: {change}" for case in report.cases for change in case.changes]
+    lines = [table, "", *(changes or [UNCHANGED]), *_ignored(report), _sides(report)]
+    return "\n".join([*lines, f"{report.verdict}: {report.reason}"])
+
+
+def as_markdown(report: GateReport) -> str:
+    """For a comment or a job summary: verdict, a row for each case, what to do."""
+    rows = [
+        [escape_markdown(one_line(cell)) for cell in [*_cells(name, case), _what_changed(case), case.reason]]
+        for name, case in _rows(report)
+    ]
+    headers = [*HEADERS[:-1], "Exact costs", "Reason"]
+    table = tabulate(rows, headers, "pipe", colalign=[*ALIGN, "left"], disable_numparse=True)
+    return "\n".join(
+        [
+            f"### {_SIGN[report.verdict]} {report.verdict}: {escape_markdown(one_line(report.reason))}",
+            "",
+            *([table, ""] if rows else []),
+            f"**What to do:** {what_to_do(report)}",
+            "",
+            *(f"- {escape_markdown(one_line(line))}" for line in [*_ignored(report), _sides(report)]),
+        ]
+    )
+
+
+def as_comment(report: GateReport) -> str:
+    """The markdown, with the marker by which the next one replaces it."""
+    return f"{MARKER}\n{as_markdown(report)}\n"
+
+
+def as_json(report: GateReport) -> str:
+    return msgspec.json.format(msgspec.json.encode(report)).decode()
+
+
+def as_junit(report: GateReport) -> str:
+    """A test case for each case: a regression is a failure, what is undecided is skipped.
+
+    Without a verdict over all cases (the control did not pass, or one of many is not sure enough) none fails.
+    """
+    tests = [(case, _counts_as(case, report.verdict)) for case in report.cases]
+    suite = ElementTree.Element(
+        "testsuite",
+        name="bench regress",
+        tests=str(len(tests)),
+        failures=str(sum(verdict == "REGRESSED" for _, verdict in tests)),
+        errors="0",
+        skipped=str(sum(verdict == "INCONCLUSIVE" for _, verdict in tests)),
+        time="0",
+    )
+    for case, verdict in tests:
+        name = f"{case.model} at {case.length}"
+        test = ElementTree.SubElement(suite, "testcase", classname="bench.regress", name=name, time="0")
+        reason = case.reason if case.ignored is None else f"ignored: {case.ignored}; {case.reason}"
+        if verdict == "REGRESSED":
+            ElementTree.SubElement(test, "failure", message=reason, type=verdict)
+        elif verdict == "INCONCLUSIVE":
+            ElementTree.SubElement(test, "skipped", message=reason)
+    root = ElementTree.Element("testsuites", {"name": "bench regress"})
+    root.append(suite)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
+
+
+FORMATS: Mapping[str, Callable[[GateReport], str]] = {
+    "terminal": as_text,
+    "markdown": as_markdown,
+    "json": as_json,
+    "junit": as_junit,
+}
+
+
+def what_to_do(report: GateReport) -> str:
+    """One sentence."""
+    if report.verdict == "PASSED":
+        return "nothing."
+    if report.verdict == "INCONCLUSIVE":
+        return (
+            "measure again on a quieter machine, or with more `--blocks`, a longer `--budget` or a wider "
+            "`--tolerance` (`bench doctor --aa` says which)."
+        )
+    guilty = next((case for case in report.cases if case.verdict == "REGRESSED" and not case.ignored), None)
+    if guilty is None or (guilty.without_clock and not guilty.changes):
+        return "make it run again, or drop the model from `--impl`."
+    if guilty.without_clock:
+        return (
+            "undo what made the costs grow, or raise the model's limits in the suite if the growth is meant; "
+            f"`bench profile --impl {guilty.model}` shows where they arise."
+        )
+    return (
+        f"`bench profile --impl {guilty.model}` shows where the time goes; if the cost is meant, raise the "
+        "model's limits in the suite."
+    )
+
+
+def summary_file() -> Path:
+    """Where the job's summary is. Raises UsageError outside of GitHub Actions."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path:
+        raise UsageError("--summary: GITHUB_STEP_SUMMARY is not set; GitHub Actions sets it")
+    return Path(path)
+
+
+def append_summary(report: GateReport) -> None:
+    """Add the markdown to the job's summary. Raises UsageError."""
+    path = summary_file()
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(as_markdown(report) + "\n")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def write_comment(report: GateReport, path: Path) -> None:
+    """The comment, as a file. Raises UsageError."""
+    try:
+        path.write_text(as_comment(report), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+_SIGN: Mapping[Verdict, str] = {"PASSED": "✅", "REGRESSED": "❌", "INCONCLUSIVE": "❔"}
+
+
+def _rows(report: GateReport) -> Iterator[tuple[str, CaseVerdict]]:
+    for case in report.cases:
+        yield case.model, case
+    if report.control is not None:
+        yield "control: base against itself", report.control
+
+
+def _cells(name: str, case: CaseVerdict) -> list[str]:
+    verdict = case.verdict if case.ignored is None else f"{case.verdict} (ignored)"
+    return [name, str(case.length), verdict, _percent(case.slowdown), _bounds(case), str(case.blocks)]
+
+
+def _counts_as(case: CaseVerdict, overall: Verdict) -> Verdict:
+    undecided = case.ignored is not None or overall != "REGRESSED"
+    return "INCONCLUSIVE" if case.verdict == "REGRESSED" and undecided else case.verdict
+
+
+def _what_changed(case: CaseVerdict) -> str:
+    return "; ".join(map(str, case.changes)) or "–"
+
+
+def _percent(ratio: float | None) -> str:
+    return "–" if ratio is None else f"{ratio - 1:+.1%}"
+
+
+def _bounds(case: CaseVerdict) -> str:
+    if case.slowdown_low is None or case.slowdown_high is None:
+        return "–"
+    return f"{_percent(case.slowdown_low)} to {_percent(case.slowdown_high)}"
+
+
+def _ignored(report: GateReport) -> list[str]:
+    cases = [case for case in report.cases if case.ignored is not None]
+    return [f"{case.model} at {case.length} is ignored: {case.ignored}" for case in cases]
+
+
+def _sides(report: GateReport) -> str:
+    own: Sequence[tuple[str, Limits]] = [(case.model, case.limits) for case in report.cases if case.limits]
+    limits = [_limits(report.limits), *(f"{model}: {_limits(given)}" for model, given in dict(own).items())]
+    return f"base {short(report.base)}, head {short(report.head)}; {'; '.join(limits)}"
+
+
+def _limits(limits: Limits) -> str:
+    return f"margin {limits.margin:.1%}, tolerance {limits.tolerance:.1%}"
+
+
+def short(commit: str) -> str:
+    """A commit's hash as it is shown, and whether there is more than the commit."""
+    commit, dirty, _ = commit.partition("-dirty")
+    return commit[:SHORT] + (" and what is uncommitted" if dirty else "")

@@ -1,0 +1,168 @@
+"""The code of each revision: where it is imported from, and that it is imported from nowhere else."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from bench.errors import UsageError
+from bench.gate.installed import install
+from bench.measure.procedure import Plan
+from bench.suites.case import Case
+from bench.system.git import Repository, empty_submodules
+from bench.workers.forkserver import Nursery
+from bench.workers.handle import WorkerFailed
+from bench.workers.messages import Locate, Located
+from bench.workers.source import Source
+
+PACKAGE = "implementations"
+OF_HARNESS = ("bench", PACKAGE, "peers")
+"""Packages that come with the harness."""
+DEFAULT_FOLDERS = (".", "src")
+"""Of a repository: what is importable from these needs no --source."""
+HARNESS = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Code:
+    """How a repository's code becomes importable."""
+
+    folders: tuple[str, ...] = ()
+    """Below the repository's root; by default the root and `src`."""
+    setup: str | None = None
+    """A command that installs a revision, run in its worktree."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A commit that is checked out."""
+
+    name: str
+    commit: str
+    tree: Path
+    source: Source
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """Folders that hold what is of this revision."""
+        made = () if self.source.python == Source.python else (Path(self.source.python).parents[1],)
+        return (self.tree.resolve(), *(path.resolve() for path in made))
+
+    def has(self, file: str) -> bool:
+        return any(Path(file).resolve().is_relative_to(root) for root in self.roots)
+
+
+@contextlib.contextmanager
+def checked_out(
+    repository: Repository, commits: Mapping[str, str], code: Code
+) -> Iterator[dict[str, Revision]]:
+    """Every commit by its name, ready to be imported. Raises UsageError, and SetupFailed of a setup."""
+    with tempfile.TemporaryDirectory(prefix="seqboat-bench-") as temporary, contextlib.ExitStack() as stack:
+        found = {}
+        for name, commit in commits.items():
+            folder = Path(temporary) / name
+            folder.mkdir()
+            if code.setup is None:
+                tree, python = folder / "tree", Source.python
+                stack.callback(repository.remove_tree, tree)
+                repository.add_tree(commit, tree)
+            else:
+                stack.callback(repository.remove_tree, folder / "tree")
+                made = install(repository, name, commit, code.setup, folder)
+                tree, python = made.tree, made.python
+            source = Source(_paths(tree, code), repository.root, _own_package(tree, folder), python)
+            found[name] = Revision(name, commit, tree, source)
+        for wanted in code.folders:
+            if not any((revision.tree / wanted).is_dir() for revision in found.values()):
+                raise UsageError(f"--source {wanted}: no such folder in {' or '.join(found)}")
+        yield found
+
+
+def _paths(tree: Path, code: Code) -> tuple[Path, ...]:
+    folders = code.folders or (DEFAULT_FOLDERS if code.setup is None else ())
+    return tuple((tree / folder).resolve() for folder in folders if (tree / folder).is_dir())
+
+
+def _own_package(tree: Path, folder: Path) -> Path | None:
+    """A folder with nothing but the revision's `implementations`, if the repository is this very project."""
+    if not (tree / PACKAGE / "registry.py").is_file() or not (tree / PACKAGE / "cards").is_dir():
+        return None
+    alone = folder / "own"
+    alone.mkdir()
+    (alone / PACKAGE).symlink_to(tree / PACKAGE, target_is_directory=True)
+    return alone
+
+
+def absent(
+    plan: Plan, nursery: Nursery, revisions: Sequence[Revision], cases: Sequence[Case]
+) -> dict[tuple[str, str], str]:
+    """Why a revision does not have an implementation, by the names of both; those that it has are left out.
+
+    Raises UsageError if no revision has it, or if a module comes from the working tree: then what would be
+    measured is not the revision.
+    """
+    missing: dict[tuple[str, str], str] = {}
+    first_cases = {case.implementation: case for case in reversed(cases)}
+    for name, case in first_cases.items():
+        reasons = {}
+        for revision in revisions:
+            reason = _reason(plan, nursery, revision, case)
+            if reason is not None:
+                reasons[revision.name] = reason
+        if len(reasons) == len(revisions):
+            raise UsageError(f"{name}: {reasons[revisions[-1].name]}")
+        missing |= {(revision, name): reason for revision, reason in reasons.items()}
+    return missing
+
+
+def _reason(plan: Plan, nursery: Nursery, revision: Revision, case: Case) -> str | None:
+    try:
+        with nursery.start(at(case, revision.name)) as worker:
+            found = worker.ask(Locate(worker.case), Located, plan.deadline_seconds)
+    except WorkerFailed:
+        return None  # That it does not run is for the measurement to say, with the reason.
+    label = f"{revision.name} ({revision.commit[:12]})"
+    if found.missing is not None:
+        return f"{label}: {found.missing}{_hint(found, revision)}"
+    stranger = _stranger(found, revision)
+    if stranger is not None:
+        raise UsageError(
+            f"{case.implementation}: {stranger}, not from {label}; commit it, or name its --source"
+        )
+    module = found.path.partition(":")[0]
+    file = found.files.get(module)
+    if file is None or revision.has(file):
+        return None
+    return f"{module} comes from {file}, not from {label}{_hint(found, revision)}"
+
+
+def _stranger(found: Located, revision: Revision) -> str | None:
+    """A module from the user's working tree, if any; installed packages may lie there, as may the harness."""
+    harness_has = ("bench",) if revision.source.implementations else OF_HARNESS
+    for name, file in found.files.items():
+        path = Path(file).resolve()
+        if revision.has(file) or not path.is_relative_to(revision.source.repository):
+            continue
+        of_harness = path.is_relative_to(HARNESS) and name.partition(".")[0] in harness_has
+        if not of_harness and not {"site-packages", "dist-packages"} & set(path.parts):
+            return f"{name} comes from the working tree ({file})"
+    return None
+
+
+def _hint(found: Located, revision: Revision) -> str:
+    """What to do about a module that is not there."""
+    top = found.path.partition(":")[0].partition(".")[0]
+    if top in OF_HARNESS and revision.source.implementations is None:
+        return f"; `{top}` is the harness's own: name a model of this repository, --impl module:function"
+    empty = [path for path in empty_submodules(revision.tree) if (revision.tree / ".git").exists()]
+    if empty:
+        return f"; its submodule {empty[0]} is not here: git submodule update --init {empty[0]}"
+    return "; a folder of its own is named by --source, what must be installed by --setup"
+
+
+def at(case: Case, revision: str) -> Case:
+    """The case of a revision."""
+    return msgspec.structs.replace(case, revision=revision)

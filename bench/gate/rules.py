@@ -1,0 +1,63 @@
+"""What a gate allows: by default, and for single models as the suite says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from bench.errors import UsageError
+from bench.gate.verdicts import CaseVerdict, Limits
+from bench.suites.suite import Allowed
+from bench.text.units import parse_percentage
+
+EVERY = "default"
+"""Names the limits of every model that has none of its own."""
+MARGIN, TOLERANCE = "1%", "3%"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Limits by model, and why some models may regress."""
+
+    default: Limits
+    own: Mapping[str, Limits] = field(default_factory=dict)
+    ignored: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, model: str) -> Limits:
+        return self.own.get(model, self.default)
+
+    def applied(self, case: CaseVerdict) -> CaseVerdict:
+        """The verdict, and what this model's rules are."""
+        own, ignored = self.own.get(case.model), self.ignored.get(case.model)
+        return msgspec.structs.replace(case, limits=own, ignored=ignored)
+
+
+def rules_of(
+    limits: Mapping[str, Allowed], ignored: Mapping[str, str], margin: str | None, tolerance: str | None
+) -> Rules:
+    """A suite's rules. margin and tolerance, if given, take the place of its default's. Raises UsageError."""
+    suites = limits.get(EVERY, Allowed())
+    default = Allowed(
+        margin=margin or suites.margin or MARGIN, tolerance=tolerance or suites.tolerance or TOLERANCE
+    )
+    own = {
+        model: _limits(
+            f"limits: {model}: ",
+            Allowed(margin=given.margin or default.margin, tolerance=given.tolerance or default.tolerance),
+        )
+        for model, given in limits.items()
+        if model != EVERY
+    }
+    return Rules(_limits("", default), own, ignored)
+
+
+def _limits(where: str, allowed: Allowed) -> Limits:
+    try:
+        limits = Limits(
+            margin=parse_percentage(allowed.margin or 0), tolerance=parse_percentage(allowed.tolerance or 0)
+        )
+    except ValueError as error:
+        raise UsageError(f"{where}{error}") from None
+    if limits.tolerance < limits.margin:
+        raise UsageError(f"{where}--tolerance {allowed.tolerance} lies below --margin {allowed.margin}")
+    return limits
