@@ -63,35 +63,29 @@ class Gate:
     def open_cases(self) -> list[Case]:
         return [case for case in self.cases if case not in self.decided]
 
-    def locate(self, base: Revision, head: Revision) -> None:
-        """Decide what only one of the revisions has. Raises UsageError if code is of neither revision."""
+    def exactly(self, base: Revision, head: Revision) -> Verdicts:
+        """The tier without noise alone. Raises UsageError if code is of neither revision."""
         with Nursery(self.plan) as nursery:
-            missing = absent(self.plan, nursery, [base, head], self.open_cases)
+            self._locate(base, head, nursery)
             for case in self.open_cases:
-                gone = missing.get((head.name, case.implementation))
-                if gone is not None:
-                    self.decided[case] = judge_gone(case, gone)
-                elif (base.name, case.implementation) in missing:
-                    solo = self._kept(measure_exact(at(case, head.name), self.plan, nursery))
-                    self.decided[case] = judge_new(solo)
-
-    def exactly(self) -> Verdicts:
-        """The tier without noise alone."""
-        base, head, _ = REVISIONS
-        with Nursery(self.plan) as nursery:
-            for case in self.open_cases:
-                solos = (
-                    self._kept(measure_exact(at(case, name), self.plan, nursery)) for name in (base, head)
-                )
+                solos = [
+                    self._kept(measure_exact(at(case, revision.name), self.plan, nursery))
+                    for revision in (base, head)
+                ]
                 self.decided[case] = judge_exactly(Pair(*solos), self.rules.of(case.implementation))
         self._end("precise")
         return self._verdicts(), None
 
-    def run(self) -> Verdicts:
-        """Exact costs, then a first stage of blocks, then a second one for what it left open."""
-        base, head, _ = REVISIONS
-        cases = self.open_cases
-        pairs = [Pair(*pair) for pair in zip(self._solos(base), self._solos(head), strict=True)]
+    def run(self, base: Revision, head: Revision) -> Verdicts:
+        """Exact costs, then a first stage of blocks, then a second one for what it left open.
+
+        Raises UsageError if code is of neither revision.
+        """
+        with Nursery(self.plan) as nursery:
+            self._locate(base, head, nursery)
+            cases = self.open_cases
+            solos = [self._solos(cases, revision.name, nursery) for revision in (base, head)]
+        pairs = [Pair(*pair) for pair in zip(*solos, strict=True)]
         timed = [pair for pair in pairs if pair.base.status == pair.other.status == "ok"]
         control = _control(timed)
         everything = [*timed, *([control] if control else [])]
@@ -108,7 +102,9 @@ class Gate:
     def against_itself(self) -> dict[Case, list[float]]:
         """Per case, the log ratios of blocks that time identical code twice."""
         base, _, control = REVISIONS
-        pairs = [_against_itself(solo, control) for solo in self._solos(base) if solo.status == "ok"]
+        with Nursery(self.plan) as nursery:
+            solos = self._solos(self.cases, base, nursery)
+        pairs = [_against_itself(solo, control) for solo in solos if solo.status == "ok"]
         self._end(self._stage(pairs, self.blocks))
         return {pair.base.case: pair.slowdowns(self.samples) for pair in pairs}
 
@@ -122,10 +118,20 @@ class Gate:
     def _end(self, reason: StopReason) -> None:
         self.store.append(End(reason=reason, seconds=time.monotonic() - self.begin))
 
-    def _solos(self, revision: str) -> list[Solo]:
-        cases = [at(case, revision) for case in self.open_cases]
-        with Nursery(self.plan) as nursery:
-            return [self._kept(measure_solo(case, self.plan, nursery, exact=True)) for case in cases]
+    def _locate(self, base: Revision, head: Revision, nursery: Nursery) -> None:
+        """Decide what only one of the revisions has."""
+        missing = absent(self.plan, nursery, [base, head], self.open_cases)
+        for case in self.open_cases:
+            gone = missing.get((head.name, case.implementation))
+            if gone is not None:
+                self.decided[case] = judge_gone(case, gone)
+            elif (base.name, case.implementation) in missing:
+                solo = self._kept(measure_exact(at(case, head.name), self.plan, nursery))
+                self.decided[case] = judge_new(solo)
+
+    def _solos(self, cases: Sequence[Case], revision: str, nursery: Nursery) -> list[Solo]:
+        there = [at(case, revision) for case in cases]
+        return [self._kept(measure_solo(case, self.plan, nursery, exact=True)) for case in there]
 
     def _kept(self, solo: Solo) -> Solo:
         self.store.append(solo)

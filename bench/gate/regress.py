@@ -112,8 +112,8 @@ def _measured(
     ):
         store.append(make_header(suite, environment, {name: of.commit for name, of in revisions.items()}))
         gate = Gate(Plan(suite, *kind, sources=sources), store, display, rules, request.blocks)
-        gate.locate(revisions[base], revisions[head])
-        return gate.exactly() if request.exact else gate.run()
+        sides = (revisions[base], revisions[head])
+        return gate.exactly(*sides) if request.exact else gate.run(*sides)
 
 
 def suite_of(request: GateRequest, head: Revision) -> Suite:

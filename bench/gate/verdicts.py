@@ -104,7 +104,7 @@ def judge(pair: Pair, samples: Iterable[Sample], lost: Iterable[Lost], limits: L
     if fault is not None:
         timed = msgspec.structs.replace(timed, verdict=fault[0], reason=fault[1], without_clock=True)
     elif grown:
-        reason = "; ".join(str(change) for change in grown)
+        reason = "; ".join(f"{change.figure} {change.growth:+.2%}" for change in grown)
         timed = msgspec.structs.replace(timed, verdict="REGRESSED", reason=reason, without_clock=True)
     case = pair.base.case
     return msgspec.structs.replace(timed, model=case.implementation, length=case.length, changes=changes)

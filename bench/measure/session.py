@@ -16,6 +16,7 @@ from bench.measure.display import open_display
 from bench.measure.executor import Executor, Local, carry_out
 from bench.measure.procedure import Plan
 from bench.measure.scheduler import Runner
+from bench.probes.code import measured_commit
 from bench.probes.environment import command_line, probe_environment
 from bench.records import checkpoint as checkpoints
 from bench.records.reading import Results, read_kinds
@@ -217,12 +218,15 @@ def make_header(
     command: list[str] | None = None,
 ) -> Header:
     """The first line of a result file that is begun now."""
+    commit, dirty = measured_commit(suite.implementations, (environment.commit, environment.dirty))
+    if revisions and (head := revisions.get("head")):
+        commit, dirty = head.removesuffix("-dirty"), head.endswith("-dirty")
     return Header(
         schema=SCHEMA,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command or command_line(),
         suite=suite,
-        environment=environment,
+        environment=msgspec.structs.replace(environment, commit=commit, dirty=dirty),
         data=workloads.load(suite.workload).data(),
         revisions=revisions,
         checkpoints={

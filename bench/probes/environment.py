@@ -2,7 +2,6 @@
 
 import os
 import platform
-import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +13,8 @@ from bench.errors import UsageError
 from bench.records.run import Environment
 from bench.system import allocator, child
 from bench.system.child import ChildFailed
+from bench.system.git import commit_around
+from bench.version import __version__
 
 LIBRARIES = (
     *("numpy", "safetensors", "triton", "numba", "flash-linear-attention", "mamba-ssm", "performer-pytorch"),
@@ -63,6 +64,7 @@ def read_environment(device: str, threads: int) -> Environment:
         libraries={name: version for name in LIBRARIES if (version := _version(name))},
         commit=revision,
         dirty=dirty,
+        harness=harness(),
         allocator=allocator.description(),
         load_average=os.getloadavg()[0],
         clocks=_clocks(device) if gpu else None,
@@ -104,23 +106,16 @@ def _clocks(device: str) -> dict[str, int] | None:
     return nvml.clocks(device)
 
 
+def harness() -> str:
+    """Version of this package, and the commit of the checkout that it runs from, if any."""
+    revision, dirty = commit()
+    return f"{__version__} ({revision}{' with changes' if dirty else ''})" if revision else __version__
+
+
 def commit() -> tuple[str | None, bool | None]:
     """Commit of the checkout that this code runs from, and whether it has uncommitted changes."""
     root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None, None
-
-    def git(*words: str) -> str:
-        return (
-            subprocess.run(["git", "-C", str(root), *words], capture_output=True, check=True, timeout=10)
-            .stdout.decode(errors="replace")
-            .strip()
-        )
-
-    try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
-    except (OSError, subprocess.SubprocessError):
-        return None, None
+    return commit_around(root) if (root / ".git").exists() else (None, None)
 
 
 def command_line() -> list[str]:

@@ -53,11 +53,15 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     platform: str
     libraries: dict[str, str]
     commit: str | None
+    """Of the code that was measured: the repository around a user's model, else the harness's own."""
     dirty: bool | None
+    """Whether it had uncommitted changes."""
     load_average: Quantity
     allocator: str | None = None
     """Of a worker's memory on the host; None in files that do not say."""
     clocks: dict[str, Count] | None = None
+    harness: str | None = None
+    """Version of what measured, and its commit if it runs from a checkout; None in files that do not say."""
 
     @property
     def kind(self) -> DeviceKind:

@@ -139,12 +139,19 @@ class Repository:
         return ""
 
 
-def commit_around(folder: Path) -> tuple[str | None, bool | None]:
-    """HEAD of the repository around a folder, and whether tracked files differ from it; else None."""
+def commit_around(folder: Path, code: Path | None = None) -> tuple[str | None, bool | None]:
+    """HEAD of the repository around a folder, and whether tracked files differ from it; else None.
+
+    code: a module's file or a package's folder, in which Python files that are not tracked count too.
+    """
     commit = _said(folder, "rev-parse", "--verify", "HEAD")
     if commit is None:
         return None, None
-    return commit, bool(_said(folder, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules"))
+    changed = bool(_said(folder, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules"))
+    if code is not None and not changed:
+        others = _said(folder, "ls-files", "--others", "-z", "--", str(code)) or ""
+        changed = any(path.endswith(".py") for path in _paths(others))
+    return commit, changed
 
 
 def empty_submodules(tree: Path) -> list[str]:

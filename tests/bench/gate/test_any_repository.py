@@ -1,0 +1,219 @@
+"""The gate in repositories of others: what is measured is the revision's code, or nothing is."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from msgspec.structs import replace
+
+from bench.errors import UsageError
+from bench.gate.revisions import Code, absent, checked_out
+from bench.measure.procedure import Plan
+from bench.records.reading import read
+from bench.suites import reading as suites
+from bench.system.git import Repository
+from bench.version import __version__
+from bench.workers.forkserver import Nursery
+
+from ..repositories import commit, git
+
+HOUSE = Path(__file__).parents[3]
+
+MODEL = """
+from torch import nn
+{imports}
+
+class Model(nn.Module):
+    def __init__(self, task):
+        super().__init__()
+        self.embedding = nn.Embedding(task.vocabulary, {dim})
+        self.out = nn.Linear({dim}, task.classes)
+
+    def forward(self, inputs, lengths=None):
+        return self.out(self.embedding(inputs).mean(dim=1))
+
+def build(task, hyperparameters):
+    return Model(task)
+"""
+
+
+def model(dim: int | str = 8, imports: str = "") -> str:
+    return MODEL.format(dim=dim, imports=imports)
+
+
+class Mine:
+    """A repository, and the gate in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(parents=True)
+        git(root, "init", "--quiet")
+        (root / ".git" / "info" / "exclude").write_text("*.jsonl\n__pycache__\nlocal\n")
+
+    def suite(self, *implementations: str, **keys: object) -> str:
+        suite = {
+            "description": "tiny",
+            "workload": "text",
+            "lengths": [32],
+            "implementations": list(implementations),
+            "baseline": implementations[0],
+            "timing": {"deadline": "60s"},
+        }
+        return yaml.safe_dump(suite | keys)
+
+    def regress(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "bench.cli", "regress", "--device", "cpu", "--threads", "1"),
+                *("--exact", "--out", "run.jsonl", *words),
+            ],
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": str(HOUSE), "PYTHONSAFEPATH": "1"} | environment,
+        )
+        assert "Traceback" not in done.stderr
+        return done
+
+
+@pytest.fixture
+def mine(tmp_path) -> Mine:
+    return Mine(tmp_path / "mine")
+
+
+def readmes_model() -> tuple[str, str]:
+    """README's `my_model.py`, and the same with a convolution more."""
+    text = (HOUSE / "README.md").read_text().partition("# my_model.py\n")[2].partition("```")[0]
+    grown = text.replace("self.out =", "self.second = nn.Conv1d(dim, dim, 7, padding=3)\n        self.out =")
+    return text, grown.replace("self.embedding(tokens).mT", "self.second(self.embedding(tokens).mT)")
+
+
+@pytest.mark.slow
+def test_each_revision_has_its_own_code(mine):
+    """Packages named as the harness's and its tests', modules in `src`, a suite with limits: all at once."""
+    small, grown = readmes_model()
+    uses_ops = model("size", "from package.ops import size\nimport tests.helper")
+    models = ["my_model:build", "package.conv:build", "same:build", "ignored:build", "lenient:build"]
+    models += ["gone:build", "new:build"]
+    suite = mine.suite(
+        *models,
+        limits={"default": {"margin": "2%"}, "lenient:build": {"margin": "60%", "tolerance": "70%"}},
+        ignore=[{"ignored:build": "being rewritten"}],
+    )
+    packages = {f"{name}/__init__.py": "" for name in ("bench", "tests", "src/package")}
+    alone = {f"{name}.py": model(64) for name in ("same", "ignored", "lenient", "gone")}
+    ops = {"src/package/conv.py": uses_ops, "tests/helper.py": ""}
+    base = commit(
+        mine.root, **packages, **alone, **ops, **{"my_model.py": small, "src/package/ops.py": "size = 64"}
+    )
+    git(mine.root, "mv", "gone.py", "new.py")
+    after = {"my_model.py": grown, "src/package/ops.py": "size = 72", "checks/tiny.yaml": suite}
+    head = commit(mine.root, **after, **{f"{name}.py": model(96) for name in ("ignored", "lenient")})
+    # What the working tree says since then is not asked.
+    (mine.root / "same.py").write_text(model(9000))
+    (mine.root / "checks" / "tiny.yaml").unlink()
+    words = ("--base", base, "--head", head, "--suite", "checks/tiny.yaml", "--format", "json")
+    done = mine.regress(*words)
+    assert done.returncode == 1, done.stderr
+    report = json.loads(done.stdout)
+    cases = {case["model"].partition(":")[0]: case for case in report["cases"]}
+    assert {name: case["verdict"] for name, case in cases.items()} == {
+        "my_model": "REGRESSED",
+        "package.conv": "REGRESSED",
+        "same": "PASSED",
+        "ignored": "REGRESSED",
+        "lenient": "PASSED",
+        "gone": "REGRESSED",
+        "new": "PASSED",
+    }
+    assert "flops +99" in cases["my_model"]["reason"]
+    assert "parameters +12" in cases["package.conv"]["reason"]
+    assert cases["same"]["changes"] == []
+    assert cases["ignored"]["ignored"] == "being rewritten"
+    assert "ignored:build" not in report["reason"]
+    assert cases["lenient"]["limits"] == {"margin": 0.6, "tolerance": 0.7}
+    assert "head has it no more (head" in cases["gone"]["reason"]
+    assert cases["new"]["reason"] == "new, nothing to compare"
+    header = read(mine.root / "run.jsonl").header
+    assert (header.environment.commit, header.environment.dirty) == (head, False)
+    assert header.environment.harness.startswith(__version__)
+
+
+@pytest.mark.slow
+def test_an_unchanged_commit_passes_and_says_so_everywhere(mine, tmp_path):
+    commit(mine.root, **{"model.py": model()})
+    summary, comment = tmp_path / "summary.md", tmp_path / "comment.md"
+    summary.write_text("# before\n")
+    (mine.root / "tiny.yaml").write_text(mine.suite("model:build"))
+    words = ("--base", "HEAD", "--suite", "tiny.yaml", "--format", "junit", "--summary")
+    done = mine.regress(*words, "--comment", str(comment), GITHUB_STEP_SUMMARY=str(summary))
+    assert done.returncode == 0, done.stderr
+    assert 'failures="0"' in done.stdout
+    assert summary.read_text().startswith("# before\n### ✅ PASSED: 1 cases")
+    assert comment.read_text().startswith("<!-- seqboat-bench gate -->\n### ✅ PASSED")
+
+
+@pytest.mark.slow
+def test_what_is_of_no_revision_is_refused(mine):
+    commit(mine.root, **{"model.py": model()})
+    done = mine.regress("--base", "HEAD", "--impl", "peers.x_transformers:build")
+    assert done.returncode == 2
+    assert "peers.x_transformers:build: peers.x_transformers comes from" in done.stderr
+    assert "`peers` is the harness's own" in done.stderr
+    assert not list(mine.root.glob("*.jsonl")) or not read(mine.root / "run.jsonl").solos
+
+
+@pytest.mark.slow
+def test_where_a_module_comes_from(mine, tmp_path, monkeypatch):
+    """One revision, and every way to miss it."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "foreign.py").write_text(model())
+    monkeypatch.setenv("PYTHONPATH", str(elsewhere))
+    (mine.root / "local").mkdir()
+    (mine.root / "local" / "helper.py").write_text("")
+    sneaky = f"import sys; sys.path.append({str(mine.root / 'local')!r}); import helper"
+    broken = {"broken.py": "import nowhere", "half/__init__.py": "import half.missing"}
+    hash_ = commit(mine.root, **{"model.py": model(), "sneaky.py": model(imports=sneaky)}, **broken)
+    with checked_out(Repository.around(mine.root), {"head": hash_}, Code()) as revisions:
+        (head,) = revisions.values()
+        suite = replace(suites.load("ci"), implementations=("model:build",), baseline="model:build")
+        plan = Plan(suite, "cpu", 1, 8 << 30, sources={"head": head.source})
+        with Nursery(plan) as nursery:
+
+            def missing(name: str) -> dict[tuple[str, str], str]:
+                case = replace(suite.cases("cpu")[0], implementation=name)
+                return absent(plan, nursery, [head], [case])
+
+            for there in ("model:build", "broken:build"):
+                assert missing(there) == {}
+            for name, reason in {
+                "foreign:build": f"foreign comes from {elsewhere}/foreign.py, not from head",
+                "modle:build": "no module named modle; a folder of its own is named by --source",
+                "model.deep:build": "no module named model.deep",
+                "half.missing:build": "no module named half.missing",
+                "model:biuld": "model has no biuld",
+                "seqboat": "`implementations` is the harness's own",
+                "no-such-name": "unknown implementation",
+                "sneaky:build": "helper comes from the working tree",
+            }.items():
+                with pytest.raises(UsageError, match=re.escape(reason)):
+                    missing(name)
+
+
+def test_bad_words_are_refused_before_anything_is_checked_out(mine):
+    commit(mine.root, **{"model.py": model()})
+    for words, message in {
+        ("--format", "yaml"): "--format yaml: choose terminal, markdown, json, junit",
+        ("--summary",): "--summary: GITHUB_STEP_SUMMARY is not set",
+        ("--source", "sources"): "--source sources: no such folder in base or head",
+    }.items():
+        done = mine.regress("--base", "HEAD", *words, GITHUB_STEP_SUMMARY="")
+        assert done.returncode == 2
+        assert message in done.stderr
