@@ -9,15 +9,15 @@ import msgspec
 
 from bench.errors import UsageError
 from bench.gate.gate import ROUNDS, Gate, Verdicts
+from bench.gate.imports import touched
 from bench.gate.installed import SetupFailed
 from bench.gate.revisions import Code, Revision, checked_out
 from bench.gate.rules import Rules, rules_of
-from bench.gate.verdicts import REVISIONS, GateReport, conclude
+from bench.gate.verdicts import REVISIONS, GateReport, conclude, judge_untouched
 from bench.measure.display import open_display
 from bench.measure.procedure import Plan
 from bench.measure.session import make_header
 from bench.probes.environment import probe_environment
-from bench.records.run import Environment
 from bench.records.writing import ResultFile
 from bench.stats.intervals import MIN_BLOCKS
 from bench.suites import reading
@@ -58,12 +58,11 @@ def regress(request: GateRequest) -> GateReport:
     base, head, _ = REVISIONS
     repository = Repository.around(request.repository)
     commits = {base: repository.commit(request.base), head: repository.commit(request.head)}
-    environment = probe_environment(request.device, request.threads)
     try:
         with checked_out(repository, commits, request.code) as revisions:
             suite = suite_of(request, revisions[head])
             rules = rules_of(suite.limits, suite.ignored, request.margin, request.tolerance)
-            cases, control = _measured(request, suite, rules, environment, revisions)
+            cases, control = _measured(request, suite, rules, revisions)
     except SetupFailed as failure:
         if failure.revision != head:
             raise
@@ -94,13 +93,13 @@ def _check(request: GateRequest) -> Rules:
 
 
 def _measured(
-    request: GateRequest,
-    suite: Suite,
-    rules: Rules,
-    environment: Environment,
-    revisions: Mapping[str, Revision],
+    request: GateRequest, suite: Suite, rules: Rules, revisions: Mapping[str, Revision]
 ) -> Verdicts:
     base, head, control = REVISIONS
+    untouched = _untouched(request, suite, revisions[base], revisions[head])
+    if untouched.issuperset(suite.implementations):
+        return [rules.applied(judge_untouched(case)) for case in suite.cases("cpu")], None
+    environment = probe_environment(request.device, request.threads)
     sources = {name: revision.source for name, revision in revisions.items()} | {
         control: revisions[base].source
     }
@@ -112,8 +111,18 @@ def _measured(
     ):
         store.append(make_header(suite, environment, {name: of.commit for name, of in revisions.items()}))
         gate = Gate(Plan(suite, *kind, sources=sources), store, display, rules, request.blocks)
+        gate.decided = {
+            case: judge_untouched(case) for case in gate.cases if case.implementation in untouched
+        }
         sides = (revisions[base], revisions[head])
         return gate.exactly(*sides) if request.exact else gate.run(*sides)
+
+
+def _untouched(request: GateRequest, suite: Suite, base: Revision, head: Revision) -> set[str]:
+    """Implementations that need no measuring; none unless only what changed is asked for."""
+    if not request.from_diff:
+        return set()
+    return {name for name in suite.implementations if not touched(name, base, head)}
 
 
 def suite_of(request: GateRequest, head: Revision) -> Suite:

@@ -13,7 +13,7 @@ def git(folder: Path, *words: str) -> str:
 
 def commit(folder: Path, message: str = "work", **files: str) -> str:
     for name, content in files.items():
-        place = folder / name.replace("__", "/")
+        place = folder / (name if "." in name else name.replace("__", "/"))
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(content)
     git(folder, "add", "--all")

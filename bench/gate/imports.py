@@ -1,0 +1,169 @@
+"""Which models a change touches, by the modules that they import: read from the sources of both revisions.
+
+Nothing is run. If a source does not say what it imports, everything in the repository counts.
+"""
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.gate.revisions import Revision
+from implementations import registry
+from implementations.errors import RegistryError
+
+WORDS = frozenset({".md", ".rst", ".txt", ".ipynb", ".png", ".jpg", ".svg", ".pdf", ".pyc"})
+"""Suffixes of files that no model reads while it is built or run."""
+BUILD_FILES = frozenset(
+    {"pyproject.toml", "setup.py", "setup.cfg", "requirements.txt", "uv.lock", "pixi.lock"}
+)
+"""Say what is installed: with a setup of each revision's own, they are part of every model."""
+
+_LOADERS = frozenset({"import_module", "__import__"})
+
+
+class Unknown(Exception):
+    """What a model imports can't be read from the sources."""
+
+
+def touched(name: str, base: Revision, head: Revision) -> bool:
+    """Whether anything that an implementation is made of differs between two revisions."""
+    trees = [Tree(side.tree.resolve(), _import_folders(side)) for side in (base, head)]
+    try:
+        found = registry.find(name)
+        files = [_files(tree, found) for tree in trees]
+    except (RegistryError, Unknown):
+        files = [tree.everything for tree in trees]
+    if head.source.python != type(head.source).python:
+        files = [{*of, *_build_files(tree)} for of, tree in zip(files, trees, strict=True)]
+    return _digests(trees[0], files[0]) != _digests(trees[1], files[1])
+
+
+def _files(tree: "Tree", implementation: registry.Implementation) -> set[Path]:
+    """What a model is made of. Raises Unknown."""
+    modules = tree.closure(implementation.path.partition(":")[0])
+    if not modules:
+        raise Unknown(implementation.path)
+    cards = tree.root / "implementations" / "cards"
+    data = set(tree.data_of(modules))
+    others = {file for file in data if file.parent == cards and file.stem != implementation.system}
+    return {*modules, *data - others}
+
+
+def _build_files(tree: "Tree") -> Iterator[Path]:
+    return (tree.root / name for name in BUILD_FILES if (tree.root / name).is_file())
+
+
+def _digests(tree: "Tree", files: Iterable[Path]) -> Mapping[str, str]:
+    """Digests of files by their place in the revision."""
+    return {str(file.relative_to(tree.root)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def _import_folders(revision: Revision) -> tuple[Path, ...]:
+    """Where modules are looked up; an installed revision's by default as one that is not."""
+    root = revision.tree.resolve()
+    return revision.source.paths or tuple(folder for folder in (root, root / "src") if folder.is_dir())
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The sources of a revision."""
+
+    root: Path
+    folders: tuple[Path, ...]
+
+    def closure(self, module: str) -> set[Path]:
+        """Files of a module and of all that it imports from the revision; what is installed is left out."""
+        files: set[Path] = set()
+        waiting = [module]
+        seen: set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            file = self.file_of(name)
+            if name.count("."):
+                waiting.append(name.rpartition(".")[0])
+            if file is not None and file not in files:
+                files.add(file)
+                waiting += imports_of(file, name)
+        return files
+
+    def file_of(self, module: str) -> Path | None:
+        """The source of a module or the `__init__` of a package; None if it is not of the revision."""
+        for folder in self.folders:
+            place = folder.joinpath(*module.split("."))
+            for file in (place / "__init__.py", place.with_name(f"{place.name}.py")):
+                if file.is_file():
+                    return file
+        return None
+
+    def data_of(self, modules: Iterable[Path]) -> Iterator[Path]:
+        """Other files that belong to these modules: beside them, or below in folders without modules."""
+        packages = {file.parent for file in modules}
+        for file in self._data:
+            owner = next((parent for parent in file.parents if parent in self._module_folders), None)
+            # What lies below the root, in folders of its own, is of no module.
+            if owner in packages and (owner != self.root or file.parent == self.root):
+                yield file
+
+    @functools.cached_property
+    def everything(self) -> set[Path]:
+        """All files that any model could be made of."""
+        files = (path for path in self.root.rglob("*") if path.is_file() and path.suffix not in WORDS)
+        hidden = len(self.root.parts)
+        return {path for path in files if not any(part.startswith(".") for part in path.parts[hidden:])}
+
+    @functools.cached_property
+    def _data(self) -> list[Path]:
+        return [path for path in self.everything if path.suffix != ".py" and path.name not in BUILD_FILES]
+
+    @functools.cached_property
+    def _module_folders(self) -> set[Path]:
+        return {path.parent for path in self.everything if path.suffix == ".py"}
+
+
+def imports_of(file: Path, module: str) -> list[str]:
+    """Names that a source imports: modules, and what may be one. Raises Unknown for one that is computed."""
+    try:
+        parsed = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, OSError, RecursionError) as error:
+        raise Unknown(f"{file}: {error}") from None
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    found: list[str] = []
+    for node in ast.walk(parsed):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = _absolute(node, package)
+            found += [start, *(f"{start}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Call) and _called(node) in _LOADERS:
+            found.append(_literal(node, file, package))
+    return [name for name in found if name]
+
+
+def _absolute(node: ast.ImportFrom, package: str) -> str:
+    if node.level == 0:
+        return node.module or ""
+    parts = package.split(".")
+    start = parts[: len(parts) - node.level + 1]
+    return ".".join([*start, *([node.module] if node.module else [])])
+
+
+def _called(node: ast.Call) -> str:
+    if isinstance(node.func, ast.Attribute):
+        return node.func.attr
+    return node.func.id if isinstance(node.func, ast.Name) else ""
+
+
+def _literal(node: ast.Call, file: Path, package: str) -> str:
+    first = node.args[0] if node.args else None
+    if not isinstance(first, ast.Constant) or not isinstance(first.value, str):
+        raise Unknown(f"{file}: imports a name that is made when it runs")
+    name = first.value
+    level = len(name) - len(name.lstrip("."))
+    parts = package.split(".")
+    return name if level == 0 else ".".join([*parts[: len(parts) - level + 1], name.lstrip(".")])
