@@ -6,8 +6,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from bench.commands import compare as cli_compare
 from bench.commands import doctor as cli_doctor
-from bench.commands import regress as cli_checks
+from bench.commands import export as cli_export
+from bench.commands import regress as cli_regress
 from bench.commands import run as cli_measure
 from bench.commands import store as cli_store
 from bench.commands import table as cli_show
@@ -40,7 +42,17 @@ app = typer.Typer(
     help="How fast, and how much memory, is this sequence model really?",
 )
 
-for commands in (cli_measure, cli_train, cli_show, cli_verify, cli_checks, cli_doctor, cli_store):
+for commands in (
+    cli_measure,
+    cli_train,
+    cli_show,
+    cli_verify,
+    cli_regress,
+    cli_doctor,
+    cli_compare,
+    cli_export,
+    cli_store,
+):
     app.add_typer(commands.app)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.console import FAILED, INCOMPLETE, OK, Json, as_json, chosen, show
+from bench.commands.console import FAILED, INCOMPLETE, OK, Json, chosen, show
 from bench.errors import UsageError
 
 app = typer.Typer()
@@ -109,34 +109,3 @@ def regress(
     if comment is not None:
         reports.write_comment(report, comment)
     raise typer.Exit(EXIT_CODES[report.verdict])
-
-
-@app.command()
-def compare(
-    a: Annotated[Path, typer.Argument(metavar="A.jsonl", help="The earlier run.")],
-    b: Annotated[Path, typer.Argument(metavar="B.jsonl", help="The later run.")],
-    force: Annotated[
-        bool, typer.Option("--force", help="Compare what differs in more than its code, and say so.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Hold two stored runs of one suite on one machine against each other."""
-    from bench.records.reading import read
-    from bench.views import comparison
-
-    found = comparison.compare(read(a), read(b), force)
-    show(as_json(found) if json else comparison.as_text(found))
-
-
-@app.command()
-def export(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A result file.")],
-    format_: Annotated[
-        str, typer.Option("--format", help="github-action-benchmark, bencher, pytest-benchmark or junit.")
-    ],
-) -> None:
-    """A result file for a CI service."""
-    from bench.records.reading import read
-    from bench.views.ci_formats import export as exported
-
-    show(exported(read(file), format_))

@@ -2,8 +2,8 @@
 
 import math
 import statistics
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Literal, get_args
 
 import msgspec
 from tabulate import tabulate
@@ -22,10 +22,16 @@ Verdict = Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS", "UNMEASURED"]
 SAME_WITHIN = 0.03
 """An interval of the speed that lies within this of 1 is called the same."""
 
+FAILS_ON_NOTHING = "The exit code is 0 whatever differs; --fail-on slower,bigger makes it 1."
+
 NOT_INTERLEAVED = (
     "The runs were made one after the other, not interleaved: whatever changed between them is in these "
     "ratios. `bench regress` compares two revisions side by side."
 )
+
+
+Fault = Literal["slower", "bigger"]
+"""What B can be to make the comparison fail."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +73,30 @@ def compare(a: Results, b: Results, force: bool = False) -> Comparison:
     if not rows:
         raise UsageError(f"{a.path} and {b.path} have no case in common")
     return Comparison(a=a.path, b=b.path, forced=reasons, rows=rows)
+
+
+def faults_of(words: Sequence[str] | None) -> tuple[Fault, ...]:
+    """What a comparison is to fail on. Raises UsageError."""
+    known: tuple[Fault, ...] = get_args(Fault)
+    for word in words or ():
+        if word not in known:
+            raise UsageError(f"--fail-on {word}: choose {' or '.join(known)}, or both with a comma")
+    return tuple(fault for fault in known if fault in (words or ()))
+
+
+def failures(found: Comparison, faults: Sequence[Fault]) -> list[str]:
+    """Cases in which B has one of the faults, or does not run any more, each with the reason."""
+    return [f"{row.model} at {row.length}: {reason}" for row in found.rows for reason in _faults(row, faults)]
+
+
+def _faults(row: Row, faults: Sequence[Fault]) -> Iterator[str]:
+    if faults and row.a_status == "ok" != row.b_status:
+        yield f"does not run in B ({row.b_status})"
+    if "slower" in faults and row.verdict == "SLOWER":
+        yield f"slower, {_speed(row)} of A's speed"
+    a, b = row.a_memory_bytes, row.b_memory_bytes
+    if "bigger" in faults and a and b and b > a * (1 + SAME_WITHIN):
+        yield f"bigger, {format_bytes(b)} after {format_bytes(a)}"
 
 
 def differences(a: Results, b: Results) -> Iterator[str]:
@@ -145,8 +175,8 @@ def _verdict(speed: Interval | None) -> Verdict:
     return "SLOWER" if speed.high < 1 else "AMBIGUOUS"
 
 
-def as_text(comparison: Comparison) -> str:
-    """The table, and above it why it should not be believed, if so."""
+def as_text(comparison: Comparison, faults: Sequence[Fault] = ()) -> str:
+    """The table, and above it why it should not be believed, if so; below it what fails."""
     rows = [
         [
             one_line(
@@ -165,7 +195,9 @@ def as_text(comparison: Comparison) -> str:
     table = tabulate(rows, headers, "simple", colalign=align, disable_numparse=True)
     label = [f"NOT COMPARABLE, forced: {reason}" for reason in comparison.forced]
     runs = f"A {comparison.a}, B {comparison.b}"
-    return "\n".join([*map(one_line, label), table, "", one_line(runs), NOT_INTERLEAVED])
+    failed = [f"FAILED: {one_line(line)}" for line in failures(comparison, faults)]
+    outcome = failed or [f"no case is {' or '.join(faults)}" if faults else FAILS_ON_NOTHING]
+    return "\n".join([*map(one_line, label), table, "", one_line(runs), NOT_INTERLEAVED, *outcome])
 
 
 def _speed(row: Row) -> str:

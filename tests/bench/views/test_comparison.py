@@ -15,7 +15,7 @@ from bench.records.run import SCHEMA, Header, Lost, MemoryFigure, Sample, Solo
 from bench.records.writing import ResultFile
 from bench.suites import reading as suites
 from bench.suites.suite import Timing
-from bench.views.comparison import as_text, compare
+from bench.views.comparison import as_text, compare, failures
 
 SUITE = suites.load("ci")
 CASES = SUITE.cases("cpu")
@@ -125,6 +125,15 @@ def test_the_command(tmp_path):
     rows = json.loads(done.stdout)["rows"]
     assert done.returncode == 0
     assert [row["verdict"] for row in rows] == ["FASTER"] * len(CASES)
+    for words, code, said in (
+        ((), 0, "--fail-on slower,bigger makes it 1"),
+        (("--fail-on", "slower"), 1, f"FAILED: {CASES[0].implementation} at 256: slower, 0.5"),
+        (("--fail-on", "bigger"), 0, "no case is bigger"),
+        (("--fail-on", "louder"), 2, "--fail-on louder: choose slower or bigger"),
+    ):
+        slower = bench("compare", tmp_path / "b.jsonl", tmp_path / "a.jsonl", *words)
+        assert slower.returncode == code
+        assert said in slower.stdout + slower.stderr
     missing = bench("compare", tmp_path / "a.jsonl", tmp_path / "c.jsonl")
     assert missing.returncode == 2
     assert "cannot be read" in missing.stderr
@@ -134,3 +143,15 @@ def bench(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "bench.cli", *map(str, words)], capture_output=True, text=True, check=False
     )
+
+
+def test_what_grew_or_runs_no_more_fails_if_asked():
+    a, b = run("a", 1.0, 1.0, 1.0), run("b", 1.0, 1.0, 1.0, lost=CASES[:1])
+    figure = MemoryFigure(kind="tensor_bytes", bytes=(1 << 20) * 104 // 100)
+    grown = msgspec.structs.replace(b.solos[CASES[1].id], memory=[figure])
+    found = compare(a, msgspec.structs.replace(b, solos=b.solos | {CASES[1].id: grown}))
+    assert failures(found, ()) == []
+    assert failures(found, ("slower",)) == [f"{CASES[0].implementation} at 256: does not run in B (oom)"]
+    assert failures(found, ("bigger",))[1:] == [
+        f"{CASES[1].implementation} at 256: bigger, 1.04 MiB after 1.00 MiB"
+    ]

@@ -1,0 +1,34 @@
+"""`bench compare`: two stored runs, case by case."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.commands.console import FAILED, Json, as_json, names, show
+
+app = typer.Typer()
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A.jsonl", help="The earlier run.")],
+    b: Annotated[Path, typer.Argument(metavar="B.jsonl", help="The later run.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Compare what differs in more than its code, and say so.")
+    ] = False,
+    fail_on: Annotated[
+        str | None, typer.Option(help="slower, bigger or both: exit code 1 if B is so in any case.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Hold two stored runs of one suite on one machine against each other."""
+    from bench.records.reading import read
+    from bench.views import comparison
+
+    asked = comparison.faults_of(names(fail_on))
+    found = comparison.compare(read(a), read(b), force)
+    failed = comparison.failures(found, asked)
+    show(as_json(found) if json else comparison.as_text(found, asked))
+    if failed:
+        raise typer.Exit(FAILED)
