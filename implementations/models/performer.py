@@ -38,7 +38,7 @@ class PerformerConfig(FrameConfig):
     qkv: int
     """Width of all heads together."""
     features: int | None = None
-    """Random features a head; `d_head·ln(d_head)` by default."""
+    """Random features a head; `d_head·ln(d_head)` by default. 0, of the ReLU kernel: no projection at all."""
     kernel: Kernel = "softmax"
     qkv_bias: bool = True
     prenorm: bool = True
@@ -68,9 +68,9 @@ def softmax_features(x: Tensor, projection: Tensor, over: tuple[int, ...]) -> Te
     return features / math.sqrt(projection.shape[0])
 
 
-def relu_features(x: Tensor, projection: Tensor) -> Tensor:
-    """`relu(x P / d^¼) + 1e-3`: `(…, length, d)` to `(…, length, m)`."""
-    return F.relu(_scaled(x) @ projection.mT) + RELU_EPSILON
+def relu_features(x: Tensor, projection: Tensor | None) -> Tensor:
+    """`relu(x P / d^¼) + 1e-3`, or `relu(x) + 1e-3` without P: `(…, length, d)` to `(…, length, m or d)`."""
+    return F.relu(x if projection is None else _scaled(x) @ projection.mT) + RELU_EPSILON
 
 
 def _scaled(x: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ class FavorMixer(nn.Module):
     queries over their channels, of keys over the length: Efficient Attention).
     """
 
-    projection_matrix: Tensor
+    projection_matrix: Tensor | None
 
     no_recurrent_form = "the maximum that steadies the key features runs over the whole sequence"
 
@@ -107,11 +107,14 @@ class FavorMixer(nn.Module):
         super().__init__()
         if kernel not in ("softmax", "relu", "none"):
             raise ValueError(f"unknown Performer kernel {kernel!r}: choose softmax, relu or none")
+        if features == 0 and kernel == "softmax":
+            raise ValueError("the Performer's softmax kernel needs random features: features can't be 0")
         self.kernel = kernel
         self.causal = causal
-        if kernel != "none":
-            features = features or int(d_head * math.log(d_head))
-            self.register_buffer("projection_matrix", orthogonal_projection(features, d_head))
+        if features is None:
+            features = int(d_head * math.log(d_head))
+        drawn = kernel != "none" and features > 0
+        self.register_buffer("projection_matrix", orthogonal_projection(features, d_head) if drawn else None)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         if padding_mask is not None:
@@ -129,9 +132,10 @@ class FavorMixer(nn.Module):
     def _features(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         if self.kernel == "none":
             return q.softmax(dim=-1), k.exp() if self.causal else k.softmax(dim=-2)
-        projection = self.projection_matrix.to(q.dtype)
+        projection = None if self.projection_matrix is None else self.projection_matrix.to(q.dtype)
         if self.kernel == "relu":
             return relu_features(q, projection), relu_features(k, projection)
+        assert projection is not None
         return softmax_features(q, projection, over=(-1,)), softmax_features(k, projection, over=(-2, -1))
 
 

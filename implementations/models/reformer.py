@@ -31,6 +31,8 @@ class ReformerConfig(FrameConfig):
     """Width of all heads together."""
     bucket: int = 64
     """Positions a bucket holds on average, and positions a chunk holds."""
+    buckets: int | None = None
+    """Number of buckets of the longest sequence, and of its chunks, in place of their size."""
     hashes: int = 4
     """Rounds of hashing."""
     across_buckets: bool = False
@@ -193,7 +195,7 @@ def _attention(config: ReformerConfig, max_length: int, causal: bool) -> Reforme
         config.dim,
         config.heads,
         max_length,
-        bucket=config.bucket,
+        bucket=-(-max_length // config.buckets) if config.buckets else config.bucket,
         hashes=config.hashes,
         inner=config.qkv,
         causal=causal,

@@ -154,3 +154,14 @@ def test_mistakes_are_named() -> None:
         build(task(), {**TINY, "kernel": "cosine"})
     with pytest.raises(ValueError, match="3 heads do not divide"):
         build(task(), {**TINY, "heads": 3})
+
+
+def test_without_features_queries_and_keys_are_read_as_they_are() -> None:
+    q, k, v = (random(1, 2, 9, 4, seed=seed) for seed in range(3))
+    weights = (q.relu() + 1e-3) @ (k.relu() + 1e-3).mT
+    expected = weights / weights.sum(dim=-1, keepdim=True) @ v
+    mixer = FavorMixer(4, features=0, kernel="relu")
+    torch.testing.assert_close(mixer(q, k, v), expected)
+    assert not mixer.state_dict()
+    with pytest.raises(ValueError, match="needs random features"):
+        FavorMixer(4, features=0)

@@ -233,3 +233,11 @@ def test_mistakes_are_named() -> None:
         build(task(), {**TINY, "heads": 3})
     with pytest.raises(ValueError, match="at most 64, this one has 72"):
         build(task(), TINY)(tokens(1, 65))
+
+
+def test_a_number_of_buckets_decides_their_size() -> None:
+    """That of the longest sequence; shorter ones have fewer."""
+    config = {**TINY, "buckets": 10}
+    attention = build(task(length=200), config).pool.encoder.layers[0].steps[0].fn
+    assert attention.bucket == 20
+    assert attention.rotations.shape[-1] == 5
