@@ -115,9 +115,9 @@ def print_table(
     from bench.views.tables.table import build_table
 
     if by_task:
-        show(task_table.render(task_table.build(results, baseline), form))
-        return
-    show(render(build_table(*results, baseline=baseline, published=published), form))
+        show(render(task_table.build(results, baseline), form))
+    else:
+        show(render(build_table(*results, baseline=baseline, published=published), form))
 
 
 def as_json(value: Any) -> str:

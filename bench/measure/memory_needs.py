@@ -20,7 +20,8 @@ from bench.records.run import MEMORY_KIND, MemoryFigure, Solo
 from bench.suites.case import Case
 from bench.text.units import format_bytes, parse_bytes
 from bench.views.tables.rows import Row, rows_of
-from bench.views.tables.table import Table, untimed_table
+from bench.views.tables.table import Table
+from bench.views.tables.untimed import untimed_table
 from bench.workers.forkserver import Nursery
 from bench.workers.handle import WorkerFailed
 from bench.workers.messages import MeasureMemory, MemoryMeasured, Prepared, Warm, Warmed

@@ -51,7 +51,7 @@ def suite_folder() -> Path:
 
 def sources() -> list[Source]:
     """Every suite and collection of the package, by name."""
-    return [_read(path) for path in sorted(suite_folder().glob("*.yaml"))]
+    return [_read(path) for path in sorted(suite_folder().glob("*.yaml"), key=lambda path: path.stem)]
 
 
 def source(name: str) -> Source:

@@ -19,7 +19,7 @@ from bench.text.units import format_bytes, format_duration, format_error
 from bench.version import __version__
 from bench.views import pages
 from bench.views.charts import charts
-from bench.views.tables.columns import Column, cells_of, columns_of
+from bench.views.tables.columns import Column
 from bench.views.tables.formats import RANKS
 from bench.views.tables.rows import title_of
 from bench.views.tables.table import Table, build_table
@@ -37,7 +37,7 @@ def write(runs: Sequence[Results], path: Path, baseline: str | None = None) -> N
 def page(runs: Sequence[Results], baseline: str | None = None) -> str:
     """The whole page as HTML."""
     table = build_table(*runs, baseline=baseline, published=True)
-    columns = columns_of(table)
+    columns = table.columns
     return pages.render(
         "report.html.jinja",
         title=", ".join(dict.fromkeys(run.header.suite.name for run in runs)),
@@ -58,7 +58,7 @@ def page(runs: Sequence[Results], baseline: str | None = None) -> str:
 
 
 def _rows(table: Table, columns: Sequence[Column]) -> Iterator[dict[str, Any]]:
-    for number, (row, cells) in enumerate(zip(table.rows, cells_of(table, columns), strict=True)):
+    for number, (row, cells) in enumerate(zip(table.rows, table.cells(columns), strict=True)):
         footnote = table.footnotes.get(number)
         tip = footnote.text if footnote else f"{row.case_id}, {row.blocks} blocks, {row.run}"
         values = [column.value(row) if column.value else None for column in columns]

@@ -20,7 +20,7 @@ from bench.suites import reading as suites
 from bench.suites.suite import Suite
 from bench.system.shipped import shipped
 from bench.text.units import format_count
-from bench.views.tables.columns import MISSING
+from bench.views.tables.grid import MISSING
 from bench.views.tables.rows import Row, rows_of
 from implementations import registry
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from bench.records.reading import Results
 from bench.records.run import SCHEMA, Activation, End, Environment, Header, MemoryFigure, Sample, Solo
-from bench.records.writing import ResultFile
 from bench.suites.case import Case
 from bench.suites.suite import Suite
 
@@ -81,9 +82,8 @@ def results(
 def write(made_up: Results, folder: Path) -> Path:
     """The same as a result file."""
     path = folder / made_up.path
-    with ResultFile(path) as store:
-        for record in (made_up.header, *made_up.solos.values(), *made_up.samples, made_up.end):
-            store.append(record)
+    records = (made_up.header, *made_up.solos.values(), *made_up.samples, made_up.end)
+    path.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in records))
     return path
 
 

@@ -4,14 +4,11 @@ A view on records. The average is over all tasks or is not there: one of fewer t
 Ratios are averaged by their logarithms, as those of blocks are, so that no baseline is favoured.
 """
 
-import csv
-import io
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
-from tabulate import tabulate
 
 from bench.errors import UsageError
 from bench.records.published import TASKS
@@ -19,15 +16,13 @@ from bench.records.reading import Results
 from bench.records.run import MEMORY_KIND
 from bench.stats.intervals import Interval, average_ratio
 from bench.text.units import format_interval, format_ratio
-from bench.views.tables.columns import FAILED, MISSING
-from bench.views.tables.formats import Format
+from bench.views.tables.grid import FAILED, MISSING, Cell, Grid, Head, Section
 from bench.views.tables.notes import MEMORY_KIND_NAMES, comparison_notes, explain, machine
 from bench.views.tables.rows import Row, rows_of, title_of
 from bench.views.tables.table import common_baseline
 
 ARENA = tuple(name for name in TASKS if name != "average")
 T = TypeVar("T")
-TABULATE = {"terminal": "simple", "markdown": "github", "latex": "latex_booktabs", "html": "html"}
 
 
 class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +56,43 @@ class TaskTable(msgspec.Struct, frozen=True):
     rows: list[TaskRow]
     notes: list[str]
 
+    @property
+    def below(self) -> list[str]:
+        return self.notes
+
+    def grids(self) -> list[Grid]:
+        """Speed, its intervals if there are any, and memory: a column for each task, and the average."""
+        speed = [_ratios(row.speed, row.speed_average) for row in self.rows]
+        intervals = [_intervals(row) for row in self.rows]
+        memory = [_ratios(row.memory, row.memory_average) for row in self.rows]
+        return [
+            self._grid(f"Speed (× {self.baseline})", speed),
+            *([self._grid("95% interval of speed", intervals)] if any(map(any, intervals)) else []),
+            self._grid(f"Mem (× {self.baseline})", memory),
+        ]
+
+    def _grid(self, heading: str, figures: Sequence[Sequence[str | None]]) -> Grid:
+        rates = {(row.model, row.activation_set) for row in self.rows}
+        several = len(rates) > len({model for model, _ in rates})
+        heads = [*(["Activation"] if several else []), *map(_header, self.tasks), "Average"]
+        rows = [
+            [Cell(row.title), *([_rate(row)] if several else []), *_cells(row, words)]
+            for row, words in zip(self.rows, figures, strict=True)
+        ]
+        return Grid([Head(heading, "left"), *map(Head, heads)], [Section(None, rows)])
+
+    def figures(self) -> Iterator[list[object]]:
+        """Every figure in full, a line for each model and figure."""
+        yield ["model", "activation_set", "figure", *self.tasks, "average"]
+        for row in self.rows:
+            for figure, values, average in (
+                ("speed", row.speed, row.speed_average),
+                ("speed_low", row.speed_low, row.speed_average_low),
+                ("speed_high", row.speed_high, row.speed_average_high),
+                ("memory", row.memory, row.memory_average),
+            ):
+                yield [row.model, row.activation_set, figure, *values.values(), average]
+
 
 def build(runs: Sequence[Results], baseline: str | None = None) -> TaskTable:
     """The table of runs of one length each, on one machine, every one of another workload.
@@ -80,31 +112,6 @@ def build(runs: Sequence[Results], baseline: str | None = None) -> TaskTable:
         f"{_header(task)}: {note}" for task, found in rows.items() for note in comparison_notes(found, name)
     ]
     return TaskTable(title_of(name), tasks, made, [*_notes(runs, tasks, by_task, made), *missing])
-
-
-def render(table: TaskTable, form: Format) -> str:
-    """The whole table as text, without a newline at its end."""
-    if form == "json":
-        return msgspec.json.format(msgspec.json.encode(table.rows), indent=2).decode()
-    if form == "csv":
-        return _csv(table)
-    blocks = []
-    for heading, figures in _figures(table):
-        lines = [
-            [row.title, *_setting(row, table), *_cells(row, words)]
-            for row, words in zip(table.rows, figures, strict=True)
-        ]
-        head = [
-            heading,
-            *(["Activation"] if _has_rates(table) else []),
-            *map(_header, table.tasks),
-            "Average",
-        ]
-        align = ["left", *["right"] * (len(head) - 1)]
-        blocks.append(tabulate(lines, head, TABULATE[form], colalign=align, disable_numparse=True))
-    before, after = {"markdown": ("- ", ""), "html": ("<p>", "</p>")}.get(form, ("", ""))
-    notes = [f"{before}{note}{after}" for note in table.notes]
-    return "\n\n".join([*blocks, "\n".join(notes)])
 
 
 def of_one_machine(runs: Sequence[Results]) -> bool:
@@ -199,29 +206,8 @@ def _header(task: str) -> str:
     return TASKS.get(task, task)
 
 
-def _has_rates(table: TaskTable) -> bool:
-    by_model: dict[str, set[float | None]] = {}
-    for row in table.rows:
-        by_model.setdefault(row.model, set()).add(row.activation_set)
-    return any(len(rates) > 1 for rates in by_model.values())
-
-
-def _setting(row: TaskRow, table: TaskTable) -> list[str]:
-    if not _has_rates(table):
-        return []
-    return [MISSING if row.activation_set is None else f"{row.activation_set:g}"]
-
-
-def _figures(table: TaskTable) -> list[tuple[str, list[list[str | None]]]]:
-    """What there is a table of: its heading, and its rows of a cell for each task and the average."""
-    speed = [_ratios(row.speed, row.speed_average) for row in table.rows]
-    intervals = [_intervals(row) for row in table.rows]
-    memory = [_ratios(row.memory, row.memory_average) for row in table.rows]
-    return [
-        (f"Speed (× {table.baseline})", speed),
-        *([("95% interval of speed", intervals)] if any(map(any, intervals)) else []),
-        (f"Mem (× {table.baseline})", memory),
-    ]
+def _rate(row: TaskRow) -> Cell:
+    return Cell(MISSING if row.activation_set is None else f"{row.activation_set:g}")
 
 
 def _ratios(by_task: Mapping[str, float | None], average: float | None) -> list[str | None]:
@@ -234,25 +220,7 @@ def _intervals(row: TaskRow) -> list[str | None]:
     return [format_interval(low, high) for low, high in zip(lows, highs, strict=True)]
 
 
-def _cells(row: TaskRow, words: Iterable[str | None]) -> list[str]:
+def _cells(row: TaskRow, words: Iterable[str | None]) -> list[Cell]:
     """Where there is nothing, why: tried in vain, or not measured."""
     nothing = [*(FAILED if task in row.failed else MISSING for task in row.speed), MISSING]
-    return [word or mark for word, mark in zip(words, nothing, strict=True)]
-
-
-def _csv(table: TaskTable) -> str:
-    """Every figure in full, a line for each model and figure; empty where not measured."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["model", "activation_set", "figure", *table.tasks, "average"])
-    for row in table.rows:
-        for figure, values, average in (
-            ("speed", row.speed, row.speed_average),
-            ("speed_low", row.speed_low, row.speed_average_low),
-            ("speed_high", row.speed_high, row.speed_average_high),
-            ("memory", row.memory, row.memory_average),
-        ):
-            writer.writerow(
-                [row.model, row.activation_set, figure, *(values[task] for task in table.tasks), average]
-            )
-    return text.getvalue().rstrip("\n")
+    return [Cell(word or mark) for word, mark in zip(words, nothing, strict=True)]

@@ -1,28 +1,15 @@
 """Columns of a table: which there are, what each shows of a row, and which of its values is best."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from bench.records.published import TASKS
 from bench.text.units import format_bytes, format_count, format_interval, format_ratio
+from bench.views.tables.grid import FAILED, MISSING, Align, Cell, Head, Rank
+from bench.views.tables.notes import Footnote
 from bench.views.tables.rows import Row
-from bench.views.tables.table import Table
 
-MISSING = "–"
-FAILED = "X"
-
-Rank = Literal["best", "second"]
 Value = Callable[[Row], float | None]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What stands in one place of a table."""
-
-    text: str
-    rank: Rank | None = None
-    footnote: str | None = None
 
 
 @dataclass(frozen=True)
@@ -36,13 +23,13 @@ class Column:
     header: str
     show: Callable[[Row], str | None]
     timed: bool = False
-    align: Literal["left", "right"] = "right"
+    align: Align = "right"
     value: Value | None = None
     best: Callable[[Sequence[float]], float] | None = None
 
     @property
-    def one_line(self) -> str:
-        return self.header.replace("\n", " ")
+    def head(self) -> Head:
+        return Head(self.header, self.align)
 
     def rank(self, row: Row, panel: Sequence[Row]) -> Rank | None:
         """Whether a row's value is the best or second best of its panel's; values that print equal tie."""
@@ -58,11 +45,13 @@ class Column:
         return "best" if mine == first else "second" if mine == second else None
 
 
-def cells_of(table: Table, columns: Sequence[Column]) -> Iterator[list[Cell]]:
-    """The cells of each row."""
-    for number, row in enumerate(table.rows):
-        panel = [other for other in table.rows if other.panel == row.panel]
-        footnote = table.footnotes.get(number)
+def cells_of(
+    rows: Sequence[Row], footnotes: Mapping[int, Footnote], columns: Sequence[Column]
+) -> Iterator[list[Cell]]:
+    """The cells of each row. footnotes: by number of the row."""
+    for number, row in enumerate(rows):
+        panel = [other for other in rows if other.panel == row.panel]
+        footnote = footnotes.get(number)
         letter = footnote.letter if footnote else None
         yield [_cell(column, row, panel, letter) for column in columns]
 
@@ -74,22 +63,28 @@ def _cell(column: Column, row: Row, panel: Sequence[Row], letter: str | None) ->
     return Cell(MISSING) if text is None else Cell(text, column.rank(row, panel))
 
 
-def columns_of(table: Table) -> list[Column]:
-    """What this table shows: settings only where its rows differ in them."""
-    columns = [Column("Model", lambda row: row.title, align="left"), *_settings(table.rows)]
-    if table.published:
+def columns_of(
+    rows: Sequence[Row], baseline: str, *, published: bool = False, timed: bool = True
+) -> list[Column]:
+    """What a table of these rows shows: settings only if rows differ in them.
+
+    baseline: its title. published: with the accuracies that papers print. timed: whether there are times;
+    without them, only columns that say something of some row.
+    """
+    columns = [Column("Model", lambda row: row.title, align="left"), *_settings(rows)]
+    if published:
         columns += [_accuracy(task, header) for task, header in TASKS.items()]
     columns += [
-        _ranked(f"Speed\n(× {table.baseline})", _ratio, lambda row: row.speed_ratio, max, timed=True),
+        _ranked(f"Speed\n(× {baseline})", _ratio, lambda row: row.speed_ratio, max, timed=True),
         Column("95% interval", _interval, timed=True, value=lambda row: row.speed_low),
-        _ranked(f"Mem\n(× {table.baseline})", _ratio, lambda row: row.memory_ratio, min, timed=True),
+        _ranked(f"Mem\n(× {baseline})", _ratio, lambda row: row.memory_ratio, min, timed=True),
     ]
-    if table.timed and any(row.published_speed is not None for row in table.rows):
+    if timed and any(row.published_speed is not None for row in rows):
         columns += [
             _ranked("Published\nspeed", _ratio, lambda row: row.published_speed, max),
             _ranked("Published\nmem", _ratio, lambda row: row.published_memory, min),
         ]
-    phases = {row.phase for row in table.rows}
+    phases = {row.phase for row in rows}
     columns.append(
         _ranked(
             "ms/token" if phases == {"decode"} else "ms/step",
@@ -102,9 +97,9 @@ def columns_of(table: Table) -> list[Column]:
     if "decode" in phases:
         columns.append(_ranked("State", _bytes, lambda row: row.state_bytes, min, timed=True))
     columns += _FIGURES
-    if table.timed:
+    if timed:
         return columns
-    return [column for column in columns if any(column.show(row) is not None for row in table.rows)]
+    return [column for column in columns if any(column.show(row) is not None for row in rows)]
 
 
 def _settings(rows: Sequence[Row]) -> list[Column]:

@@ -1,19 +1,16 @@
-"""A table as text: terminal, markdown, LaTeX, CSV, HTML and JSON, all from the same rows."""
+"""A table as text: terminal, markdown, LaTeX, HTML, CSV or JSON; text from files stays text in each."""
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
-from typing import Literal, get_args
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, Protocol, get_args
 
 import msgspec
 from tabulate import SEPARATING_LINE, tabulate
 
+from bench.errors import UsageError
 from bench.text.escape import escape_csv, escape_html, escape_latex, escape_markdown, one_line
-from bench.views.tables.columns import Cell, Column, cells_of, columns_of
-from bench.views.tables.rows import Row
-from bench.views.tables.table import Table
+from bench.views.tables.grid import Cell, Grid, Head
 
 Format = Literal["terminal", "markdown", "latex", "csv", "html", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -21,64 +18,60 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 RANKS = "Bold: best of its column; underlined: second best. Intervals of neighbours may overlap."
 
 
-@dataclass(frozen=True)
-class Section:
-    """Rows that stand together: one panel, one complexity class."""
+class Tabular(Protocol):
+    """What has a table to show."""
 
-    heading: str | None
-    rows: list[list[Cell]]
+    @property
+    def rows(self) -> Sequence[msgspec.Struct]:
+        """Every figure in full, for JSON."""
 
+    def figures(self) -> Iterable[Sequence[object]]:
+        """Every figure in full, for CSV: names, then lines of values; None where nothing was measured."""
 
-def render(table: Table, form: Format) -> str:
-    """The whole table as text, without a newline at its end."""
-    match form:
-        case "json":
-            return msgspec.json.format(msgspec.json.encode(table.rows), indent=2).decode()
-        case "csv":
-            return _csv(table.rows)
-        case "terminal":
-            return _terminal(table)
-        case "markdown":
-            return _markdown(table)
-        case "latex":
-            return _latex(table)
-        case "html":
-            return _html(table)
+    def grids(self) -> list[Grid]:
+        """What people read, in one grid or several, one below the other."""
+
+    @property
+    def below(self) -> list[str]:
+        """Notes, a line each."""
 
 
-def sections_of(table: Table, columns: Sequence[Column]) -> Iterator[Section]:
-    """The rows by panel and, where the table has several complexity classes, by class."""
-    rows = zip(table.rows, cells_of(table, columns), strict=True)
-    for (_, complexity), group in groupby(rows, key=lambda pair: (pair[0].panel, _class(table, pair[0]))):
-        yield Section(complexity, [cells for _, cells in group])
+def render(table: Tabular, form: str) -> str:
+    """The whole table as text, without a newline at its end. Raises UsageError for an unknown format."""
+    if form == "json":
+        return msgspec.json.format(msgspec.json.encode(table.rows), indent=2).decode()
+    if form == "csv":
+        return _csv(table.figures())
+    if form not in _WRITERS:
+        raise UsageError(f"table format {form}: choose {', '.join(FORMATS)}")
+    return _WRITERS[form](table.grids(), table.below)
 
 
-def _class(table: Table, row: Row) -> str | None:
-    return row.complexity if table.grouped else None
+def _csv(lines: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(map(escape_csv, line) for line in lines)
+    return text.getvalue().rstrip("\n")
 
 
-def _terminal(table: Table) -> str:
-    columns = columns_of(table)
+def _terminal(grids: Sequence[Grid], below: Sequence[str]) -> str:
+    return "\n\n".join([*map(_terminal_grid, grids), "\n".join(map(one_line, below))])
+
+
+def _terminal_grid(grid: Grid) -> str:
     lines: list[list[str] | str] = []
-    for section in sections_of(table, columns):
+    for section in grid.sections:
         if lines:
             lines.append(SEPARATING_LINE)
         if section.heading:
-            lines.append([f"{section.heading}:", *[""] * (len(columns) - 1)])
+            lines.append([f"{section.heading}:", *[""] * (len(grid.heads) - 1)])
         lines += [[_plain(cell) for cell in cells] for cells in section.rows]
-    body = tabulate(
+    return tabulate(
         lines,
-        [_header(column) for column in columns],
+        ["\n".join(map(one_line, head.text.split("\n", 1))) for head in grid.heads],
         "simple",
-        colalign=[column.align for column in columns],
+        colalign=[head.align for head in grid.heads],
         disable_numparse=True,
     )
-    return "\n".join([body, "", *map(one_line, (*table.notes, *table.footer))])
-
-
-def _header(column: Column) -> str:
-    """Two lines at most, as the column has them."""
-    return "\n".join(map(one_line, column.header.split("\n", 1)))
 
 
 def _plain(cell: Cell) -> str:
@@ -86,17 +79,21 @@ def _plain(cell: Cell) -> str:
     return f"{text} {cell.footnote}" if cell.footnote else text
 
 
-def _markdown(table: Table) -> str:
-    columns = columns_of(table)
-    head = [escape_markdown(column.one_line) for column in columns]
-    rule = [":---" if column.align == "left" else "---:" for column in columns]
-    lines = [head, rule]
-    for section in sections_of(table, columns):
+def _markdown(grids: Sequence[Grid], below: Sequence[str]) -> str:
+    notes = [f"- {escape_markdown(line)}" for line in _with_ranks(grids, below)]
+    return "\n\n".join([*map(_markdown_grid, grids), "\n".join(notes)])
+
+
+def _markdown_grid(grid: Grid) -> str:
+    lines = [
+        [escape_markdown(head.one_line) for head in grid.heads],
+        [":---" if head.align == "left" else "---:" for head in grid.heads],
+    ]
+    for section in grid.sections:
         if section.heading:
-            lines.append([f"*{escape_markdown(section.heading)}*", *[""] * (len(columns) - 1)])
+            lines.append([f"*{escape_markdown(section.heading)}*", *[""] * (len(grid.heads) - 1)])
         lines += [[_markdown_cell(cell) for cell in cells] for cells in section.rows]
-    below = [f"- {escape_markdown(line)}" for line in (*table.notes, *table.footer, RANKS)]
-    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", *below])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _markdown_cell(cell: Cell) -> str:
@@ -104,25 +101,27 @@ def _markdown_cell(cell: Cell) -> str:
     return {"best": f"**{text}**", "second": f"<u>{text}</u>", None: text}[cell.rank]
 
 
-def _latex(table: Table) -> str:
-    """A tabular that needs booktabs only, with its notes in small print below."""
-    columns = columns_of(table)
+def _latex(grids: Sequence[Grid], below: Sequence[str]) -> str:
+    """A tabular per grid, which need booktabs only, with the notes in small print below."""
+    notes = [rf"\noindent {escape_latex(line)}\par" for line in _with_ranks(grids, below)]
+    return "\n\n".join([*map(_latex_grid, grids), "\n".join([r"{\footnotesize\raggedright", *notes, "}"])])
+
+
+def _latex_grid(grid: Grid) -> str:
     lines = [
-        f"\\begin{{tabular}}{{@{{}}{''.join(column.align[0] for column in columns)}@{{}}}}",
+        f"\\begin{{tabular}}{{@{{}}{''.join(head.align[0] for head in grid.heads)}@{{}}}}",
         r"\toprule",
-        _latex_line([escape_latex(column.one_line) for column in columns]),
+        _latex_line([escape_latex(head.one_line) for head in grid.heads]),
         r"\midrule",
     ]
-    for number, section in enumerate(sections_of(table, columns)):
+    for number, section in enumerate(grid.sections):
         if number:
             lines.append(r"\midrule")
         if section.heading:
             heading = escape_latex(section.heading)
-            lines.append(rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\textit{{{heading}}}}} \\")
+            lines.append(rf"\multicolumn{{{len(grid.heads)}}}{{@{{}}l}}{{\textit{{{heading}}}}} \\")
         lines += [_latex_line([_latex_cell(cell) for cell in cells]) for cells in section.rows]
-    lines += [r"\bottomrule", r"\end{tabular}", "", r"{\footnotesize\raggedright"]
-    lines += [rf"\noindent {escape_latex(line)}\par" for line in (*table.notes, *table.footer, RANKS)]
-    return "\n".join([*lines, "}"])
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
 def _latex_line(cells: Sequence[str]) -> str:
@@ -134,32 +133,36 @@ def _latex_cell(cell: Cell) -> str:
     return {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}", None: text}[cell.rank]
 
 
-def _html(table: Table) -> str:
-    columns = columns_of(table)
-    head = "".join(f"<th>{escape_html(column.one_line)}</th>" for column in columns)
+def _html(grids: Sequence[Grid], below: Sequence[str]) -> str:
+    notes = [f"<p>{escape_html(line)}</p>" for line in _with_ranks(grids, below)]
+    return "\n".join([*map(_html_grid, grids), *notes])
+
+
+def _html_grid(grid: Grid) -> str:
+    head = "".join(f"<th>{escape_html(head.one_line)}</th>" for head in grid.heads)
     lines = ["<table>", f"<thead>\n<tr>{head}</tr>\n</thead>"]
-    for section in sections_of(table, columns):
+    for section in grid.sections:
         lines.append("<tbody>")
         if section.heading:
-            lines.append(f'<tr><th colspan="{len(columns)}">{escape_html(section.heading)}</th></tr>')
-        lines += [f"<tr>{''.join(map(_html_cell, cells, columns))}</tr>" for cells in section.rows]
+            lines.append(f'<tr><th colspan="{len(grid.heads)}">{escape_html(section.heading)}</th></tr>')
+        lines += [f"<tr>{''.join(map(_html_cell, cells, grid.heads))}</tr>" for cells in section.rows]
         lines.append("</tbody>")
-    below = (*table.notes, *table.footer, RANKS)
-    return "\n".join([*lines, "</table>", *(f"<p>{escape_html(line)}</p>" for line in below)])
+    return "\n".join([*lines, "</table>"])
 
 
-def _html_cell(cell: Cell, column: Column) -> str:
+def _html_cell(cell: Cell, head: Head) -> str:
     text = escape_html(cell.text) + (f"<sup>{cell.footnote}</sup>" if cell.footnote else "")
     marked = {"best": f"<b>{text}</b>", "second": f"<u>{text}</u>", None: text}[cell.rank]
-    return f'<td style="text-align: {column.align}">{marked}</td>'
+    return f'<td style="text-align: {head.align}">{marked}</td>'
 
 
-def _csv(rows: list[Row]) -> str:
-    """Every figure in full, a column each; empty where not measured."""
-    nested = {"activation_by_layer", "published_accuracy"}
-    names = [name for name in Row.__struct_fields__ if name not in nested]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([escape_csv(getattr(row, name)) for name in names] for row in rows)
-    return text.getvalue().rstrip("\n")
+def _with_ranks(grids: Sequence[Grid], below: Sequence[str]) -> list[str]:
+    return [*below, RANKS] if any(grid.ranked for grid in grids) else [*below]
+
+
+_WRITERS: Mapping[str, Callable[[Sequence[Grid], Sequence[str]], str]] = {
+    "terminal": _terminal,
+    "markdown": _markdown,
+    "latex": _latex,
+    "html": _html,
+}

@@ -10,14 +10,18 @@ A view on records. Several files become one table by four rules:
    note names the other file and what it says.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 
 import msgspec
 
 from bench.errors import UsageError
 from bench.records.reading import Results
 from bench.text.units import format_ratio
+from bench.views.tables import formats
+from bench.views.tables.columns import Column, cells_of, columns_of
+from bench.views.tables.formats import Format
+from bench.views.tables.grid import Cell, Grid, Section
 from bench.views.tables.notes import (
     STATUS_WORDS,
     Footnote,
@@ -25,16 +29,11 @@ from bench.views.tables.notes import (
     explain,
     footer_of,
     footnotes_of,
-    machine,
     name_of,
     of_run,
     run_notes,
-    setting_of,
 )
 from bench.views.tables.rows import NOT_REACHED, Row, machine_of, rows_of, title_of
-
-if TYPE_CHECKING:
-    from bench.views.tables.formats import Format
 
 COMPLEXITIES = ("quadratic", "sub-quadratic", "linear", "unknown")
 """Classes of inference complexity, in the order of the published table."""
@@ -56,16 +55,36 @@ class Table(msgspec.Struct, frozen=True):
     """Whether there are times; a table without them shows those columns only that say something."""
 
     @property
-    def grouped(self) -> bool:
-        """Whether the rows fall into several complexity classes."""
-        return len({row.complexity for row in self.rows}) > 1
+    def columns(self) -> list[Column]:
+        return columns_of(self.rows, self.baseline, published=self.published, timed=self.timed)
 
-    def render(self, form: "Format") -> str:
+    def cells(self, columns: Sequence[Column]) -> Iterator[list[Cell]]:
+        """The cells of each row."""
+        return cells_of(self.rows, self.footnotes, columns)
+
+    def grids(self) -> list[Grid]:
+        """One grid: rows by panel and, if they are of several complexity classes, by class."""
+        columns = self.columns
+        grouped = len({row.complexity for row in self.rows}) > 1
+        rows = zip(self.rows, self.cells(columns), strict=True)
+        parts = groupby(rows, key=lambda pair: (pair[0].panel, pair[0].complexity if grouped else None))
+        sections = [Section(heading, [cells for _, cells in part]) for (_, heading), part in parts]
+        return [Grid([column.head for column in columns], sections)]
+
+    def figures(self) -> Iterator[list[object]]:
+        """Every figure in full, a column each."""
+        nested = {"activation_by_layer", "published_accuracy"}
+        names = [name for name in Row.__struct_fields__ if name not in nested]
+        yield [*names]
+        for row in self.rows:
+            yield [getattr(row, name) for name in names]
+
+    @property
+    def below(self) -> list[str]:
+        return [*self.notes, *self.footer]
+
+    def render(self, form: Format) -> str:
         """The table as terminal, markdown, latex, csv, html or json. Raises UsageError for another format."""
-        from bench.views.tables import formats  # which is written in terms of this module
-
-        if form not in formats.FORMATS:
-            raise UsageError(f"table format {form}: choose {', '.join(formats.FORMATS)}")
         return formats.render(self, form)
 
     def __str__(self) -> str:
@@ -91,17 +110,6 @@ def build_table(*results: Results, baseline: str | None = None, published: bool 
     for run in runs:
         notes += [of_run(line, run, runs) for line in run_notes(run)]
     return Table(title_of(name), rows, footnotes, notes, footer_of(runs, rows, published), published)
-
-
-def untimed_table(run: Results, rows: list[Row], notes: list[str]) -> Table:
-    """The table of rows that nobody timed; the reason of each that has no figure stands in a footnote."""
-    rows = sorted(rows, key=_rank)
-    footnotes = footnotes_of(rows, lambda row: row.reason or row.status)
-    reasons = [f"{note.letter}  {note.text}" for note in dict.fromkeys(footnotes.values())]
-    environment = run.header.environment
-    footer = [setting_of(run, rows), f"{environment.hardware}, {machine(run)}"]
-    title = title_of(run.header.suite.baseline)
-    return Table(title, rows, footnotes, reasons + notes, footer, timed=False)
 
 
 def _distinct(results: Sequence[Results]) -> list[Results]:
@@ -144,12 +152,12 @@ def _says(row: Row) -> str:
 def _order(rows: Sequence[Row]) -> Callable[[Row], tuple[int, int, int]]:
     """By workload and machine as they come, then by length, then by class, else as the suite has them."""
     places = {place: number for number, place in enumerate(dict.fromkeys(map(_place, rows)))}
-    return lambda row: (places[_place(row)], row.length, _rank(row))
+    return lambda row: (places[_place(row)], row.length, class_rank(row))
 
 
 def _place(row: Row) -> tuple[object, ...]:
     return (row.workload, row.precision, row.phase, row.fill, *machine_of(row))
 
 
-def _rank(row: Row) -> int:
+def class_rank(row: Row) -> int:
     return COMPLEXITIES.index(row.complexity) if row.complexity in COMPLEXITIES else len(COMPLEXITIES)

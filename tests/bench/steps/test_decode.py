@@ -15,7 +15,6 @@ from bench.steps.step import Step
 from bench.suites import reading as suites
 from bench.suites.case import Case
 from bench.suites.suite import STRETCH
-from bench.views.tables.columns import columns_of
 from bench.views.tables.table import build_table
 from implementations.decoding import NoRecurrentForm
 
@@ -134,11 +133,11 @@ def test_the_table_has_milliseconds_a_token_and_bytes_of_state():
     assert row.step_seconds == pytest.approx(0.2 / 32, rel=0.05)
     assert row.tokens_per_second == pytest.approx(1 / row.step_seconds)
     assert row.state_bytes == 3 << 20
-    headers = [column.header for column in columns_of(table)]
+    headers = [column.header for column in table.columns]
     assert "ms/token" in headers
     assert "State" in headers
     assert "ms/step" not in headers
     assert any(line.startswith("decode: a step is one token") for line in table.footer)
     train = build_table(made_up.results(("mega-chunk", "seqboat"), (1024,)))
-    assert "State" not in [column.header for column in columns_of(train)]
+    assert "State" not in [column.header for column in train.columns]
     assert train.rows[0].state_bytes is None

@@ -25,7 +25,8 @@ def row_of(table, model: str):
 def test_rows_stand_by_class_and_keep_the_suites_order_in_it():
     table = build_table(results(["s4", "seqboat", "transformer", "mega"]))
     assert models(table) == ["transformer", "mega", "s4", "seqboat"]
-    assert table.grouped
+    (grid,) = table.grids()
+    assert [part.heading for part in grid.sections] == ["quadratic", "linear"]
 
 
 def test_ratios_are_to_the_baseline_of_the_same_file():

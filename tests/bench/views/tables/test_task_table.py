@@ -19,6 +19,7 @@ from bench.suites import collection as suite_collections
 from bench.suites import reading as suites
 from bench.views.tables import by_task as task_table
 from bench.views.tables.by_task import ARENA
+from bench.views.tables.formats import render
 
 from ... import made_up
 
@@ -71,7 +72,7 @@ def test_every_speed_has_its_interval_the_average_too():
     assert row.speed_average_low < row.speed_average < row.speed_average_high
     widest = max(row.speed_high[task] / row.speed_low[task] for task in ARENA)
     assert row.speed_average_high / row.speed_average_low < widest
-    text = task_table.render(table, "terminal")
+    text = render(table, "terminal")
     assert f"{row.speed_low['text']:.2f} to {row.speed_high['text']:.2f}" in text
     assert f"{row.speed_average_low:.2f} to {row.speed_average_high:.2f}" in text
     assert not any("no intervals" in note for note in table.notes)
@@ -89,7 +90,7 @@ def test_no_interval_of_an_average_where_a_task_had_too_few_blocks():
     assert row.speed_average_low is row.speed_average_high is None
     assert any(note.startswith("Retrieval: no intervals: 2 block(s)") for note in table.notes)
     only = task_table.build([few])
-    assert "95% interval" not in task_table.render(only, "terminal")
+    assert "95% interval" not in render(only, "terminal")
 
 
 def test_no_average_where_a_task_was_not_run():
@@ -106,7 +107,7 @@ def test_no_average_where_a_model_failed_and_why():
     assert by_model["s4"].speed["text"] is not None
     assert by_model["seqboat"].speed_average is not None
     assert any(note.startswith("X  S4 on Image: out of memory") for note in table.notes)
-    line = next(line for line in task_table.render(table, "terminal").splitlines() if line.startswith("S4"))
+    line = next(line for line in render(table, "terminal").splitlines() if line.startswith("S4"))
     assert line.split().count("X") == 1
     assert line.split()[-1] == "–"
 
@@ -121,18 +122,18 @@ def test_the_average_of_ratios_favours_no_baseline():
 
 @pytest.mark.parametrize("form", ["terminal", "markdown", "latex", "html"])
 def test_every_format_has_every_task(form):
-    text = task_table.render(task_table.build(arena()), form)
+    text = render(task_table.build(arena()), form)
     for word in ("ListOps", "Path-X", "Average", "SeqBoat", "Speed (", "Mem ("):
         assert word in text
 
 
 def test_figures_in_full():
     table = task_table.build(arena(without="path_x"))
-    rows = list(csv.DictReader(io.StringIO(task_table.render(table, "csv"))))
+    rows = list(csv.DictReader(io.StringIO(render(table, "csv"))))
     assert len(rows) == 4 * len(table.rows)
     assert rows[0]["figure"] == "speed"
     assert rows[0]["path_x"] == rows[0]["average"] == ""
-    found = json.loads(task_table.render(table, "json"))
+    found = json.loads(render(table, "json"))
     assert found[1]["speed"]["path_x"] is None
     assert found[1]["speed"]["text"] == pytest.approx(float(rows[4]["text"]))
 
