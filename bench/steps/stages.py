@@ -50,7 +50,7 @@ FUNCTIONS = {
     "row_norm": "norm",
     "CircularKernel.of": "EMA",
     "CircularKernel.forward": "EMA",
-    "KernelBackward.row": "EMA",
+    "KernelBackward.tile": "EMA",
     "KernelBackward.parameters": "EMA",
     "RowAttention.forward": "attention",
     "RowAttention.backward": "attention",

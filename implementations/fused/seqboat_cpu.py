@@ -1,9 +1,10 @@
-"""A SeqBoat layer, fused: states `(batch, dim, length)`, one row at a time.
+"""A SeqBoat layer, fused: a tile of rows at a time.
 
 The plain form is `implementations.models.seqboat.SeqBoatLayer`. Time is innermost in memory, so that the
-EMA needs no transposition, and a row stays in the cache from the EMA to the sum of the branches. The backward
-pass is written by hand: what is cheap is computed again, and nothing is as long as the sequence times the
-window.
+EMA needs no transposition, and a tile, a long row or many short ones, stays in the cache from the EMA to the
+sum of the branches. The active steps of a tile's rows lie one after another, in matrix products and in
+attention, where steps of different rows do not see each other. The backward pass is written by hand: what is
+cheap is computed again, and nothing is as long as the sequence times the window.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,11 +16,12 @@ from torch.nn import functional as F
 from implementations.kernels.cpu.band import layout_of
 from implementations.kernels.cpu.dense_attention import DenseRow
 from implementations.kernels.cpu.dropout import draw, drop_
-from implementations.kernels.cpu.ema import CircularKernel, KernelBackward, Row, padded_steps
+from implementations.kernels.cpu.ema import CircularKernel, KernelBackward, Tile, padded_steps
 from implementations.kernels.cpu.gated_attention import Attention, GatedAttention, Saved, Unit, rotary_turns
 from implementations.kernels.cpu.local_attention import Bias, RowAttention
 from implementations.kernels.cpu.norms import channel_norm
 from implementations.kernels.cpu.saved import load, save
+from implementations.kernels.cpu.tiles import places, time_innermost, time_outermost
 from implementations.ops.configurator import Routing
 from implementations.ops.sizes import active_steps, most_active
 
@@ -49,15 +51,28 @@ class Weights(NamedTuple):
         return Unit(*self[5:12])
 
 
+class Steps(NamedTuple):
+    """A tile on its way through the forward pass."""
+
+    x: Tensor
+    """`(dim, steps)`: its rows one after another."""
+    m: Tensor
+    """`(dim, steps)`: the average after silu."""
+    logits: Tensor
+    """`(2, steps)`: the router's; none without one."""
+    active: Tensor
+    """`(steps,)` boolean."""
+
+
 class ActiveSteps(NamedTuple):
-    """One row's active steps, and what the backward pass needs of them."""
+    """A tile's active steps, and what the backward pass needs of them."""
 
     steps: Tensor
-    """`(active,)` int64."""
+    """`(active,)` int64: in the tile's rows one after another."""
     in_place: bool
-    """Whether the working memory of the batch is the whole sequence; else it is a row's active steps."""
+    """Whether the working memory is the whole tile; else it is the tile's active steps."""
     hidden: Tensor | None
-    """`(length,)` boolean: steps of the whole sequence that nobody attends to; None where there are none."""
+    """`(tile's steps,)` boolean: steps of the whole tile that nobody attends to; None if there are none."""
     scaled_margin: Tensor | None
     """`(active,)`: (logit 1 − logit 0) over the temperature; None where the layer has no router."""
     saved: Saved
@@ -71,9 +86,9 @@ class Tape(NamedTuple):
 
     weights: Weights
     kernel: CircularKernel
-    rows: list[Row]
+    tiles: list[Tile]
     averages: list[Tensor]
-    """`(dim, length)` of each row, before silu."""
+    """`(dim, rows, length)` of each tile, before silu."""
     dropped_averages: list[Tensor | None]
     active: list[ActiveSteps | None]
     dropped_sums: list[Tensor | None]
@@ -89,14 +104,15 @@ def seqboat_layer(layer: "SeqBoatLayer", x: Tensor, padding_mask: Tensor | None 
     """
     with torch.autocast(x.device.type, enabled=False):
         dtype = torch.promote_types(x.dtype, torch.float32)
-        states = x.to(dtype).transpose(1, 2).contiguous()
+        # A row that attends to all of itself is computed alone.
+        states = time_innermost(x.to(dtype), together=layer.config.window is not None)
         u = channel_norm(layer.norm, states) if layer.config.prenorm else None
         y: Tensor = _FusedLayer.apply(  # type: ignore[no-untyped-call]
             layer, padding_mask, states, u, *_parameters(layer, dtype)
         )
         if not layer.config.prenorm:
             y = channel_norm(layer.norm, y)
-        return y.transpose(1, 2).to(x.dtype)
+        return time_outermost(y).to(x.dtype)
 
 
 def _parameters(layer: "SeqBoatLayer", dtype: torch.dtype) -> Weights:
@@ -119,7 +135,7 @@ def _parameters(layer: "SeqBoatLayer", dtype: torch.dtype) -> Weights:
 
 
 class _FusedLayer(torch.autograd.Function):
-    """`silu(branches + x)` of states x and their norm u (None for x itself), `(batch, dim, length)`."""
+    """`silu(branches + x)` of states x and their norm u (None for x itself)."""
 
     @staticmethod
     def forward(
@@ -139,17 +155,15 @@ class _FusedLayer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        run = Pass(ctx.layer, grads[0].shape[-1])
-        grad_x, grad_u, total = run.backward(grads[0].contiguous(), load(ctx))
-        if ctx.normed:
-            return None, None, grad_x, torch.stack(grad_u), *total
-        for row, grad_row in zip(grad_x, grad_u, strict=True):
-            row.add_(grad_row)
-        return None, None, grad_x, None, *total
+        tape = load(ctx)
+        grad_x = torch.ops.aten.silu_backward(grads[0].contiguous(), tape.sums)
+        grad_u = torch.empty_like(grad_x) if ctx.normed else grad_x
+        total = Pass(ctx.layer, grad_x.shape[-1]).backward(grad_x, grad_u, tape)
+        return None, None, grad_x, grad_u if ctx.normed else None, *total
 
 
 class Pass:
-    """A forward or a backward pass of a layer over rows of some length."""
+    """A forward or a backward pass of a layer over a batch of rows of some length."""
 
     def __init__(self, layer: "SeqBoatLayer", length: int) -> None:
         self.layer = layer
@@ -168,62 +182,75 @@ class Pass:
             weights.ema_weight, weights.ema_log_decay, weights.omega, self.length, self.config.truncation
         )
         tape = Tape(weights, kernel, [], [], [], [], [], torch.empty_like(x))
-        mixed = []
-        logits = x.new_empty(len(x), self.router, self.length)
-        for row, padded in enumerate(padded_steps(padding_mask, len(x))):
-            average, saved = kernel.forward(u[row], padded)
+        mixed, routed = [], []
+        bias, weight = weights.hx_bias[: self.router, None], weights.hx_weight[: self.router]
+        for number, place in enumerate(places(x)):
+            average, saved = kernel.forward(place.of(u), padded_steps(padding_mask, place.batch))
             tape.averages.append(average)
-            tape.rows.append(saved)
+            tape.tiles.append(saved)
             tape.dropped_averages.append(draw(average.numel(), self.dropout))
-            mixed.append(self._mixed(tape, row))
-            bias, weight = weights.hx_bias[: self.router, None], weights.hx_weight[: self.router]
-            torch.addmm(bias, weight, mixed[row], out=logits[row])
-        active = self._active(logits, padding_mask)
+            mixed.append(self._mixed(tape, number))
+            routed.append(torch.addmm(bias, weight, mixed[number]))
+        active = self._active(torch.cat(routed, dim=1), padding_mask)
         in_place = self._in_place(active)
-        for row, total in enumerate(tape.sums):
-            m, bias = mixed[row], weights.hx_bias[self.router :, None]
-            dropped_sum = draw(total.numel(), self.dropout) if self.causal else None
-            if dropped_sum is None:
-                torch.add(x[row], bias, out=total)
-            else:
-                total.copy_(bias.expand_as(total))
-            total.addmm_(weights.hx_weight[self.router :], m)
-            tape.active.append(self._add_gated(total, m, logits[row], active[row], in_place, weights))
-            if dropped_sum is not None:
-                drop_(total, dropped_sum, self.dropout).add_(x[row])
-            tape.dropped_sums.append(dropped_sum)
+        for number, place in enumerate(places(x)):
+            steps = Steps(place.flat(x), mixed[number], routed[number], active[place.batch].flatten())
+            self._add_branches(tape, place.flat(tape.sums), steps, in_place)
         return F.silu(tape.sums), tape._replace(kernel=kernel.for_backward())
 
-    def backward(self, grad: Tensor, tape: Tape) -> tuple[Tensor, list[Tensor], Weights]:
-        """Gradients of x, of each row of u, and of the weights."""
+    def _add_branches(self, tape: Tape, total: Tensor, steps: Steps, in_place: bool) -> None:
+        """Write `linear + gated + x` of a tile to total `(dim, steps)`."""
+        weights, (x, m, _, _) = tape.weights, steps
+        weight, bias = weights.hx_weight[self.router :], weights.hx_bias[self.router :, None]
+        dropped_sum = draw(total.numel(), self.dropout) if self.causal else None
+        branches = total
+        if dropped_sum is None:
+            torch.add(x, bias, out=total).addmm_(weight, m)
+        else:
+            branches = torch.addmm(bias, weight, m)
+        tape.active.append(self._add_gated(branches, steps, in_place, weights))
+        if dropped_sum is not None:
+            torch.add(drop_(branches, dropped_sum, self.dropout), x, out=total)
+        tape.dropped_sums.append(dropped_sum)
+
+    def backward(self, grad_x: Tensor, grad_u: Tensor, tape: Tape) -> Weights:
+        """Gradients of the weights from that of the sums, which grad_x holds.
+
+        Writes the gradient of u to grad_u or, where that is grad_x itself, adds it.
+        """
         weights = tape.weights
         total = Weights(*(None if w is None else torch.zeros_like(w) for w in weights))  # type: ignore[arg-type]
-        grad_x, grad_u = torch.ops.aten.silu_backward(grad, tape.sums), []
         kernel = KernelBackward(tape.kernel)
-        for row, grad_row in enumerate(grad_x):
-            if tape.dropped_sums[row] is not None:
-                grad_row = drop_(grad_row.clone(), tape.dropped_sums[row], self.dropout)
-            active = tape.active[row]
-            packed = self._linear_backward(grad_row, self._mixed(tape, row), active, total)
+        for number, place in enumerate(places(grad_x)):
+            grad = place.flat(grad_x)
+            if tape.dropped_sums[number] is not None:
+                grad = drop_(_copy(grad), tape.dropped_sums[number], self.dropout)
+            active = tape.active[number]
+            packed = self._linear_backward(grad, self._mixed(tape, number), active, total)
             # While scores are in memory, no other thing but this gradient is as long as the sequence.
             if active is not None and packed is not None:
-                packed = self._gated_backward(grad_row, packed, active, weights, total)
-            grad_m = torch.mm(weights.hx_weight[self.router :].t(), grad_row)
+                packed = self._gated_backward(grad, packed, active, weights, total)
+            grad_m = torch.mm(weights.hx_weight[self.router :].t(), grad)
             if active is not None and packed is not None:
                 self._add(grad_m, active.steps, packed)
-            drop_(grad_m, tape.dropped_averages[row], self.dropout)
-            circle, inside = tape.kernel.circle()
-            torch.ops.aten.silu_backward.grad_input(grad_m, tape.averages[row], grad_input=inside)
-            grad_u.append(kernel.row(circle, tape.rows[row]))
-        coefficients = kernel.parameters()
-        return grad_x, grad_u, total._replace(**dict(zip(Weights._fields, coefficients, strict=False)))
+            drop_(grad_m, tape.dropped_averages[number], self.dropout)
+            average = tape.averages[number]
+            circle, inside = tape.kernel.circle(average.shape[1])
+            torch.ops.aten.silu_backward.grad_input(grad_m.view(inside.shape), average, grad_input=inside)
+            of_tile = kernel.tile(circle, tape.tiles[number])
+            if grad_u is grad_x:
+                place.of(grad_x).add_(of_tile)
+            else:
+                place.of(grad_u).copy_(of_tile)
+        return total._replace(**dict(zip(Weights._fields, kernel.parameters(), strict=False)))
 
-    def _mixed(self, tape: Tape, row: int) -> Tensor:
-        return drop_(F.silu(tape.averages[row]), tape.dropped_averages[row], self.dropout)
+    def _mixed(self, tape: Tape, number: int) -> Tensor:
+        """`(dim, steps)` of a tile."""
+        return drop_(F.silu(tape.averages[number]), tape.dropped_averages[number], self.dropout).flatten(1)
 
     def _active(self, logits: Tensor, padding_mask: Tensor | None) -> Tensor:
-        """`(batch, length)` boolean."""
-        configurator, by_step = self.layer.configurator, logits.transpose(1, 2)
+        """`(batch, length)` boolean, of logits `(·, steps)` of all rows one after another."""
+        configurator, by_step = self.layer.configurator, logits.t().unflatten(0, (-1, self.length))
         if configurator is not None:
             # A call would compute the confidence of every step too; it is for those who listen to it.
             if configurator._forward_hooks or configurator._forward_pre_hooks:
@@ -232,7 +259,7 @@ class Pass:
             return configurator.decide(by_step, padding_mask)
         if padding_mask is not None:
             return ~padding_mask
-        return logits.new_ones(len(logits), self.length, dtype=torch.bool)
+        return logits.new_ones(by_step.shape[:2], dtype=torch.bool)
 
     def _in_place(self, active: Tensor) -> bool:
         """Whether the working memory of the batch is the whole sequence."""
@@ -240,19 +267,18 @@ class Pass:
             return True
         return most_active(active) >= self.layer.dense * self.length
 
-    def _add_gated(
-        self, total: Tensor, m: Tensor, logits: Tensor, active: Tensor, in_place: bool, weights: Weights
-    ) -> ActiveSteps | None:
-        """Add the gated attention of a row's active steps to `total` `(dim, length)`, in their places."""
+    def _add_gated(self, total: Tensor, tile: Steps, in_place: bool, weights: Weights) -> ActiveSteps | None:
+        """Add the gated attention of a tile's active steps to `total` `(dim, steps)`, in their places."""
+        _, m, logits, active = tile
         steps, hidden = active_steps(active), None
         if in_place and (self.config.always_active or self.config.window is not None):
-            hidden = None if len(steps) == self.length else ~active
+            hidden = None if len(steps) == len(active) else ~active
         if self.config.always_active:
-            steps = torch.arange(self.length, device=active.device)
+            steps = torch.arange(len(active), device=active.device)
         if len(steps) == 0:
             return None
         dropped_values = draw(len(steps) * self.config.hidden, self.hidden_dropout)
-        unit = self._unit(steps, in_place, hidden, dropped_values, weights)
+        unit = self._unit(steps, in_place, hidden, len(active), dropped_values, weights)
         margin, confidence = None, None
         if self.layer.configurator is not None and weights.temp is not None:
             at = self._take(logits, steps)
@@ -274,11 +300,13 @@ class Pass:
     def _gated_backward(
         self, grad: Tensor, m: Tensor, active: ActiveSteps, weights: Weights, total: Weights
     ) -> Tensor:
-        """The gradient of m `(dim, active)` from that of the sum `(dim, length)`; adds to the weights'."""
-        unit = self._unit(active.steps, active.in_place, active.hidden, active.dropped_values, weights)
+        """The gradient of m `(dim, active)` from that of the sum `(dim, steps)`; adds to the weights'."""
+        unit = self._unit(
+            active.steps, active.in_place, active.hidden, grad.shape[1], active.dropped_values, weights
+        )
         grad_h = self._take(grad, active.steps)
         if active.dropped is not None:
-            grad_h = drop_(grad_h.clone(), active.dropped, self.dropout)
+            grad_h = drop_(_copy(grad_h), active.dropped, self.dropout)
         margin = active.scaled_margin
         confidence = None if margin is None else margin.sigmoid()
         grad_packed, grad_log_confidence = unit.backward(grad_h, m, confidence, active.saved, total.unit)
@@ -302,12 +330,12 @@ class Pass:
         total.hx_bias[:2].add_(signs.sum(dim=1))
 
     def _take(self, x: Tensor, steps: Tensor) -> Tensor:
-        """Some steps of x `(·, length)`; x itself where they are all."""
-        return x if len(steps) == self.length else x.index_select(1, steps)
+        """Some steps of x `(·, steps)`; x itself where they are all."""
+        return x if len(steps) == x.shape[1] else x.index_select(1, steps)
 
     def _add(self, x: Tensor, steps: Tensor, part: Tensor) -> None:
-        """Add a part `(·, steps)` to some steps of x `(·, length)`."""
-        if len(steps) == self.length:
+        """Add a part `(·, some)` to some steps of x `(·, steps)`."""
+        if len(steps) == x.shape[1]:
             x.add_(part)
         else:
             x.index_add_(1, steps, part)
@@ -317,16 +345,18 @@ class Pass:
         steps: Tensor,
         in_place: bool,
         hidden: Tensor | None,
+        size: int,
         dropped_values: Tensor | None,
         weights: Weights,
     ) -> GatedAttention:
-        memory = len(steps) if hidden is None else self.length
+        """Of the active steps of a tile of that size."""
+        memory = len(steps) if hidden is None else size
         turns = None
         if self.config.relative_bias == "rotary":
-            turns = rotary_turns(steps, self.config.attention_dim, weights.gamma.dtype)
+            turns = rotary_turns(steps % self.length, self.config.attention_dim, weights.gamma.dtype)
         return GatedAttention(
             weights.unit,
-            self._attention(steps, hidden, memory, weights.table),
+            self._attention(steps, hidden, memory, size, weights.table),
             *self._scale(steps, in_place, hidden),
             steps if len(steps) < memory else None,
             turns,
@@ -347,13 +377,21 @@ class Pass:
         return 1.0, (index + 1).unsqueeze(-1)
 
     def _attention(
-        self, steps: Tensor, hidden: Tensor | None, memory: int, table: Tensor | None
+        self, steps: Tensor, hidden: Tensor | None, memory: int, size: int, table: Tensor | None
     ) -> Attention:
-        config, bias = self.config, None
+        config, bias, sequence = self.config, None, None
         if table is not None and self.layer.rel_pos_bias is not None:
-            by_index = config.relative_bias == "local" or memory == self.length
-            bias = Bias(table, self.layer.rel_pos_bias.origin, None if by_index else steps)
+            by_index = config.relative_bias == "local" or memory == size
+            bias = Bias(table, self.layer.rel_pos_bias.origin, None if by_index else steps % self.length)
         if config.window is None:
             return DenseRow(memory, config.attention, self.causal, bias, hidden)
-        layout = layout_of(memory, config.window, 0 if self.causal else config.window)
-        return RowAttention(layout, config.attention, bias, hidden)
+        reach = min(config.window, self.length - 1)
+        layout = layout_of(memory, reach, 0 if self.causal else reach)
+        if size > self.length:
+            sequence = steps if memory == len(steps) else torch.arange(size, device=steps.device)
+            sequence = (sequence // self.length).int()
+        return RowAttention(layout, config.attention, bias, hidden, sequence)
+
+
+def _copy(x: Tensor) -> Tensor:
+    return x.clone(memory_format=torch.contiguous_format)

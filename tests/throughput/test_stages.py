@@ -122,7 +122,10 @@ def stages(active: int) -> list[Stage]:
             both_ways(attention, q, k, v),
         ),
         Stage(
-            "norm", 0.0, 5 * states, both_ways(lambda x: channel_norm(norm, x), torch.randn(1, DIM, LENGTH))
+            "norm",
+            0.0,
+            5 * states,
+            both_ways(lambda x: channel_norm(norm, x), torch.randn(1, DIM, 1, LENGTH)),
         ),
     ]
 

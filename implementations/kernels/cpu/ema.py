@@ -2,7 +2,7 @@
 
 The plain form is `implementations.ops.ema.DampedEMA`, which also gives the coefficients: the kernel of a
 channel is `k[t] = Σ_n weight_n·exp(t·log_decay_n)`, and `log_decay` keeps its digits where the decay is
-near 1. Everything here runs on rows `(dim, length)`, one sequence with time innermost.
+near 1. Everything here runs on tiles of states `(dim, rows, length)`, time innermost.
 """
 
 import functools
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from implementations.kernels.cpu.dropout import draw, drop_
 from implementations.kernels.cpu.saved import load, save
+from implementations.kernels.cpu.tiles import places, time_innermost, time_outermost
 from implementations.ops.ema import DampedEMA
 from implementations.ops.fft_conv import fft_length
 from implementations.ops.sizes import SizeUnknown, expected
@@ -71,13 +72,13 @@ def _steps(count: int, step: int, dtype: torch.dtype, device: torch.device) -> T
     return torch.arange(0, count * step, step, dtype=dtype, device=device)
 
 
-class Row(NamedTuple):
-    """One row's part of what the backward pass needs."""
+class Tile(NamedTuple):
+    """A tile's part of what the backward pass needs."""
 
     conjugate: Tensor
-    """Of the row's spectrum."""
+    """Of the rows' spectra."""
     padded: Tensor | None
-    """`(padded steps,)` int64."""
+    """`(padded steps,)` int64: in the rows one after another."""
     hidden: Tensor | None
     """`(dim, padded steps)`: the input there."""
 
@@ -90,7 +91,7 @@ class CircularKernel(NamedTuple):
     """
 
     spectrum: Tensor
-    """In the forward pass; the backward pass wants its conjugate here."""
+    """`(dim, 1, frequencies)` in the forward pass; the backward pass wants its conjugate here."""
     tables: PowerTables
     weight: Tensor
     omega: Tensor
@@ -115,30 +116,35 @@ class CircularKernel(NamedTuple):
         if both:
             circle[:, 0] += kernel[dim:, 0]
             circle[:, size - taps + 1 :] = kernel[dim:, 1:].flip(-1)
-        return cls(torch.fft.rfft(circle), tables, weight, omega, length, size)
+        return cls(torch.fft.rfft(circle).unsqueeze(1), tables, weight, omega, length, size)
 
-    def circle(self) -> tuple[Tensor, Tensor]:
-        """`(dim, size)`, zero behind the row, and the view `(dim, length)` of it to write a row to."""
-        circle = self.omega.new_empty(len(self.omega), self.size)
-        circle[:, self.length :].zero_()
-        return circle, circle[:, : self.length]
+    def circle(self, rows: int) -> tuple[Tensor, Tensor]:
+        """`(dim, rows, size)`, zero behind each row, and the view `(dim, rows, length)` to write rows to."""
+        circle = self.omega.new_empty(len(self.omega), rows, self.size)
+        circle[..., self.length :].zero_()
+        return circle, circle[..., : self.length]
 
-    def forward(self, x: Tensor, padded: Tensor | None = None) -> tuple[Tensor, Row]:
-        """The average of x `(dim, length)`, and what the backward pass needs.
+    def on_circle(self, steps: Tensor) -> Tensor:
+        """Where steps of rows one after another stand on their circles one after another."""
+        return steps + steps // self.length * (self.size - self.length)
+
+    def forward(self, x: Tensor, padded: Tensor | None = None) -> tuple[Tensor, Tile]:
+        """The average of x `(dim, rows, length)`, and what the backward pass needs.
 
         padded: indices of padded steps, which add nothing to others but keep their own `ω·x`.
         """
-        circle, row = self.circle()
-        row.copy_(x)
+        circle, inside = self.circle(x.shape[1])
+        inside.copy_(x)
         hidden = None
         if padded is not None:
-            hidden = x.index_select(1, padded)
-            row.index_fill_(1, padded, 0.0)
+            hidden = x.flatten(1).index_select(1, padded)
+            circle.flatten(1).index_fill_(1, self.on_circle(padded), 0.0)
         spectrum = torch.fft.rfft(circle)
-        average = torch.fft.irfft(spectrum * self.spectrum, n=self.size)[:, : self.length]
+        average = torch.fft.irfft(spectrum * self.spectrum, n=self.size)[..., : self.length]
         if padded is not None and hidden is not None:
-            average.index_add_(1, padded, hidden * self.omega.unsqueeze(-1))
-        return average, Row(spectrum.conj_physical_(), padded, hidden)
+            flat = average.flatten(1).index_add_(1, padded, hidden * self.omega.unsqueeze(-1))
+            average = flat.view(x.shape)
+        return average, Tile(spectrum.conj_physical_(), padded, hidden)
 
     def for_backward(self) -> "CircularKernel":
         """The kernel for the backward pass, after which it serves no forward pass any more."""
@@ -146,33 +152,35 @@ class CircularKernel(NamedTuple):
 
 
 class KernelBackward:
-    """The backward pass over the rows of a batch, of a kernel for it."""
+    """The backward pass over the tiles of a batch, of a kernel for it."""
 
     def __init__(self, kernel: CircularKernel) -> None:
         self.kernel = kernel
         self.grad_spectrum: Tensor | None = None
         self.grad_omega = torch.zeros_like(kernel.omega)
 
-    def row(self, circle: Tensor, row: Row) -> Tensor:
-        """The gradient of x `(dim, length)` from that of the average, on a circle of the kernel."""
+    def tile(self, circle: Tensor, tile: Tile) -> Tensor:
+        """The gradient of x `(dim, rows, length)` from that of the average, on circles of the kernel."""
         kernel = self.kernel
         spectrum = torch.fft.rfft(circle)
-        if self.grad_spectrum is None:
-            self.grad_spectrum = spectrum * row.conjugate
+        if circle.shape[1] == 1 and self.grad_spectrum is not None:
+            self.grad_spectrum.addcmul_(spectrum, tile.conjugate)
         else:
-            self.grad_spectrum.addcmul_(spectrum, row.conjugate)
-        grad_x: Tensor = torch.fft.irfft(spectrum.mul_(kernel.spectrum), n=kernel.size)[:, : kernel.length]
-        if row.padded is not None and row.hidden is not None:
-            hidden = circle.index_select(1, row.padded)
-            self.grad_omega += (hidden * row.hidden).sum(dim=1)
-            grad_x.index_copy_(1, row.padded, hidden * kernel.omega.unsqueeze(-1))
+            of_tile = (spectrum * tile.conjugate).sum(dim=1, keepdim=True)
+            self.grad_spectrum = of_tile if self.grad_spectrum is None else self.grad_spectrum.add_(of_tile)
+        grad_x: Tensor = torch.fft.irfft(spectrum.mul_(kernel.spectrum), n=kernel.size)[..., : kernel.length]
+        if tile.padded is not None and tile.hidden is not None:
+            hidden = circle.flatten(1).index_select(1, kernel.on_circle(tile.padded))
+            self.grad_omega += (hidden * tile.hidden).sum(dim=1)
+            flat = grad_x.flatten(1).index_copy_(1, tile.padded, hidden * kernel.omega.unsqueeze(-1))
+            grad_x = flat.view(grad_x.shape)
         return grad_x
 
     def parameters(self) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of weight, log_decay and omega, after those of all rows."""
         assert self.grad_spectrum is not None
         kernel, taps = self.kernel, self.kernel.tables.taps
-        circle = torch.fft.irfft(self.grad_spectrum, n=kernel.size)
+        circle = torch.fft.irfft(self.grad_spectrum, n=kernel.size).squeeze(1)
         dim = len(kernel.omega)
         grad = kernel.tables.grid()
         grad[:dim, :taps] = circle[:, :taps]
@@ -183,14 +191,14 @@ class KernelBackward:
         return grad_weight, grad_log_decay, circle[:, 0] + self.grad_omega
 
 
-def padded_steps(padding_mask: Tensor | None, batch: int) -> list[Tensor | None]:
-    """For each row of a mask `(batch, length)` the indices of its padded steps, None where it has none."""
+def padded_steps(padding_mask: Tensor | None, rows: slice) -> Tensor | None:
+    """Indices of padded steps in rows of a mask `(batch, length)`, one after another; None without any."""
     if padding_mask is None:
-        return [None] * batch
+        return None
     if expected() is not None:
         raise SizeUnknown("how many steps of a row are padding depends on values")
-    steps = (row.nonzero().squeeze(-1) for row in padding_mask)
-    return [padded if padded.numel() else None for padded in steps]
+    padded = padding_mask[rows].flatten().nonzero().squeeze(-1)
+    return padded if padded.numel() else None
 
 
 def fused_ema(
@@ -208,7 +216,7 @@ def fused_ema(
     with torch.autocast(x.device.type, enabled=False):
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         y: Tensor = _DampedEMA.apply(  # type: ignore[no-untyped-call]
-            wide.transpose(1, 2).contiguous(),
+            time_innermost(wide),
             *ema.coefficients(wide.dtype),
             ema.omega.to(wide.dtype),
             padding_mask,
@@ -216,11 +224,11 @@ def fused_ema(
             activated,
             dropout,
         )
-        return y.transpose(1, 2).to(x.dtype)
+        return time_outermost(y).to(x.dtype)
 
 
 class _DampedEMA(torch.autograd.Function):
-    """The average of `(batch, dim, length)`, row by row, each while it lies in the cache."""
+    """The average of states, tile by tile, each while it lies in the cache."""
 
     @staticmethod
     def forward(
@@ -235,29 +243,33 @@ class _DampedEMA(torch.autograd.Function):
         dropout: float,
     ) -> Tensor:
         kernel = CircularKernel.of(weight, log_decay, omega, x.shape[-1], truncation)
-        out, rows, averages, dropped = torch.empty_like(x), [], [], []
-        for row, padded, out_row in zip(x, padded_steps(padding_mask, len(x)), out, strict=True):
-            average, saved = kernel.forward(row, padded)
+        out, saved, averages, dropped = torch.empty_like(x), [], [], []
+        for place in places(x):
+            average, tile = kernel.forward(place.of(x), padded_steps(padding_mask, place.batch))
             if activated:
                 averages.append(average)
                 dropped.append(draw(average.numel(), dropout))
                 average = drop_(F.silu(average), dropped[-1], dropout)
-            out_row.copy_(average)
-            rows.append(saved)
-        save(ctx, (kernel.for_backward(), rows, averages, dropped))
+            place.of(out).copy_(average)
+            saved.append(tile)
+        save(ctx, (kernel.for_backward(), saved, averages, dropped))
         ctx.dropout = dropout
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        kernel, rows, averages, dropped = load(ctx)
+        kernel, saved, averages, dropped = load(ctx)
         backward, grad_x = KernelBackward(kernel), torch.empty_like(grads[0])
-        for row, grad in enumerate(grads[0].contiguous()):
-            circle, inside = kernel.circle()
+        for number, place in enumerate(places(grads[0])):
+            grad = place.of(grads[0])
+            circle, inside = kernel.circle(grad.shape[1])
             if averages:
-                grad = drop_(grad.clone(), dropped[row], ctx.dropout) if dropped[row] is not None else grad
-                torch.ops.aten.silu_backward.grad_input(grad, averages[row], grad_input=inside)
+                if dropped[number] is not None:
+                    grad = drop_(
+                        grad.clone(memory_format=torch.contiguous_format), dropped[number], ctx.dropout
+                    )
+                torch.ops.aten.silu_backward.grad_input(grad, averages[number], grad_input=inside)
             else:
                 inside.copy_(grad)
-            grad_x[row] = backward.row(circle, rows[row])
+            place.of(grad_x).copy_(backward.tile(circle, saved[number]))
         return grad_x, *backward.parameters(), None, None, None, None

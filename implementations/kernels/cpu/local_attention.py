@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from implementations.kernels.cpu.band import Layout, layout_of
 from implementations.kernels.cpu.weights import (
@@ -52,7 +53,7 @@ class Bias:
     def by_pair(self, layout: Layout, positions: Tensor) -> Tensor:
         """`(queries, reach)`: where in the table each pair in reach finds its number."""
         keys = layout.keys_in_reach(positions + self.origin)
-        queries = torch.nn.functional.pad(positions, (0, len(keys) - len(positions)))
+        queries = F.pad(positions, (0, len(keys) - len(positions)))
         return (keys - queries.unsqueeze(-1)).clamp_(0, self.table.numel() - 1)
 
 
@@ -62,13 +63,15 @@ class RowAttention:
 
     All of them, and the gradient of the output, come amid the zeros of the layout: `whole` of its Padded.
     Scores are `q·k` plus the bias: queries are scaled already. hidden: `(length,)` boolean, keys that nobody
-    sees, or None. The output of a query that sees no key is zero.
+    sees, or None. The output of a query that sees no key is zero. sequence: `(length,)` integers, if the row
+    holds several sequences one after another that do not see each other: the number of each step's own.
     """
 
     layout: Layout
     kind: AttentionKind
     bias: Bias | None = None
     hidden: Tensor | None = None
+    sequence: Tensor | None = None
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """`(length, hidden)`, without zeros around."""
@@ -115,6 +118,10 @@ class RowAttention:
             layout.in_reach(scores).add_(self.bias.table.index_select(0, index.flatten()).view(index.shape))
         if self.hidden is not None:
             layout.in_reach(scores).masked_fill_(layout.keys_in_reach(self.hidden), lowest)
+        if self.sequence is not None:
+            keys = layout.keys_in_reach(self.sequence)
+            own = F.pad(self.sequence, (0, len(keys) - len(self.sequence)))
+            layout.in_reach(scores).masked_fill_(keys != own.unsqueeze(-1), lowest)
         return scores, products
 
     def _bias_gradient(self, grad_scores: Tensor) -> Tensor | None:

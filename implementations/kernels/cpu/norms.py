@@ -9,9 +9,10 @@ from implementations.ops.norms import EPSILON, BatchNorm, RMSNorm, ScaleNorm, Se
 
 
 def channel_norm(norm: SequenceNorm, x: Tensor) -> Tensor:
-    """`norm` on states with time innermost: `(batch, dim, length)`."""
+    """`norm` on states with time innermost: `(blocks, dim, rows, length)`."""
     if isinstance(norm.norm, BatchNorm):
-        return nn.BatchNorm1d.forward(norm.norm, x)
+        # The rows of a block as one have the same statistics.
+        return nn.BatchNorm1d.forward(norm.norm, x.flatten(2)).view(x.shape)
     return _normed(norm.norm, x, dim=1)
 
 
@@ -60,7 +61,7 @@ class _Norm(torch.autograd.Function):
         grad, dim = grads[0], ctx.dim
         x, mean, rate, weight = ctx.saved_tensors
         c = x if mean is None else x - mean
-        grad_weight, scaled, others = None, grad, (0, 3 - dim)
+        grad_weight, scaled, others = None, grad, tuple(d for d in range(grad.dim()) if d != dim)
         if weight is not None and weight.numel() > 1:
             grad_weight = (grad * c).mul_(rate).sum(dim=others)
             scaled = grad * _along(weight, dim)
@@ -77,4 +78,4 @@ class _Norm(torch.autograd.Function):
 
 
 def _along(weight: Tensor, dim: int) -> Tensor:
-    return weight if dim == 2 else weight.unsqueeze(-1)
+    return weight if dim == 2 else weight.view(-1, 1, 1)

@@ -229,3 +229,13 @@ def test_half_precision_is_computed_in_single() -> None:
     torch.testing.assert_close(y, layer(x.float()).to(torch.bfloat16))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(seqboat_layer(layer, x.float()), layer(x.float()), rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("steps", [1, 60, 70])
+@pytest.mark.parametrize("options", ATTENTIONS)
+def test_tiles_of_one_row_and_of_several(monkeypatch, steps: int, options: dict) -> None:
+    """Rows of 30 steps: each a block of its own, a tile of its own, two to a tile."""
+    monkeypatch.setattr("implementations.kernels.cpu.tiles.STEPS", steps)
+    layer, x, padding = layer_of(**options), numbers(5, 30, DIM), padding_of(5, 30)
+    activate(layer, x, padding, 0.5)
+    compare(layer, x, padding)
