@@ -250,7 +250,10 @@ class Pass:
 
     def _active(self, logits: Tensor, padding_mask: Tensor | None) -> Tensor:
         """`(batch, length)` boolean, of logits `(·, steps)` of all rows one after another."""
-        configurator, by_step = self.layer.configurator, logits.t().unflatten(0, (-1, self.length))
+        configurator, by_step = (
+            self.layer.configurator,
+            logits.t().view(logits.shape[1] // self.length, self.length, self.router),
+        )
         if configurator is not None:
             # A call would compute the confidence of every step too; it is for those who listen to it.
             if configurator._forward_hooks or configurator._forward_pre_hooks:
