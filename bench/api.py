@@ -3,13 +3,14 @@
 `bench.run` measures, `bench.read` reads result files; both give a `Run`, from which come tables and charts.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
 from bench.measure import session
+from bench.measure.request import as_command, request_for
 from bench.records.reading import Results, read_kinds
 from bench.suites.case import Backend, Fill, HyperparameterMode, Phase, Precision
 from bench.views.tables.rows import Row
@@ -91,13 +92,13 @@ def run(
     lengths: sequence lengths in time steps. batch: sequences a step. activation: rates that sparse models
     are set to, a row each; an empty list leaves them as initialised. budget: time for the whole run, as
     "5m". executor: "local", or "ray" for the devices of a Ray cluster. out: the result file, by default below
-    results/runs. resume: one that is to be gone on with.
+    results/runs. resume: a result file to continue.
 
     Models run in processes of their own, which import them: one that is defined in a notebook or in the
     script itself must move to a module. Raises UsageError before anything is measured, and KeyboardInterrupt,
     which names the file with what was measured until then.
     """
-    overrides = {
+    settings: dict[str, Any] = {
         "implementations": None if implementations is None else [_name(model) for model in implementations],
         "lengths": lengths,
         "fill": fill,
@@ -108,9 +109,6 @@ def run(
         "baseline": None if baseline is None else _name(baseline),
         "backend": backend,
         "seed": seed,
-    }
-    given = {key: value for key, value in overrides.items() if value is not None}
-    settings: dict[str, Any] = {
         "batch": batch,
         "device": device,
         "budget": budget,
@@ -119,18 +117,11 @@ def run(
         "energy": energy,
         "executor": executor,
     }
-    request = session.Request(
-        suite=suite,
-        overrides=given,
-        out=Path(out) if out is not None else session.default_out(suite),
-        resume=Path(resume) if resume is not None else None,
-        command=_command(suite, given | settings),
-        **settings,
-    )
-    outcome = session.run(request)
+    command = as_command(suite, settings)
+    outcome = session.run(request_for(suite, **settings, out=out, resume=resume, command=command))
     if outcome.interrupted:
         path = outcome.path
-        raise KeyboardInterrupt(f"what was measured is in {path}; resume={path!r} goes on with it")
+        raise KeyboardInterrupt(f"what was measured is in {path}; resume={path!r} continues it")
     return Run(tuple(outcome.runs))
 
 
@@ -139,21 +130,6 @@ def read(*paths: str | Path) -> Run:
     if not paths:
         raise UsageError("bench.read: give at least one result file")
     return Run(tuple(kind for path in paths for kind in read_kinds(Path(path))))
-
-
-def _command(suite: str, settings: Mapping[str, Any]) -> list[str]:
-    """The command line that measures the same: what the result file names as its origin."""
-    words = ["bench", "run", "--suite", suite]
-    options = {"implementations": "impl", "lengths": "length"}
-    for key, value in settings.items():
-        option = f"--{options.get(key, key)}"
-        if value is True:
-            words.append(option)
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            words += [option, ",".join(map(str, value)) or "init"]
-        elif value not in (None, False):
-            words += [option, str(value)]
-    return words
 
 
 def _name(model: Model) -> str:

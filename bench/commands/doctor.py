@@ -25,7 +25,7 @@ def doctor(
 ) -> None:
     """Can this machine measure, and how finely? Exit code 2 where something stands in the way."""
     from bench.gate import doctor as doctors
-    from bench.measure.session import default_out
+    from bench.measure.request import default_out
 
     request = doctors.DoctorRequest(
         out=out or default_out(suite, "noise"),

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from bench.errors import UsageError
-from bench.measure.session import Request, load_suite
 from bench.probes.environment import probe_environment
 from bench.records.profile import Profile
+from bench.suites import reading as suites
 
 
 def run(
@@ -29,7 +29,7 @@ def run(
     for path in filter(None, (trace, out)):
         if not path.parent.is_dir():
             raise UsageError(f"{path}: cannot be written (no such folder)")
-    loaded = load_suite(Request(suite=suite, out=Path(), overrides=overrides, batch=batch, device=device))
+    loaded = suites.load(suite, overrides, batch=batch)
     if loaded.phase == "decode":
         raise UsageError(f"{suite}: bench profile takes a training or a forward step apart, not decoding")
     environment = probe_environment(device, threads)

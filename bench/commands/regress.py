@@ -79,7 +79,7 @@ def regress(
     from bench.gate import regress as gate
     from bench.gate import reports
     from bench.gate.revisions import Code
-    from bench.measure.session import default_out
+    from bench.measure.request import default_out
 
     form = "json" if json else form
     if form not in reports.FORMATS:

@@ -66,41 +66,39 @@ def run(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Result file; by default below results/runs.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with a run that was cut short.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Continue a run that was cut short.")] = None,
     format_: Annotated[
         str, typer.Option("--format", help="terminal, markdown, latex, csv, html or json.")
     ] = "terminal",
 ) -> None:
     """Measure a suite and print its table."""
     from bench.measure import collection, session
+    from bench.measure.request import request_for
     from bench.suites.collection import load as collection_of
     from bench.views.tables import by_task as task_table
 
-    overrides = {
-        "implementations": names(impl),
-        "lengths": _numbers(length, int, "--length"),
-        "fill": fill,
-        "precision": precision,
-        "phase": phase,
-        "hyperparameters": hyperparameters,
-        "activation": _rates(activation),
-        "baseline": baseline,
-        "backend": backend,
-        "seed": seed,
-    }
-    request = session.Request(
-        suite=suite,
-        overrides=given(overrides),
+    request = request_for(
+        suite,
+        implementations=names(impl),
+        lengths=_numbers(length, int, "--length"),
         batch=batch,
-        budget=budget,
+        fill=fill,
         device=device,
+        precision=precision,
+        phase=phase,
+        hyperparameters=hyperparameters,
+        activation=_rates(activation),
+        baseline=baseline,
+        backend=backend,
+        budget=budget,
         threads=threads,
+        seed=seed,
         quick=quick,
+        checkpoints=names(checkpoint) or (),
         energy=energy,
-        out=out or session.default_out(suite),
-        resume=resume,
         executor=executor,
-        checkpoints=tuple(Path(name) for name in names(checkpoint) or ()),
+        out=out,
+        resume=resume,
     )
     form = known_format(format_)
     if predict or max_length is not None:
@@ -110,7 +108,7 @@ def run(
     by_task = parts is not None and task_table.of_one_machine(outcome.runs)
     print_table(outcome.runs, form, by_task=by_task)
     if outcome.interrupted:
-        complain(f"interrupted; go on with: {outcome.resume_line}")
+        complain(f"interrupted; resume with: {outcome.resume_line}")
         raise typer.Exit(INTERRUPTED)
     complain(f"kept in {outcome.path}")
     raise typer.Exit(OK if outcome.complete else INCOMPLETE)

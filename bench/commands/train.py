@@ -48,16 +48,16 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Folder for records and checkpoints; by default below results/runs.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what lies in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue what lies in --out.")] = False,
     json: Json = False,
 ) -> None:
     """Train the models of a suite, one after the other, with checkpoints that resume exactly."""
-    from bench.measure.session import default_out
+    from bench.measure.request import default_out
     from bench.training import session
     from bench.views import training as summary
 
     if resume and out is None:
-        raise UsageError("--resume goes on with what lies in a folder: name it with --out")
+        raise UsageError("--resume continues what lies in a folder: name it with --out")
     if steps is not None and epochs is not None:
         raise UsageError("--steps and --epochs exclude each other")
     chosen = names(impl)
@@ -93,6 +93,6 @@ def train(
     )
     show(as_json(summary.rows(outcome.trainings)) if json else summary.as_text(outcome.trainings))
     if outcome.interrupted:
-        complain(f"interrupted; go on with: {outcome.resume_line}")
+        complain(f"interrupted; resume with: {outcome.resume_line}")
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(OK if outcome.complete else INCOMPLETE)

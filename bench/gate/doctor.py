@@ -18,8 +18,8 @@ from bench.gate.regress import gate_suite
 from bench.gate.rules import Rules
 from bench.gate.verdicts import Limits
 from bench.measure.display import open_display
+from bench.measure.header import make_header
 from bench.measure.procedure import Plan
-from bench.measure.session import make_header
 from bench.probes import health
 from bench.probes.environment import probe_environment
 from bench.probes.health import GpuHealth

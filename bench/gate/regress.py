@@ -15,8 +15,8 @@ from bench.gate.revisions import Code, Revision, checked_out
 from bench.gate.rules import Rules, rules_of
 from bench.gate.verdicts import REVISIONS, GateReport, conclude, judge_untouched
 from bench.measure.display import open_display
+from bench.measure.header import make_header
 from bench.measure.procedure import Plan
-from bench.measure.session import make_header
 from bench.probes.environment import probe_environment
 from bench.records.writing import ResultFile
 from bench.stats.intervals import MIN_BLOCKS

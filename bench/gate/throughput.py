@@ -10,13 +10,13 @@ import pytest
 
 from bench.errors import UsageError
 from bench.measure.procedure import Plan
-from bench.measure.session import Request, load_suite
 from bench.measure.solo import measure_solo
 from bench.probes.environment import probe_environment
 from bench.records.reading import Results, read
 from bench.records.run import Environment
 from bench.stats.intervals import MIN_BLOCKS, unpaired_ratio
 from bench.stats.ratios import block_step_seconds
+from bench.suites import reading as suites
 from bench.suites.case import Case
 from bench.text.units import parse_percentage
 from bench.views.tables.rows import machine_of
@@ -54,7 +54,7 @@ class Throughput:
         length: one of the suite's; its first by default. Raises UsageError.
         """
         overrides = {"implementations": [implementation], "baseline": implementation}
-        loaded = load_suite(Request(suite, Path(), overrides))
+        loaded = suites.load(suite, overrides)
         environment = probe_environment(device, threads)
         plan = Plan(loaded, environment.device, environment.threads, environment.memory_bytes)
         wanted = length or loaded.lengths[0]

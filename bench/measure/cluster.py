@@ -31,7 +31,7 @@ from bench.version import __version__
 from bench.workers.forkserver import Nursery
 
 WAIT_SECONDS = 60.0
-"""For a device that other work of the cluster holds; then the run goes on without it."""
+"""For a device that other work of the cluster holds; then the run continues without it."""
 
 
 class Software(msgspec.Struct, frozen=True):

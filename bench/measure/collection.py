@@ -1,29 +1,21 @@
 """Several suites under one name: run one after another into one folder, a result file each."""
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
 from bench.measure import session
+from bench.measure.request import Request, load_suite, resume_line
+from bench.measure.session import Outcome
+from bench.probes.environment import as_text
 from bench.records.reading import Results, read_kinds
 from bench.suites.collection import Collection
 from bench.text.units import parse_duration
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What the runs of a collection came to, as `session.Outcome` says it of one."""
-
-    path: Path
-    runs: list[Results]
-    complete: bool
-    interrupted: bool
-    resume_line: str
-
-
-def run(collection: Collection, request: session.Request) -> Outcome:
+def run(collection: Collection, request: Request) -> Outcome:
     """Measure suite after suite; what an earlier run of the folder has finished is kept.
 
     Raises UsageError before anything is measured.
@@ -38,9 +30,9 @@ def run(collection: Collection, request: session.Request) -> Outcome:
     folder = request.resume or (out.with_suffix("") if out.suffix == ".jsonl" else out)
     parts = [_part(name, collection, request, folder) for name in collection.suites]
     for part in parts:  # all of them, before the first hours are spent
-        session.load_suite(part)
+        load_suite(part)
     runs: list[Results] = []
-    complete = True
+    interrupted = False
     for number, part in enumerate(parts, 1):
         finished = _finished(part.out)
         if finished:
@@ -49,13 +41,13 @@ def run(collection: Collection, request: session.Request) -> Outcome:
         print(f"bench: {part.suite} ({number} of {len(parts)})", file=sys.stderr)
         outcome = session.run(replace(part, resume=part.out if part.out.exists() else None))
         runs += outcome.runs
-        complete = complete and outcome.complete
         if outcome.interrupted:
-            return Outcome(folder, runs, False, True, session.resume_line(folder))
-    return Outcome(folder, runs, complete, False, session.resume_line(folder))
+            interrupted = True
+            break
+    return Outcome(as_text(folder), runs, interrupted, resume_line(request.command, folder))
 
 
-def _part(name: str, collection: Collection, request: session.Request, folder: Path) -> session.Request:
+def _part(name: str, collection: Collection, request: Request, folder: Path) -> Request:
     """The request for one suite, which has its share of the budget."""
     budget = request.budget
     if budget is not None:
@@ -83,5 +75,5 @@ def _with_baseline(overrides: dict[str, Any], baseline: str) -> dict[str, Any]:
 
 
 def _finished(path: Path) -> list[Results]:
-    """The results of a run that went to its end, by kind of device; none where it can be gone on with."""
+    """The results of a run that went to its end, by kind of device; empty if the run can be resumed."""
     return [run for run in read_kinds(path) if run.ended] if path.exists() else []

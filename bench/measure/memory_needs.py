@@ -12,8 +12,9 @@ import msgspec
 
 from bench import workloads
 from bench.errors import UsageError
+from bench.measure.header import make_header
 from bench.measure.procedure import Plan
-from bench.measure.session import Request, load_suite, make_header
+from bench.measure.request import Request, load_suite
 from bench.probes.environment import probe_environment
 from bench.records.reading import Results
 from bench.records.run import MEMORY_KIND, MemoryFigure, Solo

@@ -101,7 +101,7 @@ def changed(suite: Suite, changes: Mapping[str, Any], path: Path | None = None) 
     values = {name: _value(name, value) for name, value in changes.items()}
     suite = msgspec.structs.replace(suite, **values)
     for key, problem in _problems(suite):
-        where = _option(key) if key in changes and key != "timing" else f"{path or suite.name}: `{key}`"
+        where = option(key) if key in changes and key != "timing" else f"{path or suite.name}: `{key}`"
         raise UsageError(f"{where}: {problem}")
     return suite
 
@@ -113,10 +113,10 @@ def _value(name: str, value: object) -> Any:
     except msgspec.ValidationError as error:
         reason = f"choose {_words(get_args(kind))}" if get_origin(kind) is Literal else str(error)
         given = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
-        raise UsageError(f"{_option(name)} {given}: {reason}") from None
+        raise UsageError(f"{option(name)} {given}: {reason}") from None
 
 
-def _option(name: str) -> str:
+def option(name: str) -> str:
     return OPTIONS.get(name, f"--{name}")
 
 

@@ -24,7 +24,7 @@ class Loop:
         self.evaluation: Evaluation | None = None
         self.warned = False
 
-    def go_on_from(self, earlier: Checkpoint) -> None:
+    def resume_from(self, earlier: Checkpoint) -> None:
         """Take up a training where its checkpoint left it."""
         tensors = checkpoints.tensors_of(self.path, "")
         self.trainer.load(earlier.step, tensors)

@@ -1,7 +1,6 @@
 """One `bench train` from request to records: suite, recipe, files, and one model after the other."""
 
 import re
-import shlex
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ import msgspec
 
 from bench import workloads
 from bench.errors import UsageError
+from bench.measure.request import continued
 from bench.probes.environment import command_line, probe_environment
 from bench.records import checkpoint as checkpoints
 from bench.records.checkpoint import Checkpoint
@@ -86,8 +86,9 @@ def train(request: Request) -> Outcome:
             except KeyboardInterrupt:
                 interrupted = True
                 break
+    line = continued(command_line(), {"--out": str(request.out), "--resume": ""})
     trainings = [read_training(job.records) for job in jobs if job.records.exists()]
-    return Outcome(trainings, interrupted or interruption.requested, resume_line(request.out))
+    return Outcome(trainings, interrupted or interruption.requested, line)
 
 
 def models_of(suite: Suite, overrides: dict[str, Any]) -> list[str]:
@@ -119,14 +120,14 @@ def _job(name: str, suite: Suite, environment: Environment, request: Request) ->
 
 
 def _earlier(job: Job, resume: bool) -> Checkpoint | None:
-    """The checkpoint to go on from. Raises UsageError where there is one and it was not asked for, or where
-    it is of another training."""
+    """The checkpoint to continue. Raises UsageError if there is one and it was not asked for, or if it is of
+    another training."""
     if not job.records.exists():
         return None
     if not resume:
-        raise UsageError(f"{job.records}: exists already; go on with --resume or choose another --out")
+        raise UsageError(f"{job.records}: exists already; continue it with --resume or choose another --out")
     if not job.checkpoint.exists():
-        raise UsageError(f"{job.checkpoint}: is missing, so {job.records} cannot be gone on with; delete it")
+        raise UsageError(f"{job.checkpoint}: is missing, so {job.records} cannot be resumed; delete it")
     checkpoint = checkpoints.read(job.checkpoint)
     for what in ("case", "recipe"):
         then, now = (msgspec.to_builtins(getattr(made, what)) for made in (checkpoint, job))
@@ -158,7 +159,7 @@ def _train(
             store.append(begin)
         loop = Loop(trainer, store, job.checkpoint, display)
         if earlier is not None:
-            loop.go_on_from(earlier)
+            loop.resume_from(earlier)
         display.begins(job.case.implementation, trainer.step, job.recipe.steps)
         try:
             loop.run(interruption)
@@ -183,11 +184,3 @@ def _begin(job: Job, suite: Suite, environment: Environment, parameters: int) ->
         parameters=parameters,
         unit="bits_per_character" if head == "language-model" else "accuracy",
     )
-
-
-def resume_line(out: Path) -> str:
-    """The command that goes on with what was interrupted."""
-    words = command_line()
-    if not any(word == "--out" or word.startswith("--out=") for word in words):
-        words = [*words, "--out", str(out)]
-    return shlex.join(words if "--resume" in words else [*words, "--resume"])

@@ -70,5 +70,5 @@ def _notes(trainings: Sequence[Training]) -> list[str]:
         if training.end is None:
             notes.append(f"{name}: was killed, or is still being trained")
         elif training.end.reason != "finished":
-            notes.append(f"{name}: {training.end.reason}, {training.end.detail or 'go on with --resume'}")
+            notes.append(f"{name}: {training.end.reason}, {training.end.detail or 'continue with --resume'}")
     return ["", *notes] if notes else []

@@ -105,7 +105,7 @@ def test_an_interrupted_run_says_where_it_is_kept(write_suite, tmp_path, monkeyp
 
     monkeypatch.setattr(Runner, "next_job", interrupted)
     out = tmp_path / "run.jsonl"
-    with pytest.raises(KeyboardInterrupt, match=r"run\.jsonl.* goes on with it"):
+    with pytest.raises(KeyboardInterrupt, match=r"run\.jsonl.* continues it"):
         bench.run(write_suite("fault_models:tiny"), device="cpu", out=out)
     assert out.exists()
 

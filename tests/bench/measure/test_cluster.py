@@ -13,7 +13,8 @@ import pytest
 from bench.errors import UsageError
 from bench.measure import cluster as cluster_module
 from bench.measure.cluster import device_bundles
-from bench.measure.session import Request, run
+from bench.measure.request import Request
+from bench.measure.session import run
 from bench.records.reading import read
 from bench.views.tables.table import build_table
 

@@ -19,6 +19,7 @@ import pytest
 from bench.errors import ResultError, UsageError
 from bench.measure import session
 from bench.measure.procedure import Plan
+from bench.measure.request import Request, load_suite
 from bench.probes.environment import probe_environment
 from bench.records.reading import read
 from bench.records.run import SCHEMA
@@ -66,7 +67,7 @@ def test_a_disk_that_fills_costs_the_record_in_flight_and_the_run_can_be_resumed
     found = re.fullmatch(
         r"bench: (\S+): record (\d+) could not be written \(No space left on device\); "
         r"the (\d+) before it are kept; "
-        r"make room, and go on with: bench run --suite \S+ --threads 2 --resume \1",
+        r"make room, and resume with: bench run --suite \S+ --threads 2 --resume \1",
         one_line(printed),
     )
     assert found, printed
@@ -142,7 +143,7 @@ def resume(monkeypatch, write_suite):
         return results().header.environment
 
     def go(path: Path, suite: str = "ci") -> None:
-        session.run(session.Request(suite=suite, out=path, resume=path))
+        session.run(Request(suite=suite, out=path, resume=path))
 
     return go
 
@@ -204,7 +205,7 @@ def change_header(path: Path, **changes) -> None:
 
 def test_a_suite_that_was_changed_and_other_data_are_refused(resume, run_file, write_suite):
     suite = write_suite("transformer", "seqboat", lengths=[256], activation=[0.3])
-    change_header(run_file, suite=session.load_suite(session.Request(suite=suite, out=run_file)))
+    change_header(run_file, suite=load_suite(Request(suite=suite, out=run_file)))
     with pytest.raises(UsageError, match=r"was made of other data \(made up; now .*\); start anew"):
         resume(run_file, suite)
     changed = write_suite("transformer", "seqboat", lengths=[256], activation=[0.5])
@@ -278,7 +279,7 @@ def test_a_signal_ends_a_run_in_order(start_runs, tmp_path, number):
     os.kill(pid, number)
     assert runs.end() == 130
     printed = runs.errors.read_text()
-    assert one_line(printed).startswith("bench: interrupted; go on with: bench run --suite ")
+    assert one_line(printed).startswith("bench: interrupted; resume with: bench run --suite ")
     assert one_line(printed).endswith(f" --resume {path}")
     assert "stopped because it was interrupted" in printed
     announced, workers = runs.told()
@@ -302,7 +303,7 @@ def test_a_signal_before_anything_is_measured_ends_a_run_in_order(monkeypatch, t
     environment = results().header.environment
     monkeypatch.setattr(session, "probe_environment", lambda device, threads: environment)
     monkeypatch.setattr(*moment, signalled)
-    outcome = session.run(session.Request(suite="ci", out=path))
+    outcome = session.run(Request(suite="ci", out=path))
     assert outcome.interrupted
     assert outcome.results.end.reason == read(path).end.reason == "interrupted"
 
@@ -487,7 +488,7 @@ def test_only_stamps_are_of_the_wall_clock():
 def test_a_worker_that_eats_all_memory_is_out_of_memory(write_suite, tmp_path, monkeypatch):
     monkeypatch.setattr(Plan, "_memory_limit", lambda plan: 4 << 30)
     suite = write_suite("fault_models:tiny", "fault_models:hungry", "fault_models:hungry_for_bytes")
-    request = session.Request(suite=suite, out=tmp_path / "run.jsonl", quick=True, device="cpu", threads=1)
+    request = Request(suite=suite, out=tmp_path / "run.jsonl", quick=True, device="cpu", threads=1)
     tiny, hungry, bytes_ = build_table(session.run(request).results).rows
     assert tiny.status == "ok"
     for row in (hungry, bytes_):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bench.errors import UsageError
 from bench.measure.memory_needs import GRAIN, PRECISION, Needs, forecast, longest, predict_apart
-from bench.measure.session import Request
+from bench.measure.request import Request
 from bench.suites import reading as suites
 from bench.text.units import parse_bytes
 from implementations import registry

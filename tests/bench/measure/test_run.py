@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from bench.errors import UsageError
-from bench.measure.session import Request, run
+from bench.measure.request import Request
+from bench.measure.session import run
 from bench.records.reading import read
 from bench.records.run import Sample
 from bench.views.tables.table import build_table

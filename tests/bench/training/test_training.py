@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from bench import workloads
 from bench.errors import UsageError
-from bench.measure.session import Request as RunRequest
+from bench.measure.request import Request as RunRequest
 from bench.measure.session import run
 from bench.records import checkpoint as checkpoints
 from bench.records.training import Evaluation, Recipe, read_training
@@ -150,7 +150,7 @@ def test_evaluations_leave_no_trace(tmp_path, suite):
 
 def test_a_training_that_exists_is_not_written_over(tmp_path, suite):
     train(ask(suite, tmp_path / "out"))
-    with pytest.raises(UsageError, match="exists already; go on with --resume"):
+    with pytest.raises(UsageError, match="exists already; continue it with --resume"):
         train(ask(suite, tmp_path / "out"))
     before = (tmp_path / "out" / "seqboat.jsonl").read_bytes()
     assert train(ask(suite, tmp_path / "out", resume=True)).complete

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from bench.cli import app
 from bench.errors import UsageError
 from bench.measure import collection
-from bench.measure.session import Request
+from bench.measure.request import Request
 from bench.records.reading import Results
 from bench.suites import collection as suite_collections
 from bench.suites import reading as suites

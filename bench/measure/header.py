@@ -1,0 +1,73 @@
+"""The first line of a result file, and whether a run may continue one that has it."""
+
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from bench import workloads
+from bench.errors import UsageError
+from bench.probes.code import measured_commit
+from bench.probes.environment import command_line
+from bench.records import checkpoint as checkpoints
+from bench.records.reading import Results
+from bench.records.run import SCHEMA, Environment, Header
+from bench.suites.suite import Suite, Timing, Training
+
+
+def make_header(
+    suite: Suite,
+    environment: Environment,
+    revisions: dict[str, str] | None = None,
+    command: list[str] | None = None,
+) -> Header:
+    """The first line of a result file that is begun now."""
+    commit, dirty = measured_commit(suite.implementations, (environment.commit, environment.dirty))
+    if revisions and (head := revisions.get("head")):
+        commit, dirty = head.removesuffix("-dirty"), head.endswith("-dirty")
+    return Header(
+        schema=SCHEMA,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command or command_line(),
+        suite=suite,
+        environment=msgspec.structs.replace(environment, commit=commit, dirty=dirty),
+        data=workloads.load(suite.workload).data(),
+        revisions=revisions,
+        checkpoints={
+            name: checkpoints.read(Path(file)).trained(Path(file)) for name, file in suite.checkpoints.items()
+        },
+    )
+
+
+def check_same_run(
+    earlier: Sequence[Results], now: Header, kinds: Sequence[Environment], *, cluster: bool
+) -> None:
+    """Raises UsageError if what is to be continued was another suite, other data or other machines.
+
+    earlier: the file's runs, by kind of device. kinds: those that would continue it.
+    """
+    path, then = earlier[0].path, earlier[0].header
+    if then.revisions is not None:
+        raise UsageError(f"{path}: holds a gate's raw data, which cannot be continued; start anew")
+    if _grid(then.suite) != _grid(now.suite):
+        raise UsageError(
+            f"{path}: was made by another suite ({then.suite.name} with other settings); "
+            f"repeat its command line: {shlex.join(then.command)}"
+        )
+    if then.data != now.data:
+        raise UsageError(f"{path}: was made of other data ({then.data}; now {now.data}); start anew")
+    if len(earlier) > 1 and not cluster:
+        raise UsageError(f"{path}: holds {len(earlier)} kinds of device; resume it with --executor ray")
+    known = {run.header.environment.machine for run in earlier}
+    if not any(kind.machine in known for kind in kinds):
+        old, new = then.environment.words, now.environment.words
+        raise UsageError(f"{path}: comes from another machine ({old}; this is {new}); start anew")
+
+
+def _grid(suite: Suite) -> Suite:
+    """What must be equal for two runs to be one: not the time they may take, nor how models are trained."""
+    return msgspec.structs.replace(
+        suite, timing=Timing(), quick=Timing(), training=Training(), limits={}, ignore={}, description=""
+    )

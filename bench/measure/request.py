@@ -1,0 +1,162 @@
+"""What is asked of one `bench run`, by the command line or by `bench.run`, and the suite that it means."""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench import workloads
+from bench.errors import UsageError
+from bench.probes.environment import as_text, command_line
+from bench.records import checkpoint as checkpoints
+from bench.suites import reading
+from bench.suites.suite import Suite
+from implementations import registry
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for."""
+
+    suite: str
+    out: Path
+    overrides: dict[str, Any] = field(default_factory=dict)
+    """Fields of the suite, in place of its own."""
+    batch: int | None = None
+    budget: str | None = None
+    device: str = "auto"
+    threads: int | None = None
+    quick: bool = False
+    energy: bool = False
+    resume: Path | None = None
+    checkpoints: tuple[Path, ...] = ()
+    """Of bench train: their models are timed as trained, on sequences that no training sees."""
+    executor: str = "local"
+    """`local`, or `ray`: the devices of a Ray cluster."""
+    command: list[str] = field(default_factory=command_line)
+    """How the run was called; by default this process's command line."""
+
+
+def request_for(
+    suite: str,
+    *,
+    batch: int | None = None,
+    budget: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    quick: bool = False,
+    energy: bool = False,
+    executor: str = "local",
+    checkpoints: Iterable[str | Path] = (),
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    command: list[str] | None = None,
+    **overrides: Any,
+) -> Request:
+    """A request from options, as the command line and `bench.run` have them.
+
+    out: by default a new file below results/runs. overrides: fields of the suite; what is None stays as the
+    suite has it.
+    """
+    return Request(
+        suite=suite,
+        out=default_out(suite) if out is None else Path(out),
+        overrides={name: value for name, value in overrides.items() if value is not None},
+        batch=batch,
+        budget=budget,
+        device=device,
+        threads=threads,
+        quick=quick,
+        energy=energy,
+        resume=None if resume is None else Path(resume),
+        checkpoints=tuple(map(Path, checkpoints)),
+        executor=executor,
+        command=command_line() if command is None else command,
+    )
+
+
+def default_out(suite: str, kind: str = "", suffix: str = ".jsonl") -> Path:
+    """Default path of a run: below results/runs, by kind, suite and time."""
+    # To the microsecond: runs that begin in the same second have files of their own.
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+    name = "-".join(part for part in (kind, Path(suite).stem, stamp) if part)
+    return Path("results") / "runs" / f"{name}{suffix}"
+
+
+def load_suite(request: Request) -> Suite:
+    """The suite with the request's changes. Raises UsageError."""
+    suite = reading.load(
+        request.suite, request.overrides, batch=request.batch, budget=request.budget, quick=request.quick
+    )
+    if not request.checkpoints:
+        return suite
+    files = _checkpoints(request.checkpoints, suite)
+    fill = request.overrides.get("fill", "real")
+    return reading.changed(suite, {"checkpoints": files, "fill": fill})
+
+
+def _checkpoints(paths: Iterable[Path], suite: Suite) -> dict[str, str]:
+    """Checkpoint files by implementation. Raises UsageError if one does not fit what the suite times."""
+    files: dict[str, str] = {}
+    data = workloads.load(suite.workload).data()
+    for path in paths:
+        checkpoint = checkpoints.read(path)
+        case = checkpoint.case
+        if checkpoint.data != data:
+            raise UsageError(f"{path}: was trained on {checkpoint.data}; here the data is {data}")
+        wanted: dict[str, Sequence[object]] = {
+            "workload": [suite.workload],
+            "length": suite.lengths,
+            "hyperparameters": [suite.hyperparameters],
+        }
+        for what, values in wanted.items():
+            if (trained := getattr(case, what)) not in values or len(values) > 1:
+                times = ", ".join(map(str, values))
+                raise UsageError(f"{path}: was trained with {what} {trained}; the suite times {times}")
+        if case.implementation in files:
+            raise UsageError(f"{path}: {case.implementation} has a checkpoint already")
+        files[case.implementation] = str(path)
+    plain = {registry.find(name).plain for name in suite.implementations}
+    for name, file in files.items():
+        if registry.find(name).plain not in plain:
+            raise UsageError(f"{file}: holds {name}, which is not timed; add it with --impl")
+    return files
+
+
+def as_command(suite: str, settings: Mapping[str, Any]) -> list[str]:
+    """The command line that measures the same as `bench.run` with these settings."""
+    words = ["bench", "run", "--suite", suite]
+    for key, value in settings.items():
+        option = reading.option(key)
+        if value is True:
+            words.append(option)
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            words += [option, ",".join(map(str, value)) or "init"]
+        elif value is not None and value is not False:
+            words += [option, str(value)]
+    return words
+
+
+def resume_line(words: Sequence[str], path: Path) -> str:
+    """The command line that continues a run which was called so, and is kept at a path."""
+    return continued(_without(words, "--out"), {"--resume": as_text(path)})
+
+
+def continued(words: Sequence[str], options: Mapping[str, str]) -> str:
+    """A command line with the options that it lacks; a flag's value is empty."""
+    given = {word.partition("=")[0] for word in words}
+    lacking = [item for item in options.items() if item[0] not in given]
+    return shlex.join([*words, *(word for item in lacking for word in item if word)])
+
+
+def _without(words: Sequence[str], option: str) -> list[str]:
+    """The words without an option and its value."""
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if not skip and word != option and not word.startswith(f"{option}="):
+            kept.append(word)
+        skip = word == option
+    return kept
