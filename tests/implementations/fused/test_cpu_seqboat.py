@@ -12,7 +12,7 @@ from implementations.activation import threshold
 from implementations.fused.seqboat_cpu import seqboat_layer
 from implementations.models.seqboat import SeqBoatConfig, SeqBoatLayer
 
-from ..kernels.cpu_oracle import check, check_digits, distance, numbers
+from ..kernels.cpu_oracle import check, distance, excess_of_errors, numbers
 
 DIM = 8
 SIZES = {"layers": 1, "dim": DIM, "hidden": 14, "attention_dim": 6, "states": 3}
@@ -96,17 +96,14 @@ def test_rates(options: dict, rate: float, causal: bool) -> None:
 def test_one_row_active_throughout(options: dict) -> None:
     """Then the working memory of every row is the whole sequence."""
     layer, x = layer_of(**options), numbers(3, 90, DIM)
-    with torch.no_grad():
-        x[1] += 3.0 * layer.hx_proj.weight[1] - 3.0 * layer.hx_proj.weight[0]
     margins: list[Tensor] = []
     hook = layer.configurator.register_forward_pre_hook(lambda m, args: margins.append(m.margins(*args)))
     layer(x)
     hook.remove()
-    layer.configurator.act_bias.copy_(margins[0].view(3, 90)[1].min() - 1e-3)
+    rows = margins[0].view(3, 90)
+    layer.configurator.act_bias.copy_(rows.amin(dim=1).max() - 1e-3)
     compare(layer, x)
-    rows = margins[0].view(3, 90) > layer.configurator.act_bias
-    assert rows[1].all()
-    assert not rows[0].all()
+    assert (rows > layer.configurator.act_bias).all(dim=1).sum() == 1
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -144,12 +141,19 @@ def test_a_long_sequence_whose_average_hardly_decays() -> None:
 @pytest.mark.parametrize("scale", [0.05, 1.0])
 @pytest.mark.parametrize("causal", [False, True])
 def test_digits_of_float32(causal: bool, scale: float) -> None:
-    """At a low temperature too, where the confidence is 1 but for a few ulps and 1 − p loses its digits."""
-    layer, x = layer_of(causal, relative_bias="local", truncation=256), numbers(1, 1000, DIM)
-    if layer.configurator is not None:
+    """At a low temperature too, where the confidence is 1 but for a few ulps and 1 − p loses its digits.
+
+    There the rounding of a few margins decides about the errors of both forms: the median of several inputs.
+    """
+    found: list[Tensor] = []
+    for seed in range(5):
+        layer = layer_of(causal, relative_bias="local", truncation=256)
+        x = numbers(1, 700, DIM, seed=seed)
         nn.init.constant_(layer.configurator.temp, torch.tensor(scale).log().item())
-    activate(layer, x, None, 0.4)
-    compare(layer, x, check=check_digits)
+        activate(layer, x, None, 0.4)
+        compare(layer, x, check=lambda *form: found.append(excess_of_errors(*form)))
+    excess = torch.stack(found).median(dim=0).values
+    assert (excess <= 1.0).all(), excess
 
 
 def test_activation_rate_and_hooks_are_the_plain_ones() -> None:
