@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from bench.commands import bisect as cli_bisect
 from bench.commands import compare as cli_compare
 from bench.commands import doctor as cli_doctor
 from bench.commands import export as cli_export
@@ -43,15 +44,8 @@ app = typer.Typer(
 )
 
 for commands in (
-    cli_measure,
-    cli_train,
-    cli_show,
-    cli_verify,
-    cli_regress,
-    cli_doctor,
-    cli_compare,
-    cli_export,
-    cli_store,
+    *(cli_measure, cli_train, cli_show, cli_verify),
+    *(cli_regress, cli_bisect, cli_doctor, cli_compare, cli_export, cli_store),
 ):
     app.add_typer(commands.app)
 

@@ -127,8 +127,8 @@ def measure_noise(request: DoctorRequest, environment: Environment) -> Noise:
         open_display(suite.budget_seconds) as display,
     ):
         store.append(make_header(suite, environment, {}))
-        gate = Gate(plan, store, display, Rules(Limits(margin=0.0, tolerance=0.0)), request.blocks)
-        return noise_of(gate.against_itself())
+        with Gate(plan, store, display, Rules(Limits(margin=0.0, tolerance=0.0)), request.blocks) as gate:
+            return noise_of(gate.against_itself())
 
 
 def noise_of(values: dict[Case, list[float]]) -> Noise:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from types import TracebackType
 
 import msgspec
 import numpy as np
@@ -58,6 +59,17 @@ class Gate:
         self.cases = plan.suite.cases(plan.kind)
         self.decided: dict[Case, CaseVerdict] = {}
         """Cases that need no measuring."""
+        self.nursery = Nursery(plan)
+        """Of all that is measured alone; every block has its own."""
+
+    def __enter__(self) -> "Gate":
+        self.nursery.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.nursery.__exit__(kind, error, trace)
 
     @property
     def open_cases(self) -> list[Case]:
@@ -65,15 +77,11 @@ class Gate:
 
     def exactly(self, base: Revision, head: Revision) -> Verdicts:
         """The tier without noise alone. Raises UsageError if code is of neither revision."""
-        with Nursery(self.plan) as nursery:
-            self._locate(base, head, nursery)
-            for case in self.open_cases:
-                solos = [
-                    self._kept(measure_exact(at(case, revision.name), self.plan, nursery))
-                    for revision in (base, head)
-                ]
-                self.decided[case] = judge_exactly(Pair(*solos), self.rules.of(case.implementation))
-        self._end("precise")
+        self._decide_absent(base, head)
+        cases = self.open_cases
+        for case, pair in zip(cases, self.pairs(base, head, exact=True), strict=True):
+            self.decided[case] = judge_exactly(pair, self.rules.of(case.implementation))
+        self.end("precise")
         return self._verdicts(), None
 
     def run(self, base: Revision, head: Revision) -> Verdicts:
@@ -81,64 +89,43 @@ class Gate:
 
         Raises UsageError if code is of neither revision.
         """
-        with Nursery(self.plan) as nursery:
-            self._locate(base, head, nursery)
-            cases = self.open_cases
-            solos = [self._solos(cases, revision.name, nursery) for revision in (base, head)]
-        pairs = [Pair(*pair) for pair in zip(*solos, strict=True)]
+        self._decide_absent(base, head)
+        cases = self.open_cases
+        pairs = self.pairs(base, head)
         timed = [pair for pair in pairs if pair.base.status == pair.other.status == "ok"]
         control = _control(timed)
         everything = [*timed, *([control] if control else [])]
-        reason = self._stage(everything, self.blocks)
+        reason = self.time(everything, self.blocks)
         counted = [pair for pair in timed if pair.base.case.implementation not in self.rules.ignored]
         family = max(1, len(counted))
         still_open = [pair for pair in everything if not is_settled(self._judge(pair), family)]
         if still_open:
-            reason = self._stage(still_open, SECOND_STAGE_FACTOR * self.blocks)
-        self._end(reason)
+            reason = self.time(still_open, SECOND_STAGE_FACTOR * self.blocks)
+        self.end(reason)
         self.decided |= {case: self._judge(pair) for case, pair in zip(cases, pairs, strict=True)}
         return self._verdicts(), self._judge(control) if control else None
 
     def against_itself(self) -> dict[Case, list[float]]:
         """Per case, the log ratios of blocks that time identical code twice."""
         base, _, control = REVISIONS
-        with Nursery(self.plan) as nursery:
-            solos = self._solos(self.cases, base, nursery)
+        solos = self._solos(base)
         pairs = [_against_itself(solo, control) for solo in solos if solo.status == "ok"]
-        self._end(self._stage(pairs, self.blocks))
+        self.end(self.time(pairs, self.blocks))
         return {pair.base.case: pair.slowdowns(self.samples) for pair in pairs}
 
-    def _verdicts(self) -> list[CaseVerdict]:
-        return [self.rules.applied(self.decided[case]) for case in self.cases]
+    def locate(self, base: Revision, head: Revision) -> dict[tuple[str, str], str]:
+        """Why a revision does not have an implementation, by the names of both.
 
-    def _judge(self, pair: Pair) -> CaseVerdict:
-        limits = self.rules.of(pair.base.case.implementation)
-        return self.rules.applied(judge(pair, self.samples, self.lost, limits))
+        Raises UsageError if neither has it, or if its code is of no revision.
+        """
+        return absent(self.plan, self.nursery, [base, head], self.open_cases)
 
-    def _end(self, reason: StopReason) -> None:
-        self.store.append(End(reason=reason, seconds=time.monotonic() - self.begin))
+    def pairs(self, base: Revision, head: Revision, exact: bool = False) -> list[Pair]:
+        """Every open case alone, on both sides; without a clock if only exact costs are asked for."""
+        solos = (self._solos(revision.name, exact) for revision in (base, head))
+        return [Pair(*pair) for pair in zip(*solos, strict=True)]
 
-    def _locate(self, base: Revision, head: Revision, nursery: Nursery) -> None:
-        """Decide what only one of the revisions has."""
-        missing = absent(self.plan, nursery, [base, head], self.open_cases)
-        for case in self.open_cases:
-            gone = missing.get((head.name, case.implementation))
-            if gone is not None:
-                self.decided[case] = judge_gone(case, gone)
-            elif (base.name, case.implementation) in missing:
-                solo = self._kept(measure_exact(at(case, head.name), self.plan, nursery))
-                self.decided[case] = judge_new(solo)
-
-    def _solos(self, cases: Sequence[Case], revision: str, nursery: Nursery) -> list[Solo]:
-        there = [at(case, revision) for case in cases]
-        return [self._kept(measure_solo(case, self.plan, nursery, exact=True)) for case in there]
-
-    def _kept(self, solo: Solo) -> Solo:
-        self.store.append(solo)
-        self.observer.solo_ends(solo)
-        return solo
-
-    def _stage(self, pairs: Sequence[Pair], blocks: int) -> StopReason:
+    def time(self, pairs: Sequence[Pair], blocks: int) -> StopReason:
         """Blocks of fresh processes, as many as asked for or as the budget allows."""
         longest = 0.0
         groups = _groups(pairs)
@@ -151,6 +138,38 @@ class Gate:
             self.next_block += 1
             longest = max(longest, time.monotonic() - begin)
         return "blocks"
+
+    def end(self, reason: StopReason) -> None:
+        self.store.append(End(reason=reason, seconds=time.monotonic() - self.begin))
+
+    def _verdicts(self) -> list[CaseVerdict]:
+        return [self.rules.applied(self.decided[case]) for case in self.cases]
+
+    def _judge(self, pair: Pair) -> CaseVerdict:
+        limits = self.rules.of(pair.base.case.implementation)
+        return self.rules.applied(judge(pair, self.samples, self.lost, limits))
+
+    def _decide_absent(self, base: Revision, head: Revision) -> None:
+        """Decide what only one of the revisions has."""
+        missing = self.locate(base, head)
+        for case in self.open_cases:
+            gone = missing.get((head.name, case.implementation))
+            if gone is not None:
+                self.decided[case] = judge_gone(case, gone)
+            elif (base.name, case.implementation) in missing:
+                solo = self._kept(measure_exact(at(case, head.name), self.plan, self.nursery))
+                self.decided[case] = judge_new(solo)
+
+    def _solos(self, revision: str, exact: bool = False) -> list[Solo]:
+        cases = [at(case, revision) for case in self.open_cases]
+        if exact:
+            return [self._kept(measure_exact(case, self.plan, self.nursery)) for case in cases]
+        return [self._kept(measure_solo(case, self.plan, self.nursery, exact=True)) for case in cases]
+
+    def _kept(self, solo: Solo) -> Solo:
+        self.store.append(solo)
+        self.observer.solo_ends(solo)
+        return solo
 
     def _block(self, number: int, group: Sequence[Solo], seconds: float) -> None:
         gone = {lost.case_id for lost in self.lost}

@@ -110,12 +110,13 @@ def _measured(
         open_display(suite.budget_seconds) as display,
     ):
         store.append(make_header(suite, environment, {name: of.commit for name, of in revisions.items()}))
-        gate = Gate(Plan(suite, *kind, sources=sources), store, display, rules, request.blocks)
-        gate.decided = {
-            case: judge_untouched(case) for case in gate.cases if case.implementation in untouched
-        }
-        sides = (revisions[base], revisions[head])
-        return gate.exactly(*sides) if request.exact else gate.run(*sides)
+        plan = Plan(suite, *kind, sources=sources)
+        with Gate(plan, store, display, rules, request.blocks) as gate:
+            gate.decided = {
+                case: judge_untouched(case) for case in gate.cases if case.implementation in untouched
+            }
+            sides = (revisions[base], revisions[head])
+            return gate.exactly(*sides) if request.exact else gate.run(*sides)
 
 
 def _untouched(request: GateRequest, suite: Suite, base: Revision, head: Revision) -> set[str]:

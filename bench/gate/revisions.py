@@ -146,7 +146,7 @@ def _stranger(found: Located, revision: Revision) -> str | None:
         path = Path(file).resolve()
         if revision.has(file) or not path.is_relative_to(revision.source.repository):
             continue
-        of_harness = path.is_relative_to(HARNESS) and name.partition(".")[0] in harness_has
+        of_harness = any(path.is_relative_to(HARNESS / package) for package in harness_has)
         if not of_harness and not {"site-packages", "dist-packages"} & set(path.parts):
             return f"{name} comes from the working tree ({file})"
     return None

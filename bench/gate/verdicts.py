@@ -98,7 +98,7 @@ class Pair(msgspec.Struct, frozen=True):
 def judge(pair: Pair, samples: Iterable[Sample], lost: Iterable[Lost], limits: Limits) -> CaseVerdict:
     """One case: whether it runs, then what needs no clock, then its slowdown."""
     fault = _fault(pair, lost)
-    changes = _changes(pair.base.exact, pair.other.exact)
+    changes = cost_changes(pair.base.exact, pair.other.exact)
     grown = [change for change in changes if change.figure in COSTS and change.growth > limits.margin]
     timed = judge_slowdowns(pair.slowdowns(samples), limits)
     if fault is not None:
@@ -240,7 +240,8 @@ def _fault(pair: Pair, lost: Iterable[Lost]) -> tuple[Verdict, str] | None:
     return None
 
 
-def _changes(base: Exact | None, head: Exact | None) -> list[CostChange]:
+def cost_changes(base: Exact | None, head: Exact | None) -> list[CostChange]:
+    """Exact figures that differ; none if either side was not counted."""
     if base is None or head is None:
         return []
     figures = [(name, getattr(base, name), getattr(head, name)) for name in Exact.__struct_fields__]

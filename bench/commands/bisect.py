@@ -1,0 +1,64 @@
+"""`bench bisect`: which commit made a model slower or bigger?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.commands.console import INCOMPLETE, OK, Json, as_json, chosen, show
+from bench.commands.regress import Setup, Source
+
+app = typer.Typer()
+
+
+@app.command()
+def bisect(
+    good: Annotated[str, typer.Option(help="A revision at which all was well.")],
+    bad: Annotated[str, typer.Option(help="A later one at which it is not.")] = "HEAD",
+    impl: Annotated[
+        str | None, typer.Option(help="Your model, as package.module:function; by default the suite's first.")
+    ] = None,
+    figure: Annotated[
+        str, typer.Option(help="step (timed), memory or flops (both exact, without a clock).")
+    ] = "step",
+    source: Source = None,
+    setup: Setup = None,
+    suite: Annotated[str, typer.Option(help="A suite's name, or a file that ends in .yaml.")] = "ci",
+    length: Annotated[
+        int | None, typer.Option(min=1, help="One of the suite's; its first by default.")
+    ] = None,
+    margin: Annotated[str, typer.Option(help="Bad must be worse than good by more than this.")] = "1%",
+    budget: Annotated[str, typer.Option(help="Time for each commit, as 90s, 5m or 1h.")] = "15m",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Kept findings; by default below results/runs.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Find the commit that made a model slower or bigger.
+
+    Commits that do not build are skipped. The same command continues after an interruption. Exit code 0:
+    found, 3: the ends can't be told apart.
+    """
+    from bench.commands.console import complain
+    from bench.gate import bisect as bisections
+    from bench.gate.revisions import Code
+
+    request = bisections.BisectRequest(
+        good=good,
+        bad=bad,
+        folder=out or Path("results") / "runs" / bisections.folder_name(good, bad, figure, impl or suite),
+        figure=figure,
+        code=Code(tuple(source or ()), setup),
+        suite=suite,
+        length=length,
+        margin=margin,
+        budget=budget,
+        device=device,
+        threads=threads,
+        overrides=chosen(impl),
+    )
+    answer = bisections.bisect(request, complain)
+    show(as_json(answer) if json else bisections.as_text(answer))
+    raise typer.Exit(OK if answer.first_bad is not None else INCOMPLETE)

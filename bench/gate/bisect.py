@@ -1,0 +1,198 @@
+"""`bench bisect`: which commit made a model slower or bigger?"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+
+from bench.errors import UsageError
+from bench.gate.regress import gate_suite
+from bench.gate.reports import short
+from bench.gate.revisions import Code
+from bench.gate.rules import MARGIN
+from bench.gate.search import Found, Search, half_way
+from bench.gate.verdicts import CostChange, cost_changes
+from bench.gate.workbench import Figure, Workbench
+from bench.measure.procedure import Plan
+from bench.probes.environment import probe_environment
+from bench.records.run import Environment
+from bench.suites.case import Case
+from bench.suites.suite import Suite
+from bench.system.git import Repository
+from bench.text.units import parse_percentage
+
+
+@dataclass(frozen=True)
+class BisectRequest:
+    """What the user asked for."""
+
+    good: str
+    bad: str
+    folder: Path
+    """Where raw data and what was found so far are kept."""
+    figure: str = "step"
+    code: Code = field(default_factory=Code)
+    suite: str = "ci"
+    length: int | None = None
+    """One of the suite's; its first by default."""
+    margin: str = MARGIN
+    """The bad end must be worse by more than this."""
+    budget: str = "15m"
+    """Of one commit."""
+    device: str = "auto"
+    threads: int | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+    repository: Path = Path(".")
+
+
+class Bisection(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer, and what it rests on."""
+
+    figure: Figure
+    model: str
+    length: int
+    good: str
+    bad: str
+    first_bad: Found | None
+    """None if the ends can't be told apart."""
+    subject: str = ""
+    """First line of its message."""
+    changes: list[CostChange] = []
+    """Its exact costs against those of the last good commit."""
+    suspects: list[str] = []
+    """Skipped commits just before it: it may have been one of them."""
+    found: list[Found] = []
+    """Every commit that was looked at, in this order."""
+
+
+def bisect(request: BisectRequest, observer: Callable[[str], None]) -> Bisection:
+    """Find the first bad commit. Raises UsageError if an end does not run.
+
+    observer: is told every finding in a line. The same request, made again, continues from what its folder
+    holds.
+    """
+    figure, margin = _figure(request.figure), _margin(request.margin)
+    repository = Repository.around(request.repository)
+    good, bad = repository.commit(request.good), repository.commit(request.bad)
+    commits = repository.commits_between(good, bad)
+    suite = gate_suite(request.suite, request.overrides, request.budget)
+    environment = probe_environment(request.device, request.threads)
+    case = _case(suite, environment, request.length)
+    bench = Workbench(request.folder, repository, request.code, suite, environment, case, figure, good)
+    search = search_for(commits, bench.look, margin, lambda found: observer(_line(found, repository)))
+    looked_at = list(search.found.values())
+    answer = Bisection(
+        figure=figure,
+        model=case.implementation,
+        length=case.length,
+        good=good,
+        bad=bad,
+        first_bad=None,
+        found=looked_at,
+    )
+    if looked_at[0].standing != "bad":
+        return answer
+    first = search.found[search.first_bad]
+    before = search.found[search.last_good].exact if search.last_good else bench.good_exact
+    return msgspec.structs.replace(
+        answer,
+        first_bad=first,
+        subject=_subject(repository, first.commit),
+        changes=cost_changes(before, first.exact),
+        suspects=search.suspects,
+    )
+
+
+def search_for(
+    commits: list[str], look: Callable[[str, float], Found], margin: float, observer: Callable[[Found], None]
+) -> Search:
+    """Verify the bad end, then halve what lies between the ends until nothing is open.
+
+    look: takes a commit and the ratio to the good end above which it is bad. Both ends are verified by the
+    first look, which holds them against each other; if the bad one is not bad, that is all there is.
+    """
+    search = Search(commits)
+
+    def take(commit: str, threshold: float) -> Found:
+        found = look(commit, threshold)
+        search.found[commit] = found
+        observer(found)
+        return found
+
+    end = take(commits[-1], 1 + margin)
+    if end.standing == "bad" and end.ratio is not None:
+        while (commit := search.next()) is not None:
+            take(commit, half_way(end.ratio))
+    return search
+
+
+def folder_name(good: str, bad: str, figure: str, what: str) -> str:
+    """Where a search is kept that was given no place: the same for the same words."""
+    return "-".join(["bisect", *(re.sub(r"[^\w.@~^]+", "_", word) for word in (what, figure, good, bad))])
+
+
+def as_text(answer: Bisection) -> str:
+    """The first bad commit, its ratio, and what else is known of it."""
+    what = {"step": "slower", "memory": "bigger", "flops": "costlier"}[answer.figure]
+    of = f"{answer.model} at {answer.length}"
+    measured = sum(found.standing != "skipped" for found in answer.found)
+    skipped = [f"skipped {short(f.commit)}: {f.reason}" for f in answer.found if f.standing == "skipped"]
+    tail = [
+        *skipped,
+        f"measured {measured} commits between good {short(answer.good)} and bad {short(answer.bad)}",
+    ]
+    if answer.first_bad is None:
+        end = answer.found[0]
+        said = end.reason or f"bad is {_ratio(end)} of good"
+        return "\n".join([*tail, f"good and bad cannot be told apart: {of}: {said}"])
+    lines = [f"first {what} commit: {answer.first_bad.commit} {answer.subject}".rstrip()]
+    lines.append(f"{of}: {answer.figure} is {_ratio(answer.first_bad)} of good's")
+    lines += [f"against the commit before: {change}" for change in answer.changes]
+    if answer.suspects:
+        lines.append(f"or one before it that was skipped: {', '.join(map(short, answer.suspects))}")
+    return "\n".join([*tail, *lines])
+
+
+def _ratio(found: Found) -> str:
+    if found.ratio is None:
+        return "unknown"
+    interval = f" ({found.low:.3f} to {found.high:.3f})" if found.low and found.high else ""
+    blocks = f", {found.blocks} blocks" if found.blocks else ""
+    return f"× {found.ratio:.3f}{interval}{blocks}"
+
+
+def _line(found: Found, repository: Repository) -> str:
+    said = found.reason if found.standing == "skipped" else _ratio(found)
+    return f"{short(found.commit)} {found.standing}: {said}  {_subject(repository, found.commit)}".rstrip()
+
+
+def _subject(repository: Repository, commit: str) -> str:
+    info = Repository.commits(repository.root, [commit]).get(commit)
+    return info.subject if info else ""
+
+
+def _case(suite: Suite, environment: Environment, length: int | None) -> Case:
+    plan = Plan(suite, environment.device, environment.threads, environment.memory_bytes)
+    wanted = length or suite.lengths[0]
+    case = next((case for case in suite.cases(plan.kind) if case.length == wanted), None)
+    if case is None:
+        raise UsageError(f"--length {wanted}: {suite.name} has {', '.join(map(str, suite.lengths))}")
+    return case
+
+
+def _figure(name: str) -> Figure:
+    known: tuple[Figure, ...] = get_args(Figure)
+    for figure in known:
+        if figure == name:
+            return figure
+    raise UsageError(f"--figure {name}: choose {', '.join(known)}")
+
+
+def _margin(text: str) -> float:
+    try:
+        return parse_percentage(text)
+    except ValueError as error:
+        raise UsageError(f"--margin: {error}") from None

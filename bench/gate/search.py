@@ -1,0 +1,121 @@
+"""The search for the first commit that made something slower or bigger: halving, with commits left out.
+
+Every commit is held against the good end. Bad is what lies more than half of the way (on the log scale) to
+the bad end, so that a commit is told from either by half of the change, whatever the size of that.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+from bench.records.run import Exact
+from bench.stats.intervals import lower_bound, ratio_interval, upper_bound
+
+Standing = Literal["good", "bad", "skipped"]
+
+FIRST_BLOCKS, MORE_BLOCKS = 5, 10
+"""Of fresh processes, for a commit; what stays open gets the second number besides."""
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What one commit is, held against the good end."""
+
+    commit: str
+    standing: Standing
+    reason: str = ""
+    """Why it was skipped."""
+    ratio: float | None = None
+    """Its time or cost over the good end's."""
+    low: float | None = None
+    """Of the 95% interval over blocks; None for costs, which have no noise."""
+    high: float | None = None
+    blocks: int = 0
+    exact: Exact | None = None
+
+
+@dataclass
+class Search:
+    """Halves the commits between a good and a bad end."""
+
+    commits: Sequence[str]
+    """After the good end, up to and with the bad one, the oldest first."""
+    found: dict[str, Found] = field(default_factory=dict)
+
+    def next(self) -> str | None:
+        """The commit to look at: the one nearest to the middle of what is open; None if nothing is."""
+        low, high = self._bounds()
+        still = [i for i in range(low + 1, high) if self.commits[i] not in self.found]
+        middle = (low + high) / 2
+        return self.commits[min(still, key=lambda i: abs(i - middle))] if still else None
+
+    @property
+    def first_bad(self) -> str:
+        return self.commits[self._bounds()[1]]
+
+    @property
+    def last_good(self) -> str | None:
+        """The nearest commit before that is good; None for the good end itself."""
+        low = self._bounds()[0]
+        return None if low < 0 else self.commits[low]
+
+    @property
+    def suspects(self) -> list[str]:
+        """Skipped commits between the last good and the first bad one: it may have been one of them."""
+        low, high = self._bounds()
+        return list(self.commits[low + 1 : high])
+
+    def _bounds(self) -> tuple[int, int]:
+        """Places of the last good and of the first bad commit; -1 is the good end."""
+        standing = [self.found[name].standing if name in self.found else None for name in self.commits]
+        high = standing.index("bad") if "bad" in standing else len(standing) - 1
+        return max((i for i in range(high) if standing[i] == "good"), default=-1), high
+
+
+def judged_by_cost(commit: str, exact: Exact, ratio: float, threshold: float) -> Found:
+    """What a cost says, which has no noise. threshold: ratio from which a commit is bad."""
+    return Found(commit=commit, standing="bad" if ratio > threshold else "good", ratio=ratio, exact=exact)
+
+
+def judged_by_time(
+    commit: str, exact: Exact | None, more_blocks: Callable[[int], Sequence[float]], threshold: float
+) -> Found:
+    """What blocks say: bad or good with 99% confidence, or, after more of them, nothing.
+
+    more_blocks: takes a number, and returns the log ratios of all blocks so far. threshold: a ratio.
+    """
+    values: Sequence[float] = []
+    for count in (FIRST_BLOCKS, MORE_BLOCKS):
+        values = more_blocks(count)
+        standing = _standing(values, math.log(threshold))
+        if standing != "skipped":
+            break
+    if not values:
+        return Found(commit=commit, standing="skipped", reason="was not timed", exact=exact)
+    interval = ratio_interval(values)
+    unclear = f"can't be told from either end in {len(values)} blocks"
+    return Found(
+        commit=commit,
+        standing=standing,
+        reason=unclear if standing == "skipped" else "",
+        ratio=interval.ratio,
+        low=interval.low,
+        high=interval.high,
+        blocks=len(values),
+        exact=exact,
+    )
+
+
+def _standing(values: Sequence[float], threshold: float) -> Standing:
+    if not values:
+        return "skipped"
+    if lower_bound(values) > threshold:
+        return "bad"
+    return "good" if upper_bound(values) < threshold else "skipped"
+
+
+def half_way(ratio: float) -> float:
+    """The threshold for a change of that ratio."""
+    return math.sqrt(ratio)

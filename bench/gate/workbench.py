@@ -1,0 +1,160 @@
+"""Commits held against one good commit, one at a time; what was found is kept in a folder."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from bench.errors import UsageError
+from bench.gate.gate import Gate
+from bench.gate.installed import SetupFailed
+from bench.gate.revisions import Code, Revision, checked_out
+from bench.gate.rules import rules_of
+from bench.gate.search import Found, judged_by_cost, judged_by_time
+from bench.gate.verdicts import REVISIONS, Pair
+from bench.measure.display import open_display
+from bench.measure.header import make_header
+from bench.measure.procedure import Plan
+from bench.records.run import Environment, Exact
+from bench.records.writing import ResultFile
+from bench.suites.case import Case
+from bench.suites.suite import Suite
+from bench.system.git import Repository
+from bench.system.signals import termination_interrupts
+
+Figure = Literal["step", "memory", "flops"]
+COSTS = {"memory": "tensor_bytes", "flops": "flops"}
+"""Figures that need no clock, and their names among the exact ones."""
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What a folder holds."""
+
+    question: list[str]
+    found: list[Found]
+
+
+@dataclass
+class Workbench:
+    """Measures one case of commits against the good end's. Raw data and findings lie in `folder`."""
+
+    folder: Path
+    repository: Repository
+    code: Code
+    suite: Suite
+    environment: Environment
+    case: Case
+    figure: Figure
+    good: str
+    found: dict[str, Found] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Take over what an earlier call found. Raises UsageError if the folder is another question's."""
+        if not self._file.exists():
+            return
+        try:
+            kept = msgspec.json.decode(self._file.read_bytes(), type=Kept)
+        except (OSError, msgspec.DecodeError) as error:
+            raise UsageError(f"{self._file}: cannot be read ({error})") from None
+        if kept.question != self._question:
+            raise UsageError(f"{self.folder}: holds another bisection; name another folder with --out")
+        self.found = {found.commit: found for found in kept.found}
+
+    def look(self, commit: str, threshold: float) -> Found:
+        """What a commit is: bad above the threshold, a ratio. Raises UsageError if the good end can't run."""
+        if commit not in self.found:
+            self._keep(self._measured(commit, threshold))
+        return self.found[commit]
+
+    def _measured(self, commit: str, threshold: float) -> Found:
+        base, head, _ = REVISIONS
+        try:
+            with checked_out(self.repository, {base: self.good, head: commit}, self.code) as revisions:
+                return self._side_by_side(revisions[base], revisions[head], threshold)
+        except SetupFailed as failure:
+            if failure.revision == base:
+                raise
+            return Found(commit=commit, standing="skipped", reason=str(failure))
+
+    def _side_by_side(self, base: Revision, head: Revision, threshold: float) -> Found:
+        sources = {base.name: base.source, head.name: head.source}
+        device = (self.environment.device, self.environment.threads, self.environment.memory_bytes)
+        raw = self.folder / f"{head.commit}.jsonl"
+        raw.unlink(missing_ok=True)  # Of an attempt that was interrupted.
+        with (
+            termination_interrupts() as interruption,
+            ResultFile(raw, interruption.deferred) as store,
+            open_display(self.suite.budget_seconds) as display,
+        ):
+            commits = {side.name: side.commit for side in (base, head)}
+            store.append(make_header(self.suite, self.environment, commits))
+            plan = Plan(self.suite, *device, sources=sources)
+            with Gate(plan, store, display, rules_of({}, {}, None, None), blocks=0) as gate:
+                gate.cases = [self.case]
+                gone = gate.locate(base, head)
+                if (base.name, self.case.implementation) in gone:
+                    reason = gone[base.name, self.case.implementation]
+                    raise UsageError(f"the good end does not have it: {reason}")
+                if gone:
+                    return _skipped(head.commit, *gone.values())
+                (pair,) = gate.pairs(base, head, exact=self.figure in COSTS)
+                found = self._judged(gate, pair, head.commit, threshold)
+                gate.end("blocks")
+                return found
+
+    def _judged(self, gate: Gate, pair: Pair, commit: str, threshold: float) -> Found:
+        if pair.base.status != "ok" or pair.base.exact is None:
+            raise UsageError(f"the good end does not run: {pair.base.status}: {pair.base.reason}")
+        if pair.other.status != "ok" or pair.other.exact is None:
+            return _skipped(commit, f"does not run ({pair.other.status}: {pair.other.reason})")
+        self.found[self.good] = Found(commit=self.good, standing="good", exact=pair.base.exact)
+        if self.figure in COSTS:
+            return judged_by_cost(commit, pair.other.exact, _growth(pair, COSTS[self.figure]), threshold)
+
+        def more_blocks(count: int) -> Sequence[float]:
+            gate.time([pair], count)
+            return pair.slowdowns(gate.samples)
+
+        found = judged_by_time(commit, pair.other.exact, more_blocks, threshold)
+        lost = [record.reason for record in gate.lost if record.case_id == pair.other.case.id]
+        return _skipped(commit, f"does not run ({lost[0]})") if lost else found
+
+    @property
+    def good_exact(self) -> Exact | None:
+        found = self.found.get(self.good)
+        return found.exact if found else None
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "found.json"
+
+    @property
+    def _question(self) -> list[str]:
+        """What must be the same for findings to be of one search."""
+        made = (self.good, self.figure, str(self.code), self.case.id, *map(str, self.environment.machine))
+        return [str(self.repository.root), *made]
+
+    def _keep(self, found: Found) -> None:
+        self.found[found.commit] = found
+        part = self._file.with_suffix(".part")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            content = Kept(question=self._question, found=list(self.found.values()))
+            part.write_bytes(msgspec.json.encode(content))
+            os.replace(part, self._file)
+        except OSError as error:
+            raise UsageError(f"{self._file}: cannot be written ({error.strerror})") from None
+
+
+def _skipped(commit: str, reason: str) -> Found:
+    return Found(commit=commit, standing="skipped", reason=reason)
+
+
+def _growth(pair: Pair, cost: str) -> float:
+    before, after = (getattr(solo.exact, cost) for solo in (pair.base, pair.other))
+    if not before:
+        raise UsageError(f"the good end has no {cost}: there is no ratio to it")
+    return float(after / before)
