@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from bench.correctness.golden import GoldenCase, GoldenError, GoldenFile, find_cases
-from bench.steps.tolerance import LOOSE, LOOSE_GRADIENT_BOUND, ROUNDING_FACTOR, relative_error
+from bench.steps.tolerance import (
+    LOOSE,
+    LOOSE_GRADIENT_BOUND,
+    ROUNDING_FACTOR,
+    ROUNDING_SHARE,
+    ZERO_SHARE,
+    relative_error,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,10 +24,6 @@ if TYPE_CHECKING:
 GOLDEN_BOUND = 1e-4
 """The largest relative error of an output."""
 GRADIENT_BOUND = 1e-3
-ZERO_SHARE = 1e-9
-"""A gradient whose float64 form is a smaller share of the case's whole gradient is analytically zero."""
-ROUNDING_SHARE = 2.0**-23
-"""What float32 rounding leaves of such a gradient, as a share of the whole one, is about this."""
 RUNNING_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 Status = Literal["passed", "failed", "unsupported", "error"]

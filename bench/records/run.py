@@ -7,6 +7,7 @@ import msgspec
 
 from bench.suites.case import Case
 from bench.suites.suite import LARGEST, Positive, Suite
+from bench.text.units import format_error
 
 Machine = tuple[str, str, int, str, str | None]
 """Device, hardware, threads, torch and allocator: where they differ, so do kinds of device."""
@@ -138,13 +139,34 @@ class Activation(msgspec.Struct, frozen=True):
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
-    """Relative errors of a variant against its reference, on a batch of this shape; None if infinite."""
+    """How far a variant is from its reference, as largest relative errors.
+
+    They are those of the comparison that failed, else of the one on the case's own batch. An error is None if
+    it is infinite: NaN, or another shape.
+    """
 
     reference: str
     output_error: float | None
+    """Error of the logits or of what a layer gives, at the worst position."""
     gradient_error: float | None
     worst_gradient: str
+    """Empty if the phase has no gradients."""
     agrees: bool
+    worst_output: str = ""
+    sample: str = ""
+    """Which sequences and weights the errors are of, in words."""
+    seconds: float | None = None
+    """Seconds that the comparison took."""
+
+    @property
+    def words(self) -> str:
+        """The errors, in a message."""
+        where = f"{self.sample}, " if self.sample else ""
+        worst = f" ({self.worst_output})" if self.worst_output else ""
+        outputs = f"{where}outputs differ by {format_error(self.output_error)}{worst}"
+        if not self.worst_gradient:
+            return outputs
+        return f"{outputs}, the gradient of {self.worst_gradient} by {format_error(self.gradient_error)}"
 
 
 class Decoding(msgspec.Struct, frozen=True, kw_only=True):

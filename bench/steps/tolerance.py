@@ -23,6 +23,10 @@ LOOSE_GRADIENT_BOUND = 1e-2
 ROUNDING_FACTOR = 10.0
 """A tensor that differs by more than its bound agrees if it is at most this many times as far from the exact
 one as the reference's own rounding carries the reference."""
+ZERO_SHARE = 1e-9
+"""A gradient that in float64 is a smaller share of the model's whole one is analytically zero."""
+ROUNDING_SHARE = 2.0**-23
+"""What float32 leaves of such a gradient, as a share of the whole one, is about this."""
 
 
 def relative_error(ours: "Tensor", reference: "Tensor") -> float:

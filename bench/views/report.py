@@ -15,7 +15,7 @@ from bench.errors import UsageError
 from bench.records.reading import Results
 from bench.records.run import Sample, Solo
 from bench.text.escape import script_json
-from bench.text.units import format_bytes, format_duration, format_error
+from bench.text.units import format_bytes, format_duration
 from bench.version import __version__
 from bench.views import pages
 from bench.views.charts import charts
@@ -147,9 +147,4 @@ def _rates(solo: Solo) -> str | None:
 
 
 def _variant(solo: Solo) -> str | None:
-    if solo.variant is None:
-        return None
-    return (
-        f"{solo.variant.reference}: outputs differ by {format_error(solo.variant.output_error)}, gradients "
-        f"by at most {format_error(solo.variant.gradient_error)} ({solo.variant.worst_gradient})"
-    )
+    return f"{solo.variant.reference}: {solo.variant.words}" if solo.variant else None

@@ -2,6 +2,7 @@
 
 import contextlib
 
+import msgspec
 import pytest
 
 from bench.measure.procedure import Plan
@@ -81,3 +82,22 @@ def test_a_comparison_has_time_for_the_reference_too(plan):
 def test_a_comparison_that_fails_says_that_it_was_one(plan, status):
     solo = measure_solo(only_case(plan), plan, Scripted(WorkerFailed(status, "no more")))
     assert (solo.status, solo.reason) == (status, "when it was compared with its reference: no more")
+
+
+@pytest.mark.parametrize("phase", ["train", "forward"])
+def test_a_variant_that_differs_is_wrong_in_every_phase(plan, phase):
+    differs = Variant(
+        reference="seqboat",
+        output_error=0.3,
+        worst_output="logits",
+        gradient_error=0.0,
+        worst_gradient="",
+        agrees=False,
+        sample="on its own batch",
+    )
+    case = msgspec.structs.replace(only_case(plan), phase=phase)
+    solo = measure_solo(case, plan, Scripted(Checked(differs)))
+    assert (solo.status, solo.variant) == ("wrong", differs)
+    assert solo.reason == (
+        "computes something else than seqboat: on its own batch, outputs differ by 3.0e-01 (logits)"
+    )

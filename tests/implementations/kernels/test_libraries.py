@@ -164,7 +164,7 @@ def test_a_librarys_kernels_are_held_against_the_plain_form(
     def scan(*operands: Any, **options: Any) -> Tensor:
         return factor * mamba_chunk_scan_combined(*operands, **options)
 
-    for module in ("mamba2", "gated_deltanet", "kernels.backend"):
+    for module in ("models.mamba2", "models.gated_deltanet", "kernels.backend"):
         monkeypatch.setattr(f"implementations.{module}.choose", pretend)
     monkeypatch.setattr(libraries, "_is_installed", lambda module: True)
     stand_in(monkeypatch, "mamba_ssm.ops.triton.ssd_combined", "mamba_chunk_scan_combined", scan)

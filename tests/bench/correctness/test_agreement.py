@@ -1,0 +1,112 @@
+"""The rule of the gate: what is rounding, and what is not."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench.correctness.agreement import compare, gradient_bound, only_rounds, row_error, worst
+from bench.correctness.evaluation import Computed
+from bench.steps.tolerance import LOOSE_GRADIENT_BOUND, OUTPUT_BOUND
+
+ALLOWED = gradient_bound("weight", OUTPUT_BOUND["fp32"])
+
+
+def computed(logits: float = 1.0, **gradients: float | list[float]) -> Computed:
+    rows = {name: torch.tensor([value]).reshape(1, -1) for name, value in gradients.items()}
+    return Computed({"logits": torch.tensor([[logits]])}, rows)
+
+
+def wrong(ours: Computed, theirs: Computed, exact: Computed | None = None, **options) -> set[str]:
+    """Names of what disagrees; exact: by default what the reference has, so that it does not round."""
+    found = compare(ours, theirs, lambda: exact or theirs, "fp32", **options)
+    every = {**found.outputs, **found.gradients}
+    assert found.agrees == all(difference.agrees for difference in every.values())
+    return {name for name, difference in every.items() if not difference.agrees}
+
+
+def test_a_gradient_is_measured_by_itself_however_small_it_is():
+    assert wrong(computed(large=1.0, small=1.01e-7), computed(large=1.0, small=1e-7)) == {"small"}
+
+
+def test_a_gradient_within_its_bound_agrees_without_float64():
+    def never() -> Computed:
+        pytest.fail("float64 was asked")
+
+    theirs = computed(weight=1.0, temp=1.0)
+    ours = computed(weight=1.0 + ALLOWED / 2, temp=1.0 + LOOSE_GRADIENT_BOUND / 2)
+    assert compare(ours, theirs, never, "fp32").agrees
+
+
+def test_float64_clears_what_is_ten_times_as_far_off_as_the_reference_and_no_more():
+    theirs, exact = computed(weight=1.002), computed(weight=1.0)
+    assert wrong(computed(weight=0.985), theirs, exact) == set()
+    assert wrong(computed(weight=0.975), theirs, exact) == {"weight"}
+
+
+def test_float64_clears_nothing_if_the_reference_computes_something_else_in_it():
+    theirs, exact = computed(weight=1.002), computed(logits=1.02, weight=1.0)
+    assert wrong(computed(weight=0.985), theirs, exact) == {"weight"}
+
+
+def test_an_analytically_zero_gradient_may_be_other_rounding_but_not_a_gradient():
+    exact = computed(large=1.0, bias=0.0)
+    zeros = frozenset({"bias"})
+    theirs = computed(large=1.0, bias=1e-6)
+    assert wrong(computed(large=1.0, bias=-9e-6), theirs, exact, zeros=zeros) == set()
+    assert wrong(computed(large=1.0, bias=2e-5), theirs, exact, zeros=zeros) == {"bias"}
+    assert wrong(computed(large=1.0, bias=math.nan), theirs, exact, zeros=zeros) == {"bias"}
+
+
+def test_float64_tells_which_gradients_are_analytically_zero():
+    assert computed(large=1.0, small=1e-7, bias=1e-17).zeros() == {"bias"}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_a_number_is_wrong(value):
+    assert wrong(computed(weight=value), computed(weight=1.0)) == {"weight"}
+    assert wrong(computed(weight=1.0), computed(weight=value)) == {"weight"}
+    assert wrong(computed(logits=value), computed()) == {"logits"}
+
+
+def test_a_gradient_where_the_reference_has_none_is_wrong():
+    assert wrong(computed(unused=1e-12), computed(unused=0.0)) == {"unused"}
+    assert wrong(computed(unused=0.0), computed(unused=0.0)) == set()
+
+
+def test_one_wrong_row_of_many_is_not_averaged_away():
+    reference = torch.ones(4096, 8)
+    ours = reference.clone()
+    ours[-1] *= 1.01
+    assert row_error(ours, reference) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_row_of_little_is_measured_by_the_others():
+    """Else rounding of a row that is next to nothing would be a difference."""
+    reference = torch.cat([torch.ones(9, 4), torch.full((1, 4), 1e-9)])
+    assert row_error(reference + 1e-7, reference) < 1e-6
+
+
+def test_tensors_of_other_shapes_differ():
+    assert math.isinf(row_error(torch.ones(2, 3), torch.ones(3, 2)))
+
+
+def test_rounding_is_compared_by_the_worst_row():
+    exact = torch.ones(3, 2, dtype=torch.float64)
+    reference = exact + 1e-6
+
+    def off(by: float) -> Tensor:
+        ours = exact.clone()
+        ours[1] += by
+        return ours
+
+    assert only_rounds(off(9e-6), reference, exact)
+    assert not only_rounds(off(2e-5), reference, exact)
+
+
+def test_the_worst_is_one_that_disagrees():
+    theirs = computed(temp=1.0, weight=1.0)
+    found = compare(computed(temp=1.009, weight=1.0011), theirs, lambda: theirs, "fp32")
+    assert worst(found.gradients) == "weight"
+    assert worst({}) == ""

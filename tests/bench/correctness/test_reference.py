@@ -1,0 +1,129 @@
+"""The gate of `bench run`: planted faults are found in every system and phase, and nothing else is."""
+
+import functools
+
+import pytest
+import torch
+
+from bench.correctness import samples
+from bench.correctness.reference import compare_with_reference
+from bench.records.run import Variant
+from bench.steps.decoding import open_step
+from bench.steps.step import Step
+from bench.steps.tolerance import OUTPUT_BOUND
+from bench.suites.case import Case, Phase
+from implementations import registry
+from implementations.fused.mega import FusedGatedAttention
+from implementations.fused.seqboat import FusedSeqBoatLayer
+
+from ..plants import BY_SYSTEM, SCORES, Plant, at, result, times, zero
+
+LAYERS = {"seqboat": FusedSeqBoatLayer, "mega": FusedGatedAttention}
+CASES = [*((name, "text") for name in BY_SYSTEM), ("seqboat-fused", "image"), ("mega-chunk-fused", "image")]
+
+
+@pytest.fixture(autouse=True)
+def two_layers(monkeypatch):
+    monkeypatch.setitem(registry.SIZES, "small", (2, 32))
+
+
+@functools.cache
+def step_of(name: str, workload: str, phase: Phase = "train") -> Step:
+    case = Case(
+        implementation=name,
+        workload=workload,
+        length=64,
+        batch=1,
+        fill="full",
+        precision="fp32",
+        phase=phase,
+        hyperparameters="small",
+        activation=0.5 if name.startswith("seqboat") else None,
+        backend="auto",
+        seed=0,
+    )
+    step = open_step(case, "cpu")
+    step.calibrate()
+    return step
+
+
+def checked(step: Step, plant: Plant | None = None) -> Variant:
+    if plant is None:
+        return compare_with_reference(step)
+    with plant(LAYERS[step.case.implementation.split("-")[0]]):
+        return compare_with_reference(step)
+
+
+@pytest.mark.parametrize(("name", "workload"), CASES)
+def test_a_fused_model_agrees_with_its_reference(name, workload):
+    found = checked(step_of(name, workload))
+    assert found.agrees, found
+    assert 0 < found.output_error < OUTPUT_BOUND["fp32"]
+    assert found.gradient_error > 0
+    assert found.seconds > 0
+
+
+@pytest.mark.parametrize(("name", "workload"), CASES)
+def test_every_planted_fault_is_found(name, workload):
+    step = step_of(name, workload)
+    assert [fault for fault, plant in BY_SYSTEM[name].items() if checked(step, plant).agrees] == []
+
+
+@pytest.mark.parametrize("phase", ["forward", "decode"])
+@pytest.mark.parametrize("name", ["seqboat-fused", "mega-chunk-fused"])
+def test_faults_are_found_in_every_phase(name, phase):
+    step = step_of(name, "lm", phase)
+    found = checked(step)
+    assert found.agrees, found
+    assert found.worst_gradient == ""
+    faults = {"scores": SCORES["attention ignores queries and keys"], "result": result(times(1.001))}
+    assert [fault for fault, plant in faults.items() if checked(step, plant).agrees] == []
+
+
+def test_a_fault_beyond_the_pair_is_found_on_the_cases_own_batch(monkeypatch):
+    monkeypatch.setattr(samples, "PAIR_LENGTH", 40)
+    found = checked(step_of("mega-fused", "text"), result(at((slice(None), slice(50, 51)), zero)))
+    assert not found.agrees
+    assert found.sample == "on its own batch"
+
+
+def test_a_comparison_leaves_the_model_that_is_timed_as_it_was():
+    step = step_of("seqboat-fused", "image")
+    before = {name: value.clone() for name, value in step.model.state_dict().items()}
+    checked(step)
+    assert step.model.training
+    assert all(torch.equal(before[name], value) for name, value in step.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in step.model.parameters())
+
+
+def test_sequences_of_a_pair_have_unequal_lengths_and_real_padding():
+    sample = samples.pair_sample(step_of("seqboat-fused", "text"))
+    long, short = sample.lengths.tolist()
+    assert (len(sample.inputs), sample.inputs.shape[1]) == (2, long)
+    assert short < long
+    assert not sample.inputs[1, short:].any()
+    assert sample.inputs[0].all()
+
+
+def test_moved_weights_let_every_parameter_count():
+    step = step_of("mega-chunk-fused", "text")
+    model = step.model
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    try:
+        samples.move(model)
+        still = [name for name, value in model.named_parameters() if torch.equal(before[name], value)]
+    finally:
+        model.load_state_dict(before, strict=False)
+    assert still == ["pool.encoder.embedding.weight"]
+
+
+def test_settled_thresholds_lie_in_gaps_at_the_rate_that_was():
+    step = step_of.__wrapped__("seqboat-fused", "text")
+    model, sample = step.model.eval(), samples.own_sample(step)
+    rates = []
+    for _ in range(2):
+        with torch.no_grad():
+            model(sample.inputs, sample.lengths)
+        rates.append(step.activation_rates())
+        samples.settle(model, sample)
+    assert rates[1] == pytest.approx(rates[0], abs=0.02)
