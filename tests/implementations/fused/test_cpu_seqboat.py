@@ -143,7 +143,8 @@ def test_a_long_sequence_whose_average_hardly_decays() -> None:
 def test_digits_of_float32(causal: bool, scale: float) -> None:
     """At a low temperature too, where the confidence is 1 but for a few ulps and 1 − p loses its digits.
 
-    There the rounding of a few margins decides about the errors of both forms: the median of several inputs.
+    There the rounding of a few margins decides about the errors of both forms: the median of several inputs,
+    of which gradients may be twice as far from float64 as the plain form's.
     """
     found: list[Tensor] = []
     for seed in range(5):
@@ -153,7 +154,7 @@ def test_digits_of_float32(causal: bool, scale: float) -> None:
         activate(layer, x, None, 0.4)
         compare(layer, x, check=lambda *form: found.append(excess_of_errors(*form)))
     excess = torch.stack(found).median(dim=0).values
-    assert (excess <= 1.0).all(), excess
+    assert (excess <= 2 / 3).all(), excess
 
 
 def test_activation_rate_and_hooks_are_the_plain_ones() -> None:
