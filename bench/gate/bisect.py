@@ -16,7 +16,7 @@ from bench.gate.rules import MARGIN
 from bench.gate.search import Found, Search, half_way
 from bench.gate.verdicts import CostChange, cost_changes
 from bench.gate.workbench import Figure, Workbench
-from bench.measure.procedure import Plan
+from bench.measure.procedure import Procedure
 from bench.probes.environment import probe_environment
 from bench.records.run import Environment
 from bench.suites.case import Case
@@ -175,7 +175,7 @@ def _subject(repository: Repository, commit: str) -> str:
 
 
 def _case(suite: Suite, environment: Environment, length: int | None) -> Case:
-    plan = Plan(suite, environment.device, environment.threads, environment.memory_bytes)
+    plan = Procedure(suite, environment)
     wanted = length or suite.lengths[0]
     case = next((case for case in suite.cases(plan.kind) if case.length == wanted), None)
     if case is None:

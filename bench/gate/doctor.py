@@ -19,7 +19,7 @@ from bench.gate.rules import Rules
 from bench.gate.verdicts import Limits
 from bench.measure.display import open_display
 from bench.measure.header import make_header
-from bench.measure.procedure import Plan
+from bench.measure.procedure import Procedure
 from bench.probes import health
 from bench.probes.environment import probe_environment
 from bench.probes.health import GpuHealth
@@ -120,7 +120,7 @@ def diagnose(request: DoctorRequest) -> Diagnosis:
 def measure_noise(request: DoctorRequest, environment: Environment) -> Noise:
     """Every case of a suite against itself, in blocks as a gate has them."""
     suite = gate_suite(request.suite, request.overrides, request.budget)
-    plan = Plan(suite, environment.device, environment.threads, environment.memory_bytes)
+    plan = Procedure(suite, environment)
     with (
         termination_interrupts() as interruption,
         ResultFile(request.out, interruption.deferred) as store,

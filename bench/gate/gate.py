@@ -23,7 +23,7 @@ from bench.gate.verdicts import (
 )
 from bench.measure.block import Block
 from bench.measure.display import PlainDisplay
-from bench.measure.procedure import Plan
+from bench.measure.procedure import Procedure
 from bench.measure.solo import measure_exact, measure_solo
 from bench.records.run import End, Lost, Sample, Solo, StopReason
 from bench.records.writing import ResultFile
@@ -44,7 +44,7 @@ class Gate:
     """Carries out one gate, writing every record as it is made."""
 
     def __init__(
-        self, plan: Plan, store: ResultFile, observer: PlainDisplay, rules: Rules, blocks: int
+        self, plan: Procedure, store: ResultFile, observer: PlainDisplay, rules: Rules, blocks: int
     ) -> None:
         self.plan = plan
         self.store = store

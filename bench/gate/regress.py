@@ -16,7 +16,7 @@ from bench.gate.rules import Rules, rules_of
 from bench.gate.verdicts import REVISIONS, GateReport, conclude, judge_untouched
 from bench.measure.display import open_display
 from bench.measure.header import make_header
-from bench.measure.procedure import Plan
+from bench.measure.procedure import Procedure
 from bench.probes.environment import probe_environment
 from bench.records.writing import ResultFile
 from bench.stats.intervals import MIN_BLOCKS
@@ -103,14 +103,13 @@ def _measured(
     sources = {name: revision.source for name, revision in revisions.items()} | {
         control: revisions[base].source
     }
-    kind = (environment.device, environment.threads, environment.memory_bytes)
     with (
         termination_interrupts() as interruption,
         ResultFile(request.out, interruption.deferred) as store,
         open_display(suite.budget_seconds) as display,
     ):
         store.append(make_header(suite, environment, {name: of.commit for name, of in revisions.items()}))
-        plan = Plan(suite, *kind, sources=sources)
+        plan = Procedure(suite, environment, sources=sources)
         with Gate(plan, store, display, rules, request.blocks) as gate:
             gate.decided = {
                 case: judge_untouched(case) for case in gate.cases if case.implementation in untouched

@@ -10,7 +10,7 @@ import msgspec
 
 from bench.errors import UsageError
 from bench.gate.installed import install
-from bench.measure.procedure import Plan
+from bench.measure.procedure import Procedure
 from bench.suites.case import Case
 from bench.system.git import Repository, empty_submodules
 from bench.workers.forkserver import Nursery
@@ -97,7 +97,7 @@ def _own_package(tree: Path, folder: Path) -> Path | None:
 
 
 def absent(
-    plan: Plan, nursery: Nursery, revisions: Sequence[Revision], cases: Sequence[Case]
+    plan: Procedure, nursery: Nursery, revisions: Sequence[Revision], cases: Sequence[Case]
 ) -> dict[tuple[str, str], str]:
     """Why a revision does not have an implementation, by the names of both; those that it has are left out.
 
@@ -118,7 +118,7 @@ def absent(
     return missing
 
 
-def _reason(plan: Plan, nursery: Nursery, revision: Revision, case: Case) -> str | None:
+def _reason(plan: Procedure, nursery: Nursery, revision: Revision, case: Case) -> str | None:
     try:
         with nursery.start(at(case, revision.name)) as worker:
             found = worker.ask(Locate(worker.case), Located, plan.deadline_seconds)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from bench.errors import UsageError
-from bench.measure.procedure import Plan
+from bench.measure.procedure import Procedure
 from bench.measure.solo import measure_solo
 from bench.probes.environment import probe_environment
 from bench.records.reading import Results, read
@@ -56,7 +56,7 @@ class Throughput:
         overrides = {"implementations": [implementation], "baseline": implementation}
         loaded = suites.load(suite, overrides)
         environment = probe_environment(device, threads)
-        plan = Plan(loaded, environment.device, environment.threads, environment.memory_bytes)
+        plan = Procedure(loaded, environment)
         wanted = length or loaded.lengths[0]
         case = next((case for case in loaded.cases(plan.kind) if case.length == wanted), None)
         if case is None:
@@ -67,7 +67,7 @@ class Throughput:
         if before is not None:
             _judge(before, seconds, limit)
 
-    def _measure(self, case: Case, plan: Plan, blocks: int) -> list[float]:
+    def _measure(self, case: Case, plan: Procedure, blocks: int) -> list[float]:
         """Seconds a step, a fresh process each."""
         with Nursery(plan) as nursery:
             solo = measure_solo(case, plan, nursery)

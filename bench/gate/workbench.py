@@ -17,7 +17,7 @@ from bench.gate.search import Found, judged_by_cost, judged_by_time
 from bench.gate.verdicts import REVISIONS, Pair
 from bench.measure.display import open_display
 from bench.measure.header import make_header
-from bench.measure.procedure import Plan
+from bench.measure.procedure import Procedure
 from bench.records.run import Environment, Exact
 from bench.records.writing import ResultFile
 from bench.suites.case import Case
@@ -81,7 +81,6 @@ class Workbench:
 
     def _side_by_side(self, base: Revision, head: Revision, threshold: float) -> Found:
         sources = {base.name: base.source, head.name: head.source}
-        device = (self.environment.device, self.environment.threads, self.environment.memory_bytes)
         raw = self.folder / f"{head.commit}.jsonl"
         raw.unlink(missing_ok=True)  # Of an attempt that was interrupted.
         with (
@@ -91,7 +90,7 @@ class Workbench:
         ):
             commits = {side.name: side.commit for side in (base, head)}
             store.append(make_header(self.suite, self.environment, commits))
-            plan = Plan(self.suite, *device, sources=sources)
+            plan = Procedure(self.suite, self.environment, sources=sources)
             with Gate(plan, store, display, rules_of({}, {}, None, None), blocks=0) as gate:
                 gate.cases = [self.case]
                 gone = gate.locate(base, head)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from bench.measure.procedure import Plan
+from bench.measure.procedure import Procedure
 from bench.records.run import Lost, Sample, Solo
 from bench.workers.forkserver import Nursery
 from bench.workers.handle import WorkerFailed, WorkerProcess
@@ -26,7 +26,7 @@ class Block:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: Procedure,
         number: int,
         group: int,
         solos: list[Solo],

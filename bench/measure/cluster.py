@@ -21,7 +21,7 @@ import msgspec
 from bench import workloads
 from bench.errors import UsageError
 from bench.measure.jobs import Job, perform
-from bench.measure.procedure import Plan
+from bench.measure.procedure import Procedure
 from bench.measure.scheduler import Runner
 from bench.probes.environment import commit, default_threads, probe_environment
 from bench.records.run import Device, Environment, Finding
@@ -146,7 +146,7 @@ class Cluster:
         runner.take(record)
         return None
 
-    def _submit(self, slot: Slot, job: Job, plan: Plan) -> Any:
+    def _submit(self, slot: Slot, job: Job, plan: Procedure) -> Any:
         device = self.slots[slot]
         task = self.ray.remote(_perform).options(**slot.options, num_returns="streaming")
         return task.remote(job, plan, self.checkpoints, device.node, device.device)
@@ -217,7 +217,7 @@ class Cluster:
 
 
 def _perform(
-    job: Job, plan: Plan, checkpoints: Mapping[str, Any], node: str, device: str
+    job: Job, plan: Procedure, checkpoints: Mapping[str, Any], node: str, device: str
 ) -> Generator[Finding, None, None]:
     """A task: do a job on the device that this process was given.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.measure.block import Block
-from bench.measure.procedure import Plan
+from bench.measure.procedure import Procedure
 from bench.measure.solo import measure_solo
 from bench.records.run import Finding, Lost, Sample, Solo
 from bench.suites.case import Case
@@ -39,7 +39,7 @@ class BlockJob:
 Job = SoloJob | BlockJob
 
 
-def perform(job: Job, plan: Plan, nursery: Nursery) -> Generator[Finding, None, None]:
+def perform(job: Job, plan: Procedure, nursery: Nursery) -> Generator[Finding, None, None]:
     """Do a job on this machine. Every record comes as its measurement finishes.
 
     nursery: of the solo pass; a block has its own.
@@ -50,7 +50,7 @@ def perform(job: Job, plan: Plan, nursery: Nursery) -> Generator[Finding, None, 
         yield from _block(job, plan)
 
 
-def _block(job: BlockJob, plan: Plan) -> Generator[Sample | Lost, None, None]:
+def _block(job: BlockJob, plan: Procedure) -> Generator[Sample | Lost, None, None]:
     """A block in as few groups as the memory of this machine allows."""
     random = np.random.default_rng()
     reference = next(solo for solo in job.solos if solo.case.id == job.reference)

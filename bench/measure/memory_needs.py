@@ -13,7 +13,7 @@ import msgspec
 from bench import workloads
 from bench.errors import UsageError
 from bench.measure.header import make_header
-from bench.measure.procedure import Plan
+from bench.measure.procedure import Procedure
 from bench.measure.request import Request, load_suite
 from bench.probes.environment import probe_environment
 from bench.records.reading import Results
@@ -83,7 +83,7 @@ def forecast(request: Request, *, predicted: bool, max_length: str | None) -> Fo
     budget = None if max_length is None else _budget(max_length)
     suite = load_suite(request)
     environment = probe_environment(request.device, request.threads)
-    plan = Plan(suite, environment.device, environment.threads, environment.memory_bytes)
+    plan = Procedure(suite, environment)
     solos: dict[str, Solo] = {}
     lengths: dict[str, int] = {}
     cases = suite.cases(plan.kind)
@@ -160,16 +160,16 @@ def predict_apart(case: Case, device: str) -> Prediction:
     return msgspec.json.decode(child.stdout.splitlines()[-1], type=Prediction)
 
 
-def _predicting(plan: Plan) -> Probe:
+def _predicting(plan: Procedure) -> Probe:
     def probe(case: Case) -> Needs:
-        found = predict_apart(case, plan.device)
+        found = predict_apart(case, plan.environment.device)
         reason = None if found.reason is None else f"not predictable: {found.reason}"
         return Needs(bytes=found.tensor_bytes, parameters=found.parameters, reason=reason)
 
     return probe
 
 
-def _measuring(plan: Plan, nursery: Nursery) -> Probe:
+def _measuring(plan: Procedure, nursery: Nursery) -> Probe:
     """The figure of the table's memory column after one step of warming up."""
 
     def probe(case: Case) -> Needs:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from bench.records.run import DeviceKind, Solo
+from bench.records.run import DeviceKind, Environment, Solo
 from bench.suites.case import Case
 from bench.suites.suite import Suite
 from bench.workers.messages import Prepare, Warm
@@ -28,14 +28,11 @@ more than a round more does."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class Procedure:
     """A suite's timing on one device."""
 
     suite: Suite
-    device: str
-    threads: int
-    memory_bytes: int
-    """Of the device, in all."""
+    environment: Environment
     quick: bool = False
     energy: bool = False
     """Whether the energy of a step is measured, which takes ten seconds a case."""
@@ -46,7 +43,11 @@ class Plan:
 
     @property
     def kind(self) -> DeviceKind:
-        return "cuda" if self.device.startswith("cuda") else "cpu"
+        return self.environment.kind
+
+    @property
+    def threads(self) -> int:
+        return self.environment.threads
 
     @property
     def deadline_seconds(self) -> float:
@@ -71,7 +72,7 @@ class Plan:
     def prepare(self, case: Case) -> Prepare:
         if case.checkpoint is not None and case.checkpoint in self.checkpoints:
             case = msgspec.structs.replace(case, checkpoint=str(self.checkpoints[case.checkpoint]))
-        return Prepare(case, self.device, self.threads, self._memory_limit())
+        return Prepare(case, self.environment.device, self.threads, self._memory_limit())
 
     def block_warm_up(self, solo: Solo) -> Warm:
         """The warm-up of a fresh process in a block, whose step time is known from the solo pass."""
@@ -122,7 +123,7 @@ class Plan:
         return sum(self._resident_bytes(solo) for solo in group) <= self._room_bytes()
 
     def _room_bytes(self) -> int:
-        free = psutil.virtual_memory().available if self.kind == "cpu" else self.memory_bytes
+        free = psutil.virtual_memory().available if self.kind == "cpu" else self.environment.memory_bytes
         return int(free * RESIDENT_SHARE)
 
     def _resident_bytes(self, solo: Solo) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from bench.measure.jobs import BlockJob, Job, SoloJob
-from bench.measure.procedure import BLOCKS_WANTED, Plan
+from bench.measure.procedure import BLOCKS_WANTED, Procedure
 from bench.records.reading import Findings, Results
 from bench.records.run import Finding, Lost, Sample, Solo, StopReason, Void
 from bench.records.writing import ResultFile
@@ -60,7 +60,7 @@ class Runner:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: Procedure,
         store: ResultFile,
         observer: Observer,
         earlier: Results | None = None,

@@ -8,12 +8,12 @@ from bench.errors import UsageError
 from bench.measure.display import open_display
 from bench.measure.executor import Executor, Local, carry_out
 from bench.measure.header import check_same_run, make_header
-from bench.measure.procedure import Plan
+from bench.measure.procedure import Procedure
 from bench.measure.request import Request, load_suite, resume_line
 from bench.measure.scheduler import Runner
 from bench.probes.environment import as_text, probe_environment
 from bench.records.reading import Results, read_kinds
-from bench.records.run import End, Environment, Header, StopReason
+from bench.records.run import End, Header, StopReason
 from bench.records.writing import NotWritten, ResultFile
 from bench.suites.suite import Suite
 from bench.system.signals import termination_interrupts
@@ -116,7 +116,7 @@ def _carry_out(
         earlier = {run.header.environment.machine: run for run in store.earlier}
         runners = [
             Runner(
-                _plan(request, suite, kind),
+                Procedure(suite, kind, quick=request.quick, energy=request.energy),
                 store,
                 display,
                 earlier.get(kind.machine),
@@ -125,8 +125,3 @@ def _carry_out(
             for kind in executor.kinds
         ]
         return carry_out(executor, runners)
-
-
-def _plan(request: Request, suite: Suite, kind: Environment) -> Plan:
-    machine = (kind.device, kind.threads, kind.memory_bytes)
-    return Plan(suite, *machine, quick=request.quick, energy=request.energy)

@@ -3,7 +3,7 @@
 import statistics
 import time
 
-from bench.measure.procedure import Plan
+from bench.measure.procedure import Procedure
 from bench.records.run import Decoding, Solo, Variant
 from bench.suites.case import Case
 from bench.workers.forkserver import Nursery
@@ -28,7 +28,7 @@ CHECK_DEADLINES = 5
 """A comparison has this many times the deadline of a case: it runs the reference too, maybe in float64."""
 
 
-def measure_solo(case: Case, plan: Plan, nursery: Nursery, *, exact: bool = False) -> Solo:
+def measure_solo(case: Case, plan: Procedure, nursery: Nursery, *, exact: bool = False) -> Solo:
     """Build, warm up, measure memory and activation, and hold a variant against its reference.
 
     exact: count first what a step costs without a clock. A case that fails comes back with its status and
@@ -41,7 +41,7 @@ def measure_solo(case: Case, plan: Plan, nursery: Nursery, *, exact: bool = Fals
         return Solo(case=case, status=failure.status, reason=failure.reason)
 
 
-def measure_exact(case: Case, plan: Plan, nursery: Nursery) -> Solo:
+def measure_exact(case: Case, plan: Procedure, nursery: Nursery) -> Solo:
     """Only what a step costs without a clock; a case that fails comes back with its status and the reason."""
     try:
         with nursery.start(case) as worker:
@@ -54,7 +54,7 @@ def measure_exact(case: Case, plan: Plan, nursery: Nursery) -> Solo:
     return Solo(case=case, status="ok", parameters=prepared.parameters, exact=counted.exact)
 
 
-def _measure(case: Case, plan: Plan, worker: WorkerProcess, exact: bool) -> Solo:
+def _measure(case: Case, plan: Procedure, worker: WorkerProcess, exact: bool) -> Solo:
     end = time.monotonic() + plan.deadline_seconds
 
     def left() -> float:
@@ -91,7 +91,7 @@ def _measure(case: Case, plan: Plan, worker: WorkerProcess, exact: bool) -> Solo
     )
 
 
-def _compared(worker: WorkerProcess, plan: Plan) -> Variant:
+def _compared(worker: WorkerProcess, plan: Procedure) -> Variant:
     try:
         return worker.ask(Check(), Checked, CHECK_DEADLINES * plan.deadline_seconds).variant
     except WorkerFailed as failure:

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable
 from types import TracebackType
 
-from bench.measure.procedure import Plan
+from bench.measure.procedure import Procedure
 from bench.suites.case import Case
 from bench.system import allocator
 from bench.workers.handle import Template, WorkerFailed, WorkerProcess, last_words
@@ -24,7 +24,7 @@ from bench.workers.source import Source
 class Nursery:
     """Starts workers, from one template a revision."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Procedure) -> None:
         self.plan = plan
         self._templates: dict[str | None, _TemplateProcess] = {}
 

@@ -13,13 +13,14 @@ from msgspec.structs import replace
 
 from bench.errors import UsageError
 from bench.gate.revisions import Code, absent, checked_out
-from bench.measure.procedure import Plan
+from bench.measure.procedure import Procedure
 from bench.records.reading import read
 from bench.suites import reading as suites
 from bench.system.git import Repository
 from bench.version import __version__
 from bench.workers.forkserver import Nursery
 
+from ..made_up import CPU
 from ..repositories import commit, git
 
 HOUSE = Path(__file__).parents[3]
@@ -184,7 +185,7 @@ def test_where_a_module_comes_from(mine, tmp_path, monkeypatch):
     with checked_out(Repository.around(mine.root), {"head": hash_}, Code()) as revisions:
         (head,) = revisions.values()
         suite = replace(suites.load("ci"), implementations=("model:build",), baseline="model:build")
-        plan = Plan(suite, "cpu", 1, 8 << 30, sources={"head": head.source})
+        plan = Procedure(suite, CPU, sources={"head": head.source})
         with Nursery(plan) as nursery:
 
             def missing(name: str) -> dict[tuple[str, str], str]:

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.measure.jobs import BlockJob, SoloJob
-from bench.measure.procedure import Plan
+from bench.measure.procedure import Procedure
 from bench.measure.scheduler import TRIES, Runner
 from bench.records.reading import read, read_kinds
 from bench.records.run import Device, Lost, Sample, Solo
@@ -46,7 +46,7 @@ def make_runner(store, lengths=(32,), earlier=None, devices=1, **timing):
         baseline=MODELS[0],
         timing=timing,
     )
-    return Runner(Plan(suite, "cpu", 1, 1 << 30), store, Silent(), earlier, devices)
+    return Runner(Procedure(suite, CPU), store, Silent(), earlier, devices)
 
 
 def solo_of(job: SoloJob) -> Solo:

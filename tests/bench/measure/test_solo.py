@@ -5,7 +5,7 @@ import contextlib
 import msgspec
 import pytest
 
-from bench.measure.procedure import Plan
+from bench.measure.procedure import Procedure
 from bench.measure.solo import measure_solo
 from bench.records.run import Variant
 from bench.suites.case import Case
@@ -21,6 +21,8 @@ from bench.workers.messages import (
     Warm,
     Warmed,
 )
+
+from ..made_up import CPU
 
 DEADLINE = 7.0
 AGREES = Variant(
@@ -63,10 +65,10 @@ def plan():
         baseline="seqboat-fused",
         timing=Timing(deadline=f"{DEADLINE}s"),
     )
-    return Plan(suite, "cpu", threads=1, memory_bytes=1 << 30)
+    return Procedure(suite, CPU)
 
 
-def only_case(plan: Plan) -> Case:
+def only_case(plan: Procedure) -> Case:
     (case,) = plan.suite.cases("cpu")
     return case
 

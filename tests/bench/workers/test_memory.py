@@ -4,10 +4,12 @@ import msgspec
 import pytest
 
 from bench.measure.memory_needs import predict_apart
-from bench.measure.procedure import Plan
-from bench.suites import suite as suites
+from bench.measure.procedure import Procedure
+from bench.suites import reading as suites
 from bench.workers.forkserver import Nursery
 from bench.workers.messages import Count, Counted, MeasureMemory, MemoryMeasured, Prepared, Warm, Warmed
+
+from ..made_up import CPU
 
 pytestmark = pytest.mark.usefixtures("plug_ins")
 
@@ -17,7 +19,7 @@ CASE = msgspec.structs.replace(SUITE.cases("cpu")[0], activation=None)
 
 @pytest.fixture(scope="module")
 def nursery():
-    with Nursery(Plan(SUITE, "cpu", 1, 8 << 30)) as nursery:
+    with Nursery(Procedure(SUITE, CPU)) as nursery:
         yield nursery
 
 

@@ -10,18 +10,20 @@ import msgspec
 import psutil
 import pytest
 
-from bench.measure.procedure import Plan
+from bench.measure.procedure import Procedure
 from bench.suites import reading as suites
 from bench.workers.forkserver import Nursery
 from bench.workers.handle import WorkerFailed
 from bench.workers.messages import Prepared
+
+from ..made_up import CPU
 
 pytestmark = pytest.mark.usefixtures("plug_ins")
 
 
 @pytest.fixture
 def plan(write_suite):
-    return Plan(suites.load(write_suite("fault_models:tiny", "fault_models:slow")), "cpu", 1, 8 << 30)
+    return Procedure(suites.load(write_suite("fault_models:tiny", "fault_models:slow")), CPU)
 
 
 def test_each_worker_is_a_process_and_a_group_of_its_own(plan):
