@@ -22,7 +22,7 @@ from bench import workloads
 from bench.errors import UsageError
 from bench.measure.jobs import Job, perform
 from bench.measure.procedure import Procedure
-from bench.measure.scheduler import Runner
+from bench.measure.scheduler import Scheduler
 from bench.probes.environment import commit, default_threads, probe_environment
 from bench.records.run import Device, Environment, Finding
 from bench.suites.suite import Suite
@@ -101,17 +101,17 @@ class Cluster:
     def count(self, kind: Environment) -> int:
         return sum(device.environment.machine == kind.machine for device in self.devices)
 
-    def carry_out(self, runners: Sequence[Runner]) -> None:
-        """Keep every device busy until no runner has a job, or no device is left."""
-        by_kind = {kind.machine: runner for kind, runner in zip(self.kinds, runners, strict=True)}
-        running: dict[Any, tuple[Slot, Runner, Job]] = {}
+    def carry_out(self, schedulers: Sequence[Scheduler]) -> None:
+        """Keep every device busy until no scheduler has a job, or no device is left."""
+        by_kind = {kind.machine: scheduler for kind, scheduler in zip(self.kinds, schedulers, strict=True)}
+        running: dict[Any, tuple[Slot, Scheduler, Job]] = {}
         idle = list(self.slots)
         while True:
             for slot in list(idle):
-                runner = by_kind[self.slots[slot].environment.machine]
-                job = runner.next_job()
+                scheduler = by_kind[self.slots[slot].environment.machine]
+                job = scheduler.next_job()
                 if job is not None:
-                    running[self._submit(slot, job, runner.plan)] = (slot, runner, job)
+                    running[self._submit(slot, job, scheduler.procedure)] = (slot, scheduler, job)
                     idle.remove(slot)
             if not running:
                 return
@@ -122,28 +122,28 @@ class Cluster:
             if still_there:
                 idle.append(slot)
 
-    def _receive(self, running: dict[Any, tuple[Slot, Runner, Job]]) -> tuple[Slot, bool] | None:
+    def _receive(self, running: dict[Any, tuple[Slot, Scheduler, Job]]) -> tuple[Slot, bool] | None:
         """Take one record; or the end of a job, and then whether its device can have another."""
         from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
         (stream, *_), _ = self.ray.wait(list(running), num_returns=1)
-        slot, runner, job = running[stream]
+        slot, scheduler, job = running[stream]
         try:
             record = self.ray.get(next(stream))
         except StopIteration:
             del running[stream]
-            runner.finished(job)
+            scheduler.finished(job)
             return slot, True
         except RayError as error:
             del running[stream]
             device = self.slots[slot]
-            runner.cut_off(job, device.node, device.device, _in_one_line(error))
+            scheduler.cut_off(job, device.node, device.device, _in_one_line(error))
             # What fails in Python or for want of memory leaves its node alive; anything else may not.
             still_there = isinstance(error, RayTaskError | OutOfMemoryError)
             if not still_there:
                 self.ray.util.remove_placement_group(slot.group)
             return slot, still_there
-        runner.take(record)
+        scheduler.take(record)
         return None
 
     def _submit(self, slot: Slot, job: Job, plan: Procedure) -> Any:

@@ -7,13 +7,13 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from bench.measure.jobs import Job, perform
-from bench.measure.scheduler import Runner
+from bench.measure.scheduler import Scheduler
 from bench.records.run import Device, Environment, StopReason
 from bench.workers.forkserver import Nursery
 
 
 class Executor(Protocol):
-    """Devices, of one kind or several, that do what runners want done."""
+    """Devices, of one kind or several, that do what schedulers want done."""
 
     @property
     def devices(self) -> Sequence[Device]:
@@ -25,13 +25,13 @@ class Executor(Protocol):
 
     @property
     def kinds(self) -> list[Environment]:
-        """One environment for each kind of device; there is a runner for each."""
+        """One environment for each kind of device; there is a scheduler for each."""
 
     def count(self, kind: Environment) -> int:
         """How many devices of a kind there are."""
 
-    def carry_out(self, runners: Sequence[Runner]) -> None:
-        """Do jobs until no runner has another."""
+    def carry_out(self, schedulers: Sequence[Scheduler]) -> None:
+        """Do jobs until no scheduler has another."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -51,14 +51,14 @@ class Local:
     def count(self, kind: Environment) -> int:
         return 1
 
-    def carry_out(self, runners: Sequence[Runner]) -> None:
-        for runner in runners:
-            jobs: Iterator[Job] = iter(runner.next_job, None)
+    def carry_out(self, schedulers: Sequence[Scheduler]) -> None:
+        for scheduler in schedulers:
+            jobs: Iterator[Job] = iter(scheduler.next_job, None)
             # First all cases alone, from one nursery, then blocks.
             for _, alike in groupby(jobs, type):
-                with Nursery(runner.plan) as nursery:
+                with Nursery(scheduler.procedure) as nursery:
                     for job in alike:
-                        _do(job, runner, nursery)
+                        _do(job, scheduler, nursery)
 
     def __enter__(self) -> Self:
         return self
@@ -69,17 +69,17 @@ class Local:
         return
 
 
-def _do(job: Job, runner: Runner, nursery: Nursery) -> None:
-    with closing(perform(job, runner.plan, nursery)) as records:
+def _do(job: Job, scheduler: Scheduler, nursery: Nursery) -> None:
+    with closing(perform(job, scheduler.procedure, nursery)) as records:
         for record in records:
-            runner.take(record)
-    runner.finished(job)
+            scheduler.take(record)
+    scheduler.finished(job)
 
 
 _FROM_WORST: tuple[StopReason, ...] = ("failed", "devices", "budget", "blocks", "precise")
 
 
-def carry_out(executor: Executor, runners: Sequence[Runner]) -> StopReason:
+def carry_out(executor: Executor, schedulers: Sequence[Scheduler]) -> StopReason:
     """Measure everything; returns why it stopped, with several kinds of device the worst reason."""
-    executor.carry_out(runners)
-    return min((runner.reason for runner in runners), key=_FROM_WORST.index)
+    executor.carry_out(schedulers)
+    return min((scheduler.reason for scheduler in schedulers), key=_FROM_WORST.index)

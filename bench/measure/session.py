@@ -10,7 +10,7 @@ from bench.measure.executor import Executor, Local, carry_out
 from bench.measure.header import check_same_run, make_header
 from bench.measure.procedure import Procedure
 from bench.measure.request import Request, load_suite, resume_line
-from bench.measure.scheduler import Runner
+from bench.measure.scheduler import Scheduler
 from bench.probes.environment import as_text, probe_environment
 from bench.records.reading import Results, read_kinds
 from bench.records.run import End, Header, StopReason
@@ -114,8 +114,8 @@ def _carry_out(
         if store.earlier:
             display.resumes(store.earlier)
         earlier = {run.header.environment.machine: run for run in store.earlier}
-        runners = [
-            Runner(
+        schedulers = [
+            Scheduler(
                 Procedure(suite, kind, quick=request.quick, energy=request.energy),
                 store,
                 display,
@@ -124,4 +124,4 @@ def _carry_out(
             )
             for kind in executor.kinds
         ]
-        return carry_out(executor, runners)
+        return carry_out(executor, schedulers)

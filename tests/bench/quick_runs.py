@@ -2,7 +2,7 @@
 
 Each line `out FILE` or `resume FILE` forks a child that is `bench run` with that option, prints its pid, and
 once it has ended its exit status; what that child prints goes to standard error. Command line, session,
-runner, store and the talk with workers are the real ones; only what takes seconds is played: workers are
+scheduler, store and the talk with workers are the real ones; only what takes seconds is played: workers are
 forked from a process that loads nothing, and have no model. What the user is told, and the pid of every
 worker, goes to ANNOUNCED too, a line of JSON each.
 """
@@ -36,7 +36,7 @@ def announce(fact: object) -> None:
 
 
 class Announcer(PlainDisplay):
-    """Tells what the runner tells a person."""
+    """Tells what the scheduler tells a person."""
 
     def solo_ends(self, solo: Solo) -> None:
         super().solo_ends(solo)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 import bench
-from bench.measure.scheduler import Runner
+from bench.measure.scheduler import Scheduler
 from bench.records.reading import read
 from bench.system.signals import termination_interrupts
 
@@ -103,7 +103,7 @@ def test_an_interrupted_run_says_where_it_is_kept(write_suite, tmp_path, monkeyp
     def interrupted(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Runner, "next_job", interrupted)
+    monkeypatch.setattr(Scheduler, "next_job", interrupted)
     out = tmp_path / "run.jsonl"
     with pytest.raises(KeyboardInterrupt, match=r"run\.jsonl.* continues it"):
         bench.run(write_suite("fault_models:tiny"), device="cpu", out=out)

@@ -290,7 +290,7 @@ def test_a_signal_ends_a_run_in_order(start_runs, tmp_path, number):
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
 
 
-@pytest.mark.parametrize("moment", [(os, "fsync"), (session, "open_display"), (session, "Runner")])
+@pytest.mark.parametrize("moment", [(os, "fsync"), (session, "open_display"), (session, "Scheduler")])
 def test_a_signal_before_anything_is_measured_ends_a_run_in_order(monkeypatch, tmp_path, moment):
     """The header is in the file already, which says that the run was interrupted."""
     path, called = tmp_path / "run.jsonl", getattr(*moment)

@@ -1,0 +1,120 @@
+"""The cases of one length, which are compared with each other: what is known of them, and what is missing."""
+
+import time
+from collections.abc import Sequence
+
+from bench.measure.jobs import BlockJob
+from bench.records.reading import Findings
+from bench.records.run import Solo, Void
+from bench.stats.intervals import Interval
+from bench.stats.ratios import baseline_of, block_values, speed_ratio
+from bench.suites.case import Case
+from bench.suites.suite import Suite
+
+
+class Panel:
+    """Decides for its cases whether they are precise, have enough blocks, or are out of time."""
+
+    def __init__(self, cases: list[Case], suite: Suite, found: Findings, voids: Sequence[Void] = ()) -> None:
+        """found: everything that is known of the run, now and later. voids: an earlier run's."""
+        self.cases = cases
+        self.ids = {case.id for case in cases}
+        self.length = cases[0].length
+        self.timing = suite.timing
+        self.target = suite.target
+        self.found = found
+        first = baseline_of(cases[0], cases, suite.baseline)
+        assert first is not None, "a suite's baseline is one of its implementations"
+        self.baseline = first
+        measured = {sample.block for sample in found.samples if sample.case_id in self.ids}
+        void = {v.block for v in voids if v.block is not None and v.case_ids[0] in self.ids}
+        self.next_block = 1 + max(measured | void, default=-1)
+        """Number of the next block; a block that was cut off keeps its number."""
+        self.blocks = self._whole_blocks()
+        """Complete blocks: every remaining case has a value."""
+        self.begun: dict[int, float] = {}
+        """When each block began that is being measured."""
+        self.block_seconds = 0.0
+        self.cut_offs = 0
+        """Blocks cut off in a row, until now."""
+
+    @property
+    def ran_alone(self) -> bool:
+        return self.ids <= self.found.solos.keys()
+
+    @property
+    def alive(self) -> list[Solo]:
+        """Cases that can be timed: they ran alone, compute what they should, and were not lost since."""
+        return [
+            self.found.solos[case.id]
+            for case in self.cases
+            if self.found.solos[case.id].status == "ok" and case.id not in self.found.lost
+        ]
+
+    @property
+    def is_finished(self) -> bool:
+        return not self.alive or self.blocks >= self.timing.max_blocks or self.is_precise
+
+    @property
+    def is_precise(self) -> bool:
+        """Whether every interval is as narrow as the suite wants it."""
+        alive = self.alive
+        if self.blocks < self.timing.min_blocks or not alive:
+            return False
+        reference = self._reference(alive).case.id
+        ratios = [speed_ratio(self.found.samples, reference, solo.case.id) for solo in alive]
+        return all(ratio is not None and ratio.half_width <= self.target for ratio in ratios)
+
+    @property
+    def started(self) -> int:
+        """Blocks that are complete or being measured."""
+        return self.blocks + len(self.begun)
+
+    @property
+    def ratios(self) -> dict[str, Interval | None]:
+        """How many times faster than the baseline, by case."""
+        return {
+            case.id: speed_ratio(self.found.samples, self.baseline.id, case.id)
+            for case in self.cases
+            if self.found.solos[case.id].status == "ok"
+        }
+
+    def has_enough(self, seconds_left: float) -> bool:
+        """Whether no block more is begun."""
+        return self.started >= self.timing.max_blocks or self.is_out_of_time(seconds_left)
+
+    def is_out_of_time(self, seconds_left: float) -> bool:
+        """Whether the budget allows no block more: it always allows the first, since a run without one has no
+        ratio; those that an interval needs, while any time is left; later ones, if they fit."""
+        if self.started == 0:
+            return False
+        needed = 0.0 if self.started < self.timing.min_blocks else self.block_seconds
+        return seconds_left <= needed
+
+    def begin_block(self, rounds: int) -> BlockJob:
+        """The next block, which is being measured from now on."""
+        alive = self.alive
+        job = BlockJob(self.next_block, alive, self._reference(alive).case.id, rounds)
+        self.begun[job.number] = time.monotonic()
+        self.next_block += 1
+        return job
+
+    def block_finished(self, number: int) -> None:
+        self.block_seconds = time.monotonic() - self.begun.pop(number)
+        self.blocks += 1
+        self.cut_offs = 0
+
+    def block_cut_off(self, number: int) -> None:
+        del self.begun[number]
+        self.cut_offs += 1
+
+    def _whole_blocks(self) -> int:
+        alive = self.alive if self.ran_alone else []
+        if not alive:
+            return 0
+        reference = self._reference(alive).case.id
+        return min(len(block_values(self.found.samples, reference, solo.case.id)) for solo in alive)
+
+    def _reference(self, alive: list[Solo]) -> Solo:
+        """What is resident in every group: the baseline, or the first that runs if it does not."""
+        return next((solo for solo in alive if solo.case == self.baseline), alive[0])

@@ -1,0 +1,49 @@
+"""Keeps what is measured: in the result file, among the findings, and for whoever watches."""
+
+from typing import Protocol
+
+from bench.records.reading import Findings
+from bench.records.run import Finding, Lost, Sample, Solo, Void
+from bench.records.writing import ResultFile
+from bench.stats.intervals import Interval
+from bench.suites.case import Case
+
+
+class Observer(Protocol):
+    """What a display is told while a suite runs."""
+
+    def solo_begins(self, case: Case, number: int, total: int) -> None: ...
+    def solo_ends(self, solo: Solo) -> None: ...
+    def block_begins(self, block: int, length: int, rounds: int) -> None: ...
+    def sampled(self, sample: Sample) -> None: ...
+    def case_lost(self, lost: Lost) -> None: ...
+    def cut_off(self, void: Void) -> None: ...
+    def ratios(self, ratios: dict[str, Interval | None]) -> None: ...
+
+
+class Recorder:
+    """Takes every record of a run as its measurement finishes."""
+
+    def __init__(self, file: ResultFile, observer: Observer, found: Findings | None = None) -> None:
+        self.file = file
+        self.observer = observer
+        self.found = found or Findings()
+        """What is known by now, an earlier run of the file included."""
+
+    def take(self, record: Finding) -> None:
+        """A measurement has finished. Raises NotWritten."""
+        self.file.append(record)
+        self.found.add(record)
+        match record:
+            case Solo():
+                self.observer.solo_ends(record)
+            case Sample():
+                self.observer.sampled(record)
+            case Lost():
+                self.observer.case_lost(record)
+
+    def void(self, void: Void) -> None:
+        """What a job has measured until now does not count. Raises NotWritten."""
+        self.file.append(void)
+        self.observer.cut_off(void)
+        self.found.drop(void)
