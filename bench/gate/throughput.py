@@ -22,7 +22,7 @@ from bench.text.units import parse_percentage
 from bench.views.tables.rows import machine_of
 from bench.workers.forkserver import Nursery
 from bench.workers.handle import WorkerFailed, WorkerProcess
-from bench.workers.messages import Prepared, Ran, Run, Warmed
+from bench.workers.messages import Prepared, Time, Timed, Warmed
 
 TWO_SIDED = 0.98
 """Of an interval whose ends are one-sided 99% bounds, as the gate has them."""
@@ -84,8 +84,8 @@ class Throughput:
                 return (worker,), {}
 
             def run(worker: WorkerProcess) -> None:
-                ran = worker.ask(Run(plan.steps(solo)), Ran, plan.deadline_seconds)
-                found.append(ran.seconds / plan.steps(solo))
+                timed = worker.ask(Time(plan.steps(solo)), Timed, plan.deadline_seconds)
+                found.append(timed.seconds / plan.steps(solo))
 
             try:
                 self.benchmark.pedantic(run, setup=fresh, rounds=blocks, iterations=1)

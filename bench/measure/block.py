@@ -10,7 +10,7 @@ from bench.measure.procedure import Procedure
 from bench.records.run import Lost, Sample, Solo
 from bench.workers.forkserver import Nursery
 from bench.workers.handle import WorkerFailed, WorkerProcess
-from bench.workers.messages import Prepared, Ran, Run, Warmed
+from bench.workers.messages import Prepared, Time, Timed, Warmed
 
 DEADLINE_FACTOR = 20
 """A run that takes this many times longer than its solo pass foretold has hung."""
@@ -20,8 +20,8 @@ class Block:
     """The cases of one group, timed side by side.
 
     Every round runs each case once in an order drawn afresh and once in its reverse, so that drift which
-    is linear over the round cancels. Workers are resident where memory allows; else each visit has a
-    process of its own.
+    is linear over the round cancels. Workers are resident where memory allows, and stopped when it is not
+    their turn, so that no thread of theirs takes time from another's; else each visit has its own process.
     """
 
     def __init__(
@@ -67,10 +67,13 @@ class Block:
         worker.send(self.plan.prepare(solo.case))
 
     def _await_prepared(self, solo: Solo) -> None:
-        self.workers[solo.case.id].receive(Prepared, self.plan.deadline_seconds)
+        worker = self.workers[solo.case.id]
+        worker.receive(Prepared, self.plan.deadline_seconds)
+        worker.stop()
 
     def _warm(self, solo: Solo) -> None:
-        self.workers[solo.case.id].ask(self.plan.block_warm_up(solo), Warmed, self.plan.deadline_seconds)
+        with self.workers[solo.case.id].awake() as worker:
+            worker.ask(self.plan.block_warm_up(solo), Warmed, self.plan.deadline_seconds)
 
     def _round(self, round_number: int) -> Iterator[Sample | Lost]:
         order = [self.alive[index] for index in self.random.permutation(len(self.alive))]
@@ -83,7 +86,7 @@ class Block:
                 )
 
     def _visit(self, solo: Solo, round_number: int, visit: Literal[0, 1], position: int) -> Sample:
-        ran = self._time(solo)
+        timed = self._time(solo)
         return Sample(
             case_id=solo.case.id,
             block=self.number,
@@ -92,21 +95,24 @@ class Block:
             visit=visit,
             position=position,
             steps=self.plan.steps(solo),
-            seconds=ran.seconds,
-            activation=ran.activation,
-            throttled=ran.throttled,
+            seconds=timed.seconds,
+            activation=timed.activation,
+            throttled=timed.throttled,
+            waited_seconds=timed.waited_seconds,
+            disturbed=timed.disturbed,
         )
 
-    def _time(self, solo: Solo) -> Ran:
-        question = Run(self.plan.steps(solo))
+    def _time(self, solo: Solo) -> Timed:
+        question = Time(self.plan.steps(solo))
         expected = question.steps * (solo.step_seconds or 0)
         deadline = max(self.plan.deadline_seconds, DEADLINE_FACTOR * expected)
         if self.resident:
-            return self.workers[solo.case.id].ask(question, Ran, deadline)
+            with self.workers[solo.case.id].awake() as worker:
+                return worker.ask(question, Timed, deadline)
         with self.nursery.start(solo.case) as worker:
             worker.ask(self.plan.prepare(solo.case), Prepared, self.plan.deadline_seconds)
             worker.ask(self.plan.block_warm_up(solo), Warmed, self.plan.deadline_seconds)
-            return worker.ask(question, Ran, deadline)
+            return worker.ask(question, Timed, deadline)
 
     def _guarded(self, solo: Solo, action: Callable[[Solo], Sample | None]) -> Iterator[Sample | Lost]:
         """A failure costs its own case only; the others go on."""

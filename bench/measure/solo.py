@@ -88,6 +88,7 @@ def _measure(case: Case, plan: Procedure, worker: WorkerProcess, exact: bool) ->
         backend=prepared.backend,
         exact=counted,
         energy=energy,
+        growth_bytes=memory.growth_bytes,
     )
 
 

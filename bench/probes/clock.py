@@ -2,22 +2,42 @@
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 
 Step = Callable[[], object]
 
 
+class Elapsed(NamedTuple):
+    """Of a run of steps."""
+
+    seconds: float
+    """By the wall clock."""
+    waited: float | None
+    """Seconds in which the thread that makes the steps was not on a processor; None on CUDA, where it may
+    sleep while the device computes."""
+
+
 def seconds_of(step: Step, steps: int, device: torch.device) -> float:
     """Wall-clock seconds of a run of steps."""
-    return _cuda_seconds(step, steps, device) if device.type == "cuda" else _cpu_seconds(step, steps)
+    return time_steps(step, steps, device).seconds
 
 
-def _cpu_seconds(step: Step, steps: int) -> float:
-    begin = time.perf_counter()
+def time_steps(step: Step, steps: int, device: torch.device) -> Elapsed:
+    """Run steps, and time them."""
+    if device.type == "cuda":
+        return Elapsed(_cuda_seconds(step, steps, device), None)
+    return _on_the_cpu(step, steps)
+
+
+def _on_the_cpu(step: Step, steps: int) -> Elapsed:
+    begin, begin_on_processor = time.perf_counter(), time.thread_time()
     for _ in range(steps):
         step()
-    return time.perf_counter() - begin
+    seconds = time.perf_counter() - begin
+    on_processor = time.thread_time() - begin_on_processor
+    return Elapsed(seconds, max(0.0, seconds - on_processor))
 
 
 def _cuda_seconds(step: Step, steps: int, device: torch.device) -> float:

@@ -4,8 +4,10 @@ On a CPU: exact live tensor bytes, and the process's high-water mark. On CUDA: a
 reserved peaks of torch's allocator, and the driver's figures for this process and the device.
 """
 
+import gc
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,10 +19,16 @@ from bench.records.run import MemoryFigure
 Step = Callable[[], object]
 
 
-def peak_of(
-    step: Step, device: torch.device, live: Iterable[Tensor] = (), idle_bytes: int = 0
-) -> list[MemoryFigure]:
-    """Run a step and report its peaks; each is reset first, so warm-up does not count.
+class StepMemory(NamedTuple):
+    """What watching one step gave."""
+
+    figures: list[MemoryFigure]
+    growth: int | None
+    """Bytes by which more is live after the step than before it; None if that can't be seen."""
+
+
+def peak_of(step: Step, device: torch.device, live: Iterable[Tensor] = (), idle_bytes: int = 0) -> StepMemory:
+    """Run a step: its peaks, each reset first, so that warm-up does not count, and what it leaves behind.
 
     live: tensors that are there before the step, and count on a CPU whether or not it reads them.
     idle_bytes: what the whole device had in use before this process came; its own figure is above that.
@@ -28,18 +36,20 @@ def peak_of(
     return _cuda_peaks(step, device, idle_bytes) if device.type == "cuda" else _cpu_peaks(step, live)
 
 
-def _cpu_peaks(step: Step, live: Iterable[Tensor]) -> list[MemoryFigure]:
+def _cpu_peaks(step: Step, live: Iterable[Tensor]) -> StepMemory:
     whole_run = high_water_bytes()
     reset = reset_high_water()
     with TensorBytes(live) as watched:
         step()
-    peak, unseen = (None, COMPILED) if is_compiled() else (watched.peak, None)
     high_water = high_water_bytes() if reset is None else None
-    return [
+    peak, unseen = (None, COMPILED) if is_compiled() else (watched.peak, None)
+    gc.collect()
+    figures = [
         nvml.figure("tensor_bytes", peak, unseen),
         nvml.figure("rss_high_water", high_water, reset),
         nvml.figure("rss_high_water_whole_run", whole_run, None if whole_run else "no /proc/self/status"),
     ]
+    return StepMemory(figures, None if unseen else max(0, watched.growth))
 
 
 def high_water_bytes() -> int | None:
@@ -63,17 +73,20 @@ def reset_high_water() -> str | None:
     return None
 
 
-def _cuda_peaks(step: Step, device: torch.device, idle_bytes: int) -> list[MemoryFigure]:
+def _cuda_peaks(step: Step, device: torch.device, idle_bytes: int) -> StepMemory:
     driver, missing = nvml.open_device(str(device))
     distrusted = missing if driver is None else nvml.trusted_process_bytes(driver, str(device))
     whole_run = torch.cuda.max_memory_allocated(device)
     torch.cuda.synchronize(device)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
     step()
     torch.cuda.synchronize(device)
     stats = torch.cuda.memory_stats(device)
-    return [
+    gc.collect()
+    growth = max(0, torch.cuda.memory_allocated(device) - before)
+    figures = [
         MemoryFigure(kind="allocated", bytes=stats["allocated_bytes.all.peak"]),
         MemoryFigure(kind="requested", bytes=stats["requested_bytes.all.peak"]),
         MemoryFigure(kind="reserved", bytes=stats["reserved_bytes.all.peak"]),
@@ -81,3 +94,4 @@ def _cuda_peaks(step: Step, device: torch.device, idle_bytes: int) -> list[Memor
         nvml.read_figure("nvml_device", driver, lambda gpu: gpu.device_bytes() - idle_bytes, missing),
         MemoryFigure(kind="allocated_whole_run", bytes=whole_run),
     ]
+    return StepMemory(figures, growth)

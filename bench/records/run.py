@@ -228,6 +228,8 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     backend: str | None = None
     exact: Exact | None = None
     energy: Energy | None = None
+    growth_bytes: Count | None = None
+    """Live after a step of the warm model and not before it: a leak. None if that can't be seen."""
     node: str | None = None
     device: str | None = None
     """Where it was measured; None on the machine of the header."""
@@ -251,6 +253,10 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, tag="sample", tag_field=
     seconds: AboveZero
     activation: Quantity | None = None
     throttled: str | None = None
+    waited_seconds: Quantity | None = None
+    """In which the thread that makes the steps was not on a processor; None on CUDA."""
+    disturbed: bool = False
+    """Whether it waited for more than half of the run, beyond what is usual of the model."""
     node: str | None = None
     device: str | None = None
     """Where it was measured; None on the machine of the header."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from bench.probes.clock import seconds_of
+from bench.probes.clock import Elapsed, time_steps
 from bench.records.run import Decoding
 from bench.steps.step import Step
 from bench.steps.tolerance import OUTPUT_BOUND, relative_error
@@ -74,13 +74,16 @@ class DecodeStep(Step):
         """The fused layers have no form for one token: theirs is the plain one."""
         return "torch"
 
-    def seconds(self, steps: int) -> float:
-        """Wall-clock seconds of the tokens alone; going back to the context is not counted."""
-        total = 0.0
+    def timed(self, steps: int) -> Elapsed:
+        """Time the tokens alone; going back to the context is not counted."""
+        seconds, waited = 0.0, 0.0 if self.device.type == "cpu" else None
         for _ in range(steps):
             self._rewind()
-            total += seconds_of(super().__call__, 1, self.device)
-        return total
+            once = time_steps(super().__call__, 1, self.device)
+            seconds += once.seconds
+            if waited is not None and once.waited is not None:
+                waited += once.waited
+        return Elapsed(seconds, waited)
 
     def live(self) -> Iterator[Tensor]:
         yield from super().live()

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
 from bench import workloads
-from bench.probes.clock import seconds_of
+from bench.probes.clock import Elapsed, time_steps
+from bench.probes.tensor_bytes import parts_of
 from bench.records import checkpoint as checkpoints
 from bench.suites.case import Case, Precision
 from bench.workloads import Batch
@@ -84,9 +85,19 @@ class Step:
         yield from _tensors_in(list(self.optimizer.state.values()))
         yield from _tensors_in((self.inputs, self.lengths, self.targets, self.loss))
 
-    def seconds(self, steps: int) -> float:
-        """Wall-clock seconds of a run of steps."""
-        return seconds_of(self, steps, self.device)
+    def timed(self, steps: int) -> Elapsed:
+        """Run steps, and time them."""
+        return time_steps(self, steps, self.device)
+
+    def not_finite(self) -> str | None:
+        """What of the last step is NaN or infinite: its loss or a gradient, by name; None if nothing is."""
+        if not _is_finite(self.loss):
+            return "the loss"
+        if self.case.phase == "train":
+            for name, parameter in self.model.named_parameters():
+                if parameter.grad is not None and not _is_finite(parameter.grad):
+                    return f"the gradient of {name}"
+        return None
 
     def activation_rates(self) -> list[float]:
         """Rates by layer of the last step; empty for a model that always computes everything."""
@@ -146,6 +157,10 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     """What a forward pass of that precision runs in."""
     dtype = AUTOCAST.get(precision)
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return all(bool(torch.isfinite(part).all()) for part in parts_of(tensor))
 
 
 def _tensors_in(values: Any) -> Iterator[Tensor]:

@@ -51,7 +51,7 @@ class Nursery:
 
 
 class _TemplateProcess(Template):
-    """`python -m bench.workers.worker`, seen from the parent. Its orders go over a Unix socket, a line each.
+    """`python -m bench.workers.template`, seen from the parent. Orders go over a Unix socket, a line each.
 
     An answer repeats its order: where Ctrl-C comes between the two, the next to ask is not given it.
     """
@@ -134,7 +134,7 @@ def _environment(threads: int, source: Source | None) -> dict[str, str]:
 
 
 def _command(source: Source | None) -> list[str]:
-    module = ["-m", "bench.workers.worker"]
+    module = ["-m", "bench.workers.template"]
     if source is None:
         return [sys.executable, *module]
     # Safe path: the folder we are in must not come before a source that is asked for.

@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import IO, Protocol, TypeVar
 
@@ -81,12 +82,21 @@ class WorkerProcess:
             raise WorkerFailed("error", f"answered {type(answer).__name__}, not {expected.__name__}")
         return answer
 
+    def stop(self) -> None:
+        """Take the worker, and what it started, off the processor until it is awake again."""
+        self._signal(signal.SIGSTOP)
+
+    @contextlib.contextmanager
+    def awake(self) -> Iterator["WorkerProcess"]:
+        """Within this context a stopped worker runs; then it is stopped again."""
+        self._signal(signal.SIGCONT)
+        yield self
+        self.stop()
+
     def kill(self) -> None:
         """End the worker and everything that it started."""
         if self._exit_code is None:
-            # It may have ended by itself in between.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+            self._signal(signal.SIGKILL)
             self._wait()
         # What it had not read is of no use any more.
         with contextlib.suppress(BrokenPipeError):
@@ -102,6 +112,11 @@ class WorkerProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
+
+    def _signal(self, number: signal.Signals) -> None:
+        # It may have ended by itself in between.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
 
     def _read_line(self, deadline_seconds: float) -> bytes:
         end = time.monotonic() + deadline_seconds

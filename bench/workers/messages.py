@@ -56,13 +56,13 @@ class MeasureEnergy(msgspec.Struct, frozen=True, tag="energy"):
     """Run steps for some seconds, and be idle for as long, and ask the device's counter."""
 
 
-class Run(msgspec.Struct, frozen=True, tag="run"):
-    """Time that many steps."""
+class Time(msgspec.Struct, frozen=True, tag="time"):
+    """Run that many steps, and time them."""
 
     steps: int
 
 
-Question = Prepare | Locate | Warm | MeasureMemory | Check | Decode | Count | MeasureEnergy | Run
+Question = Prepare | Locate | Warm | MeasureMemory | Check | Decode | Count | MeasureEnergy | Time
 
 
 class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
@@ -90,6 +90,8 @@ class Warmed(msgspec.Struct, frozen=True, tag="warmed"):
 class MemoryMeasured(msgspec.Struct, frozen=True, tag="memory"):
     figures: list[MemoryFigure]
     activation: Activation | None
+    growth_bytes: int | None = None
+    """More live after the step than before it; None if that can't be seen."""
 
 
 class Checked(msgspec.Struct, frozen=True, tag="checked"):
@@ -110,10 +112,12 @@ class EnergyMeasured(msgspec.Struct, frozen=True, tag="energy"):
     energy: Energy | None
 
 
-class Ran(msgspec.Struct, frozen=True, tag="ran"):
+class Timed(msgspec.Struct, frozen=True, tag="timed"):
     seconds: float
     activation: float | None
     throttled: str | None = None
+    waited_seconds: float | None = None
+    disturbed: bool = False
 
 
 class Failure(msgspec.Struct, frozen=True, tag="failure"):
@@ -132,6 +136,6 @@ Answer = (
     | Decoded
     | Counted
     | EnergyMeasured
-    | Ran
+    | Timed
     | Failure
 )

@@ -1,21 +1,8 @@
-"""A process that builds one case and does what it is told, one answer for each question.
+"""What a worker does with one case: it builds it and does what it is told, one answer for each question."""
 
-Run as `python -m bench.workers.worker` it is the template of such processes: it loads torch, then
-forks one for every order. Each has pipes of its own for questions and answers.
-"""
-
-import contextlib
-import ctypes
 import gc
-import math
-import os
-import signal
-import socket
-import sys
 import time
-from typing import NoReturn
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from bench.records.run import Activation
 from bench.workers.messages import (
@@ -36,15 +23,14 @@ from bench.workers.messages import (
     Prepare,
     Prepared,
     Question,
-    Ran,
-    Run,
+    Time,
+    Timed,
     Warm,
     Warmed,
 )
 
-PR_SET_PDEATHSIG = 1
-OUT_OF_MEMORY_SCORE = "1000"
-"""The kernel kills a worker before anything else, so that the parent can tell what happened."""
+if TYPE_CHECKING:
+    from bench.probes.clock import Elapsed
 
 
 class Worker:
@@ -53,6 +39,8 @@ class Worker:
     def answer(self, question: Question) -> Answer:
         try:
             return self._answer(question)
+        except Faulty as fault:
+            return Failure(fault.kind, str(fault))
         except MemoryError:
             return Failure("oom", "out of memory")
         except Exception as error:
@@ -76,7 +64,7 @@ class Worker:
                 return self._count()
             case MeasureEnergy():
                 return self._measure_energy()
-            case Run():
+            case Time():
                 return self._time(question)
 
     def _prepare(self, question: Prepare) -> Answer:
@@ -84,9 +72,11 @@ class Worker:
 
         from bench.probes import nvml
         from bench.steps.decoding import open_step
+        from bench.workers.waits import Waits
         from implementations.encoder import parameter_count
 
-        torch.set_num_threads(question.threads)
+        self.threads = question.threads
+        torch.set_num_threads(self.threads)
         if question.memory_limit_bytes is not None:
             _limit_memory(question.memory_limit_bytes)
         # Before the model is built, so that what others have on the device is not taken for ours.
@@ -94,6 +84,9 @@ class Worker:
         self.idle_bytes = nvml.device_bytes(self.nvml) or 0
         self.step = open_step(question.case, question.device)
         self.step.calibrate()
+        # A module may have set them when it was imported, or the model when it was built.
+        torch.set_num_threads(self.threads)
+        self.waits, self.steps = Waits(), 0
         return Prepared(
             parameters=parameter_count(self.step.model),
             tokens=self.step.tokens,
@@ -113,12 +106,15 @@ class Worker:
         begin = time.perf_counter()
         times: list[float] = []
         while len(times) < question.max_steps:
-            times.append(self._seconds(1))
-            if len(times) == 1 and not math.isfinite(float(self.step.loss)):
-                return Failure("nan", "the loss of the first step is not finite")
+            elapsed = self._timed(1)
+            times.append(elapsed.seconds)
+            self.waits.warmed(elapsed)
+            if len(times) == 1:
+                self._check_steps()
             enough = len(times) >= question.min_steps
             if enough and (is_stationary(times) or time.perf_counter() - begin > question.max_seconds):
                 break
+        self._check_steps()
         # Garbage of building and warming must not be collected in the middle of a timed step.
         gc.collect()
         gc.freeze()
@@ -127,8 +123,8 @@ class Worker:
     def _measure_memory(self) -> Answer:
         from bench.probes.memory import peak_of
 
-        figures = peak_of(self.step, self.step.device, self.step.live(), self.idle_bytes)
-        return MemoryMeasured(figures=figures, activation=self._activation())
+        figures, growth = peak_of(self.step, self.step.device, self.step.live(), self.idle_bytes)
+        return MemoryMeasured(figures, self._activation(), growth)
 
     def _check(self) -> Answer:
         from bench.correctness.reference import compare_with_reference
@@ -154,25 +150,53 @@ class Worker:
         from bench.probes import nvml
         from bench.probes.energy import energy_of
 
-        return EnergyMeasured(energy_of(lambda: self._seconds(1), lambda: nvml.energy_millijoules(self.nvml)))
+        def step() -> float:
+            return self.step.timed(1).seconds
 
-    def _time(self, question: Run) -> Answer:
+        return EnergyMeasured(energy_of(step, lambda: nvml.energy_millijoules(self.nvml)))
+
+    def _time(self, question: Time) -> Answer:
         from bench.probes import nvml
 
-        seconds = self._seconds(question.steps)
+        elapsed = self._timed(question.steps)
+        throttled = nvml.throttle_reason(self.nvml)
+        self._check_steps()
         activation = self._activation()
-        return Ran(
-            seconds=seconds,
+        return Timed(
+            seconds=elapsed.seconds,
             activation=activation.mean if activation else None,
-            throttled=nvml.throttle_reason(self.nvml),
+            throttled=throttled,
+            waited_seconds=elapsed.waited,
+            disturbed=self.waits.is_disturbed(elapsed, question.steps),
         )
 
-    def _seconds(self, steps: int) -> float:
-        return self.step.seconds(steps)
+    def _timed(self, steps: int) -> "Elapsed":
+        self.steps += steps
+        return self.step.timed(steps)
+
+    def _check_steps(self) -> None:
+        """Look at what the last steps left, outside the clock. Raises Faulty."""
+        import torch
+
+        not_finite = self.step.not_finite()
+        if not_finite is not None:
+            raise Faulty("nan", f"at step {self.steps} {not_finite} is not finite")
+        if (threads := torch.get_num_threads()) != self.threads:
+            raise Faulty(
+                "error", f"the model set torch's threads to {threads}; the run has {self.threads} (--threads)"
+            )
 
     def _activation(self) -> Activation | None:
         rates = self.step.activation_rates()
         return Activation(sum(rates) / len(rates), rates) if rates else None
+
+
+class Faulty(Exception):
+    """Steps that were run, and whose time is worth nothing."""
+
+    def __init__(self, kind: FailureKind, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
 
 
 def _classify(error: Exception) -> tuple[FailureKind, str]:
@@ -195,82 +219,3 @@ def _limit_memory(limit: int) -> None:
 
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
-
-
-def _die_with_parent() -> None:
-    parent = os.getppid()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        try:
-            with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-                file.write(OUT_OF_MEMORY_SCORE)
-        except OSError:
-            pass  # A container may forbid it; the kernel then chooses by size, which is mostly the worker.
-    if os.getppid() != parent:
-        sys.exit(1)
-
-
-def _load_libraries() -> None:
-    """What every case needs; torch's optimisers import its compiler."""
-    import torch._dynamo  # noqa: F401
-
-    import bench.steps.step  # noqa: F401
-
-    gc.collect()
-    gc.freeze()
-
-
-def main() -> None:
-    """Fork a worker for every order on the socket that is standard input, until it is closed."""
-    _die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _load_libraries()
-    # The harness is loaded: from here on the folders that it was given come before everything else.
-    sys.path[:0] = sys.argv[1:]
-    with socket.socket(fileno=os.dup(0)) as orders:
-        while _obey(orders):
-            pass
-
-
-def _obey(orders: socket.socket) -> bool:
-    """Orders: three handles, for a worker to have as its streams; or workers' numbers, to wait for."""
-    order, handles, _, _ = socket.recv_fds(orders, 64, 3)
-    if not order:
-        return False
-    if not handles:
-        for number in map(int, order.split()):
-            _, status = os.waitpid(number, 0)
-            orders.sendall(b"%d %d\n" % (number, os.waitstatus_to_exitcode(status)))
-        return True
-    pid = os.fork()
-    if pid == 0:
-        orders.close()
-        _become_worker(handles)
-    # Here and in the worker: whoever comes first, its group is there when the parent hears of it.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.setpgid(pid, pid)
-    for handle in handles:
-        os.close(handle)
-    orders.sendall(b"fork %d\n" % pid)
-    return True
-
-
-def _become_worker(handles: list[int]) -> NoReturn:
-    """Answer questions until there are no more; what a model prints goes to standard error."""
-    os.setpgid(0, 0)
-    _die_with_parent()
-    answers = os.fdopen(handles[1], "wb")
-    os.dup2(handles[0], 0)
-    for stream in (1, 2):
-        os.dup2(handles[2], stream)
-    worker = Worker()
-    with os.fdopen(0, "rb", closefd=False) as questions:
-        for line in questions:
-            answer = worker.answer(msgspec.json.decode(line, type=Question))
-            answers.write(msgspec.json.encode(answer) + b"\n")
-            answers.flush()
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -122,3 +124,70 @@ def next_byte(task, hyperparameters):
 def compiled(task, hyperparameters):
     """Runs as a graph; the backend that needs no compiler of C++ will do."""
     return torch.compile(tiny(task, hyperparameters), backend="aot_eager")
+
+
+def nan_gradients(task, hyperparameters):
+    """Its loss is finite; the slope of a square root at zero is not."""
+    model = Tiny(task, lambda: None)
+    model.embedding.register_forward_hook(lambda module, args, out: out + (module.weight * 0).sqrt().sum())
+    return model
+
+
+def nan_from_the_fifth_step(task, hyperparameters):
+    model = Tiny(task, lambda: steps.append(1))
+    steps = []
+    model.out.register_forward_hook(lambda module, args, out: out / 0 if len(steps) >= 5 else out)
+    return model
+
+
+def leaking(task, hyperparameters):
+    """Keeps 4 MiB more with every step."""
+    kept = []
+    return Tiny(task, lambda: kept.append(torch.ones(1 << 20)))
+
+
+def busy_in_the_background(task, hyperparameters):
+    def spin():
+        while True:
+            pass
+
+    threading.Thread(target=spin, daemon=True).start()
+    return tiny(task, hyperparameters)
+
+
+def leaves_a_process(task, hyperparameters):
+    """One that has left the worker's process group and session; its number goes into a file."""
+    child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    Path(os.environ["FAULT_MARKER"]).write_text(str(child.pid))
+    return tiny(task, hyperparameters)
+
+
+def sets_threads_when_built(task, hyperparameters):
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    return Tiny(task, lambda: print(f"threads: {torch.get_num_threads()}", flush=True))
+
+
+def sets_threads_in_a_step(task, hyperparameters):
+    return Tiny(task, lambda: torch.set_num_threads(3))
+
+
+def sparse(task, hyperparameters):
+    """Holds 20 bytes for each of 100,000 values, in a buffer of the layout `sparse_coo`."""
+    model = Tiny(task, lambda: model.graph @ torch.ones(100_000, 1))
+    indices = torch.arange(100_000).expand(2, -1).contiguous()
+    values = torch.sparse_coo_tensor(indices, torch.ones(100_000), check_invariants=False)
+    model.register_buffer("graph", values, persistent=False)
+    return model
+
+
+class Jagged(Tiny):
+    """Each sequence as long as it is, without padding."""
+
+    def forward(self, inputs, lengths=None):
+        offsets = torch.arange(0, inputs.numel() + 1, inputs.shape[1])
+        rows = torch.nested.nested_tensor_from_jagged(self.embedding(inputs.flatten()), offsets)
+        return self.out(rows).values().unflatten(0, inputs.shape).mean(dim=1)
+
+
+def jagged(task, hyperparameters):
+    return Jagged(task, lambda: None)

@@ -25,7 +25,7 @@ from bench.measure.display import PlainDisplay
 from bench.records.run import Lost, MemoryFigure, Sample, Solo
 from bench.text.terminal import patient_console
 from bench.workers import forkserver as nursery
-from bench.workers import messages, worker
+from bench.workers import messages, template, worker
 
 ANNOUNCED = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 STEP_SECONDS = {"one": 0.1, "two": 0.2, "three": 0.05}
@@ -63,9 +63,9 @@ class ModellessWorker(worker.Worker):
                 return messages.Warmed(step_seconds=[self.seconds] * 3, stationary=True)
             case messages.MeasureMemory():
                 return messages.MemoryMeasured([MemoryFigure(kind="tensor_bytes", bytes=1 << 20)], None)
-            case messages.Run():
+            case messages.Time():
                 time.sleep(0.002)
-                return messages.Ran(
+                return messages.Timed(
                     question.steps * self.seconds * np.random.default_rng().uniform(0.9, 1.1), None
                 )
         raise AssertionError(question)
@@ -81,9 +81,9 @@ class ForkedTemplate:
             for number, end in enumerate((stdin, stdout.fileno(), stderr.fileno())):
                 os.dup2(end, number)
             os.closerange(3, 256)
-            worker.Worker = ModellessWorker
-            worker._load_libraries = lambda: None
-            worker.main()
+            template.Worker = ModellessWorker
+            template._load_libraries = lambda: None
+            template.main()
             os._exit(0)
 
     def kill(self):

@@ -1,5 +1,6 @@
 """What stands below a table: why figures are missing, and what they were measured with."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
 import msgspec
@@ -8,6 +9,7 @@ from bench.records.published import sources
 from bench.records.reading import Results
 from bench.records.run import MEMORY_KIND, STOP_REASONS, MemoryKind, Status, Trained
 from bench.stats.intervals import MIN_BLOCKS
+from bench.suites.case import Case
 from bench.text.units import format_bytes, format_duration
 from bench.views.tables.rows import Row, title_of
 
@@ -16,6 +18,10 @@ MEMORY_KIND_NAMES: dict[MemoryKind, str] = {
     "allocated": "peak allocated by torch in a step",
     "predicted": "peak of live tensor bytes in a step, predicted",
 }
+
+
+GROWTH_BYTES = 1 << 16
+"""From this many bytes on, what a step leaves behind is worth a note."""
 
 
 class Footnote(msgspec.Struct, frozen=True):
@@ -107,15 +113,48 @@ def run_notes(run: Results) -> list[str]:
     notes = []
     unsteady = [solo.case for solo in run.solos.values() if solo.stationary is False]
     if unsteady:
-        names = ", ".join(f"{title_of(case.implementation)} at {case.length}" for case in unsteady)
+        names = ", ".join(map(_name, unsteady))
         notes.append(f"warm-up ended before the step time was stationary: {names}")
     throttled = sum(sample.throttled is not None for sample in run.samples)
     if throttled:
         notes.append(f"{throttled} of {len(run.samples)} runs were made while the GPU was throttled")
+    notes += _disturbances(run)
+    notes += _growth(run)
     notes += [void.words for void in run.voids]
     if run.notice:
         notes.append(run.notice)
     return notes
+
+
+def _disturbances(run: Results) -> list[str]:
+    """Which rows hold runs that something else held up."""
+    timed = Counter(sample.case_id for sample in run.samples)
+    disturbed = Counter(sample.case_id for sample in run.samples if sample.disturbed)
+    if not disturbed:
+        return []
+    found = [
+        f"{_name(solo.case)} ({disturbed[name]} of {timed[name]})"
+        for name, solo in run.solos.items()
+        if disturbed[name]
+    ]
+    return [
+        "disturbed while timed, for more than half of a run's time its model waited for a processor: "
+        f"{', '.join(found)} runs"
+    ]
+
+
+def _growth(run: Results) -> list[str]:
+    """Which models hold more after a step than before it."""
+    grown = [
+        f"{_name(solo.case)} by {format_bytes(solo.growth_bytes)}"
+        for solo in run.solos.values()
+        if solo.growth_bytes is not None and solo.growth_bytes >= GROWTH_BYTES
+    ]
+    return [f"memory grows with every step: {', '.join(grown)}"] if grown else []
+
+
+def _name(case: Case) -> str:
+    return f"{title_of(case.implementation)} at {case.length}"
 
 
 def of_run(line: str, run: Results, runs: Sequence[Results]) -> str:

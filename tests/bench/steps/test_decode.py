@@ -43,7 +43,7 @@ def test_every_step_is_the_same_step(implementation):
     step()
     loss = step.loss.clone()
     assert step.generation.time == CASE.length + STRETCH
-    assert step.seconds(2) > 0
+    assert step.timed(2).seconds > 0
     assert torch.equal(step.loss, loss)
     step._rewind()
     assert step.generation.time == CASE.length
@@ -84,7 +84,7 @@ def test_half_precision_goes_back_to_its_state():
 
 def test_the_copy_of_the_state_is_not_the_models_memory():
     step = step_of("transformer", length=400)
-    figures = peak_of(step, step.device, step.live())
+    figures, _ = peak_of(step, step.device, step.live())
     (peak,) = [figure.bytes for figure in figures if figure.kind == "tensor_bytes"]
     parameters = sum(p.numel() * p.element_size() for p in step.model.parameters())
     state = step.generation.bytes

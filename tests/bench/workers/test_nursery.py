@@ -91,10 +91,10 @@ def test_a_torch_that_does_not_load_is_one_line(plan, tmp_path, monkeypatch):
 def test_loading_neither_starts_threads_nor_asks_for_a_gpu():
     """A process that did either can't be forked safely."""
     program = (
-        "import os, torch, bench.workers.worker\n"
+        "import os, torch, bench.workers.template\n"
         "def asked(*_): raise AssertionError('asked for a GPU')\n"
         "torch.cuda.is_available = torch.cuda.device_count = torch.cuda._lazy_init = asked\n"
-        "bench.workers.worker._load_libraries()\n"
+        "bench.workers.template._load_libraries()\n"
         "print(len(os.listdir('/proc/self/task')))\n"
     )
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}

@@ -150,6 +150,25 @@ def test_files_with_different_baselines_need_one_that_both_have():
     assert len(build_table(one, other, baseline="s4").rows) == 3
 
 
+def test_rows_with_disturbed_runs_and_models_that_leak_are_named():
+    run = results(["transformer", "seqboat"], [256])
+    first = run.samples[0]
+    solos = {
+        name: msgspec.structs.replace(
+            solo, growth_bytes=4 << 20 if solo.case.implementation == "seqboat" else 100
+        )
+        for name, solo in run.solos.items()
+    }
+    samples = [msgspec.structs.replace(first, disturbed=True), *run.samples[1:]]
+    notes = build_table(msgspec.structs.replace(run, solos=solos, samples=samples)).notes
+    name = "Transformer" if "transformer" in first.case_id else "SeqBoat"
+    of_it = sum(sample.case_id == first.case_id for sample in samples)
+    assert any("disturbed while timed" in note and f"{name} at 256 (1 of {of_it})" in note for note in notes)
+    assert "memory grows with every step: SeqBoat at 256 by 4.00 MiB" in notes
+    clean = build_table(run).notes
+    assert not any("disturbed" in note or "grows" in note for note in clean)
+
+
 def test_a_throttled_run_is_counted_and_a_dropped_line_told():
     table = build_table(msgspec.structs.replace(results(throttled="thermal"), notice="a line was dropped"))
     assert any(note.endswith("were made while the GPU was throttled") for note in table.notes)

@@ -1,0 +1,129 @@
+"""The process that workers are forked from: it has loaded torch, and forks one for every order.
+
+Run as `python -m bench.workers.template`. Each worker has pipes of its own for questions and answers.
+"""
+
+import contextlib
+import ctypes
+import gc
+import os
+import signal
+import socket
+import sys
+from typing import NoReturn
+
+import msgspec
+import psutil
+
+from bench.workers.messages import Question
+from bench.workers.worker import Worker
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+OUT_OF_MEMORY_SCORE = "1000"
+"""The kernel kills a worker before anything else, so that the parent can tell what happened."""
+
+
+def _die_with_parent() -> None:
+    parent = os.getppid()
+    if sys.platform == "linux":
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        try:
+            with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+                file.write(OUT_OF_MEMORY_SCORE)
+        except OSError:
+            pass  # A container may forbid it; the kernel then chooses by size, which is mostly the worker.
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+def _adopt_strays() -> None:
+    """Become the parent of what a worker leaves behind, such as a process in a session of its own."""
+    if sys.platform == "linux":
+        _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _end_strays() -> None:
+    """End every process below this one: no worker is left, and what they left must not outlive them."""
+    while strays := psutil.Process().children(recursive=True):
+        for stray in strays:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                stray.kill()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, 0)
+
+
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None).prctl(option, value)
+
+
+def _load_libraries() -> None:
+    """What every case needs; torch's optimisers import its compiler."""
+    import torch._dynamo  # noqa: F401
+
+    import bench.steps.step  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+
+
+def main() -> None:
+    """Fork a worker for every order on the socket that is standard input, until it is closed."""
+    _die_with_parent()
+    _adopt_strays()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _load_libraries()
+    # The harness is loaded: from here on the folders that it was given come before everything else.
+    sys.path[:0] = sys.argv[1:]
+    workers: set[int] = set()
+    with socket.socket(fileno=os.dup(0)) as orders:
+        while _obey(orders, workers):
+            pass
+
+
+def _obey(orders: socket.socket, workers: set[int]) -> bool:
+    """Orders: three handles, for a worker to have as its streams; or workers' numbers, to wait for."""
+    order, handles, _, _ = socket.recv_fds(orders, 64, 3)
+    if not order:
+        return False
+    if not handles:
+        for number in map(int, order.split()):
+            _, status = os.waitpid(number, 0)
+            workers.discard(number)
+            if not workers:
+                _end_strays()
+            orders.sendall(b"%d %d\n" % (number, os.waitstatus_to_exitcode(status)))
+        return True
+    pid = os.fork()
+    if pid == 0:
+        orders.close()
+        _become_worker(handles)
+    workers.add(pid)
+    # Here and in the worker: whoever comes first, its group is there when the parent hears of it.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.setpgid(pid, pid)
+    for handle in handles:
+        os.close(handle)
+    orders.sendall(b"fork %d\n" % pid)
+    return True
+
+
+def _become_worker(handles: list[int]) -> NoReturn:
+    """Answer questions until there are no more; what a model prints goes to standard error."""
+    os.setpgid(0, 0)
+    _die_with_parent()
+    answers = os.fdopen(handles[1], "wb")
+    os.dup2(handles[0], 0)
+    for stream in (1, 2):
+        os.dup2(handles[2], stream)
+    worker = Worker()
+    with os.fdopen(0, "rb", closefd=False) as questions:
+        for line in questions:
+            answer = worker.answer(msgspec.json.decode(line, type=Question))
+            answers.write(msgspec.json.encode(answer) + b"\n")
+            answers.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
