@@ -133,13 +133,13 @@ def _disturbances(run: Results) -> list[str]:
     if not disturbed:
         return []
     found = [
-        f"{_name(solo.case)} ({disturbed[name]} of {timed[name]})"
+        f"{_name(solo.case)} ({disturbed[name]} of {timed[name]} runs)"
         for name, solo in run.solos.items()
         if disturbed[name]
     ]
     return [
-        "disturbed while timed, for more than half of a run's time its model waited for a processor: "
-        f"{', '.join(found)} runs"
+        "timing was disturbed: more than half of a run's time its model waited for a processor, which is not "
+        f"usual of it: {', '.join(found)}"
     ]
 
 

@@ -163,7 +163,7 @@ def test_rows_with_disturbed_runs_and_models_that_leak_are_named():
     notes = build_table(msgspec.structs.replace(run, solos=solos, samples=samples)).notes
     name = "Transformer" if "transformer" in first.case_id else "SeqBoat"
     of_it = sum(sample.case_id == first.case_id for sample in samples)
-    assert any("disturbed while timed" in note and f"{name} at 256 (1 of {of_it})" in note for note in notes)
+    assert any("was disturbed" in note and f"{name} at 256 (1 of {of_it} runs)" in note for note in notes)
     assert "memory grows with every step: SeqBoat at 256 by 4.00 MiB" in notes
     clean = build_table(run).notes
     assert not any("disturbed" in note or "grows" in note for note in clean)
