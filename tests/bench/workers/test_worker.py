@@ -10,15 +10,17 @@ import msgspec
 import psutil
 import pytest
 
-from bench.measure.procedure import Plan
+from bench.measure.procedure import Procedure
 from bench.suites import reading as suites
 from bench.workers.forkserver import Nursery
 from bench.workers.handle import WorkerFailed
 from bench.workers.messages import MeasureMemory, MemoryMeasured, Prepared, Time, Timed, Warm, Warmed
 
+from ..made_up import CPU
+
 SUITE = suites.load("ci")
 CASE = msgspec.structs.replace(SUITE.cases("cpu")[0], activation=None, length=64)
-PLAN = Plan(SUITE, "cpu", 1, 8 << 30)
+PLAN = Procedure(SUITE, msgspec.structs.replace(CPU, threads=1))
 
 
 @pytest.fixture(scope="module")
