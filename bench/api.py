@@ -12,9 +12,10 @@ from bench.errors import UsageError
 from bench.measure import session
 from bench.measure.request import as_command, request_for
 from bench.records.reading import Results, read_kinds
-from bench.suites.case import Backend, Fill, HyperparameterMode, Phase, Precision
+from bench.suites.case import Backend, HyperparameterMode, Phase, Precision
 from bench.views.tables.rows import Row
 from bench.views.tables.table import Table, build_table
+from bench.workloads.base import Fill
 
 Model = str | Callable[..., Any]
 """An implementation: its name, `package.module:build`, or that function itself."""

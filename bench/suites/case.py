@@ -1,17 +1,15 @@
 """One cell of the grid: what is measured, with an id that names it in every record and table."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import msgspec
 
+from bench.workloads.base import Fill
+
 Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp64"]
 Phase = Literal["train", "forward", "decode"]
-Fill = Literal["full", "real"]
 HyperparameterMode = Literal["published", "matched", "small"]
 Backend = Literal["auto", "torch", "cpu", "triton"]
-
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-PHASES: tuple[Phase, ...] = get_args(Phase)
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -4,8 +4,9 @@ from typing import Annotated
 
 import msgspec
 
-from bench.suites.case import Backend, Case, Fill, HyperparameterMode, Phase, Precision
+from bench.suites.case import Backend, Case, HyperparameterMode, Phase, Precision
 from bench.text.units import parse_duration, parse_percentage
+from bench.workloads.base import Fill
 from implementations import registry
 from implementations.errors import RegistryError
 

@@ -1,6 +1,5 @@
 """What a person sees while models are trained: a progress bar in a terminal, plain lines anywhere else."""
 
-import math
 from types import TracebackType
 
 from rich.console import Console
@@ -8,8 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench.records.training import Evaluation, Plateau
 from bench.text.terminal import patient_console
-
-LOG2_E = 1 / math.log(2)
+from bench.views.training import chance, quality
 
 
 class PlainDisplay:
@@ -94,17 +92,3 @@ def describe(evaluation: Evaluation, loss: float | None = None) -> str:
     if evaluation.activation:
         parts.append("activation " + " ".join(f"{layer.mean:.0%}" for layer in evaluation.activation))
     return ", ".join(parts)
-
-
-def quality(evaluation: Evaluation) -> str:
-    """`71.2%` or `2.31 bpc`."""
-    if evaluation.bits_per_character is not None:
-        return f"{evaluation.bits_per_character:.3f} bpc"
-    return f"{evaluation.accuracy or 0:.1%}"
-
-
-def chance(evaluation: Evaluation) -> str:
-    """The same of the best guess that does not look at the sequence."""
-    if evaluation.bits_per_character is not None:
-        return f"{evaluation.chance_loss * LOG2_E:.3f} bpc"
-    return f"{evaluation.chance_accuracy:.1%}"

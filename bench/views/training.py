@@ -1,15 +1,16 @@
 """What trainings came to, as a table and as JSON rows. A view on records."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from tabulate import tabulate
 
-from bench.records.training import Training
+from bench.records.training import Evaluation, Training
 from bench.text.units import format_count, format_duration
-from bench.training.display import chance, quality
 from bench.views.tables.rows import title_of
 
+LOG2_E = 1 / math.log(2)
 HEADERS = ("Model", "Params", "Steps", "Training", "Validation", "Chance", "Activation by layer")
 
 
@@ -72,3 +73,17 @@ def _notes(trainings: Sequence[Training]) -> list[str]:
         elif training.end.reason != "finished":
             notes.append(f"{name}: {training.end.reason}, {training.end.detail or 'continue with --resume'}")
     return ["", *notes] if notes else []
+
+
+def quality(evaluation: Evaluation) -> str:
+    """`71.2%` or `2.31 bpc`."""
+    if evaluation.bits_per_character is not None:
+        return f"{evaluation.bits_per_character:.3f} bpc"
+    return f"{evaluation.accuracy or 0:.1%}"
+
+
+def chance(evaluation: Evaluation) -> str:
+    """The same of the best guess that does not look at the sequence."""
+    if evaluation.bits_per_character is not None:
+        return f"{evaluation.chance_loss * LOG2_E:.3f} bpc"
+    return f"{evaluation.chance_accuracy:.1%}"

@@ -6,9 +6,11 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bench.suites.case import Fill
 from bench.workloads.splits import Split
 from implementations.task import Task
+
+Fill = Literal["full", "real"]
+"""`full`: every position is real; `real`: true lengths, right-padded."""
 
 
 @dataclass(frozen=True)

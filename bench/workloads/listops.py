@@ -17,9 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import UsageError
-from bench.suites.case import Fill
 from bench.workloads import files
-from bench.workloads.base import Batch, DataSource, used
+from bench.workloads.base import Batch, DataSource, Fill, used
 from bench.workloads.splits import Split, generator_of
 from implementations.task import Task
 

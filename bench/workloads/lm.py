@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import UsageError
-from bench.suites.case import Fill
-from bench.workloads.base import Batch, DataSource
+from bench.workloads.base import Batch, DataSource, Fill
 from bench.workloads.splits import PARTS, Split, generator_of
 from implementations.task import Task
 

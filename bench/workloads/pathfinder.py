@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.suites.case import Fill
 from bench.workloads import contours, files, grey, pathfinder_files
-from bench.workloads.base import Batch, DataSource, used
+from bench.workloads.base import Batch, DataSource, Fill, used
 from bench.workloads.contours import Geometry
 from bench.workloads.splits import Split, generator_of
 from implementations.task import Task

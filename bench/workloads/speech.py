@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import UsageError
-from bench.suites.case import Fill
 from bench.workloads import files
-from bench.workloads.base import Batch, DataSource
+from bench.workloads.base import Batch, DataSource, Fill
 from bench.workloads.splits import Split, Splittable, generator_of
 from implementations.task import Task
 
