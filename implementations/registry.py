@@ -63,9 +63,7 @@ class Implementation:
     small: Mapping[str, Any] = field(default_factory=dict)
     """What else becomes smaller with the sequences of the small studies."""
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Optimiser settings by task."""
-    training_source: str = ""
-    """Where they are from."""
+    """Optimiser and groups of parameters by task; none where the published training cannot be followed."""
     citation: str = ""
     sparse: bool | None = None
     """Whether a latent configurator decides how much is computed, so that an activation rate can be set;
@@ -157,9 +155,11 @@ class CardEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class CardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a system was trained: optimiser and schedule by task, and where that is written."""
+    """How a system was trained: the optimiser, the form of the schedule and groups of parameters, by task.
 
-    source: str = ""
+    Batch, steps, rates and decay are figures of results/published/schedules.yaml.
+    """
+
     defaults: dict[str, Any] = {}
     tasks: dict[str, dict[str, Any]] = {}
 
@@ -225,9 +225,10 @@ def _rows_of(card: Card) -> Iterator[tuple[CardEntry, Implementation]]:
                 matched=card.matched,
                 small=card.small,
                 training={
-                    task: {**card.training.defaults, **values} for task, values in card.training.tasks.items()
+                    task: {**card.training.defaults, **card.training.tasks.get(task, {})}
+                    for task in card.published
+                    if card.training.defaults
                 },
-                training_source=card.training.source,
                 citation=card.citation,
                 sparse=card.sparse,
             ),

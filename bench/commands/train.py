@@ -25,7 +25,7 @@ def train(
         float | None, typer.Option(help="At the end of the warm-up; by default as published.")
     ] = None,
     warm_up: Annotated[
-        int | None, typer.Option(min=0, help="Steps in which it rises; by default a tenth of all.")
+        int | None, typer.Option(min=0, help="Steps in which it rises; by default the published share.")
     ] = None,
     weight_decay: Annotated[float | None, typer.Option(min=0, help="By default as published.")] = None,
     batch: Annotated[

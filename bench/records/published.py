@@ -1,9 +1,7 @@
 """Published figures, to stand beside measured ones: never mixed into them."""
 
 import functools
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,33 +39,6 @@ def sources(models: Iterable[str]) -> list[str]:
     rows = [row for name in models if (row := long_range_arena().get(name))]
     used = dict.fromkeys(row["protocol"] for row in rows)
     return [f"{protocols[name]['source']}: {protocols[name]['hardware']}" for name in used]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long a published model trains on a task."""
-
-    batch: int
-    """Sequences a step."""
-    steps: int
-    source: str
-
-
-def schedule_of(system: str, task: str) -> Schedule | None:
-    """The published schedule of a system on a task of the arena; None where there is none."""
-    content = _schedules()
-    found = content["systems"].get(system, {})
-    values = found.get("tasks", {}).get(task)
-    if values is None:
-        return None
-    steps = values.get("steps") or math.ceil(content["sequences"][task] / values["batch"]) * values["epochs"]
-    return Schedule(batch=values["batch"], steps=steps, source=found["source"])
-
-
-@functools.cache
-def _schedules() -> Mapping[str, Any]:
-    content: Mapping[str, Any] = read_yaml(figures_folder() / "schedules.yaml")
-    return content
 
 
 def figures_folder() -> Path:

@@ -18,12 +18,15 @@ SCHEMA = 1
 EndReason = Literal["finished", "interrupted", "nan", "error"]
 
 
-class SlowParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Parameters that learn at a rate of their own at most, without weight decay."""
+class ParameterGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Parameters with a learning rate or a weight decay of their own."""
 
     pattern: str
-    """Regular expression that their names match somewhere."""
-    learning_rate: float
+    """Regular expression that their names match somewhere; the first group that matches has a parameter."""
+    learning_rate: float | None = None
+    """Theirs at most; None for that of all."""
+    weight_decay: float | None = 0.0
+    """None for that of all."""
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,9 +38,15 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     learning_rate: float
     """Where the warm-up ends."""
     warm_up: int
-    """Steps in which the learning rate rises linearly from 0."""
-    schedule: Literal["linear", "cosine"] = "linear"
-    """How it falls to 0 from there to the last step."""
+    """Steps in which the learning rate rises; it may end beyond the last step."""
+    warm_up_power: float = 1.0
+    """It rises as this power of the step."""
+    warm_up_from: float = 0.0
+    """Learning rate where it begins to rise."""
+    schedule: Literal["linear", "cosine", "inverse-sqrt"] = "linear"
+    """How it falls from there: to 0 at the end, or as one over the root of the step."""
+    schedule_steps: int | None = None
+    """The step at which it has fallen to 0, beyond which a cosine rises again; None for the last one."""
     optimizer: Literal["adam", "adamw", "radam"] = "adam"
     """Each with decoupled weight decay, as fairseq's Adam has it too."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -45,7 +54,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     weight_decay: float = 0.0
     clip: float | None = None
     """Largest norm of the gradient of all parameters together."""
-    slow: SlowParameters | None = None
+    slow: list[ParameterGroup] | ParameterGroup | None = None
+    """Parameters with a rate or a decay of their own; one group alone in records of earlier versions."""
     activation_penalty: float = 0.0
     """Times the mean confidence of the configurators, added to the loss; the published recipe has none."""
     evaluate_every: int = 100
@@ -53,13 +63,24 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     validation_sequences: int = 512
     source: str = ""
     """Where the settings are from, before anything was changed by hand."""
+    scaled_from: str | None = None
+    """How long the published training is, where its warm-up and schedule were scaled to these steps."""
+
+    def groups(self) -> list[ParameterGroup]:
+        """Parameters with a rate or a decay of their own."""
+        return [self.slow] if isinstance(self.slow, ParameterGroup) else self.slow or []
 
     def rate(self, step: int) -> float:
         """The learning rate of step number `step` (from 0) over the highest one."""
         if step < self.warm_up:
-            return (step + 1) / self.warm_up
-        left = (self.steps - step) / max(1, self.steps - self.warm_up)
-        return left if self.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
+            start = min(1.0, self.warm_up_from / self.learning_rate)
+            risen = math.pow((step + 1) / self.warm_up, self.warm_up_power)
+            return start + (1.0 - start) * risen
+        if self.schedule == "inverse-sqrt":
+            return math.sqrt(max(1, self.warm_up) / (step + 1))
+        end = self.schedule_steps or self.steps
+        left = (end - step) / max(1, end - self.warm_up)
+        return max(0.0, left) if self.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
 
 
 class Begin(msgspec.Struct, frozen=True, kw_only=True, tag="training", tag_field="type"):

@@ -1,38 +1,39 @@
-"""How a model is trained: the card's optimiser settings, and what a suite or a user puts in their place."""
+"""How a model is trained: as published, and what a suite or a user puts in the place of that."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from bench.errors import UsageError
+from bench.records.schedules import Schedule, schedule_of
 from bench.records.training import Recipe
 from bench.suites.suite import Suite
 from bench.workloads.base import Workload
 from implementations import registry
 
-WARM_UP_SHARE = 0.1
-"""Of all steps, where nobody says how many; the facts on the published recipes leave it open."""
-
 
 def make_recipe(name: str, suite: Suite, workload: Workload, changes: dict[str, Any]) -> Recipe:
-    """The card's settings, over them the suite's, over them `changes` (fields of Recipe, or `epochs`).
+    """The published settings, over them the suite's, over them `changes` (fields of Recipe, or `epochs`).
 
+    A training of other than the published length has the published warm-up and schedule in proportion.
     Raises UsageError where no learning rate is known, or where a setting cannot be.
     """
     task = workload.task(suite.lengths[0]).name
     implementation = registry.find(name)
-    card = dict(implementation.training.get(task, {}))
+    card = implementation.training.get(task)
+    published = None if card is None else schedule_of(implementation.system, task)
     plan = suite.training
     settings = {
-        **card,
+        **({} if card is None or published is None else _as_published(published, card)),
         "steps": plan.steps,
         "evaluate_every": plan.evaluate_every,
         "validation_sequences": plan.validation_sequences,
         **({} if plan.batch is None else {"batch": plan.batch}),
         **({"learning_rate": plan.learning_rate[name]} if name in plan.learning_rate else {}),
         **changes,
-        "source": implementation.training_source if card else "no card",
+        "source": "no published schedule" if published is None else published.source,
     }
     for needed, option in (("learning_rate", "--learning-rate"), ("batch", "--batch")):
         if needed not in settings:
@@ -40,8 +41,39 @@ def make_recipe(name: str, suite: Suite, workload: Workload, changes: dict[str, 
     epochs = settings.pop("epochs", None)
     if epochs is not None:
         settings["steps"] = _steps_of(epochs, workload, settings["batch"])
-    settings.setdefault("warm_up", math.ceil(WARM_UP_SHARE * settings["steps"]))
-    return _checked(name, settings)
+    if settings.get("warm_up", 0) > settings["steps"]:
+        raise UsageError(
+            f"a warm-up of {settings['warm_up']} steps is longer than the training, {settings['steps']}"
+        )
+    return _checked(name, {**_extent(published, settings["steps"]), **settings})
+
+
+def _as_published(published: Schedule, card: Mapping[str, Any]) -> dict[str, Any]:
+    """What does not depend on the training's length. card: optimiser and groups of parameters."""
+    groups = [{"learning_rate": published.kernel_learning_rate, **group} for group in card.get("slow", [])]
+    return {
+        **card,
+        "batch": published.batch,
+        "learning_rate": published.highest_rate,
+        "weight_decay": published.weight_decay,
+        "warm_up_power": published.warm_up_power,
+        "warm_up_from": published.warm_up_from,
+        "slow": groups or None,
+    }
+
+
+def _extent(published: Schedule | None, steps: int) -> dict[str, Any]:
+    """Warm-up and end of the schedule for a training of so many steps; no warm-up where none is published."""
+    if published is None:
+        return {"warm_up": 0}
+    if steps == published.steps:
+        return {"warm_up": published.warm_up or 0, "schedule_steps": published.schedule_steps}
+    end = published.schedule_steps
+    return {
+        "warm_up": math.ceil(published.warm_up_share * steps),
+        "schedule_steps": None if end is None else max(1, round(published.share_of_steps(end) * steps)),
+        "scaled_from": published.extent,
+    }
 
 
 def _steps_of(epochs: float, workload: Workload, batch: int) -> int:
@@ -58,6 +90,4 @@ def _checked(name: str, settings: dict[str, Any]) -> Recipe:
         raise UsageError(f"training settings of {name}: {error}") from None
     if not 0 < recipe.learning_rate < math.inf:
         raise UsageError(f"learning rate {recipe.learning_rate}: it must be above 0")
-    if recipe.warm_up > recipe.steps:
-        raise UsageError(f"a warm-up of {recipe.warm_up} steps is longer than the training, {recipe.steps}")
     return recipe

@@ -161,6 +161,11 @@ def _train(
         if earlier is not None:
             loop.resume_from(earlier)
         display.begins(job.case.implementation, trainer.step, job.recipe.steps)
+        if job.recipe.scaled_from is not None:
+            display.say(
+                f"    a warm-up of {job.recipe.warm_up} steps, and the schedule, are in proportion to the "
+                f"published training of {job.recipe.scaled_from}"
+            )
         try:
             loop.run(interruption)
         except (RuntimeError, NotImplementedError, MemoryError) as error:

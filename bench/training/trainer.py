@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bench import workloads
 from bench.errors import UsageError
 from bench.records.checkpoint import MODEL, OPTIMIZER, RANDOM
-from bench.records.training import Evaluation, LayerActivation, Recipe
+from bench.records.training import Evaluation, LayerActivation, ParameterGroup, Recipe
 from bench.steps.step import autocast, build_model, cross_entropy, set_matmul_precision, to_device
 from bench.suites.case import Case
 from bench.workloads import Batch
@@ -168,14 +168,21 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def _groups(model: nn.Module, recipe: Recipe) -> Iterator[dict[str, Any]]:
-    pattern = re.compile(recipe.slow.pattern) if recipe.slow else None
-    named = list(model.named_parameters())
-    slow = [parameter for name, parameter in named if pattern and pattern.search(name)]
-    others = [parameter for name, parameter in named if not (pattern and pattern.search(name))]
-    yield {"params": others, "highest_lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
-    if slow and recipe.slow:
-        highest = min(recipe.learning_rate, recipe.slow.learning_rate)
-        yield {"params": slow, "highest_lr": highest, "weight_decay": 0.0}
+    # The last group has what no other one has; it is the first to be given.
+    groups = [*recipe.groups(), ParameterGroup(pattern="", weight_decay=None)]
+    members: list[list[nn.Parameter]] = [[] for _ in groups]
+    for name, parameter in model.named_parameters():
+        matching = (number for number, group in enumerate(groups) if re.search(group.pattern, name))
+        members[next(matching)].append(parameter)
+    pairs = list(zip(groups, members, strict=True))
+    for group, parameters in [pairs[-1], *pairs[:-1]]:
+        rate, decay = group.learning_rate, group.weight_decay
+        if parameters:
+            yield {
+                "params": parameters,
+                "highest_lr": recipe.learning_rate if rate is None else min(recipe.learning_rate, rate),
+                "weight_decay": recipe.weight_decay if decay is None else decay,
+            }
 
 
 def activation_by_sample(model: nn.Module) -> list[list[float]]:

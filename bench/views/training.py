@@ -63,7 +63,12 @@ def _cells(training: Training) -> list[str]:
 
 
 def _notes(trainings: Sequence[Training]) -> list[str]:
-    notes = []
+    scaled = [
+        f"{title_of(training.begin.case.implementation)} {training.begin.recipe.scaled_from}"
+        for training in trainings
+        if training.begin.recipe.scaled_from is not None
+    ]
+    notes = [f"Warm-up and schedule in proportion to the published: {', '.join(scaled)}"] if scaled else []
     for training in trainings:
         name = title_of(training.begin.case.implementation)
         if training.plateau is not None:

@@ -12,9 +12,11 @@ from pathlib import Path
 import msgspec
 from tabulate import tabulate
 
+from bench import workloads
 from bench.errors import UsageError
-from bench.records.published import TASKS, schedule_of
+from bench.records.published import TASKS
 from bench.records.reading import Results, files_of, read
+from bench.records.schedules import schedule_of
 from bench.suites import collection
 from bench.suites import reading as suites
 from bench.suites.suite import Suite
@@ -97,7 +99,7 @@ def _files(files: Sequence[Path]) -> list[Path]:
 
 
 def _task(suite: Suite) -> str:
-    return suite.workload.replace("-", "_")
+    return workloads.load(suite.workload).task(suite.lengths[0]).name
 
 
 def _estimate(model: str, suite: Suite, device: str, measured: Sequence[tuple[Results, Row]]) -> Estimate:
@@ -108,6 +110,10 @@ def _estimate(model: str, suite: Suite, device: str, measured: Sequence[tuple[Re
     )
     if schedule is None:
         return msgspec.structs.replace(one, reason="no published schedule")
+    if schedule.steps is None:
+        return msgspec.structs.replace(one, reason="the published schedule is for more data than this task's")
+    if schedule.length not in (None, suite.lengths[0]):
+        return msgspec.structs.replace(one, reason=f"published for sequences of {schedule.length}")
     one = msgspec.structs.replace(one, steps=schedule.steps, batch=schedule.batch)
     found = min(
         _matching(model, suite, measured), key=lambda pair: _far(pair[1], schedule.batch), default=None

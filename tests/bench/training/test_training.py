@@ -23,10 +23,13 @@ from bench.errors import UsageError
 from bench.measure.request import Request as RunRequest
 from bench.measure.session import run
 from bench.records import checkpoint as checkpoints
-from bench.records.training import Evaluation, Recipe, read_training
+from bench.records.schedules import schedule_of
+from bench.records.training import Evaluation, ParameterGroup, Recipe, read_training
 from bench.suites.case import Case
+from bench.suites.suite import Suite
 from bench.system.signals import termination_interrupts
 from bench.training.display import PlainDisplay
+from bench.training.recipe import make_recipe
 from bench.training.session import Request, models_of, train
 from bench.training.trainer import Trainer, entropy
 from bench.views import training as summary
@@ -110,7 +113,7 @@ def test_what_a_training_records(tmp_path, suite):
     seqboat, s4 = outcome.trainings
     assert [training.begin.case.implementation for training in outcome.trainings] == ["seqboat", "s4"]
     assert seqboat.begin.recipe.learning_rate == 0.004
-    assert seqboat.begin.recipe.source == "SeqBoat's official recipes"
+    assert seqboat.begin.recipe.source.startswith("renll/SeqBoat@")
     assert seqboat.begin.case.fill == "real"
     assert [evaluation.step for evaluation in seqboat.evaluations] == [0, 3, 6]
     assert [progress.step for progress in seqboat.progress] == [3, 6]
@@ -125,7 +128,7 @@ def test_what_a_training_records(tmp_path, suite):
     assert all(evaluation.activation == [] for evaluation in s4.evaluations)
     rows = summary.rows(outcome.trainings)
     assert rows[0]["accuracy"] == seqboat.evaluations[-1].accuracy
-    assert "SeqBoat" in summary.as_text(outcome.trainings)
+    assert "in proportion to the published: SeqBoat 25000 steps, S4" in summary.as_text(outcome.trainings)
 
 
 def test_a_language_model_is_measured_in_bits(tmp_path, write_suite):
@@ -206,7 +209,7 @@ def test_being_stuck_at_chance_is_said_once(tmp_path, write_suite, capsys):
 def test_what_cannot_be_trained_is_refused(tmp_path, suite, write_suite):
     cases = {
         "no published training settings for text: give --learning-rate": ask(
-            suite, tmp_path / "a", overrides={"implementations": ["reformer"], "baseline": "reformer"}
+            suite, tmp_path / "a", overrides={"implementations": ["h3"], "baseline": "h3"}
         ),
         "warm-up of 9 steps is longer": ask(suite, tmp_path / "b", warm_up=9),
         "learning rate 0.0: it must be above 0": ask(suite, tmp_path / "c", learning_rate=0.0),
@@ -271,9 +274,7 @@ def test_the_schedule_rises_then_falls_to_nothing(schedule):
 
 
 def test_state_spaces_learn_slowly_and_without_decay():
-    from bench.records.training import SlowParameters
-
-    slow = SlowParameters(pattern=r"\.kernel\.A_real$", learning_rate=0.001)
+    slow = ParameterGroup(pattern=r"\.kernel\.A_real$", learning_rate=0.001)
     trainer = Trainer(case(implementation="s4"), recipe(slow=slow, weight_decay=0.1), "cpu")
     fast_group, slow_group = trainer.optimizer.param_groups
     assert len(slow_group["params"]) == 4
@@ -470,20 +471,84 @@ def test_plain_lines_where_there_is_no_terminal():
     assert "3/10" in stream.getvalue()
 
 
-TRAINABLE = [item for item in registry.catalogue().values() if item.training]
+PUBLISHED = [
+    (item.name, task)
+    for item in registry.catalogue().values()
+    for task in item.training
+    if schedule_of(item.system, task)
+]
 
 
-@pytest.mark.parametrize("item", TRAINABLE, ids=lambda item: item.name)
-def test_every_card_gives_recipes(item):
-    """For each task: valid settings with a source, and a pattern that finds the parameters that it is for."""
-    for settings in item.training.values():
-        made = msgspec.convert({"steps": 10, "warm_up": 1, **settings}, Recipe)
-        assert made.learning_rate > 0
-    assert item.training_source
-    slow = item.training["text"].get("slow")
-    if slow is not None:
-        model = item.load()(
-            workloads.load("text").task(16), item.hyperparameters("text", "matched") | {"layers": 1}
-        )
-        found = [name for name, _ in model.named_parameters() if re.search(slow["pattern"], name)]
-        assert 4 <= len(found) <= 5
+@pytest.mark.parametrize(("name", "task"), PUBLISHED, ids=lambda part: part)
+def test_every_published_training_is_a_recipe(name, task):
+    """At its own length it is the published one; each pattern finds the parameters that it is for."""
+    item, schedule = registry.find(name), schedule_of(registry.find(name).system, task)
+    steps = schedule.steps or 1000
+    made = published_recipe(name, task, steps=steps)
+    assert made.source == schedule.source
+    assert made.batch == schedule.batch
+    assert made.weight_decay == schedule.weight_decay
+    assert made.learning_rate * made.rate(max(0, made.warm_up - 1)) == pytest.approx(schedule.highest_rate)
+    if schedule.steps is not None:
+        assert (made.warm_up, made.schedule_steps) == (schedule.warm_up, schedule.schedule_steps)
+        assert made.scaled_from is None
+    if made.groups():
+        workload = workloads.load(WORKLOAD_OF.get(task, task))
+        model = item.load()(workload.task(16), item.hyperparameters(task, "matched") | {"layers": 1})
+        for group in made.groups():
+            assert any(re.search(group.pattern, name) for name, _ in model.named_parameters())
+
+
+WORKLOAD_OF = {"path_x": "path-x", "enwik8": "lm"}
+
+
+def published_recipe(name: str, task: str, **changes) -> Recipe:
+    suite = Suite(
+        name="made-up", description="", workload=WORKLOAD_OF.get(task, task), lengths=[16],
+        implementations=[name], baseline=name,
+    )  # fmt: skip
+    return make_recipe(name, suite, workloads.load(suite.workload), changes)
+
+
+def test_a_shorter_training_has_the_published_shares():
+    seqboat = published_recipe("seqboat", "text", steps=1000)
+    assert (seqboat.warm_up, seqboat.scaled_from) == (400, "25000 steps")
+    # The cosine of Liquid-S4 has its lowest point at a third of its training.
+    liquid = published_recipe("liquid-s4", "text", steps=1563)
+    assert liquid.schedule_steps == pytest.approx(500, abs=1)
+    assert liquid.rate(500) < 1e-4
+    assert liquid.rate(1000) > 0.9
+    assert published_recipe("s5", "speech", steps=400).warm_up == 10
+    assert published_recipe("seqboat", "text", steps=1000, warm_up=7).warm_up == 7
+
+
+def test_rates_are_the_published_ones():
+    path_x = published_recipe("seqboat", "path_x", steps=125_000)
+    assert path_x.batch == 128
+    assert path_x.rate(12_499) == pytest.approx(0.25)
+    enwik8 = published_recipe("seqboat", "enwik8", steps=400_000)
+    assert enwik8.optimizer == "radam"
+    assert 5e-3 * enwik8.rate(0) == pytest.approx(2e-3, rel=1e-3)
+    assert published_recipe("mega", "listops").learning_rate == 1e-3
+    # 0.05 over the root of the step; the warm-up of Retrieval is longer than its training.
+    listops = published_recipe("reformer", "listops", steps=5000)
+    assert listops.learning_rate * listops.rate(3999) == pytest.approx(0.05 / math.sqrt(4000))
+    assert published_recipe("reformer", "retrieval", steps=5000).rate(4999) == pytest.approx(5 / 8)
+
+
+def test_groups_of_parameters_are_the_published_ones():
+    """S5 on Path-X: B decays and learns at the rate of the state space; C learns at that of all."""
+    trainer = Trainer(
+        case(implementation="s5", workload="path-x", length=16, hyperparameters="matched"),
+        published_recipe("s5", "path_x", steps=8),
+        "cpu",
+    )
+    found = {
+        (group["highest_lr"], group["weight_decay"]): len(group["params"])
+        for group in trainer.optimizer.param_groups
+    }
+    assert set(found) == {(1.8e-3, 0.06), (6e-4, 0.0), (6e-4, 0.06)}
+    layers = found[6e-4, 0.06]
+    assert found[6e-4, 0.0] == 3 * layers
+    text = published_recipe("s5", "text")
+    assert not any(re.search(group.pattern, "layers.0.seq.log_step") for group in text.groups())

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.errors import UsageError
-from bench.records.published import schedule_of
 from bench.records.run import Energy
+from bench.records.schedules import schedule_of
 from bench.views import training_cost as estimate
 
 from .. import made_up
@@ -35,7 +35,12 @@ def test_schedules_are_steps_of_a_batch():
     assert retrieval is not None
     assert retrieval.steps == 91960
     assert schedule_of("h3", "text") is None
-    assert schedule_of("mega", "speech") is None
+    path_x = schedule_of("seqboat", "path_x")
+    assert path_x is not None
+    assert (path_x.batch, path_x.steps) == (128, 125_000)
+    s5 = schedule_of("s5", "image")
+    assert s5 is not None
+    assert (s5.steps, s5.warm_up) == (250 * 900, 900)
 
 
 def test_hours_are_steps_times_the_measured_step_scaled_to_the_published_batch(tmp_path):
@@ -61,7 +66,7 @@ def test_without_files_it_is_from_the_baselines_also_those_in_folders():
 def test_what_is_missing_is_named_and_has_no_figure(tmp_path):
     found = estimate.forecast("lra", "cpu", [record(tmp_path)])
     text = by_model(found)
-    assert text["transformer"].reason == text["h3"].reason == "no published schedule"
+    assert text["h3"].reason == "no published schedule"
     assert text["s4"].reason == "not measured on cpu yet (bench run)"
     assert all(one.hours is None for one in found.estimates if one.reason)
     assert all(one.hours is None for one in by_model(found, "image").values())
