@@ -57,7 +57,7 @@ def install(repository: Repository, name: str, commit: str, setup: str, temporar
     try:
         return _install(repository, commit, setup, temporary)
     except _Ended as error:
-        raise _Ended(f"{name} ({commit[:12]})", str(error)) from None
+        raise SetupFailed(name, commit, str(error)) from None
 
 
 class _Ended(Exception):
@@ -136,7 +136,10 @@ def _run(words: list[str], place: Installed) -> None:
     )
     if done.returncode != 0:
         lines = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
-        said = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no output")
+        telling = [
+            line for line in lines if not line.strip().lower().startswith(("note:", "hint:", "[notice]"))
+        ]
+        said = telling[-1] if telling else "it wrote nothing"
         raise _Ended(f"{words[-1]!r} ended with exit code {done.returncode}: {said.strip()[:200]}")
 
 

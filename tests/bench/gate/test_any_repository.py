@@ -218,3 +218,26 @@ def test_bad_words_are_refused_before_anything_is_checked_out(mine):
         done = mine.regress("--base", "HEAD", *words, GITHUB_STEP_SUMMARY="")
         assert done.returncode == 2
         assert message in done.stderr
+
+
+@pytest.mark.slow
+def test_a_revision_that_must_be_installed(mine, tmp_path):
+    """Each has an environment of its own, kept by commit; a head that can't be installed has regressed."""
+    install = (
+        'echo run >> "$LOG"; cp -r sources/* "$(python -c "import site; print(site.getsitepackages()[0])")"'
+    )
+    base = commit(mine.root, **{"install.sh": install, "sources/made/conv.py": model(64)})
+    head = commit(mine.root, **{"sources/made/conv.py": model(96)})
+    broken = commit(mine.root, **{"install.sh": "echo no compiler here; exit 3"})
+    log = tmp_path / "log"
+    words = ("--base", base, "--impl", "made.conv:build", "--setup", "sh install.sh", "--format", "json")
+    environment = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "LOG": str(log)}
+    done = mine.regress(*words, "--head", head, **environment)
+    assert done.returncode == 1, done.stderr
+    assert "parameters +" in json.loads(done.stdout)["reason"]
+    gone = mine.regress(*words, "--head", broken, "--out", "second.jsonl", **environment)
+    assert gone.returncode == 1
+    assert "head (" in json.loads(gone.stdout)["reason"]
+    assert "ended with exit code 3: no compiler here" in json.loads(gone.stdout)["reason"]
+    assert log.read_text() == "run\nrun\n"
+    assert git(mine.root, "worktree", "list").count("\n") == 0
