@@ -28,7 +28,7 @@ from bench.measure.solo import measure_exact, measure_solo
 from bench.records.run import End, Lost, Sample, Solo, StopReason
 from bench.records.writing import ResultFile
 from bench.suites.case import Case
-from bench.workers.forkserver import Nursery
+from bench.workers.forkserver import ForkServer
 
 SECOND_STAGE_FACTOR = 2
 """A case that stays open gets this many times the first stage's blocks more, all of fresh processes."""
@@ -59,17 +59,17 @@ class Gate:
         self.cases = plan.suite.cases(plan.kind)
         self.decided: dict[Case, CaseVerdict] = {}
         """Cases that need no measuring."""
-        self.nursery = Nursery(plan)
+        self.server = ForkServer(plan.threads, plan.sources)
         """Of all that is measured alone; every block has its own."""
 
     def __enter__(self) -> "Gate":
-        self.nursery.__enter__()
+        self.server.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.nursery.__exit__(kind, error, trace)
+        self.server.__exit__(kind, error, trace)
 
     @property
     def open_cases(self) -> list[Case]:
@@ -118,7 +118,7 @@ class Gate:
 
         Raises UsageError if neither has it, or if its code is of no revision.
         """
-        return absent(self.plan, self.nursery, [base, head], self.open_cases)
+        return absent(self.plan, self.server, [base, head], self.open_cases)
 
     def pairs(self, base: Revision, head: Revision, exact: bool = False) -> list[Pair]:
         """Every open case alone, on both sides; without a clock if only exact costs are asked for."""
@@ -157,14 +157,14 @@ class Gate:
             if gone is not None:
                 self.decided[case] = judge_gone(case, gone)
             elif (base.name, case.implementation) in missing:
-                solo = self._kept(measure_exact(at(case, head.name), self.plan, self.nursery))
+                solo = self._kept(measure_exact(at(case, head.name), self.plan, self.server))
                 self.decided[case] = judge_new(solo)
 
     def _solos(self, revision: str, exact: bool = False) -> list[Solo]:
         cases = [at(case, revision) for case in self.open_cases]
         if exact:
-            return [self._kept(measure_exact(case, self.plan, self.nursery)) for case in cases]
-        return [self._kept(measure_solo(case, self.plan, self.nursery, exact=True)) for case in cases]
+            return [self._kept(measure_exact(case, self.plan, self.server)) for case in cases]
+        return [self._kept(measure_solo(case, self.plan, self.server, exact=True)) for case in cases]
 
     def _kept(self, solo: Solo) -> Solo:
         self.store.append(solo)

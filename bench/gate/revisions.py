@@ -13,7 +13,7 @@ from bench.gate.installed import install
 from bench.measure.procedure import Procedure
 from bench.suites.case import Case
 from bench.system.git import Repository, empty_submodules
-from bench.workers.forkserver import Nursery
+from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed
 from bench.workers.messages import Locate, Located
 from bench.workers.source import Source
@@ -97,7 +97,7 @@ def _own_package(tree: Path, folder: Path) -> Path | None:
 
 
 def absent(
-    plan: Procedure, nursery: Nursery, revisions: Sequence[Revision], cases: Sequence[Case]
+    plan: Procedure, server: ForkServer, revisions: Sequence[Revision], cases: Sequence[Case]
 ) -> dict[tuple[str, str], str]:
     """Why a revision does not have an implementation, by the names of both; those that it has are left out.
 
@@ -109,7 +109,7 @@ def absent(
     for name, case in first_cases.items():
         reasons = {}
         for revision in revisions:
-            reason = _reason(plan, nursery, revision, case)
+            reason = _reason(plan, server, revision, case)
             if reason is not None:
                 reasons[revision.name] = reason
         if len(reasons) == len(revisions):
@@ -118,9 +118,9 @@ def absent(
     return missing
 
 
-def _reason(plan: Procedure, nursery: Nursery, revision: Revision, case: Case) -> str | None:
+def _reason(plan: Procedure, server: ForkServer, revision: Revision, case: Case) -> str | None:
     try:
-        with nursery.start(at(case, revision.name)) as worker:
+        with server.start(at(case, revision.name)) as worker:
             found = worker.ask(Locate(worker.case), Located, plan.deadline_seconds)
     except WorkerFailed:
         return None  # That it does not run is for the measurement to say, with the reason.

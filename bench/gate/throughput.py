@@ -20,7 +20,7 @@ from bench.suites import reading as suites
 from bench.suites.case import Case
 from bench.text.units import parse_percentage
 from bench.views.tables.rows import machine_of
-from bench.workers.forkserver import Nursery
+from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed, WorkerProcess
 from bench.workers.messages import Prepared, Time, Timed, Warmed
 
@@ -69,8 +69,8 @@ class Throughput:
 
     def _measure(self, case: Case, plan: Procedure, blocks: int) -> list[float]:
         """Seconds a step, a fresh process each."""
-        with Nursery(plan) as nursery:
-            solo = measure_solo(case, plan, nursery)
+        with ForkServer(plan.threads, plan.sources) as server:
+            solo = measure_solo(case, plan, server)
         if solo.status != "ok":
             pytest.fail(f"{case.id}: {solo.status}: {solo.reason}", pytrace=False)
         found: list[float] = []
@@ -78,7 +78,9 @@ class Throughput:
 
             def fresh() -> tuple[tuple[WorkerProcess], dict[str, Any]]:
                 last.close()
-                worker = last.enter_context(last.enter_context(Nursery(plan)).start(case))
+                worker = last.enter_context(
+                    last.enter_context(ForkServer(plan.threads, plan.sources)).start(case)
+                )
                 worker.ask(plan.prepare(case), Prepared, plan.deadline_seconds)
                 worker.ask(plan.block_warm_up(solo), Warmed, plan.deadline_seconds)
                 return (worker,), {}

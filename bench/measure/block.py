@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.measure.procedure import Procedure
 from bench.records.run import Lost, Sample, Solo
-from bench.workers.forkserver import Nursery
+from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed, WorkerProcess
 from bench.workers.messages import Prepared, Time, Timed, Warmed
 
@@ -45,7 +45,7 @@ class Block:
     def run(self) -> Generator[Sample | Lost, None, None]:
         """Every timed run as it is made, and every case that failed."""
         with ExitStack() as stack:
-            self.nursery = stack.enter_context(Nursery(self.plan))
+            self.server = stack.enter_context(ForkServer(self.plan.threads, self.plan.sources))
             if self.resident:
                 yield from self._start(stack)
             for round_number in range(self.rounds):
@@ -53,7 +53,7 @@ class Block:
 
     def _start(self, stack: ExitStack) -> Iterator[Sample | Lost]:
         """Start every process, let them build together, then warm them one at a time."""
-        self.nursery.load(solo.case for solo in self.alive)
+        self.server.load(solo.case for solo in self.alive)
         for solo in list(self.alive):
             yield from self._guarded(solo, lambda s: self._begin(s, stack))
         for solo in list(self.alive):
@@ -62,7 +62,7 @@ class Block:
             yield from self._guarded(solo, self._warm)
 
     def _begin(self, solo: Solo, stack: ExitStack) -> None:
-        worker = stack.enter_context(self.nursery.start(solo.case))
+        worker = stack.enter_context(self.server.start(solo.case))
         self.workers[solo.case.id] = worker
         worker.send(self.plan.prepare(solo.case))
 
@@ -109,7 +109,7 @@ class Block:
         if self.resident:
             with self.workers[solo.case.id].awake() as worker:
                 return worker.ask(question, Timed, deadline)
-        with self.nursery.start(solo.case) as worker:
+        with self.server.start(solo.case) as worker:
             worker.ask(self.plan.prepare(solo.case), Prepared, self.plan.deadline_seconds)
             worker.ask(self.plan.block_warm_up(solo), Warmed, self.plan.deadline_seconds)
             return worker.ask(question, Timed, deadline)

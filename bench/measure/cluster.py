@@ -28,7 +28,7 @@ from bench.records.run import Device, Environment, Finding
 from bench.suites.suite import Suite
 from bench.system.extras import require
 from bench.version import __version__
-from bench.workers.forkserver import Nursery
+from bench.workers.forkserver import ForkServer
 
 WAIT_SECONDS = 60.0
 """For a device that other work of the cluster holds; then the run continues without it."""
@@ -225,9 +225,9 @@ def _perform(
     has threads: the template is a fresh program of a single thread, and only it forks. Each job has one of
     its own, so that nothing stays on a node between jobs.
     """
-    with TemporaryDirectory(prefix="bench-") as folder, Nursery(plan) as nursery:
+    with TemporaryDirectory(prefix="bench-") as folder, ForkServer(plan.threads, plan.sources) as server:
         here = replace(plan, checkpoints=_unpack(checkpoints, Path(folder)))
-        for record in perform(job, here, nursery):
+        for record in perform(job, here, server):
             yield msgspec.structs.replace(record, node=node, device=device)
 
 

@@ -9,7 +9,7 @@ from typing import Protocol, Self
 from bench.measure.jobs import Job, perform
 from bench.measure.scheduler import Scheduler
 from bench.records.run import Device, Environment, StopReason
-from bench.workers.forkserver import Nursery
+from bench.workers.forkserver import ForkServer
 
 
 class Executor(Protocol):
@@ -54,11 +54,11 @@ class Local:
     def carry_out(self, schedulers: Sequence[Scheduler]) -> None:
         for scheduler in schedulers:
             jobs: Iterator[Job] = iter(scheduler.next_job, None)
-            # First all cases alone, from one nursery, then blocks.
+            # First all cases alone, from one fork server, then blocks.
             for _, alike in groupby(jobs, type):
-                with Nursery(scheduler.procedure) as nursery:
+                with ForkServer(scheduler.procedure.threads, scheduler.procedure.sources) as server:
                     for job in alike:
-                        _do(job, scheduler, nursery)
+                        _do(job, scheduler, server)
 
     def __enter__(self) -> Self:
         return self
@@ -69,8 +69,8 @@ class Local:
         return
 
 
-def _do(job: Job, scheduler: Scheduler, nursery: Nursery) -> None:
-    with closing(perform(job, scheduler.procedure, nursery)) as records:
+def _do(job: Job, scheduler: Scheduler, server: ForkServer) -> None:
+    with closing(perform(job, scheduler.procedure, server)) as records:
         for record in records:
             scheduler.take(record)
     scheduler.finished(job)

@@ -11,7 +11,7 @@ from bench.measure.procedure import Procedure
 from bench.measure.solo import measure_solo
 from bench.records.run import Finding, Lost, Sample, Solo
 from bench.suites.case import Case
-from bench.workers.forkserver import Nursery
+from bench.workers.forkserver import ForkServer
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class BlockJob:
 Job = SoloJob | BlockJob
 
 
-def perform(job: Job, plan: Procedure, nursery: Nursery) -> Generator[Finding, None, None]:
+def perform(job: Job, plan: Procedure, server: ForkServer) -> Generator[Finding, None, None]:
     """Do a job on this machine. Every record comes as its measurement finishes.
 
-    nursery: of the solo pass; a block has its own.
+    server: of the solo pass; a block has its own.
     """
     if isinstance(job, SoloJob):
-        yield measure_solo(job.case, plan, nursery)
+        yield measure_solo(job.case, plan, server)
     else:
         yield from _block(job, plan)
 

@@ -23,7 +23,7 @@ from bench.text.units import format_bytes, parse_bytes
 from bench.views.tables.rows import Row, rows_of
 from bench.views.tables.table import Table
 from bench.views.tables.untimed import untimed_table
-from bench.workers.forkserver import Nursery
+from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed
 from bench.workers.messages import MeasureMemory, MemoryMeasured, Prepared, Warm, Warmed
 
@@ -89,8 +89,8 @@ def forecast(request: Request, *, predicted: bool, max_length: str | None) -> Fo
     cases = suite.cases(plan.kind)
     if budget is not None:
         cases = [case for case in cases if case.length == suite.lengths[0]]
-    with Nursery(plan) as nursery:
-        probe = _predicting(plan) if predicted else _measuring(plan, nursery)
+    with ForkServer(plan.threads, plan.sources) as server:
+        probe = _predicting(plan) if predicted else _measuring(plan, server)
         for case in cases:
             found, lengths[case.id] = (
                 (probe(case), case.length) if budget is None else longest(case, budget, probe)
@@ -169,12 +169,12 @@ def _predicting(plan: Procedure) -> Probe:
     return probe
 
 
-def _measuring(plan: Procedure, nursery: Nursery) -> Probe:
+def _measuring(plan: Procedure, server: ForkServer) -> Probe:
     """The figure of the table's memory column after one step of warming up."""
 
     def probe(case: Case) -> Needs:
         try:
-            with nursery.start(case) as worker:
+            with server.start(case) as worker:
                 prepared = worker.ask(plan.prepare(case), Prepared, plan.deadline_seconds)
                 worker.ask(Warm(1, 1, 1.0), Warmed, plan.deadline_seconds)
                 memory = worker.ask(MeasureMemory(), MemoryMeasured, plan.deadline_seconds)

@@ -65,10 +65,6 @@ class Procedure:
             return Warm(min_steps=1, max_steps=4, max_seconds=1)
         return Warm(min_steps=3, max_steps=30, max_seconds=10)
 
-    def source(self, case: Case) -> Source | None:
-        """Where a case's code is imported from; None for what is at hand."""
-        return self.sources.get(case.revision or "")
-
     def prepare(self, case: Case) -> Prepare:
         if case.checkpoint is not None and case.checkpoint in self.checkpoints:
             case = msgspec.structs.replace(case, checkpoint=str(self.checkpoints[case.checkpoint]))

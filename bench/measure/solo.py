@@ -6,7 +6,7 @@ import time
 from bench.measure.procedure import Procedure
 from bench.records.run import Decoding, Solo, Variant
 from bench.suites.case import Case
-from bench.workers.forkserver import Nursery
+from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed, WorkerProcess
 from bench.workers.messages import (
     Check,
@@ -28,23 +28,23 @@ CHECK_DEADLINES = 5
 """A comparison has this many times the deadline of a case: it runs the reference too, maybe in float64."""
 
 
-def measure_solo(case: Case, plan: Procedure, nursery: Nursery, *, exact: bool = False) -> Solo:
+def measure_solo(case: Case, plan: Procedure, server: ForkServer, *, exact: bool = False) -> Solo:
     """Build, warm up, measure memory and activation, and hold a variant against its reference.
 
     exact: count first what a step costs without a clock. A case that fails comes back with its status and
     the reason; nothing is raised.
     """
     try:
-        with nursery.start(case) as worker:
+        with server.start(case) as worker:
             return _measure(case, plan, worker, exact)
     except WorkerFailed as failure:
         return Solo(case=case, status=failure.status, reason=failure.reason)
 
 
-def measure_exact(case: Case, plan: Procedure, nursery: Nursery) -> Solo:
+def measure_exact(case: Case, plan: Procedure, server: ForkServer) -> Solo:
     """Only what a step costs without a clock; a case that fails comes back with its status and the reason."""
     try:
-        with nursery.start(case) as worker:
+        with server.start(case) as worker:
             prepared = worker.ask(plan.prepare(case), Prepared, plan.deadline_seconds)
             counted = worker.ask(Count(), Counted, plan.deadline_seconds)
     except WorkerFailed as failure:

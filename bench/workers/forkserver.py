@@ -1,7 +1,8 @@
 """Where workers come from: a process that has loaded torch, and forks one worker after the other.
 
 Importing takes seconds, a block starts a dozen workers. Each of them is a process of its own all the same,
-with memory of its own; what lies where in memory is drawn afresh with every nursery, and a block has its own.
+with memory of its own; what lies where in memory is drawn afresh with every fork server, and each block
+has its own.
 """
 
 import contextlib
@@ -11,36 +12,37 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 
-from bench.measure.procedure import Procedure
 from bench.suites.case import Case
 from bench.system import allocator
-from bench.workers.handle import Template, WorkerFailed, WorkerProcess, last_words
+from bench.workers.handle import WorkerFailed, WorkerProcess, last_words
 from bench.workers.source import Source
 
 
-class Nursery:
+class ForkServer:
     """Starts workers, from one template a revision."""
 
-    def __init__(self, plan: Procedure) -> None:
-        self.plan = plan
+    def __init__(self, threads: int, sources: Mapping[str, Source]) -> None:
+        """sources: by revision, where its code is imported from; without one it is what is at hand."""
+        self._threads = threads
+        self._sources = sources
         self._templates: dict[str | None, _TemplateProcess] = {}
 
     def load(self, cases: Iterable[Case]) -> None:
         """Begin to load the revisions of these cases, side by side, and wait for none."""
         for case in cases:
             if case.revision not in self._templates:
-                source = self.plan.source(case)
-                self._templates[case.revision] = _TemplateProcess(self.plan.threads, source)
+                source = self._sources.get(case.revision or "")
+                self._templates[case.revision] = _TemplateProcess(self._threads, source)
 
     def start(self, case: Case) -> WorkerProcess:
         """A worker for a case. Raises WorkerFailed where none can be started."""
         self.load([case])
         return self._templates[case.revision].fork(case)
 
-    def __enter__(self) -> "Nursery":
+    def __enter__(self) -> "ForkServer":
         return self
 
     def __exit__(
@@ -50,7 +52,7 @@ class Nursery:
             template.kill()
 
 
-class _TemplateProcess(Template):
+class _TemplateProcess:
     """`python -m bench.workers.template`, seen from the parent. Orders go over a Unix socket, a line each.
 
     An answer repeats its order: where Ctrl-C comes between the two, the next to ask is not given it.
@@ -88,9 +90,10 @@ class _TemplateProcess(Template):
         finally:
             for handle in theirs[:2]:
                 os.close(handle)
-        return WorkerProcess(case, pid, self, questions, answers, stderr)
+        return WorkerProcess(case, pid, self.exit_code, questions, answers, stderr)
 
     def exit_code(self, pid: int) -> int:
+        """Wait for the end of a worker: its exit code, or minus the signal that ended it."""
         order = str(pid).encode()
         try:
             self._orders.sendall(order + b"\n")

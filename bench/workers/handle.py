@@ -9,9 +9,9 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import IO, Protocol, TypeVar
+from typing import IO, TypeVar
 
 import msgspec
 
@@ -33,23 +33,22 @@ class WorkerFailed(Exception):
         self.reason = reason
 
 
-class Template(Protocol):
-    """The process that a worker was forked from: the only one that learns how it ended."""
-
-    def exit_code(self, pid: int) -> int:
-        """Wait for the end of a worker: its exit code, or minus the signal that ended it."""
-        ...
-
-
 class WorkerProcess:
     """One process for one case."""
 
     def __init__(
-        self, case: Case, pid: int, template: Template, questions: int, answers: int, stderr: IO[bytes]
+        self,
+        case: Case,
+        pid: int,
+        exit_code_of: Callable[[int], int],
+        questions: int,
+        answers: int,
+        stderr: IO[bytes],
     ) -> None:
+        """exit_code_of: waits for a worker's end, which only the process that forked it learns."""
         self.case = case
         self.pid = pid
-        self._template = template
+        self._exit_code_of = exit_code_of
         self._questions = os.fdopen(questions, "wb")
         self._answers = answers
         self._stderr = stderr
@@ -133,7 +132,7 @@ class WorkerProcess:
 
     def _wait(self) -> int:
         if self._exit_code is None:
-            self._exit_code = self._template.exit_code(self.pid)
+            self._exit_code = self._exit_code_of(self.pid)
         return self._exit_code
 
     def _death(self) -> WorkerFailed:

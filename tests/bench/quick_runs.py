@@ -24,8 +24,7 @@ from bench.measure import session
 from bench.measure.display import PlainDisplay
 from bench.records.run import Lost, MemoryFigure, Sample, Solo
 from bench.text.terminal import patient_console
-from bench.workers import forkserver as nursery
-from bench.workers import messages, template, worker
+from bench.workers import forkserver, messages, template, worker
 
 ANNOUNCED = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 STEP_SECONDS = {"one": 0.1, "two": 0.2, "three": 0.05}
@@ -72,7 +71,7 @@ class ModellessWorker(worker.Worker):
 
 
 class ForkedTemplate:
-    """What `subprocess.Popen` is to a nursery, at a hundredth of the time: it loads nothing."""
+    """What `subprocess.Popen` is to a fork server, at a hundredth of the time: it loads nothing."""
 
     def __init__(self, words, stdin, stdout, stderr, env, start_new_session):
         self.pid = os.fork()
@@ -120,8 +119,8 @@ def make(suite: str, how: str, path: str) -> NoReturn:
 
 def main() -> None:
     workloads.load("text").data()  # Read once, before anything is forked.
-    nursery.subprocess.Popen = ForkedTemplate
-    nursery._TemplateProcess.fork = announcing(nursery._TemplateProcess.fork)
+    forkserver.subprocess.Popen = ForkedTemplate
+    forkserver._TemplateProcess.fork = announcing(forkserver._TemplateProcess.fork)
     session.probe_environment = lambda device, threads: made_up.CPU
     session.open_display = lambda budget: Announcer(patient_console(), budget)
     for line in sys.stdin:

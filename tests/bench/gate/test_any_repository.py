@@ -18,7 +18,7 @@ from bench.records.reading import read
 from bench.suites import reading as suites
 from bench.system.git import Repository
 from bench.version import __version__
-from bench.workers.forkserver import Nursery
+from bench.workers.forkserver import ForkServer
 
 from ..made_up import CPU
 from ..repositories import commit, git
@@ -186,11 +186,11 @@ def test_where_a_module_comes_from(mine, tmp_path, monkeypatch):
         (head,) = revisions.values()
         suite = replace(suites.load("ci"), implementations=("model:build",), baseline="model:build")
         plan = Procedure(suite, CPU, sources={"head": head.source})
-        with Nursery(plan) as nursery:
+        with ForkServer(plan.threads, plan.sources) as server:
 
             def missing(name: str) -> dict[tuple[str, str], str]:
                 case = replace(suite.cases("cpu")[0], implementation=name)
-                return absent(plan, nursery, [head], [case])
+                return absent(plan, server, [head], [case])
 
             for there in ("model:build", "broken:build"):
                 assert missing(there) == {}

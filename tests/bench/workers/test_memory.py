@@ -6,7 +6,7 @@ import pytest
 from bench.measure.memory_needs import predict_apart
 from bench.measure.procedure import Procedure
 from bench.suites import reading as suites
-from bench.workers.forkserver import Nursery
+from bench.workers.forkserver import ForkServer
 from bench.workers.messages import Count, Counted, MeasureMemory, MemoryMeasured, Prepared, Warm, Warmed
 
 from ..made_up import CPU
@@ -14,41 +14,42 @@ from ..made_up import CPU
 pytestmark = pytest.mark.usefixtures("plug_ins")
 
 SUITE = suites.load("ci")
+PLAN = Procedure(SUITE, CPU)
 CASE = msgspec.structs.replace(SUITE.cases("cpu")[0], activation=None)
 
 
 @pytest.fixture(scope="module")
-def nursery():
-    with Nursery(Procedure(SUITE, CPU)) as nursery:
-        yield nursery
+def server():
+    with ForkServer(PLAN.threads, PLAN.sources) as server:
+        yield server
 
 
-def measured(nursery, case):
+def measured(server, case):
     """Parameters, and the figure with the reason where there is none."""
-    with nursery.start(case) as worker:
-        prepared = worker.ask(nursery.plan.prepare(case), Prepared, 60)
+    with server.start(case) as worker:
+        prepared = worker.ask(PLAN.prepare(case), Prepared, 60)
         worker.ask(Warm(1, 1, 1.0), Warmed, 60)
         figures = worker.ask(MeasureMemory(), MemoryMeasured, 60).figures
     return prepared.parameters, next(figure for figure in figures if figure.kind == "tensor_bytes")
 
 
 @pytest.mark.parametrize(("implementation", "length"), [("transformer", 256), ("fault_models:tiny", 64)])
-def test_a_dense_model_takes_what_its_shapes_say(nursery, implementation, length):
+def test_a_dense_model_takes_what_its_shapes_say(server, implementation, length):
     """Parameters, gradients and Adam's two moments are part of it, though they were there before."""
     case = msgspec.structs.replace(CASE, implementation=implementation, length=length)
-    parameters, figure = measured(nursery, case)
+    parameters, figure = measured(server, case)
     assert figure.bytes == predict_apart(case, "cpu").tensor_bytes
     assert figure.bytes >= 16 * parameters
 
 
-def test_a_compiled_model_has_no_figure(nursery):
+def test_a_compiled_model_has_no_figure(server):
     case = msgspec.structs.replace(CASE, implementation="fault_models:compiled", length=64)
-    _, figure = measured(nursery, case)
+    _, figure = measured(server, case)
     assert (figure.bytes, figure.unavailable) == (
         None,
         "the model is compiled, and what compiled code keeps is not seen",
     )
-    with nursery.start(case) as worker:
-        worker.ask(nursery.plan.prepare(case), Prepared, 60)
+    with server.start(case) as worker:
+        worker.ask(PLAN.prepare(case), Prepared, 60)
         counted = worker.ask(Count(), Counted, 60)
     assert (counted.exact, counted.unavailable) == (None, figure.unavailable)

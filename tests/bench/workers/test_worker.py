@@ -12,7 +12,7 @@ import pytest
 
 from bench.measure.procedure import Procedure
 from bench.suites import reading as suites
-from bench.workers.forkserver import Nursery
+from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed
 from bench.workers.messages import MeasureMemory, MemoryMeasured, Prepared, Time, Timed, Warm, Warmed
 
@@ -24,46 +24,46 @@ PLAN = Procedure(SUITE, msgspec.structs.replace(CPU, threads=1))
 
 
 @pytest.fixture(scope="module")
-def nursery():
+def server():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.path.dirname(os.path.dirname(__file__)))
         patch.setenv("FAULT_MARKER", os.path.join("/tmp", f"bench-{os.getpid()}"))
-        with Nursery(PLAN) as nursery:
-            yield nursery
+        with ForkServer(PLAN.threads, PLAN.sources) as server:
+            yield server
 
 
 @contextlib.contextmanager
-def begun(nursery, model, steps=3):
+def begun(server, model, steps=3):
     """A worker with a warm model."""
-    with nursery.start(msgspec.structs.replace(CASE, implementation=f"fault_models:{model}")) as worker:
+    with server.start(msgspec.structs.replace(CASE, implementation=f"fault_models:{model}")) as worker:
         worker.ask(PLAN.prepare(worker.case), Prepared, 60)
         worker.ask(Warm(steps, steps, 1.0), Warmed, 60)
         yield worker
 
 
-def test_nan_in_a_gradient_is_found_though_the_loss_is_finite(nursery):
+def test_nan_in_a_gradient_is_found_though_the_loss_is_finite(server):
     with pytest.raises(
         WorkerFailed, match=r"at step 1 the gradient of embedding\.weight is not fin"
     ) as found:
-        begun(nursery, "nan_gradients").__enter__()
+        begun(server, "nan_gradients").__enter__()
     assert found.value.status == "nan"
 
 
 @pytest.mark.parametrize(("steps", "until"), [(6, 6), (3, 8)])
-def test_nan_of_a_later_step_is_found(nursery, steps, until):
+def test_nan_of_a_later_step_is_found(server, steps, until):
     """In the warm-up, or in the timed run that it first shows in."""
     with (
         pytest.raises(WorkerFailed, match=f"at step {until} the loss is not finite") as found,
-        begun(nursery, "nan_from_the_fifth_step", steps) as worker,
+        begun(server, "nan_from_the_fifth_step", steps) as worker,
     ):
         worker.ask(Time(5), Timed, 60)
     assert found.value.status == "nan"
 
 
-def test_a_leak_is_the_growth_of_a_step(nursery):
+def test_a_leak_is_the_growth_of_a_step(server):
     grown = {}
     for model in ("leaking", "tiny"):
-        with begun(nursery, model) as worker:
+        with begun(server, model) as worker:
             grown[model] = worker.ask(MeasureMemory(), MemoryMeasured, 60).growth_bytes
     assert grown == {"leaking": 4 << 20, "tiny": 0}
 
@@ -71,22 +71,22 @@ def test_a_leak_is_the_growth_of_a_step(nursery):
 @pytest.mark.parametrize(
     ("model", "least"), [("sparse", 20 * 100_000), ("jagged", 12 * 1038 + 2 * 64 * 4 * 4)]
 )
-def test_sparse_and_jagged_tensors_count(nursery, model, least):
-    with begun(nursery, model) as worker:
+def test_sparse_and_jagged_tensors_count(server, model, least):
+    with begun(server, model) as worker:
         figures = worker.ask(MeasureMemory(), MemoryMeasured, 60).figures
     assert least < figures[0].bytes < least + (1 << 20)
 
 
-def test_threads_are_those_of_the_run_whatever_a_model_sets(nursery):
-    with begun(nursery, "sets_threads_when_built") as worker:
+def test_threads_are_those_of_the_run_whatever_a_model_sets(server):
+    with begun(server, "sets_threads_when_built") as worker:
         worker._stderr.seek(0)
         assert worker._stderr.read().decode().split("\n")[0] == "threads: 1"
     with pytest.raises(WorkerFailed, match="the model set torch's threads to 3; the run has 1"):
-        begun(nursery, "sets_threads_in_a_step").__enter__()
+        begun(server, "sets_threads_in_a_step").__enter__()
 
 
-def test_a_worker_that_is_stopped_takes_no_time(nursery):
-    with begun(nursery, "busy_in_the_background") as worker:
+def test_a_worker_that_is_stopped_takes_no_time(server):
+    with begun(server, "busy_in_the_background") as worker:
         process = psutil.Process(worker.pid)
 
         def used():
@@ -102,8 +102,8 @@ def test_a_worker_that_is_stopped_takes_no_time(nursery):
         assert used() <= 0.02
 
 
-def test_a_process_that_left_its_session_ends_with_its_worker(nursery):
-    with begun(nursery, "leaves_a_process"):
+def test_a_process_that_left_its_session_ends_with_its_worker(server):
+    with begun(server, "leaves_a_process"):
         with open(f"/tmp/bench-{os.getpid()}", encoding="ascii") as file:
             stray = int(file.read())
         os.unlink(file.name)
@@ -111,8 +111,8 @@ def test_a_process_that_left_its_session_ends_with_its_worker(nursery):
     assert not psutil.pid_exists(stray)
 
 
-def test_a_run_that_was_stopped_is_disturbed_and_a_slow_one_is_not(nursery):
-    with begun(nursery, "slow") as worker:
+def test_a_run_that_was_stopped_is_disturbed_and_a_slow_one_is_not(server):
+    with begun(server, "slow") as worker:
         runs = [worker.ask(Time(10), Timed, 60) for _ in range(3)]
         assert [run.disturbed for run in runs] == [False] * 3
         assert min(run.waited_seconds for run in runs) > 0.15

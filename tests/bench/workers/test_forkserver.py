@@ -12,7 +12,7 @@ import pytest
 
 from bench.measure.procedure import Procedure
 from bench.suites import reading as suites
-from bench.workers.forkserver import Nursery
+from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed
 from bench.workers.messages import Prepared
 
@@ -27,8 +27,8 @@ def plan(write_suite):
 
 
 def test_each_worker_is_a_process_and_a_group_of_its_own(plan):
-    with Nursery(plan) as nursery:
-        workers = [nursery.start(case) for case in plan.suite.cases("cpu")]
+    with ForkServer(plan.threads, plan.sources) as server:
+        workers = [server.start(case) for case in plan.suite.cases("cpu")]
         pids = [worker.pid for worker in workers]
         assert len(set(pids)) == 2
         assert [os.getpgid(pid) for pid in pids] == pids
@@ -43,32 +43,32 @@ def test_each_worker_is_a_process_and_a_group_of_its_own(plan):
 )
 def test_how_a_worker_ended_is_told(plan, end, status, words):
     case = plan.suite.cases("cpu")[0]
-    with Nursery(plan) as nursery, nursery.start(case) as worker:
+    with ForkServer(plan.threads, plan.sources) as server, server.start(case) as worker:
         os.kill(worker.pid, end)
         with pytest.raises(WorkerFailed, match=words) as failure:
             worker.receive(Prepared, 60)
         assert failure.value.status == status
-        with nursery.start(case) as another:
+        with server.start(case) as another:
             assert another.ask(plan.prepare(case), Prepared, 60).parameters > 0
 
 
 def test_an_interrupt_between_order_and_answer_leaves_no_answer_to_others(plan, monkeypatch):
     case = plan.suite.cases("cpu")[0]
-    with Nursery(plan) as nursery, nursery.start(case) as worker:
-        template = nursery._templates[None]
+    with ForkServer(plan.threads, plan.sources) as server, server.start(case) as worker:
+        template = server._templates[None]
         with monkeypatch.context() as patch:
             patch.setattr(template, "_answer", Mock(side_effect=KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
-                nursery.start(case)
+                server.start(case)
         os.kill(worker.pid, signal.SIGABRT)
         assert template.exit_code(worker.pid) == -signal.SIGABRT
 
 
 def test_revisions_have_a_template_each(plan):
     case = plan.suite.cases("cpu")[0]
-    with Nursery(plan) as nursery:
+    with ForkServer(plan.threads, plan.sources) as server:
         revisions = [msgspec.structs.replace(case, revision=name) for name in ("base", "control")]
-        workers = [nursery.start(revision) for revision in revisions]
+        workers = [server.start(revision) for revision in revisions]
         parents = [psutil.Process(worker.pid).ppid() for worker in workers]
         for worker in workers:
             worker.kill()
@@ -79,8 +79,8 @@ def test_a_torch_that_does_not_load_is_one_line(plan, tmp_path, monkeypatch):
     (tmp_path / "torch.py").write_text("raise ImportError('libgomp.so.1: cannot open shared object file')")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.chdir(tmp_path)
-    with Nursery(plan) as nursery, pytest.raises(WorkerFailed) as failure:
-        nursery.start(plan.suite.cases("cpu")[0])
+    with ForkServer(plan.threads, plan.sources) as server, pytest.raises(WorkerFailed) as failure:
+        server.start(plan.suite.cases("cpu")[0])
     assert failure.value.status == "crashed"
     assert failure.value.reason == (
         "no worker could be started: the process that loads torch ended with exit code 1: "
