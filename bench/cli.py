@@ -10,6 +10,7 @@ from bench.commands import bisect as cli_bisect
 from bench.commands import compare as cli_compare
 from bench.commands import doctor as cli_doctor
 from bench.commands import export as cli_export
+from bench.commands import history as cli_history
 from bench.commands import regress as cli_regress
 from bench.commands import run as cli_measure
 from bench.commands import store as cli_store
@@ -45,7 +46,7 @@ app = typer.Typer(
 
 for commands in (
     *(cli_measure, cli_train, cli_show, cli_verify),
-    *(cli_regress, cli_bisect, cli_doctor, cli_compare, cli_export, cli_store),
+    *(cli_regress, cli_bisect, cli_doctor, cli_compare, cli_export, cli_store, cli_history),
 ):
     app.add_typer(commands.app)
 

@@ -1,4 +1,4 @@
-"""The commands of the result store: store add, store query, history."""
+"""The commands of the result store: store add, store query."""
 
 from pathlib import Path
 from typing import Annotated
@@ -41,27 +41,3 @@ def query(
 
     answer = result_store.query(store, sql)
     show(as_json(answer.records()) if json else answer.as_text())
-
-
-@app.command()
-def history(
-    model: Annotated[str, typer.Option(help="The implementation.")],
-    suite: Annotated[str, typer.Option(help="The suite's name, as its runs have it.")],
-    figure: Annotated[str, typer.Option(help="speed, step (seconds) or memory (bytes).")] = "speed",
-    baseline: Annotated[str | None, typer.Option(help="What speed is against.")] = None,
-    store: Folder = FOLDER,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Picture: .svg, .png, .html or .json.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Show a model's figure over commits, and where its level changes."""
-    from bench.views import history as histories
-
-    found = histories.history(store, model, suite, figure, baseline)
-    if out is not None:
-        from bench.views.charts import history as history_chart
-        from bench.views.charts import style as chart_style
-
-        chart_style.save(history_chart.specification(found), out)
-    show(as_json(found) if json else histories.as_text(found))

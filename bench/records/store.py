@@ -125,6 +125,21 @@ def find(folder: Path, suite: str, implementation: str) -> list[Stored]:
     return [Stored(Path(file), commit) for file, commit in found.rows]
 
 
+def models(folder: Path, suite: str) -> list[str]:
+    """Implementations of a suite that have runs. Raises UsageError if there are none."""
+    rows = query(
+        folder, "SELECT DISTINCT implementation FROM cases WHERE suite = ? ORDER BY ALL", [suite]
+    ).rows
+    if not rows:
+        raise UsageError(f"{folder}: has no suite {suite!r}; it has {', '.join(suites(folder))}")
+    return [name for (name,) in rows]
+
+
+def suites(folder: Path) -> list[str]:
+    """Suites that have runs, by name. Raises UsageError if there is no store."""
+    return [name for (name,) in query(folder, "SELECT DISTINCT suite FROM runs ORDER BY ALL").rows]
+
+
 def query(folder: Path, sql: str, parameters: Sequence[object] = ()) -> Answer:
     """Ask the store in DuckDB's SQL, of the tables `runs`, `cases` and `samples`.
 

@@ -89,9 +89,9 @@ class Repository:
             raise UsageError(f"{good[:12]} is not among the first parents of {bad[:12]}; name one that is")
         return line[: line.index(good)][::-1]
 
-    def parents(self, commit: str) -> list[str]:
-        """Hashes of a commit's parents; empty at the end of the history that is here."""
-        return _git(self.root, "rev-list", "--parents", "--max-count=1", commit).split()[1:]
+    def commits_after(self, commit: str) -> list[str]:
+        """Hashes of all commits, of any branch, that do not lie at or before this one."""
+        return _git(self.root, "rev-list", "--all", "HEAD", f"^{commit}").splitlines()
 
     @classmethod
     def commits(cls, folder: Path, hashes: Collection[str]) -> dict[str, CommitInfo]:

@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import msgspec
-from tabulate import tabulate
 
 from bench.errors import UsageError
 from bench.records.reading import Results, read
 from bench.records.run import Status
-from bench.records.store import Stored, find
+from bench.records.store import Stored, find, models
 from bench.stats.intervals import Interval, ratio_interval
-from bench.stats.levels import MIN_LEVEL, change_points, level_ratio, levels
+from bench.stats.levels import change_points, level_ratio
 from bench.stats.ratios import block_step_seconds
 from bench.suites.case import Case
 from bench.system.git import CommitInfo, Repository
-from bench.text.units import format_bytes, format_duration, format_ratio
+from bench.views.changes import LevelChange, Series, changes_of
 from bench.views.tables.rows import Row, machine_of, rows_of, title_of
 
 Figure = Literal["speed", "step", "memory"]
@@ -52,19 +51,6 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     high: float | None
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """A new level, as a multiple of the one before it."""
-
-    commit: str
-    """The first commit at the new level."""
-    after: str
-    """The last one at the old level."""
-    ratio: float
-    low: float | None
-    """Of the 95% interval. The same values chose the place, so it is somewhat too narrow."""
-    high: float | None
-
-
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One case on one machine, over commits."""
 
@@ -79,7 +65,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     torch: str
     data: str
     points: list[Point]
-    changes: list[Change]
+    changes: list[LevelChange]
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,10 +112,37 @@ def history(
         suite=suite,
         figure=figure,
         order="commit" if commits else "measurement",
-        lines=[
-            _line(name, cases, figure, commits) for name, cases in zip(names, by_line.values(), strict=True)
-        ],
+        lines=_chained(
+            [_line(name, cases, figure, commits) for name, cases in zip(names, by_line.values(), strict=True)]
+        ),
     )
+
+
+def histories(
+    folder: Path, suite: str, model: str | None, figure: str = "speed", baseline: str | None = None
+) -> list[History]:
+    """The history of a model, or of every model of a suite that has the figure. Raises UsageError."""
+    if model is not None:
+        return [history(folder, model, suite, figure, baseline)]
+    found = []
+    for name in models(folder, suite):
+        try:
+            found.append(history(folder, name, suite, figure, baseline))
+        except OwnBaseline:
+            continue
+    return found
+
+
+def commits_since(revision: str | None) -> set[str] | None:
+    """Commits of the repository around this folder that a revision does not have; None for no revision."""
+    if revision is None:
+        return None
+    repository = Repository.around(Path.cwd())
+    return set(repository.commits_after(repository.commit(revision)))
+
+
+class OwnBaseline(UsageError):
+    """A model whose speed is 1 by definition."""
 
 
 def _cases(stored: Stored, model: str, figure: Figure, baseline: str | None) -> Iterator[Measured]:
@@ -137,7 +150,7 @@ def _cases(stored: Stored, model: str, figure: Figure, baseline: str | None) -> 
     results = read(stored.path)
     against = baseline or results.header.suite.baseline
     if figure == "speed" and against == model:
-        raise UsageError(
+        raise OwnBaseline(
             f"{model} is its own baseline in {stored.path}: its speed is 1; "
             "choose --figure step, or another --baseline"
         )
@@ -162,7 +175,7 @@ def _line(name: str, cases: Sequence[Measured], figure: Figure, commits: Mapping
         torch=first.row.torch,
         data=first.results.header.data,
         points=points,
-        changes=list(_changes([point for point in points if point.value is not None])),
+        changes=changes_of(_series(ordered, points, figure)),
     )
 
 
@@ -197,19 +210,74 @@ def _value(case: Measured, figure: Figure) -> Interval | None:
     return Interval(row.peak_memory_bytes, None, None, 0) if row.peak_memory_bytes else None
 
 
-def _changes(points: Sequence[Point]) -> Iterator[Change]:
-    values = [point.value for point in points if point.value is not None]
-    found = change_points(values)
-    pieces = levels(values, found)
-    for number, index in enumerate(found):
-        ratio = level_ratio(pieces[number], pieces[number + 1])
-        yield Change(
-            commit=points[index].commit,
-            after=points[index - 1].commit,
-            ratio=ratio.ratio,
-            low=ratio.low,
-            high=ratio.high,
-        )
+def _series(ordered: Sequence[Measured], points: Sequence[Point], figure: Figure) -> Series:
+    """What was measured of a line, without what failed."""
+    pairs = [(case, point) for case, point in zip(ordered, points, strict=True) if point.value is not None]
+    first = ordered[0]
+    return Series(
+        case=first.case,
+        figure=figure,
+        baseline=first.baseline or first.results.header.suite.baseline,
+        commits=[point.commit for _, point in pairs],
+        values=[point.value for _, point in pairs if point.value is not None],
+        half_widths=[
+            math.log(point.high / point.low) / 2 if point.low and point.high else None for _, point in pairs
+        ],
+        runs=[case.results for case, _ in pairs],
+    )
+
+
+def _chained(lines: Sequence[Line]) -> list[Line]:
+    """Lines whose first level is held against the last one of the same case under another torch."""
+
+    def key(line: Line) -> tuple[object, ...]:
+        return (line.case_id, line.baseline, line.device, line.hardware, line.threads, line.data)
+
+    latest: dict[tuple[object, ...], Line] = {}
+    chained: dict[int, Line] = {}
+    for line in sorted(lines, key=lambda line: line.points[0].created):
+        before = latest.get(key(line))
+        latest[key(line)] = line
+        change = _across(before, line) if before is not None and before.torch != line.torch else None
+        changes = [*([change] if change else []), *line.changes]
+        chained[id(line)] = msgspec.structs.replace(line, changes=changes)
+    return [chained[id(line)] for line in lines]
+
+
+def _across(before: Line, after: Line) -> LevelChange | None:
+    """The change from one torch to the next, if it can be told from noise."""
+    old, new = _last_level(before), _first_level(after)
+    values = [point.value for point in (*old, *new) if point.value is not None]
+    if len(old) not in change_points(values):
+        return None
+    ratio = level_ratio(values[: len(old)], values[len(old) :])
+    return LevelChange(
+        commit=new[0].commit,
+        after=old[-1].commit,
+        ratio=ratio.ratio,
+        low=ratio.low,
+        high=ratio.high,
+        cause="versions",
+        why=f"torch {before.torch} → {after.torch}",
+    )
+
+
+def _measured_points(line: Line) -> list[Point]:
+    return [point for point in line.points if point.value is not None]
+
+
+def _last_level(line: Line) -> list[Point]:
+    points = _measured_points(line)
+    last = line.changes[-1].commit if line.changes else None
+    begin = next((index for index, point in enumerate(points) if point.commit == last), 0)
+    return points[begin:]
+
+
+def _first_level(line: Line) -> list[Point]:
+    points = _measured_points(line)
+    first = line.changes[0].commit if line.changes else None
+    end = next((index for index, point in enumerate(points) if point.commit == first), len(points))
+    return points[:end]
 
 
 _PARTS: tuple[Callable[[Measured], str], ...] = (
@@ -234,74 +302,3 @@ _PARTS: tuple[Callable[[Measured], str], ...] = (
 def _names(lines: Sequence[Measured]) -> list[str]:
     telling = [part for part in _PARTS if len({part(line) for line in lines}) > 1]
     return [", ".join([title_of(line.row.model), *(part(line) for part in telling)]) for line in lines]
-
-
-def as_text(found: History) -> str:
-    """A table for each line, its changes marked at the commits that begin them."""
-    order = "date" if found.order == "commit" else "time of measurement (not all are in this repository)"
-    footer = [
-        f"{found.suite}: {_MEANING[found.figure]}. Commits by their {order}; the newest run of each.",
-        f"A change is marked where a new level of {MIN_LEVEL} commits or more begins after one as "
-        "long; its interval does not count that the same values chose its place.",
-    ]
-    return "\n".join([*(_line_text(line, found.figure) + "\n" for line in found.lines), *footer])
-
-
-_MEANING: Mapping[Figure, str] = {
-    "speed": "speed over the baseline's, with its 95% interval over blocks",
-    "step": "seconds a step, geometric mean over blocks with its 95% interval",
-    "memory": "peak memory of a step",
-}
-
-
-def _line_text(line: Line, figure: Figure) -> str:
-    against = f" against {title_of(line.baseline)}" if line.baseline else ""
-    machine = f"{line.hardware}, {line.device}, {line.threads} threads, torch {line.torch}"
-    rows = [
-        [
-            point.commit[:SHORT],
-            point.created[:10],
-            *_cells(point, figure),
-            _mark(line, point),
-            point.subject or "",
-        ]
-        for point in line.points
-    ]
-    headers = ["Commit", "Measured", figure.capitalize(), "95% interval", "Change", "Subject"]
-    align = ["left", "left", "right", "right", "left", "left"]
-    table = tabulate(rows, headers, "simple", colalign=align, disable_numparse=True)
-    failed = [
-        f"X  {point.commit[:SHORT]}: {point.status}, {point.reason}"
-        for point in line.points
-        if point.status != "ok"
-    ]
-    return "\n".join([f"{line.name}{against}: {machine}, data: {line.data}", table, *failed])
-
-
-def _cells(point: Point, figure: Figure) -> list[str]:
-    if point.value is None:
-        return ["–" if point.status == "ok" else "X", "–"]
-    show = format_figure(figure)
-    interval = f"{show(point.low)} to {show(point.high)}" if point.low and point.high else "–"
-    return [show(point.value), interval]
-
-
-def format_figure(figure: Figure) -> Callable[[float], str]:
-    """How a figure's values are written."""
-    shown: Mapping[Figure, Callable[[float], str]] = {
-        "speed": format_ratio,
-        "step": format_duration,
-        "memory": format_bytes,
-    }
-    return shown[figure]
-
-
-def _mark(line: Line, point: Point) -> str:
-    return next((describe(change) for change in line.changes if change.commit == point.commit), "")
-
-
-def describe(change: Change) -> str:
-    """`× 1.24 (1.20 to 1.28)`."""
-    if change.low is None or change.high is None:
-        return f"× {change.ratio:.3g}"
-    return f"× {change.ratio:.3g} ({change.low:.3g} to {change.high:.3g})"

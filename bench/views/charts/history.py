@@ -8,7 +8,8 @@ from bench.errors import UsageError
 from bench.system.extras import require
 from bench.views.charts.data import Point
 from bench.views.charts.style import COLOURS, HEIGHT, WIDTH, Chart, Spec, finished
-from bench.views.history import SHORT, Figure, History, Line, describe
+from bench.views.history import SHORT, Figure, History, Line
+from bench.views.history_text import describe
 from bench.views.tables.rows import title_of
 
 _AXES: Mapping[Figure, tuple[str, float]] = {

@@ -23,7 +23,7 @@ pytest.importorskip("duckdb", reason='needs pip install "seqboat-bench[store]"')
 pytest.importorskip("ruptures", reason='needs pip install "seqboat-bench[store]"')
 
 from bench.records import store as result_store
-from bench.views import history
+from bench.views import history, history_text
 
 MODELS = ["transformer", "seqboat"]
 GPU = msgspec.structs.replace(CPU, device="cuda:0", hardware="a GPU", driver="1", cuda="13.0")
@@ -196,7 +196,7 @@ def test_the_newest_run_of_a_commit_stands_and_a_failure_keeps_its_place(keep):
     first, second = line.points
     assert first.created.endswith("T05:00:00+00:00")
     assert (second.status, second.value) == ("oom", None)
-    text = history.as_text(seqboat(keep))
+    text = history_text.as_text(seqboat(keep))
     assert f"X  {commit(1)[:9]}: oom, Tried to allocate" in text
 
 
