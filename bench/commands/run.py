@@ -102,7 +102,7 @@ def run(
     )
     form = known_format(format_)
     if predict or max_length is not None:
-        _forecast(request, predict, max_length, form, kept=out or resume)
+        _memory_needs(request, predict, max_length, form, kept=out or resume)
     parts = collection_of(suite)
     outcome = session.run(request) if parts is None else collection.run(parts, request)
     by_task = parts is not None and task_table.of_one_machine(outcome.runs)
@@ -183,12 +183,18 @@ def _rates(text: str | None) -> list[float] | None:
     return [] if text == "init" else _numbers(text, float, "--activation")
 
 
-def _forecast(request: Any, predict: bool, max_length: str | None, form: Any, kept: Path | None) -> NoReturn:
-    from bench.measure.memory_needs import forecast
+def _memory_needs(
+    request: Any, predict: bool, max_length: str | None, form: Any, kept: Path | None
+) -> NoReturn:
+    from bench.measure.memory_needs import memory_needs
     from bench.views.tables.formats import render
+    from bench.views.tables.untimed import untimed_table
 
     if kept is not None:
         raise UsageError(f"{kept}: --predict and --max-length keep no file; leave out --out and --resume")
-    found = forecast(request, predicted=predict, max_length=max_length)
-    show(render(found.table, form))
+    found = memory_needs(request, predicted=predict, max_length=max_length)
+    table = untimed_table(
+        found.results, found.lengths, found.notes, predicted=predict, ratios=max_length is None
+    )
+    show(render(table, form))
     raise typer.Exit(OK if found.complete else INCOMPLETE)

@@ -17,12 +17,9 @@ from bench.measure.procedure import Procedure
 from bench.measure.request import Request, load_suite
 from bench.probes.environment import probe_environment
 from bench.records.reading import Results
-from bench.records.run import MEMORY_KIND, MemoryFigure, Solo
+from bench.records.run import MEMORY_KIND, MemoryFigure, Prediction, Solo, Subject
 from bench.suites.case import Case
 from bench.text.units import format_bytes, parse_bytes
-from bench.views.tables.rows import Row, rows_of
-from bench.views.tables.table import Table
-from bench.views.tables.untimed import untimed_table
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed
 from bench.workers.messages import MeasureMemory, MemoryMeasured, Prepared, Warm, Warmed
@@ -31,21 +28,6 @@ GRAIN = 128
 """Longest sequences are multiples of this many time steps, which suits what goes in chunks."""
 PRECISION = 64
 """The longest sequence is told within its length over this."""
-
-
-class Prediction(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes, or why there are none."""
-
-    tensor_bytes: int | None
-    parameters: int | None = None
-    reason: str | None = None
-
-
-class Subject(msgspec.Struct, frozen=True):
-    """What a process of its own predicts."""
-
-    case: Case
-    device: str
 
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,14 +46,22 @@ Probe = Callable[[Case], Needs]
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """A table, and whether every row has its figure."""
+class MemoryNeeds:
+    """What every case needs, or the longest sequence that it can have."""
 
-    table: Table
-    complete: bool
+    results: Results
+    """As of a run that timed nothing."""
+    lengths: dict[str, int]
+    """By case, the time steps at which its figure was found."""
+    notes: list[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every case has its figure."""
+        return all(solo.status == "ok" for solo in self.results.solos.values())
 
 
-def forecast(request: Request, *, predicted: bool, max_length: str | None) -> Forecast:
+def memory_needs(request: Request, *, predicted: bool, max_length: str | None) -> MemoryNeeds:
     """Peak memory of every case, or with max_length (a memory budget, as `8GiB`) each model's longest length.
 
     predicted: from shapes alone; else measured, which only max_length asks for. Raises UsageError.
@@ -99,17 +89,7 @@ def forecast(request: Request, *, predicted: bool, max_length: str | None) -> Fo
             _tell(case, found, lengths[case.id])
     header = make_header(suite, environment)
     results = Results(path="", header=header, solos=solos, samples=[], lost={}, end=None)
-    kind = {"peak_memory_kind": "predicted"} if predicted else {}
-    rows = [
-        msgspec.structs.replace(row, length=lengths[row.case_id], **kind)
-        for row in rows_of(results, suite.baseline)
-        if row.case_id in lengths
-    ]
-    if budget is not None:
-        # Of different lengths: a ratio would say nothing.
-        rows = [msgspec.structs.replace(row, memory_ratio=None) for row in rows]
-    table = untimed_table(results, rows, list(_notes(predicted, budget, rows)))
-    return Forecast(table, all(row.status == "ok" for row in rows))
+    return MemoryNeeds(results, lengths, list(_notes(predicted, budget, cases)))
 
 
 def longest(case: Case, budget: int, probe: Probe) -> tuple[Needs, int]:
@@ -206,7 +186,7 @@ def _tell(case: Case, needs: Needs, length: int) -> None:
     print(f"{case.implementation} at {length}: {what}", file=sys.stderr, flush=True)
 
 
-def _notes(predicted: bool, budget: int | None, rows: list[Row]) -> Iterator[str]:
+def _notes(predicted: bool, budget: int | None, cases: list[Case]) -> Iterator[str]:
     if budget is not None:
         yield (
             f"Length: the longest that trains within {format_bytes(budget)}, a multiple of {GRAIN}, within "
@@ -216,5 +196,5 @@ def _notes(predicted: bool, budget: int | None, rows: list[Row]) -> Iterator[str
         yield "Memory: predicted from shapes alone (peak of live tensor bytes in a step); nothing was run"
     else:
         yield "Memory: measured, one step at each length that was tried"
-    if any(row.activation_set is not None for row in rows):
+    if any(case.activation is not None for case in cases):
         yield "Activation: the rate that was given, taken to be that of every row and layer"

@@ -314,3 +314,18 @@ class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", tag_field="type"
 
 Finding = Solo | Sample | Lost
 Record = Header | Device | Finding | Void | End
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """Peak bytes of a step from shapes alone, or why there are none; an answer, no record of a file."""
+
+    tensor_bytes: int | None
+    parameters: int | None = None
+    reason: str | None = None
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """What a process of its own predicts."""
+
+    case: Case
+    device: str

@@ -19,8 +19,8 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
-from bench.measure.memory_needs import Prediction, Subject
 from bench.probes.tensor_bytes import TensorBytes
+from bench.records.run import Prediction, Subject
 from bench.steps.step import Step, optimizer_of
 from bench.suites.case import Case
 from implementations.encoder import parameter_count

@@ -3,8 +3,8 @@
 import torch
 import torch._dynamo  # the optimiser imports it: here once, instead of in every process
 
-from bench.measure.memory_needs import Prediction
 from bench.probes.tensor_bytes import TensorBytes
+from bench.records.run import Prediction
 from bench.steps.prediction import predict
 from bench.steps.step import Step
 from bench.suites.case import Case

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import UsageError
-from bench.measure.memory_needs import GRAIN, PRECISION, Needs, forecast, longest, predict_apart
+from bench.measure.memory_needs import GRAIN, PRECISION, Needs, longest, memory_needs, predict_apart
 from bench.measure.request import Request
 from bench.suites import reading as suites
 from bench.text.units import parse_bytes
@@ -136,9 +136,9 @@ def test_what_is_no_amount_of_memory(text):
 
 def test_a_budget_that_is_none_is_bad_usage():
     with pytest.raises(UsageError, match="--max-length: 'much' is no amount of memory"):
-        forecast(Request("ci", Path()), predicted=True, max_length="much")
+        memory_needs(Request("ci", Path()), predicted=True, max_length="much")
     with pytest.raises(UsageError, match=r"--executor ray: .* are for this machine alone"):
-        forecast(Request("ci", Path(), executor="ray"), predicted=True, max_length=None)
+        memory_needs(Request("ci", Path(), executor="ray"), predicted=True, max_length=None)
 
 
 def bench_run(*words: str) -> subprocess.CompletedProcess[str]:
