@@ -1,6 +1,7 @@
 """`bench …`: parses, calls and prints. Torch is loaded only by the commands that compute."""
 
 import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -57,6 +58,8 @@ def main() -> None:
     try:
         app()
     except (UsageError, RegistryError) as error:
+        if "--traceback" in sys.argv:
+            traceback.print_exception(error)
         complain(str(error))
         sys.exit(BAD_USAGE)
     except OSError as error:

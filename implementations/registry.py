@@ -10,7 +10,7 @@ import functools
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -65,6 +65,8 @@ class Implementation:
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Optimiser and groups of parameters by task; none where the published training cannot be followed."""
     citation: str = ""
+    plugged_in: bool = False
+    """Whether it comes from a module of someone else, which may not even be importable."""
     sparse: bool | None = None
     """Whether a latent configurator decides how much is computed, so that an activation rate can be set;
     None where nobody knows before the model is built."""
@@ -99,31 +101,55 @@ class Implementation:
         return values
 
     def load(self) -> "Build":
-        """Import the function that builds the model. Raises RegistryError where there is none."""
+        """Import the function that builds the model. Raises RegistryError where that fails."""
         module, _, name = self.path.partition(":")
         try:
             build: Build = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise RegistryError(f"implementation {self.name}: cannot import {self.path} ({error})") from error
+        except Exception as error:
+            what = str(error) if isinstance(error, ImportError | AttributeError) else _in_words(error)
+            raise RegistryError(f"implementation {self.name}: cannot import {self.path} ({what})") from error
         return build
 
 
+def _in_words(error: Exception) -> str:
+    """In one line: a syntax error names its file and line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def catalogue() -> dict[str, Implementation]:
-    """Every implementation by name: the cards first, in the order of the published table."""
+    """Every implementation by name: the cards first, in the order of the published table.
+
+    A name that is taken twice stands for the first that has it; `find` refuses it, `contested` says why.
+    """
     found = dict(_from_cards())
     for point in _entry_points():
-        if point.name in found:
-            raise RegistryError(
-                f"entry point {point.name!r} ({point.value}) takes a name that is taken; rename it"
-            )
-        found[point.name] = _plugged_in(point.name, point.value)
+        found.setdefault(point.name, _plugged_in(point.name, point.value))
     return found
 
 
+def contested() -> dict[str, str]:
+    """What is wrong with the names that entry points take from a card or from each other, by name."""
+    cards, paths = _from_cards(), dict[str, list[str]]()
+    for point in _entry_points():
+        paths.setdefault(point.name, []).append(f"the entry point {point.value}")
+    owners = {name: [*(["a card"] if name in cards else []), *found] for name, found in paths.items()}
+    return {
+        name: f"the name {name!r} is taken by {' and by '.join(found)}: rename or uninstall one, "
+        "or name a model by its path"
+        for name, found in owners.items()
+        if len(found) > 1
+    }
+
+
 def find(name: str) -> Implementation:
-    """The implementation of that name, or at that import path. Raises RegistryError, naming the nearest."""
+    """The implementation of that name, or at that import path.
+
+    Raises RegistryError where there is none, naming the nearest, or where there are several.
+    """
     if ":" in name:
         return _plugged_in(name, name)
+    if (problem := contested().get(name)) is not None:
+        raise RegistryError(problem)
     known = catalogue()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
@@ -133,9 +159,15 @@ def find(name: str) -> Implementation:
 
 
 def _plugged_in(name: str, path: str) -> Implementation:
-    module, _, function = name.partition(":")
-    title = module.rpartition(".")[2] if function in ("", "build") else function
-    return Implementation(name=name, title=title, path=path, system=name)
+    return Implementation(name=name, title=_title(name, path), path=path, system=name, plugged_in=True)
+
+
+def _title(name: str, path: str) -> str:
+    """By its whole name, since many a module is called `model`; no other implementation has the same."""
+    title = name.removesuffix(":build")
+    if title in {item.title for item in _from_cards().values()}:
+        return f"{title} ({path})"
+    return name if title in {point.name for point in _entry_points()} - {name} else title
 
 
 class CardEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -191,9 +223,13 @@ def read_card(path: Path) -> Card:
 
 
 @functools.cache
-def _entry_points() -> EntryPoints:
-    """Names and paths from the metadata of installed packages; none of them is imported."""
-    return entry_points(group=ENTRY_POINTS)
+def _entry_points() -> tuple[EntryPoint, ...]:
+    """Names and paths from the metadata of installed packages; none of them is imported.
+
+    The same name and path twice, as an old and a new installation of a package have them, are one.
+    """
+    found = entry_points(group=ENTRY_POINTS)
+    return tuple({(point.name, point.value): point for point in found}.values())
 
 
 @functools.cache

@@ -17,6 +17,9 @@ FilesOrFolder = Annotated[
     list[Path],
     typer.Argument(metavar="FILE...", help="Result files, or a collection's folder.", show_default=False),
 ]
+Traceback = Annotated[
+    bool, typer.Option("--traceback", help="Also print Python's traceback of whatever failed.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -54,8 +57,13 @@ def complain(line: str) -> None:
     """One line to standard error."""
     from bench.text.escape import one_line
 
+    show_error(f"bench: {one_line(line)}")
+
+
+def show_error(text: str) -> None:
+    """Print to standard error, if anything can be."""
     with contextlib.suppress(OSError):
-        _write(sys.stderr, f"bench: {one_line(line)}")
+        _write(sys.stderr, text)
 
 
 def _write(stream: TextIO, text: str) -> None:

@@ -22,6 +22,11 @@ def rows(what: str) -> list[Row]:
     return kinds[what]()
 
 
+def problems(what: str) -> list[str]:
+    """What is wrong with names that are listed."""
+    return list(registry.contested().values()) if what == "implementations" else []
+
+
 def as_text(found: list[Row]) -> str:
     """A plain table."""
     return tabulate(

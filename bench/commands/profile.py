@@ -10,6 +10,7 @@ from bench.errors import UsageError
 from bench.probes.environment import probe_environment
 from bench.records.profile import Profile
 from bench.suites import reading as suites
+from bench.system import own_models
 
 
 def run(
@@ -35,6 +36,7 @@ def run(
     environment = probe_environment(device, threads)
     case = loaded.cases(environment.kind)[0]
 
+    own_models.look_here()
     from bench.steps.profiler import profile
 
     made = profile(case, environment, steps, trace)

@@ -1,7 +1,8 @@
 """The commands that measure: run, plan, profile."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -10,6 +11,7 @@ from bench.commands.console import (
     INTERRUPTED,
     OK,
     Json,
+    Traceback,
     as_json,
     complain,
     given,
@@ -17,8 +19,12 @@ from bench.commands.console import (
     names,
     print_table,
     show,
+    show_error,
 )
 from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from bench.records.reading import Results
 
 app = typer.Typer()
 
@@ -70,6 +76,7 @@ def run(
     format_: Annotated[
         str, typer.Option("--format", help="terminal, markdown, latex, csv, html or json.")
     ] = "terminal",
+    traceback: Traceback = False,
 ) -> None:
     """Measure a suite and print its table."""
     from bench.measure import collection, session
@@ -107,11 +114,21 @@ def run(
     outcome = session.run(request) if parts is None else collection.run(parts, request)
     by_task = parts is not None and task_table.of_one_machine(outcome.runs)
     print_table(outcome.runs, form, by_task=by_task)
+    if traceback:
+        _print_tracebacks(outcome.runs)
     if outcome.interrupted:
         complain(f"interrupted; resume with: {outcome.resume_line}")
         raise typer.Exit(INTERRUPTED)
     complain(f"kept in {outcome.path}")
     raise typer.Exit(OK if outcome.complete else INCOMPLETE)
+
+
+def _print_tracebacks(runs: "Sequence[Results]") -> None:
+    """Of the cases that failed, with what their models printed."""
+    for solo in (solo for run in runs for solo in run.solos.values()):
+        for text in (solo.printed, solo.traceback) if solo.status != "ok" else ():
+            if text is not None:
+                show_error(f"{solo.case.implementation} at {solo.case.length}:\n{text.rstrip()}")
 
 
 @app.command()
@@ -145,6 +162,7 @@ def profile_(
     trace: Annotated[Path | None, typer.Option(help="Trace for Chrome or Perfetto (.json).")] = None,
     out: Annotated[Path | None, typer.Option(help="The profile as a file, for bench plot.")] = None,
     json: Json = False,
+    traceback: Traceback = False,
 ) -> None:
     """Show where a step's time and memory go, stage by stage, and how near each is to the device's limits."""
     from bench.commands import profile as profile_request

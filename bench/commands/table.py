@@ -10,6 +10,7 @@ from bench.commands.console import (
     FilesOrFolder,
     Json,
     as_json,
+    complain,
     known_format,
     print_table,
     show,
@@ -29,6 +30,8 @@ def list_(
 
     rows = listing.rows(what)
     show(as_json(rows) if json else listing.as_text(rows))
+    for problem in listing.problems(what):
+        complain(problem)
 
 
 @app.command()

@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.console import INCOMPLETE, INTERRUPTED, OK, Json, as_json, complain, given, names, show
+from bench.commands.console import (
+    INCOMPLETE,
+    INTERRUPTED,
+    OK,
+    Json,
+    Traceback,
+    as_json,
+    complain,
+    given,
+    names,
+    show,
+)
 from bench.errors import UsageError
 
 app = typer.Typer()
@@ -50,6 +61,7 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue what lies in --out.")] = False,
     json: Json = False,
+    traceback: Traceback = False,
 ) -> None:
     """Train the models of a suite, one after the other, with checkpoints that resume exactly."""
     from bench.measure.request import default_out

@@ -127,7 +127,7 @@ def _next(low: int, high: int, most: int) -> int:
 def predict_apart(case: Case, device: str) -> Prediction:
     """`predict` in a process of its own: what it leaves behind would count the next time."""
     question = msgspec.json.encode(Subject(case, device))
-    command = [sys.executable, "-m", "bench.steps.prediction"]
+    command = [sys.executable, "-P", "-m", "bench.steps.prediction"]
     try:
         child = subprocess.run(
             command, input=question, capture_output=True, timeout=PREDICTION_SECONDS, check=False

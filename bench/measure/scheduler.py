@@ -11,6 +11,7 @@ from bench.records.reading import Findings, Results
 from bench.records.run import Finding, Lost, Solo, StopReason, Void
 from bench.records.writing import ResultFile
 from bench.suites.case import Case
+from implementations import registry
 
 TRIES = 3
 """A case, or the blocks of one length, that are cut off this many times in a row have failed."""
@@ -98,7 +99,9 @@ class Scheduler:
         return "precise" if all(panel.is_precise for panel in self.panels) else "blocks"
 
     def _next_solo(self) -> SoloJob | None:
-        for number, case in enumerate(self.cases, 1):
+        """What is plugged in comes first: it may not even be importable."""
+        cases = sorted(self.cases, key=lambda case: not registry.find(case.implementation).plugged_in)
+        for number, case in enumerate(cases, 1):
             if case.id not in self.found.solos and case.id not in self.alone:
                 self.alone.add(case.id)
                 self.observer.solo_begins(case, number, len(self.cases))

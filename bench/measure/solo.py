@@ -3,6 +3,8 @@
 import statistics
 import time
 
+import msgspec
+
 from bench.measure.procedure import Procedure
 from bench.records.run import Decoding, Solo, Variant
 from bench.suites.case import Case
@@ -34,11 +36,20 @@ def measure_solo(case: Case, plan: Procedure, server: ForkServer, *, exact: bool
     exact: count first what a step costs without a clock. A case that fails comes back with its status and
     the reason; nothing is raised.
     """
+    printed = None
     try:
         with server.start(case) as worker:
-            return _measure(case, plan, worker, exact)
+            try:
+                solo = _measure(case, plan, worker, exact)
+            finally:
+                printed = worker.printed
     except WorkerFailed as failure:
-        return Solo(case=case, status=failure.status, reason=failure.reason)
+        solo = _failed(case, failure)
+    return msgspec.structs.replace(solo, printed=printed)
+
+
+def _failed(case: Case, failure: WorkerFailed) -> Solo:
+    return Solo(case=case, status=failure.status, reason=failure.reason, traceback=failure.traceback)
 
 
 def measure_exact(case: Case, plan: Procedure, server: ForkServer) -> Solo:
@@ -48,7 +59,7 @@ def measure_exact(case: Case, plan: Procedure, server: ForkServer) -> Solo:
             prepared = worker.ask(plan.prepare(case), Prepared, plan.deadline_seconds)
             counted = worker.ask(Count(), Counted, plan.deadline_seconds)
     except WorkerFailed as failure:
-        return Solo(case=case, status=failure.status, reason=failure.reason)
+        return _failed(case, failure)
     if counted.exact is None:
         return Solo(case=case, status="unsupported", reason=f"no exact costs: {counted.unavailable}")
     return Solo(case=case, status="ok", parameters=prepared.parameters, exact=counted.exact)
@@ -97,7 +108,7 @@ def _compared(worker: WorkerProcess, plan: Procedure) -> Variant:
         return worker.ask(Check(), Checked, CHECK_DEADLINES * plan.deadline_seconds).variant
     except WorkerFailed as failure:
         reason = f"when it was compared with its reference: {failure.reason}"
-        raise WorkerFailed(failure.status, reason) from None
+        raise WorkerFailed(failure.status, reason, failure.traceback) from None
 
 
 def _has_reference(case: Case, prepared: Prepared) -> bool:

@@ -212,6 +212,10 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     case: Case
     status: Status
     reason: str | None = None
+    traceback: str | None = None
+    """Python's, where the case failed with an exception."""
+    printed: str | None = None
+    """The end of what the model and its libraries printed."""
     parameters: Count | None = None
     tokens: Count | None = None
     """Positions a step computes."""

@@ -11,7 +11,7 @@ import sys
 import msgspec
 
 from bench.suites.case import Case
-from bench.system import allocator, child
+from bench.system import allocator, child, own_models
 from bench.system.child import ChildFailed
 
 TOLERANCE = 0.15
@@ -75,4 +75,5 @@ def check(case: Case) -> Agreement:
 
 
 if __name__ == "__main__":
+    own_models.look_here()
     child.answer(msgspec.json.encode(check(msgspec.json.decode(sys.stdin.buffer.read(), type=Case))))

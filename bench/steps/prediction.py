@@ -23,6 +23,7 @@ from bench.probes.tensor_bytes import TensorBytes
 from bench.records.run import Prediction, Subject
 from bench.steps.step import Step, optimizer_of
 from bench.suites.case import Case
+from bench.system import own_models
 from implementations.encoder import parameter_count
 from implementations.ops.sizes import SizeUnknown, shapes_only
 
@@ -104,6 +105,7 @@ def _like(tensor: Tensor, device: torch.device) -> Tensor:
 def main() -> None:
     """Answer one question; whatever a model prints goes to standard error."""
     subject = msgspec.json.decode(sys.stdin.buffer.read(), type=Subject)
+    own_models.look_here()
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     with answer:

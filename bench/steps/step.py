@@ -16,6 +16,7 @@ from bench.probes.clock import Elapsed, time_steps
 from bench.probes.tensor_bytes import parts_of
 from bench.records import checkpoint as checkpoints
 from bench.suites.case import Case, Precision
+from bench.system import own_models
 from bench.workloads import Batch
 from bench.workloads.splits import Split
 from implementations import activation, registry
@@ -133,7 +134,7 @@ def build_model(case: Case, task: Task, device: torch.device) -> nn.Module:
     implementation = registry.find(case.implementation)
     torch.manual_seed(case.seed)
     hyperparameters = implementation.hyperparameters(task.name, case.hyperparameters)
-    model = use_backend(implementation.load()(task, hyperparameters), case.backend).to(device)
+    model = use_backend(own_models.load(implementation)(task, hyperparameters), case.backend).to(device)
     if case.checkpoint is not None:
         model.load_state_dict(checkpoints.tensors_of(Path(case.checkpoint), checkpoints.MODEL))
     if case.precision == "fp64":

@@ -19,12 +19,13 @@ def ask(
 ) -> bytes:
     """What `python -m module` answers to some arguments and to a question on its standard input.
 
+    By a safe path: what lies in the current folder takes no module's place.
     environment: variables in place of this process's. Raises ChildFailed.
     """
     with tempfile.TemporaryFile() as file:
         handle = file.fileno()
         child = subprocess.run(
-            [sys.executable, "-m", module, *words, str(handle)],
+            [sys.executable, "-P", "-m", module, *words, str(handle)],
             input=question,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

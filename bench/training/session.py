@@ -20,6 +20,7 @@ from bench.records.writing import RecordFile
 from bench.suites import reading as suites
 from bench.suites.case import Case
 from bench.suites.suite import Suite
+from bench.system import own_models
 from bench.system.signals import Interruption, termination_interrupts
 from bench.training.display import PlainDisplay, open_display
 from bench.training.recipe import make_recipe
@@ -73,6 +74,10 @@ def train(request: Request) -> Outcome:
     environment = probe_environment(request.device, request.threads)
     jobs = [_job(name, suite, environment, request) for name in models_of(suite, request.overrides)]
     earlier = [_earlier(job, request.resume) for job in jobs]
+    own_models.look_here()
+    for job in jobs:
+        # One that can't be imported is found before another has been trained for hours.
+        own_models.load(registry.find(job.case.implementation))
     interrupted = False
     with open_display() as display, termination_interrupts(patient=True) as interruption:
         for job, checkpoint in zip(jobs, earlier, strict=True):

@@ -137,8 +137,6 @@ def _environment(threads: int, source: Source | None) -> dict[str, str]:
 
 
 def _command(source: Source | None) -> list[str]:
-    module = ["-m", "bench.workers.template"]
-    if source is None:
-        return [sys.executable, *module]
-    # Safe path: the folder we are in must not come before a source that is asked for.
-    return [source.python, "-P", *module, *map(str, source.paths)]
+    python, paths = (sys.executable, ()) if source is None else (source.python, source.paths)
+    # Safe path: what lies in the current folder takes no module's place.
+    return [python, "-P", "-m", "bench.workers.template", *map(str, paths)]

@@ -24,13 +24,19 @@ A = TypeVar("A", bound=msgspec.Struct)
 _STATUS: dict[str, Status] = {"oom": "oom", "nan": "nan", "error": "error", "unsupported": "unsupported"}
 
 
+PRINTED_BYTES = 4000
+"""Of what a worker prints, the last so many are kept."""
+
+
 class WorkerFailed(Exception):
     """A worker that failed, died or passed its deadline: its status and the reason in one line."""
 
-    def __init__(self, status: Status, reason: str) -> None:
+    def __init__(self, status: Status, reason: str, traceback: str | None = None) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
+        self.traceback = traceback
+        """Of Python, in the worker."""
 
 
 class WorkerProcess:
@@ -76,7 +82,7 @@ class WorkerProcess:
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise WorkerFailed("error", "gave an answer that is none; does the model write to it?") from None
         if isinstance(answer, Failure):
-            raise WorkerFailed(_STATUS[answer.kind], answer.reason)
+            raise WorkerFailed(_STATUS[answer.kind], answer.reason, answer.traceback)
         if not isinstance(answer, expected):
             raise WorkerFailed("error", f"answered {type(answer).__name__}, not {expected.__name__}")
         return answer
@@ -91,6 +97,14 @@ class WorkerProcess:
         self._signal(signal.SIGCONT)
         yield self
         self.stop()
+
+    @property
+    def printed(self) -> str | None:
+        """The end of what it and its model have printed; None if nothing."""
+        handle = self._stderr.fileno()
+        # The worker writes where this file stands, so that it must not be moved.
+        begin = max(0, os.fstat(handle).st_size - PRINTED_BYTES)
+        return os.pread(handle, PRINTED_BYTES, begin).decode(errors="replace") or None
 
     def kill(self) -> None:
         """End the worker and everything that it started."""

@@ -125,6 +125,7 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
 
     kind: FailureKind
     reason: str
+    traceback: str | None = None
 
 
 Answer = (

@@ -6,6 +6,7 @@ Run as `python -m bench.workers.template`. Each worker has pipes of its own for 
 import contextlib
 import ctypes
 import gc
+import io
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from typing import NoReturn
 import msgspec
 import psutil
 
+from bench.system import own_models
 from bench.workers.messages import Question
 from bench.workers.worker import Worker
 
@@ -73,8 +75,11 @@ def main() -> None:
     _adopt_strays()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _load_libraries()
-    # The harness is loaded: from here on the folders that it was given come before everything else.
-    sys.path[:0] = sys.argv[1:]
+    if sys.argv[1:]:
+        # The harness is loaded: from here on the folders that it was given come before everything else.
+        sys.path[:0] = sys.argv[1:]
+    else:
+        own_models.look_here()
     workers: set[int] = set()
     with socket.socket(fileno=os.dup(0)) as orders:
         while _obey(orders, workers):
@@ -116,6 +121,10 @@ def _become_worker(handles: list[int]) -> NoReturn:
     os.dup2(handles[0], 0)
     for stream in (1, 2):
         os.dup2(handles[2], stream)
+    # A worker is killed in the end: what waited in a buffer would be lost.
+    for text in (sys.stdout, sys.stderr):
+        if isinstance(text, io.TextIOWrapper):
+            text.reconfigure(line_buffering=True, write_through=True)
     worker = Worker()
     with os.fdopen(0, "rb", closefd=False) as questions:
         for line in questions:

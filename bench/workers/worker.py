@@ -2,6 +2,7 @@
 
 import gc
 import time
+import traceback
 from typing import TYPE_CHECKING
 
 from bench.records.run import Activation
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from bench.probes.clock import Elapsed
 
 
+TRACEBACK_CHARACTERS = 8000
+
+
 class Worker:
     """Holds the case that it was given and answers questions about it."""
 
@@ -44,7 +48,8 @@ class Worker:
         except MemoryError:
             return Failure("oom", "out of memory")
         except Exception as error:
-            return Failure(*_classify(error))
+            trace = "".join(traceback.format_exception(error))
+            return Failure(*_classify(error), trace[-TRACEBACK_CHARACTERS:])
 
     def _answer(self, question: Question) -> Answer:
         match question:

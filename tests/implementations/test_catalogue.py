@@ -1,5 +1,7 @@
 """What every implementation of the catalogue owes, whatever its system."""
 
+from importlib.metadata import EntryPoint
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -108,3 +110,34 @@ def test_matched_models_have_the_same_depth_and_width():
         assert (values["layers"], values["dim"]) == (4, 128)
         task = Task("text", length=64, classes=2, vocabulary=VOCABULARY)
         item.load()(task, values)
+
+
+def plug_in(monkeypatch, **paths: str) -> None:
+    points = tuple(EntryPoint(name, path, registry.ENTRY_POINTS) for name, path in paths.items())
+    monkeypatch.setattr(registry, "_entry_points", lambda: points)
+
+
+def test_a_name_that_is_taken_stops_only_who_names_it(monkeypatch):
+    plug_in(monkeypatch, s4="other:build", mine="mine:build")
+    assert registry.find("mine").path == "mine:build"
+    assert registry.find("seqboat").system == "seqboat"
+    assert registry.catalogue()["s4"].path == "implementations.models.s4:build"
+    words = r"the name 's4' is taken by a card and by the entry point other:build: rename or uninstall one"
+    with pytest.raises(RegistryError, match=words):
+        registry.find("s4")
+    assert list(registry.contested()) == ["s4"]
+
+
+def test_two_plug_ins_never_share_a_title(monkeypatch):
+    plug_in(monkeypatch, model="c.model:build", S4="c.s4:build")
+    names = [
+        "a.model:build",
+        "b.model:build",
+        "b.model:other",
+        "model",
+        "model:build",
+        "S4",
+        "S4:build",
+        "s4",
+    ]
+    assert len({registry.find(name).title for name in names}) == len(names)

@@ -26,7 +26,7 @@ def test_a_case_is_measured_and_a_failing_one_fails(pytester, write_suite, monke
             throughput({suite!r}, "fault_models:raising", device="cpu", threads=1)
     """)
     installed = any(point.name == "seqboat_bench" for point in entry_points(group="pytest11"))
-    done = pytester.runpytest_subprocess(*([] if installed else ["-p", "bench.pytest_plugin"]))
+    done = pytester.runpytest_subprocess(*([] if installed else ["-p", "seqboat_bench_pytest"]))
     done.assert_outcomes(passed=1, failed=1)
     done.stdout.fnmatch_lines(["*error: RuntimeError: the third layer is upside down*"])
 
@@ -43,6 +43,8 @@ def test_the_verdict():
 
 
 def test_nothing_heavy_is_imported_before_a_test_asks():
-    code = "import sys, bench.pytest_plugin; print({'torch', 'numpy', 'scipy', 'msgspec'} & set(sys.modules))"
+    code = (
+        "import sys, seqboat_bench_pytest; print({'torch', 'numpy', 'scipy', 'msgspec'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
     assert done.stdout.strip() == "set()", done.stderr

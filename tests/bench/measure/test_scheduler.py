@@ -35,15 +35,15 @@ def store(path):
         yield store
 
 
-def make_scheduler(store, lengths=(32,), earlier=None, devices=1, **timing):
+def make_scheduler(store, lengths=(32,), earlier=None, devices=1, models=MODELS, **timing):
     timing = Timing(**{"max_blocks": 3, "target": "0.01%", **timing})
     suite = Suite(
         name="tiny",
         description="",
         workload="text",
         lengths=lengths,
-        implementations=MODELS,
-        baseline=MODELS[0],
+        implementations=models,
+        baseline=models[0],
         timing=timing,
     )
     return Scheduler(Procedure(suite, CPU), store, Silent(), earlier, devices)
@@ -180,3 +180,10 @@ def test_a_partial_block_is_no_block_when_a_run_goes_on(store, path):
     resumed = make_scheduler(store, earlier=read_kinds(path)[0])
     assert [resumed.next_job().number for _ in range(2)] == [2, 3]
     assert resumed.next_job() is None
+
+
+def test_what_is_plugged_in_runs_alone_before_others(store):
+    """So that one that can't be imported is known at once."""
+    scheduler = make_scheduler(store, models=("transformer", "mine:build", "s4"))
+    first = [scheduler.next_job().case.implementation for _ in range(3)]
+    assert first == ["mine:build", "transformer", "s4"]

@@ -1,0 +1,76 @@
+"""Models of the user's own: modules that are found in the current folder, after all others.
+
+A folder that came first, as `python -m` has it, would put its `random.py` or `types.py` in the place of
+Python's own, and its `bench.py` in that of this package.
+"""
+
+import os
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from implementations.errors import RegistryError
+from implementations.registry import Implementation
+
+if TYPE_CHECKING:
+    from implementations.registry import Build
+
+HARNESS = Path(__file__).resolve().parents[2]
+
+
+def look_here() -> None:
+    """Let modules of the current folder be imported by this process."""
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
+def load(implementation: Implementation) -> "Build":
+    """The function that builds a model.
+
+    Raises RegistryError where it can't be imported, or where another module has the name of a file of the
+    current folder.
+    """
+    failure = None
+    try:
+        build = implementation.load()
+    except RegistryError as error:
+        failure = error
+    # What has a name of its own is installed, whatever lies in the current folder.
+    if implementation.name == implementation.path and os.getcwd() in sys.path:
+        _refuse_collision(implementation.path, Path.cwd())
+    if failure is not None:
+        raise failure
+    return build
+
+
+def _refuse_collision(path: str, folder: Path) -> None:
+    """Raises RegistryError where the current folder has such a module, and another one was imported."""
+    names = path.partition(":")[0].split(".")
+    meant = _module_in(folder, names)
+    found = sys.modules.get(".".join(names)) or sys.modules.get(names[0])
+    if meant is None or found is None:
+        return
+    place = getattr(found, "__file__", None)
+    if place is not None and (not _comes_first(Path(place)) or _is_same(meant, Path(place))):
+        return
+    raise RegistryError(
+        f"{path}: {meant.relative_to(folder)} in this folder has the name of {place or 'a built-in module'}, "
+        "which comes first: rename yours, or put this folder first with PYTHONPATH=."
+    )
+
+
+def _module_in(folder: Path, names: list[str]) -> Path | None:
+    module = folder.joinpath(*names)
+    return next((p for p in (module.with_suffix(".py"), module / "__init__.py") if p.is_file()), None)
+
+
+def _comes_first(file: Path) -> bool:
+    """Whether a module is Python's, an installed package's or this package's own."""
+    folders = [*map(Path, set(sysconfig.get_paths().values())), HARNESS]
+    return any(file.resolve().is_relative_to(folder.resolve()) for folder in folders)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.samefile(other) or one.read_bytes() == other.read_bytes()
