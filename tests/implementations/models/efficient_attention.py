@@ -1,6 +1,6 @@
 """What the tests of Performer, Linformer, Luna, Reformer and BigBird share: tasks, batches, costs."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.probes.tensor_bytes import TensorBytes
-from implementations.registry import find
 from implementations.task import Task
 
 Build = Callable[[Task, Mapping[str, Any]], nn.Module]
@@ -69,33 +68,6 @@ def future_gradients(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return torch.stack(rows).triu(1)
 
 
-def logits_of_every_head(
-    build: Build, hyperparameters: Mapping[str, Any], causal: bool, idle: Collection[str] = ()
-) -> None:
-    """Shapes of logits, and a gradient for every parameter, under each head that the model can bear.
-
-    idle: ends of the names of parameters that a bidirectional model does not use.
-    """
-    for name, shape in {
-        "text": (2, 64),
-        "image": (2, 64),
-        "retrieval": (2, 2, 64),
-        **({"enwik8": (2, 64)} if causal else {}),
-    }.items():
-        small = task(name)
-        model = seeded(build, small, hyperparameters)
-        inputs = torch.rand(shape) if small.input == "reals" else tokens(*shape)
-        logits = model(inputs, torch.full(shape[:-1], 64))
-        expected = (2, 64, VOCABULARY) if name == "enwik8" else (2, 3)
-        assert logits.shape == expected
-        assert logits.isfinite().all()
-        logits.square().sum().backward()
-        unused = {key for key, p in model.named_parameters() if p.grad is None}
-        expected_unused = () if name == "enwik8" else idle
-        assert len(unused) == len(expected_unused)
-        assert all(any(key.endswith(end) for key in unused) for end in expected_unused)
-
-
 def half_precision_is_close(build: Build, hyperparameters: Mapping[str, Any]) -> None:
     """Under automatic mixed precision logits move a little, and gradients stay finite."""
     model = seeded(build, task(length=100), hyperparameters)
@@ -108,19 +80,6 @@ def half_precision_is_close(build: Build, hyperparameters: Mapping[str, Any]) ->
         model.zero_grad()
         logits.square().sum().backward()
         assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
-
-
-def published_models(name: str) -> None:
-    """Every task of the card builds a model that takes a sequence."""
-    item = find(name)
-    assert "text" in item.published
-    for key in item.published:
-        small = task(key)
-        shape = (1, 2, 64) if small.head == "two-tower" else (1, 64)
-        inputs = torch.rand(shape) if small.input == "reals" else tokens(*shape)
-        with torch.no_grad():
-            assert item.load()(small, item.hyperparameters(key)).eval()(inputs).isfinite().all()
-    assert item.load()(task(), item.hyperparameters("text", "matched"))(tokens(1, 64)).shape == (1, 3)
 
 
 class Growth(NamedTuple):

@@ -113,17 +113,6 @@ def test_a_head_dim_that_does_not_divide_the_width_is_refused() -> None:
         H3(6, head_dim=4)
 
 
-@pytest.mark.parametrize("name", TASKS)
-@pytest.mark.parametrize("head_dim", [1, 2])
-def test_every_head(name: str, head_dim: int) -> None:
-    task = TASKS[name]
-    model = build(task, TINY | {"head_dim": head_dim})
-    logits = model(inputs_for(task))
-    assert logits.shape == ((2, 40, 20) if task.causal else (2, task.classes))
-    logits.sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-
-
 @pytest.mark.parametrize("options", [{}, {"prenorm": False, "norm": "layernorm"}, {"head_dim": 3}])
 def test_padding_changes_nothing(options: dict[str, Any]) -> None:
     model = build(TASKS["text"], TINY | options).double().eval()

@@ -15,7 +15,6 @@ from bench.probes.tensor_bytes import TensorBytes
 from implementations.models.liquid_s4 import LiquidKernel, LiquidS4Block, build
 from implementations.models.s4 import S4Block
 from implementations.ops.combinations import last_combinations, products
-from implementations.registry import find
 from implementations.task import Task
 
 TINY: dict[str, Any] = {"layers": 2, "dim": 4, "state_dim": 6}
@@ -249,27 +248,6 @@ def test_appended_padding_moves_the_liquid_term() -> None:
     torch.testing.assert_close(liquid(u, mask)[:, :15], liquid(other, mask)[:, :15])
 
 
-@pytest.mark.parametrize(
-    ("task", "inputs", "lengths", "shape"),
-    [
-        (TEXT, tokens(2, 24), LENGTHS, (2, 3)),
-        (IMAGE, torch.rand(2, 24), None, (2, 3)),
-        (RETRIEVAL, tokens(2, 2, 24), LENGTHS[:, None].expand(2, 2), (2, 2)),
-    ],
-    ids=lambda value: value.name if isinstance(value, Task) else "",
-)
-@pytest.mark.parametrize("mode", ["nplr", "diag"])
-def test_every_head_learns(
-    task: Task, inputs: Tensor, lengths: Tensor | None, shape: tuple[int, ...], mode: str
-) -> None:
-    torch.manual_seed(9)
-    model = build(task, {**TINY, "mode": mode, "dropout": 0.1})
-    logits = model(inputs, lengths)
-    assert logits.shape == shape
-    logits.square().sum().backward()
-    assert not [name for name, p in model.named_parameters() if p.grad is None]
-
-
 def test_evaluation_first_does_not_spoil_training() -> None:
     model = build(Task("text", length=23, classes=3, vocabulary=20), TINY)
     last_combinations.cache_clear()
@@ -296,19 +274,6 @@ def test_cost_is_linear_in_length(options: dict[str, Any]) -> None:
         costs.append(cost(build(task, {**TINY, "dim": 8, **options}), length))
     for name, once, twice in zip(("bytes", "FLOPs"), *costs, strict=True):
         assert 1.8 * once < twice <= 2.2 * once, name
-
-
-def test_published_hyperparameters_build() -> None:
-    implementation = find("liquid-s4")
-    for task, published in implementation.published.items():
-        shape = Task(task, length=64, classes=10, vocabulary=32)
-        model = build(shape, implementation.hyperparameters(task))
-        blocks = [block.layer for block in model.pool.encoder.layers]
-        assert len(blocks) == published["layers"]
-        assert {block.degree for block in blocks} == {published["degree"]}
-        kernels, dim = 1 + published["bidirectional"], published["dim"]
-        expected = (kernels, dim, published["state_dim"] // 2, 2)
-        assert {tuple(block.kernel.kernel.C.shape) for block in blocks} == {expected}
 
 
 def test_mistakes_are_refused() -> None:

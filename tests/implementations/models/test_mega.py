@@ -165,27 +165,6 @@ def test_language_model_takes_any_length(length: int) -> None:
     torch.testing.assert_close(model(inputs[:, :length]), model(inputs)[:, :length])
 
 
-@pytest.mark.parametrize(
-    ("task", "inputs", "lengths", "shape"),
-    [
-        (TEXT, tokens(2, 40), LENGTHS, (2, 3)),
-        (IMAGE, torch.rand(2, 40), None, (2, 3)),
-        (RETRIEVAL, tokens(2, 2, 40), LENGTHS[:, None].expand(2, 2), (2, 2)),
-        (LANGUAGE, tokens(2, 40), None, (2, 40, 20)),
-    ],
-    ids=lambda value: value.name if isinstance(value, Task) else "",
-)
-@pytest.mark.parametrize("chunk", [None, 16])
-def test_every_head_learns(
-    task: Task, inputs: Tensor, lengths: Tensor | None, shape: tuple[int, ...], chunk: int | None
-) -> None:
-    model = build(task, {**TINY, "chunk": chunk, "norm": "batchnorm", "prenorm": True, "dropout": 0.1})
-    logits = model(inputs, lengths)
-    assert logits.shape == shape
-    logits.square().sum().backward()
-    assert not [name for name, p in model.named_parameters() if p.grad is None]
-
-
 class LargestTensor(TorchDispatchMode):
     """The most elements of any tensor that an operator gives."""
 
@@ -225,18 +204,6 @@ def test_another_form_of_the_attention_keeps_the_parameters() -> None:
     other.load_state_dict(plain.state_dict())
     torch.testing.assert_close(other(tokens(2, 40)), plain(tokens(2, 40)))
     assert calls == [(2, 40, 6)] * 2
-
-
-@pytest.mark.parametrize("name", ["mega", "mega-chunk"])
-def test_published_hyperparameters_build(name: str) -> None:
-    implementation = find(name)
-    for task, published in implementation.published.items():
-        shape = Task(task, length=64, classes=10, vocabulary=32)
-        with torch.device("meta"):
-            model = implementation.load()(shape, implementation.hyperparameters(task))
-        layers = model.pool.encoder.layers
-        assert len(layers) == published["layers"]
-        assert layers[0].mega_layer.config.chunk == (published["chunk"] if name == "mega-chunk" else None)
 
 
 def test_published_language_model_has_39_million_parameters() -> None:

@@ -92,16 +92,6 @@ def test_standalone_is_causal(step: int) -> None:
     assert (reach[: step + 1] > 1e-9).all()
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_every_head(name: str) -> None:
-    task = TASKS[name]
-    model = build(task, TINY)
-    logits = model(inputs_for(task))
-    assert logits.shape == ((2, 40, 20) if task.causal else (2, task.classes))
-    logits.sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-
-
 @pytest.mark.parametrize("options", [{}, {"init": "lin"}, {"prenorm": False, "norm": "layernorm"}])
 def test_padding_changes_nothing(options: dict[str, Any]) -> None:
     model = build(TASKS["text"], TINY | options).double().eval()

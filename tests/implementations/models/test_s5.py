@@ -12,7 +12,6 @@ from bench.probes.tensor_bytes import TensorBytes
 from implementations.models.s5 import S5SSM, S5Config, S5Layer, build, hippo_blocks
 from implementations.ops.flax_layers import BatchNorm
 from implementations.ops.ssm import hippo_legs
-from implementations.registry import find
 from implementations.task import Task
 
 TINY: dict[str, Any] = {"layers": 2, "dim": 6, "state": 8, "blocks": 2}
@@ -181,28 +180,6 @@ def test_padding_reaches_the_real_positions() -> None:
     torch.testing.assert_close(causal(inputs, length), causal(inputs[:, :15]))
 
 
-@pytest.mark.parametrize(
-    ("task", "inputs", "lengths", "shape"),
-    [
-        (TEXT, tokens(2, 24), LENGTHS, (2, 3)),
-        (IMAGE, torch.rand(2, 24), None, (2, 3)),
-        (RETRIEVAL, tokens(2, 2, 24), LENGTHS[:, None].expand(2, 2), (2, 2)),
-        (LANGUAGE, tokens(2, 24), None, (2, 24, 20)),
-    ],
-    ids=lambda value: value.name if isinstance(value, Task) else "",
-)
-def test_every_head_learns(
-    task: Task, inputs: Tensor, lengths: Tensor | None, shape: tuple[int, ...]
-) -> None:
-    torch.manual_seed(7)
-    model = build(task, {**TINY, "dropout": 0.1})
-    logits = model(inputs, lengths)
-    assert logits.shape == shape
-    logits.square().sum().backward()
-    untouched = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    assert not untouched
-
-
 def test_tokens_enter_one_hot_through_a_dense_layer() -> None:
     model = build(TEXT, TINY)
     embedding = model.pool.encoder.embedding
@@ -243,18 +220,6 @@ def test_cost_is_linear_in_length() -> None:
     short, long = cost(model, 1024), cost(model, 2048)
     for name, once, twice in zip(("bytes", "FLOPs"), short, long, strict=True):
         assert 1.8 * once < twice <= 2.2 * once, name
-
-
-@pytest.mark.parametrize("mode", ["published", "matched"])
-def test_published_hyperparameters_build(mode: str) -> None:
-    implementation = find("s5")
-    for task in implementation.published:
-        hyperparameters = implementation.hyperparameters(task, mode)
-        model = build(Task(task, length=64, classes=10, vocabulary=32), hyperparameters)
-        layers = model.pool.encoder.layers
-        assert len(layers) == hyperparameters["layers"]
-        assert {len(layer.seq.Lambda_re) for layer in layers} == {hyperparameters["state"] // 2}
-        assert {len(layer.seq.D) for layer in layers} == {hyperparameters["dim"]}
 
 
 def test_mistakes_are_refused() -> None:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from implementations.encoder import FairseqSinusoids, parameter_count
 from implementations.models.transformer import TransformerConfig, TransformerLayer, build, build_around
 from implementations.ops.attention import MultiHeadAttention, SDPAMixer, SoftmaxMixer
-from implementations.registry import find
 from implementations.task import Task
 
 TINY = {"layers": 2, "dim": 16, "heads": 2, "ffn": 24, "dropout": 0.0, "attention_dropout": 0.0}
@@ -127,27 +126,6 @@ def test_language_model_does_not_see_the_future(sdpa: bool) -> None:
     assert gradient[:, :11].abs().amax(dim=-1).gt(0).all()
 
 
-@pytest.mark.parametrize(
-    ("task", "inputs", "lengths", "shape"),
-    [
-        (TEXT, tokens(2, 24), LENGTHS, (2, 3)),
-        (IMAGE, torch.rand(2, 24), None, (2, 3)),
-        (RETRIEVAL, tokens(2, 2, 24), LENGTHS[:, None].expand(2, 2), (2, 2)),
-        (LANGUAGE, tokens(2, 24), None, (2, 24, 20)),
-    ],
-    ids=lambda value: value.name if isinstance(value, Task) else "",
-)
-def test_every_head_learns(
-    task: Task, inputs: Tensor, lengths: Tensor | None, shape: tuple[int, ...]
-) -> None:
-    model = build(task, TINY)
-    logits = model(inputs, lengths)
-    assert logits.shape == shape
-    logits.square().sum().backward()
-    untouched = [name for name, p in model.named_parameters() if p.grad is None]
-    assert not untouched
-
-
 def test_tied_layers_are_one_layer_run_again() -> None:
     model = build(TEXT, {**TINY, "tied": True})
     first, second = model.pool.encoder.layers
@@ -205,18 +183,6 @@ def test_other_attentions_join_through_the_frame() -> None:
     model = build_around(TEXT, config, Mean)
     assert sum(isinstance(module, Mean) for module in model.modules()) == 3
     assert model(tokens(2, 24)).shape == (2, 3)
-
-
-@pytest.mark.parametrize("name", ["transformer", "transformer-sdpa"])
-def test_published_hyperparameters_build(name: str) -> None:
-    implementation = find(name)
-    for task, published in implementation.published.items():
-        shape = Task(task, length=64, classes=10, vocabulary=32)
-        with torch.device("meta"):
-            model = implementation.load()(shape, implementation.hyperparameters(task))
-        assert len(model.pool.encoder.layers) == published["layers"]
-        mixers = {type(layer.self_attn.mixer) for layer in model.pool.encoder.layers}
-        assert mixers == {SDPAMixer if name == "transformer-sdpa" else SoftmaxMixer}
 
 
 def test_mistakes_are_refused() -> None:

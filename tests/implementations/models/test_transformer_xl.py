@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from implementations.models.transformer_xl import (
     RelativeAttention,
@@ -13,7 +13,6 @@ from implementations.models.transformer_xl import (
     relative_shift,
 )
 from implementations.ops.segments import remember
-from implementations.registry import find
 from implementations.task import Task
 
 from .efficient_attention import growth
@@ -158,59 +157,11 @@ def test_language_model_does_not_see_the_future() -> None:
     assert gradient[:, 8:13].abs().amax(dim=-1).gt(0).all()
 
 
-def test_padding_changes_nothing() -> None:
-    torch.manual_seed(0)
-    model = build(TEXT, TINY).double()
-    inputs = tokens(2, 24)
-    padded = model(inputs, LENGTHS)
-    torch.testing.assert_close(padded[:1], model(inputs[:1]))
-    torch.testing.assert_close(padded[1:], model(inputs[1:, :9]))
-
-
-@pytest.mark.parametrize(
-    ("task", "inputs", "lengths", "shape"),
-    [
-        (TEXT, tokens(2, 24), LENGTHS, (2, 3)),
-        (IMAGE, torch.rand(2, 24), None, (2, 3)),
-        (RETRIEVAL, tokens(2, 2, 24), LENGTHS[:, None].expand(2, 2), (2, 2)),
-        (LANGUAGE, tokens(2, 24), None, (2, 24, 20)),
-    ],
-    ids=lambda value: value.name if isinstance(value, Task) else "",
-)
-def test_every_head_learns(
-    task: Task, inputs: Tensor, lengths: Tensor | None, shape: tuple[int, ...]
-) -> None:
-    model = build(task, TINY)
-    logits = model(inputs, lengths)
-    assert logits.shape == shape
-    logits.square().sum().backward()
-    assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
-
-
 def test_time_and_memory_are_linear_in_the_length() -> None:
     small = {"dim": 64, "heads": 2, "layers": 2, "ffn": 128, "segment": 128, "memory": 128}
     growing = growth(build, small, length=1024, name="enwik8")
     assert growing.peak_bytes < 2.1
     assert growing.flops < 2.1
-
-
-def meta(task: str) -> nn.Module:
-    implementation = find("transformer-xl")
-    shape = Task(task, length=64, classes=205, vocabulary=205, head="language-model")
-    with torch.device("meta"):
-        return implementation.load()(shape, implementation.hyperparameters(task))
-
-
-def test_published_hyperparameters_build() -> None:
-    for task, published in find("transformer-xl").published.items():
-        (found,) = [module for module in meta(task).modules() if isinstance(module, TransformerXLStack)]
-        assert len(found.layers) == published["layers"]
-        assert (found.segment, found.config.memory) == (512, 512)
-
-
-def test_published_language_model_has_its_published_size() -> None:
-    parameters = sum(parameter.numel() for parameter in meta("enwik8").parameters())
-    assert parameters == pytest.approx(41e6, rel=0.02)
 
 
 def test_mistakes_are_refused() -> None:

@@ -1,0 +1,184 @@
+"""What every model of the catalogue owes: gradients under every head, indifference to padding, its size."""
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench import workloads
+from implementations import activation, registry
+from implementations.encoder import GreyEmbedding, parameter_count
+from implementations.registry import Implementation
+from implementations.task import PADDING, Task
+
+from . import parameters
+
+CATALOGUE = registry.catalogue()
+LENGTH = 64
+VOCABULARY = 20
+HEADS = {
+    "text": Task("text", LENGTH, classes=3, vocabulary=VOCABULARY),
+    "image": Task("image", LENGTH, classes=3, input="reals"),
+    "retrieval": Task("retrieval", LENGTH, classes=2, head="two-tower", vocabulary=VOCABULARY),
+    "enwik8": Task("enwik8", LENGTH, classes=VOCABULARY, head="language-model", vocabulary=VOCABULARY),
+}
+CLASSIFIERS = [item for item in CATALOGUE.values() if "text" in item.published]
+
+SMALLER = {"bigbird": {"block": 4, "random_blocks": 1}}
+"""Options that make a short sequence long enough for what the system does to long ones."""
+
+UNREAD = {"luna": ("self_atten_proj_layer_norm.weight", "self_atten_proj_layer_norm.bias")}
+"""Parameters without a gradient, by the ends of their names: nobody reads the state of Luna's last layer, nor
+therefore its norm; so in the official code."""
+
+MOVED_BY_PADDING = {
+    "bigbird": "its last global block is the last of the padded sequence",
+    "linformer": "its projection runs along the length, padding included",
+    "liquid_s4": "its liquid term reads the sequence from its end",
+    "performer": "padded keys count in its denominator",
+    "reformer": "padding is sorted along with the rest",
+    "s5": "padding runs through its backward scan",
+}
+"""Systems whose logits depend on how far a sequence is padded, and why; so in the official code."""
+
+EMBEDS_PADDING = {"s4", "s4d", "s5", "liquid_s4", "h3"}
+"""Systems whose batch statistics hold padded steps, each as the padding token's own learned embedding; so in
+the official code. H3 has S4's frame here."""
+
+
+ARENA_FRAME = {"transformer", "luna", "reformer", "bigbird", "linformer", "performer"}
+"""Systems that read a pixel as a token and the first position's state, but on Pathfinder the mean."""
+
+LAST_ON_PATHFINDER = {"s4", "s4d", "liquid_s4", "h3"}
+
+
+def named(items: list[Implementation]) -> Any:
+    return pytest.mark.parametrize("item", items, ids=lambda item: item.name)
+
+
+def small(item: Implementation, task: Task) -> nn.Module:
+    torch.manual_seed(0)
+    values = item.hyperparameters(task.name, "small") | {"layers": 2} | SMALLER.get(item.system, {})
+    return item.load()(task, values)
+
+
+def inputs_of(task: Task, batch: int = 2) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    shape = (batch, 2, LENGTH) if task.head == "two-tower" else (batch, LENGTH)
+    if task.input == "reals":
+        return torch.randn(shape, generator=generator)
+    return torch.randint(1, VOCABULARY, shape, generator=generator)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@named(CLASSIFIERS)
+def test_every_head_learns(item: Implementation, head: str) -> None:
+    task = HEADS[head]
+    if head not in item.published:
+        text = item.hyperparameters("text", "small")
+        with pytest.raises(ValueError, match="no causal form"):
+            item.load()(task, text)
+        return
+    model, inputs = small(item, task), inputs_of(task)
+    lengths = torch.full(inputs.shape[:-1], LENGTH)
+    if activation.configurators(model):
+        activation.calibrate(model, inputs, lengths, 0.5)
+    logits = model(inputs, lengths)
+    assert logits.shape == ((2, LENGTH, VOCABULARY) if task.causal else (2, task.classes))
+    assert logits.isfinite().all()
+    logits.square().sum().backward()
+    unread = () if task.causal else UNREAD.get(item.system, ())
+    silent = [
+        name
+        for name, parameter in model.named_parameters()
+        if (parameter.grad is None or not parameter.grad.isfinite().all()) and not name.endswith(unread)
+    ]
+    assert silent == []
+
+
+@named(CLASSIFIERS)
+def test_padding_changes_nothing(item: Implementation) -> None:
+    """Of a model that is evaluated, but where the official code says otherwise."""
+    model = small(item, HEADS["text"]).double().eval()
+    inputs, lengths = inputs_of(HEADS["text"]), torch.tensor([LENGTH, 30])
+    inputs[1, 30:] = PADDING
+    if activation.configurators(model):
+        activation.calibrate(model, inputs, lengths, 0.5)
+        model.eval()
+    with torch.no_grad():
+        error = (model(inputs, lengths)[1] - model(inputs[1:, :30], lengths[1:])[0]).abs().max()
+    assert (error > 1e-9) == (item.system in MOVED_BY_PADDING)
+
+
+@named([item for item in CLASSIFIERS if item.variant is None])
+def test_padding_enters_training_where_it_does_officially(item: Implementation) -> None:
+    """The padding token's row learns where padded steps are in the batch statistics, and nowhere else."""
+    model = small(item, HEADS["text"])
+    inputs, lengths = inputs_of(HEADS["text"]), torch.tensor([LENGTH, 30])
+    inputs[1, 30:] = PADDING
+    model(inputs, lengths).square().sum().backward()
+    (rows,) = (p.grad for p in model.pool.encoder.embedding.parameters() if p.shape[0] == VOCABULARY)
+    assert bool(rows[PADDING].any()) == (item.system in EMBEDS_PADDING)
+
+
+@named(CLASSIFIERS)
+def test_the_published_model_reads_pixels_and_pools_as_published(item: Implementation) -> None:
+    pooled = {}
+    for name in ("text", "image", "pathfinder"):
+        with torch.device("meta"):
+            model = item.load()(HEADS.get(name, HEADS["image"]), item.hyperparameters(name))
+        pooled[name] = model.pool.kind
+        if name != "text":
+            assert isinstance(model.pool.encoder.embedding, GreyEmbedding) == (item.system in ARENA_FRAME)
+    usual = "first" if item.system in ARENA_FRAME else "mean"
+    pathfinder = "last" if item.system in LAST_ON_PATHFINDER else "mean"
+    assert pooled == {"text": usual, "image": usual, "pathfinder": pathfinder}
+
+
+@functools.cache
+def published_parameters(name: str, task: str) -> int:
+    """Those of the published model, built without its weights' memory."""
+    item = CATALOGUE[name]
+    with torch.device("meta"):
+        return parameter_count(item.load()(parameters.task(task), item.hyperparameters(task)))
+
+
+@named(list(CATALOGUE.values()))
+def test_published_hyperparameters_build(item: Implementation) -> None:
+    """Variants with the parameters of their plain form, and the other modes at their depth and width."""
+    for task in item.published:
+        assert published_parameters(item.name, task) == published_parameters(item.plain, task)
+        for mode, (layers, dim) in registry.SIZES.items():
+            values = item.hyperparameters(task, mode)
+            assert (values["layers"], values["dim"]) == (layers, dim)
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "count"),
+    [
+        pytest.param(name, task, count, id=f"{name}-{task}")
+        for name, counts in parameters.OFFICIAL.items()
+        for task, count in counts.items()
+    ],
+)
+def test_parameters_are_the_official_ones_but_where_said(
+    name: str, task: str, count: parameters.Count
+) -> None:
+    assert published_parameters(name, task) == count.ours
+    assert (count.ours == count.official) == (count.because == ""), (
+        "a difference has its reason, and only that"
+    )
+
+
+def test_the_table_in_the_docs_is_current() -> None:
+    """`python -m tests.implementations.parameters` prints it anew."""
+    assert parameters.table() in (parameters.ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+
+
+def test_every_published_task_has_a_workload() -> None:
+    known = {
+        workloads.load(name).task(workloads.load(name).published_length).name for name in workloads.WORKLOADS
+    }
+    assert {task for item in CATALOGUE.values() for task in item.published} <= known
