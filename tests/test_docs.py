@@ -41,7 +41,25 @@ def test_commands_and_options_in_the_pages_exist(page):
         assert {word.partition("=")[0] for word in words if word.startswith("-")} <= options, line
 
 
+class Configuration(yaml.SafeLoader):
+    """MkDocs' own: names of Python objects are only names here."""
+
+
+Configuration.add_multi_constructor("tag:yaml.org,2002:python/name:", lambda loader, name, node: name)
+
+
+def test_every_folder_of_the_package_is_in_the_architecture():
+    folders = {
+        path.parent for package in ("bench", "implementations") for path in (ROOT / package).rglob("*.py")
+    }
+    names = {folder.name for folder in folders if folder.parent != ROOT}
+    tree = PAGES["architecture"].split("```")[1]
+    named = set(re.findall(r"^ +(\w+)/ ", tree, flags=re.MULTILINE))
+    assert names - {"cpu", "triton"} == named - {"cards"}
+
+
 def test_the_navigation_has_every_page_that_is_there():
-    navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    configuration = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    navigation = yaml.load(configuration, Configuration)["nav"]
     listed = {next(iter(entry.values())) for entry in navigation}
     assert listed <= {*(f"{name}.md" for name in PAGES), "paper-table.ipynb"}
