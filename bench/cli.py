@@ -14,6 +14,7 @@ from bench.commands import export as cli_export
 from bench.commands import history as cli_history
 from bench.commands import regress as cli_regress
 from bench.commands import run as cli_measure
+from bench.commands import site as cli_site
 from bench.commands import store as cli_store
 from bench.commands import table as cli_show
 from bench.commands import train as cli_train
@@ -47,7 +48,7 @@ app = typer.Typer(
 
 for commands in (
     *(cli_measure, cli_train, cli_show, cli_verify),
-    *(cli_regress, cli_bisect, cli_doctor, cli_compare, cli_export, cli_store, cli_history),
+    *(cli_regress, cli_bisect, cli_doctor, cli_compare, cli_export, cli_store, cli_history, cli_site),
 ):
     app.add_typer(commands.app)
 

@@ -15,7 +15,7 @@ import msgspec
 
 from bench.records.reading import Results
 from bench.records.run import MEMORY_KIND, Environment
-from bench.stats.levels import change_points, level_ratio, levels
+from bench.stats.levels import MIN_LEVEL, change_points, level_ratio, levels
 from bench.stats.ratios import block_step_seconds
 from bench.suites.case import Case
 
@@ -130,9 +130,10 @@ def _harness(environment: Environment) -> str:
 
 
 def _moves(series: Series, before: slice, after: slice) -> dict[str, float]:
-    """Per model, the log ratio of its step times (or of its memory) after over before."""
-    old = [_figures(run, series) for run in series.runs[before]]
-    new = [_figures(run, series) for run in series.runs[after]]
+    """Per model, the log ratio of its step times (or of its memory) after over before, close to the change:
+    farther away the others have changes of their own."""
+    old = [_figures(run, series) for run in series.runs[before][-MIN_LEVEL:]]
+    new = [_figures(run, series) for run in series.runs[after][:MIN_LEVEL]]
     there = {model for figures in old for model in figures} & {model for figures in new for model in figures}
     return {model: _mean(new, model) - _mean(old, model) for model in there}
 

@@ -4,6 +4,7 @@ A view on the result store. Lines never mix: figures of two cases, machines, tor
 baselines are not the same measurement.
 """
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -95,13 +96,32 @@ class Measured:
         return (self.case, self.baseline, *machine_of(self.row), self.results.header.data)
 
 
+class Shelf:
+    """Stored runs, each read once however many models and figures are asked for."""
+
+    def __init__(self) -> None:
+        self.results = functools.cache(read)
+        self.rows = functools.cache(self._rows)
+
+    def _rows(self, path: Path, baseline: str) -> list[Row]:
+        return rows_of(self.results(path), baseline)
+
+
 def history(
-    folder: Path, model: str, suite: str, figure: str = "speed", baseline: str | None = None
+    folder: Path,
+    model: str,
+    suite: str,
+    figure: str = "speed",
+    baseline: str | None = None,
+    shelf: Shelf | None = None,
 ) -> History:
     """A model's history in a suite. Raises UsageError where the store or the figure is not there."""
+    shelf = shelf or Shelf()
     if figure not in FIGURES:
         raise UsageError(f"--figure {figure}: choose {', '.join(FIGURES)}")
-    measured = [case for run in find(folder, suite, model) for case in _cases(run, model, figure, baseline)]
+    measured = [
+        case for run in find(folder, suite, model) for case in _cases(shelf, run, model, figure, baseline)
+    ]
     commits = Repository.commits(Path.cwd(), {case.commit for case in measured})
     by_line: dict[tuple[object, ...], list[Measured]] = defaultdict(list)
     for case in measured:
@@ -119,15 +139,21 @@ def history(
 
 
 def histories(
-    folder: Path, suite: str, model: str | None, figure: str = "speed", baseline: str | None = None
+    folder: Path,
+    suite: str,
+    model: str | None = None,
+    figure: str = "speed",
+    baseline: str | None = None,
+    shelf: Shelf | None = None,
 ) -> list[History]:
     """The history of a model, or of every model of a suite that has the figure. Raises UsageError."""
+    shelf = shelf or Shelf()
     if model is not None:
-        return [history(folder, model, suite, figure, baseline)]
+        return [history(folder, model, suite, figure, baseline, shelf)]
     found = []
     for name in models(folder, suite):
         try:
-            found.append(history(folder, name, suite, figure, baseline))
+            found.append(history(folder, name, suite, figure, baseline, shelf))
         except OwnBaseline:
             continue
     return found
@@ -145,16 +171,18 @@ class OwnBaseline(UsageError):
     """A model whose speed is 1 by definition."""
 
 
-def _cases(stored: Stored, model: str, figure: Figure, baseline: str | None) -> Iterator[Measured]:
+def _cases(
+    shelf: Shelf, stored: Stored, model: str, figure: Figure, baseline: str | None
+) -> Iterator[Measured]:
     """The model's cases that a run has reached."""
-    results = read(stored.path)
+    results = shelf.results(stored.path)
     against = baseline or results.header.suite.baseline
     if figure == "speed" and against == model:
         raise OwnBaseline(
             f"{model} is its own baseline in {stored.path}: its speed is 1; "
             "choose --figure step, or another --baseline"
         )
-    for row in rows_of(results, against):
+    for row in shelf.rows(stored.path, against):
         if row.model == model and row.case_id in results.solos:
             case = results.solos[row.case_id].case
             yield Measured(stored.commit, case, row, results, against if figure == "speed" else None)

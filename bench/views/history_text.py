@@ -97,7 +97,7 @@ def newest_loss(found: Sequence[History], since: Collection[str] | None = None) 
         for line in history_.lines:
             confirmed = [change for change in line.changes if change.cause != "noise"]
             last = confirmed[-1] if confirmed else None
-            if last is None or not _is_worse(last, history_.figure):
+            if last is None or not is_worse(last, history_.figure):
                 continue
             if since is None or last.commit in since:
                 when = next(point.created for point in line.points if point.commit == last.commit)
@@ -105,7 +105,7 @@ def newest_loss(found: Sequence[History], since: Collection[str] | None = None) 
     return max(losses)[1] if losses else None
 
 
-def _is_worse(change: LevelChange, figure: Figure) -> bool:
+def is_worse(change: LevelChange, figure: Figure) -> bool:
     return change.ratio < 1 if figure == "speed" else change.ratio > 1
 
 

@@ -98,6 +98,29 @@ def test_the_harnesss_commit_is_no_version_if_it_is_what_was_measured(keep, of, 
     assert only_change(keep({"seqboat": 1.3}, harness=f"0.1.0 ({commit(of)})"), "speed").cause == cause
 
 
+def test_a_later_change_of_the_machine_is_not_this_ones(keep, tmp_path):
+    """SeqBoat's speed has one level after its change; within it all steps become slower."""
+    folder = keep({"seqboat": 1.3})
+    for number in range(8, 12):
+        made = results(
+            MODELS,
+            environment=msgspec.structs.replace(CPU, commit=commit(number)),
+            created=f"2026-01-{number + 1:02d}T00:00:00+00:00",
+            blocks=5,
+            slower=2.0,
+        )
+        samples = [
+            msgspec.structs.replace(
+                sample, seconds=sample.seconds * (1.3 if sample.case_id.startswith("seqboat") else 1)
+            )
+            for sample in made.samples
+        ]
+        result_store.add(write(msgspec.structs.replace(made, samples=samples), tmp_path), folder)
+    assert only_change(folder, "speed").cause == "code"
+    (line,) = history.history(folder, "seqboat", "made-up", "step").lines
+    assert [change.cause for change in line.changes] == ["code", "machine"]
+
+
 def bench(folder, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "bench.cli", "history", "--suite", "made-up", "--store", folder, *words],

@@ -1,0 +1,91 @@
+"""A figure of all models over commits on one machine, changes marked with their cause, as SVG."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.system.extras import require
+from bench.views.charts.data import Point
+from bench.views.charts.history import points_of
+from bench.views.charts.style import COLOURS, SHAPES, Spec, finished
+from bench.views.history import SHORT, Figure, Line
+
+WIDTH, HEIGHT = 760, 300
+LABELS = 40
+"""Commits that are named on the axis at most."""
+
+_AXES: Mapping[Figure, str] = {"speed": "Speed", "step": "ms a step", "memory": "Peak memory (MiB)"}
+
+
+def svg(lines: Sequence[tuple[str, Line]], figure: Figure, names: Sequence[str]) -> str:
+    """The picture.
+
+    lines: each with its model's title. names: all titles of the page, so that a model has one colour and
+    shape in all of its pictures.
+    """
+    text: str = require("vl_convert", "report").vegalite_to_svg(specification(lines, figure, names))
+    return text
+
+
+def specification(lines: Sequence[tuple[str, Line]], figure: Figure, names: Sequence[str]) -> Spec:
+    """The picture as a Vega-Lite specification."""
+    altair = require("altair", "report")
+    shown = [title for title, _ in lines]
+    legend = altair.Legend(values=shown)
+
+    def by_title(values: Sequence[str]) -> Any:
+        chosen = [values[number % len(values)] for number in range(len(names))]
+        return altair.Scale(domain=list(names), range=chosen)
+
+    points = [point for title, line in lines for point in _points(title, line, figure)]
+    order = merged([[point.commit[:SHORT] for point in line.points] for _, line in lines])
+    every = max(1, len(order) // LABELS)
+    base = altair.Chart(altair.InlineData(values=points)).encode(
+        x=altair.X(
+            "commit:N",
+            sort=order,
+            title=None,
+            axis=altair.Axis(labelAngle=-60, labelFont="monospace", labelFontSize=9, values=order[::every]),
+        ),
+        y=altair.Y("value:Q", title=_AXES[figure], scale=altair.Scale(type="log", nice=False, padding=12)),
+        color=altair.Color("model:N", scale=by_title(COLOURS), title=None, legend=legend),
+    )
+    timed = base.transform_filter("datum.value !== null")
+    changes = timed.transform_filter("datum.change !== null")
+    layers: list[Any] = [
+        timed.mark_rule(opacity=0.35, strokeWidth=2).encode(y="low:Q", y2="high:Q"),
+        timed.mark_line(strokeWidth=1.5, opacity=0.6).encode(detail="level:N"),
+        timed.mark_point(filled=True, opacity=1, size=36).encode(
+            shape=altair.Shape("model:N", scale=by_title(SHAPES), title=None, legend=legend)
+        ),
+        changes.mark_point(filled=False, size=170, strokeWidth=2, color=COLOURS[1], shape="circle"),
+        changes.mark_text(dy=-14, fontSize=11, fontWeight="bold").encode(text="change:N"),
+    ]
+    return finished(altair.layer(*layers).properties(width=WIDTH, height=HEIGHT))
+
+
+def merged(orders: Sequence[Sequence[str]]) -> list[str]:
+    """One order of all commits: each stands right after the one that it follows where it was first seen."""
+    order: list[str] = []
+    for commits in sorted(orders, key=len, reverse=True):
+        place = 0
+        for commit in commits:
+            if commit in order:
+                place = order.index(commit) + 1
+            else:
+                order.insert(place, commit)
+                place += 1
+    return order
+
+
+def _points(title: str, line: Line, figure: Figure) -> list[Point]:
+    """A line's commits; the change at one is its ratio and cause."""
+    changes = {change.commit[:SHORT]: f"× {change.ratio:.3g} {change.cause}" for change in line.changes}
+    return [
+        {
+            **point,
+            "model": title,
+            "level": f"{title} {point['level']}",
+            "change": changes.get(point["commit"]),
+        }
+        for point in points_of(line, figure)
+    ]
