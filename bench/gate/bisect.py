@@ -175,9 +175,9 @@ def _subject(repository: Repository, commit: str) -> str:
 
 
 def _case(suite: Suite, environment: Environment, length: int | None) -> Case:
-    plan = Procedure(suite, environment)
+    procedure = Procedure(suite, environment)
     wanted = length or suite.lengths[0]
-    case = next((case for case in suite.cases(plan.kind) if case.length == wanted), None)
+    case = next((case for case in suite.cases(procedure.kind) if case.length == wanted), None)
     if case is None:
         raise UsageError(f"--length {wanted}: {suite.name} has {', '.join(map(str, suite.lengths))}")
     return case

@@ -120,14 +120,14 @@ def diagnose(request: DoctorRequest) -> Diagnosis:
 def measure_noise(request: DoctorRequest, environment: Environment) -> Noise:
     """Every case of a suite against itself, in blocks as a gate has them."""
     suite = gate_suite(request.suite, request.overrides, request.budget)
-    plan = Procedure(suite, environment)
+    procedure, rules = Procedure(suite, environment), Rules(Limits(margin=0.0, tolerance=0.0))
     with (
         termination_interrupts() as interruption,
         ResultFile(request.out, interruption.deferred) as store,
         open_display(suite.budget_seconds) as display,
     ):
         store.append(make_header(suite, environment, {}))
-        with Gate(plan, store, display, Rules(Limits(margin=0.0, tolerance=0.0)), request.blocks) as gate:
+        with Gate(procedure, store, display, rules, request.blocks) as gate:
             return noise_of(gate.against_itself())
 
 

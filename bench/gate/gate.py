@@ -24,8 +24,9 @@ from bench.gate.verdicts import (
 from bench.measure.block import Block
 from bench.measure.display import PlainDisplay
 from bench.measure.procedure import Procedure
+from bench.measure.recorder import Recorder
 from bench.measure.solo import measure_exact, measure_solo
-from bench.records.run import End, Lost, Sample, Solo, StopReason
+from bench.records.run import End, Solo, StopReason
 from bench.records.writing import ResultFile
 from bench.suites.case import Case
 from bench.workers.forkserver import ForkServer
@@ -44,22 +45,21 @@ class Gate:
     """Carries out one gate, writing every record as it is made."""
 
     def __init__(
-        self, plan: Procedure, store: ResultFile, observer: PlainDisplay, rules: Rules, blocks: int
+        self, procedure: Procedure, file: ResultFile, observer: PlainDisplay, rules: Rules, blocks: int
     ) -> None:
-        self.plan = plan
-        self.store = store
+        self.procedure = procedure
         self.observer = observer
+        self.recorder = Recorder(file, observer)
+        self.found = self.recorder.found
         self.rules = rules
         self.blocks = blocks
-        self.samples: list[Sample] = []
-        self.lost: list[Lost] = []
         self.begin = time.monotonic()
         self.random = np.random.default_rng()
         self.next_block = 0
-        self.cases = plan.suite.cases(plan.kind)
+        self.cases = procedure.suite.cases(procedure.kind)
         self.decided: dict[Case, CaseVerdict] = {}
         """Cases that need no measuring."""
-        self.server = ForkServer(plan.threads, plan.sources)
+        self.server = ForkServer(procedure.threads, procedure.sources)
         """Of all that is measured alone; every block has its own."""
 
     def __enter__(self) -> "Gate":
@@ -111,14 +111,14 @@ class Gate:
         solos = self._solos(base)
         pairs = [_against_itself(solo, control) for solo in solos if solo.status == "ok"]
         self.end(self.time(pairs, self.blocks))
-        return {pair.base.case: pair.slowdowns(self.samples) for pair in pairs}
+        return {pair.base.case: pair.slowdowns(self.found.samples) for pair in pairs}
 
     def locate(self, base: Revision, head: Revision) -> dict[tuple[str, str], str]:
         """Why a revision does not have an implementation, by the names of both.
 
         Raises UsageError if neither has it, or if its code is of no revision.
         """
-        return absent(self.plan, self.server, [base, head], self.open_cases)
+        return absent(self.procedure, self.server, [base, head], self.open_cases)
 
     def pairs(self, base: Revision, head: Revision, exact: bool = False) -> list[Pair]:
         """Every open case alone, on both sides; without a clock if only exact costs are asked for."""
@@ -140,14 +140,14 @@ class Gate:
         return "blocks"
 
     def end(self, reason: StopReason) -> None:
-        self.store.append(End(reason=reason, seconds=time.monotonic() - self.begin))
+        self.recorder.file.append(End(reason=reason, seconds=time.monotonic() - self.begin))
 
     def _verdicts(self) -> list[CaseVerdict]:
         return [self.rules.applied(self.decided[case]) for case in self.cases]
 
     def _judge(self, pair: Pair) -> CaseVerdict:
         limits = self.rules.of(pair.base.case.implementation)
-        return self.rules.applied(judge(pair, self.samples, self.lost, limits))
+        return self.rules.applied(judge(pair, self.found.samples, self.found.lost.values(), limits))
 
     def _decide_absent(self, base: Revision, head: Revision) -> None:
         """Decide what only one of the revisions has."""
@@ -157,43 +157,33 @@ class Gate:
             if gone is not None:
                 self.decided[case] = judge_gone(case, gone)
             elif (base.name, case.implementation) in missing:
-                solo = self._kept(measure_exact(at(case, head.name), self.plan, self.server))
+                solo = self._kept(measure_exact(at(case, head.name), self.procedure, self.server))
                 self.decided[case] = judge_new(solo)
 
     def _solos(self, revision: str, exact: bool = False) -> list[Solo]:
         cases = [at(case, revision) for case in self.open_cases]
         if exact:
-            return [self._kept(measure_exact(case, self.plan, self.server)) for case in cases]
-        return [self._kept(measure_solo(case, self.plan, self.server, exact=True)) for case in cases]
+            return [self._kept(measure_exact(case, self.procedure, self.server)) for case in cases]
+        return [self._kept(measure_solo(case, self.procedure, self.server, exact=True)) for case in cases]
 
     def _kept(self, solo: Solo) -> Solo:
-        self.store.append(solo)
-        self.observer.solo_ends(solo)
+        self.recorder.take(solo)
         return solo
 
     def _block(self, number: int, group: Sequence[Solo], seconds: float) -> None:
-        gone = {lost.case_id for lost in self.lost}
-        alive = [solo for solo in group if solo.case.id not in gone]
+        alive = [solo for solo in group if solo.case.id not in self.found.lost]
         if len(alive) < 2:
             return
-        rounds = self.plan.rounds_within(alive, seconds)
+        rounds = self.procedure.rounds_within(alive, seconds)
         self.observer.block_begins(self.next_block, alive[0].case.length, rounds)
-        with closing(Block(self.plan, self.next_block, number, alive, rounds, self.random).run()) as records:
+        block = Block(self.procedure, self.next_block, number, alive, rounds, self.random)
+        with closing(block.run()) as records:
             for record in records:
-                self._take(record)
+                # A revision that fails while it is timed costs its own comparison only.
+                self.recorder.take(record)
 
     def _seconds_left(self) -> float:
-        return self.plan.suite.budget_seconds - (time.monotonic() - self.begin)
-
-    def _take(self, record: Sample | Lost) -> None:
-        """A revision that fails while it is timed costs its own comparison only."""
-        self.store.append(record)
-        if isinstance(record, Sample):
-            self.samples.append(record)
-            self.observer.sampled(record)
-        else:
-            self.lost.append(record)
-            self.observer.case_lost(record)
+        return self.procedure.suite.budget_seconds - (time.monotonic() - self.begin)
 
 
 def _control(pairs: Iterable[Pair]) -> Pair | None:

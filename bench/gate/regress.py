@@ -109,8 +109,8 @@ def _measured(
         open_display(suite.budget_seconds) as display,
     ):
         store.append(make_header(suite, environment, {name: of.commit for name, of in revisions.items()}))
-        plan = Procedure(suite, environment, sources=sources)
-        with Gate(plan, store, display, rules, request.blocks) as gate:
+        procedure = Procedure(suite, environment, sources=sources)
+        with Gate(procedure, store, display, rules, request.blocks) as gate:
             gate.decided = {
                 case: judge_untouched(case) for case in gate.cases if case.implementation in untouched
             }

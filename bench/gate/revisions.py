@@ -97,7 +97,7 @@ def _own_package(tree: Path, folder: Path) -> Path | None:
 
 
 def absent(
-    plan: Procedure, server: ForkServer, revisions: Sequence[Revision], cases: Sequence[Case]
+    procedure: Procedure, server: ForkServer, revisions: Sequence[Revision], cases: Sequence[Case]
 ) -> dict[tuple[str, str], str]:
     """Why a revision does not have an implementation, by the names of both; those that it has are left out.
 
@@ -109,7 +109,7 @@ def absent(
     for name, case in first_cases.items():
         reasons = {}
         for revision in revisions:
-            reason = _reason(plan, server, revision, case)
+            reason = _reason(procedure, server, revision, case)
             if reason is not None:
                 reasons[revision.name] = reason
         if len(reasons) == len(revisions):
@@ -118,10 +118,10 @@ def absent(
     return missing
 
 
-def _reason(plan: Procedure, server: ForkServer, revision: Revision, case: Case) -> str | None:
+def _reason(procedure: Procedure, server: ForkServer, revision: Revision, case: Case) -> str | None:
     try:
         with server.start(at(case, revision.name)) as worker:
-            found = worker.ask(Locate(worker.case), Located, plan.deadline_seconds)
+            found = worker.ask(Locate(worker.case), Located, procedure.deadline_seconds)
     except WorkerFailed:
         return None  # That it does not run is for the measurement to say, with the reason.
     label = f"{revision.name} ({revision.commit[:12]})"

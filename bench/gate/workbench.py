@@ -90,8 +90,8 @@ class Workbench:
         ):
             commits = {side.name: side.commit for side in (base, head)}
             store.append(make_header(self.suite, self.environment, commits))
-            plan = Procedure(self.suite, self.environment, sources=sources)
-            with Gate(plan, store, display, rules_of({}, {}, None, None), blocks=0) as gate:
+            procedure = Procedure(self.suite, self.environment, sources=sources)
+            with Gate(procedure, store, display, rules_of({}, {}, None, None), blocks=0) as gate:
                 gate.cases = [self.case]
                 gone = gate.locate(base, head)
                 if (base.name, self.case.implementation) in gone:
@@ -115,11 +115,11 @@ class Workbench:
 
         def more_blocks(count: int) -> Sequence[float]:
             gate.time([pair], count)
-            return pair.slowdowns(gate.samples)
+            return pair.slowdowns(gate.found.samples)
 
         found = judged_by_time(commit, pair.other.exact, more_blocks, threshold)
-        lost = [record.reason for record in gate.lost if record.case_id == pair.other.case.id]
-        return _skipped(commit, f"does not run ({lost[0]})") if lost else found
+        lost = gate.found.lost.get(pair.other.case.id)
+        return _skipped(commit, f"does not run ({lost.reason})") if lost else found
 
     @property
     def good_exact(self) -> Exact | None:

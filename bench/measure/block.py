@@ -26,26 +26,26 @@ class Block:
 
     def __init__(
         self,
-        plan: Procedure,
+        procedure: Procedure,
         number: int,
         group: int,
         solos: list[Solo],
         rounds: int,
         random: np.random.Generator,
     ) -> None:
-        self.plan = plan
+        self.procedure = procedure
         self.number = number
         self.group = group
         self.alive = list(solos)
         self.rounds = rounds
         self.random = random
-        self.resident = plan.fits(solos)
+        self.resident = procedure.fits(solos)
         self.workers: dict[str, WorkerProcess] = {}
 
     def run(self) -> Generator[Sample | Lost, None, None]:
         """Every timed run as it is made, and every case that failed."""
         with ExitStack() as stack:
-            self.server = stack.enter_context(ForkServer(self.plan.threads, self.plan.sources))
+            self.server = stack.enter_context(ForkServer(self.procedure.threads, self.procedure.sources))
             if self.resident:
                 yield from self._start(stack)
             for round_number in range(self.rounds):
@@ -64,16 +64,16 @@ class Block:
     def _begin(self, solo: Solo, stack: ExitStack) -> None:
         worker = stack.enter_context(self.server.start(solo.case))
         self.workers[solo.case.id] = worker
-        worker.send(self.plan.prepare(solo.case))
+        worker.send(self.procedure.prepare(solo.case))
 
     def _await_prepared(self, solo: Solo) -> None:
         worker = self.workers[solo.case.id]
-        worker.receive(Prepared, self.plan.deadline_seconds)
+        worker.receive(Prepared, self.procedure.deadline_seconds)
         worker.stop()
 
     def _warm(self, solo: Solo) -> None:
         with self.workers[solo.case.id].awake() as worker:
-            worker.ask(self.plan.block_warm_up(solo), Warmed, self.plan.deadline_seconds)
+            worker.ask(self.procedure.block_warm_up(solo), Warmed, self.procedure.deadline_seconds)
 
     def _round(self, round_number: int) -> Iterator[Sample | Lost]:
         order = [self.alive[index] for index in self.random.permutation(len(self.alive))]
@@ -94,7 +94,7 @@ class Block:
             round=round_number,
             visit=visit,
             position=position,
-            steps=self.plan.steps(solo),
+            steps=self.procedure.steps(solo),
             seconds=timed.seconds,
             activation=timed.activation,
             throttled=timed.throttled,
@@ -103,15 +103,15 @@ class Block:
         )
 
     def _time(self, solo: Solo) -> Timed:
-        question = Time(self.plan.steps(solo))
+        question = Time(self.procedure.steps(solo))
         expected = question.steps * (solo.step_seconds or 0)
-        deadline = max(self.plan.deadline_seconds, DEADLINE_FACTOR * expected)
+        deadline = max(self.procedure.deadline_seconds, DEADLINE_FACTOR * expected)
         if self.resident:
             with self.workers[solo.case.id].awake() as worker:
                 return worker.ask(question, Timed, deadline)
         with self.server.start(solo.case) as worker:
-            worker.ask(self.plan.prepare(solo.case), Prepared, self.plan.deadline_seconds)
-            worker.ask(self.plan.block_warm_up(solo), Warmed, self.plan.deadline_seconds)
+            worker.ask(self.procedure.prepare(solo.case), Prepared, self.procedure.deadline_seconds)
+            worker.ask(self.procedure.block_warm_up(solo), Warmed, self.procedure.deadline_seconds)
             return worker.ask(question, Timed, deadline)
 
     def _guarded(self, solo: Solo, action: Callable[[Solo], Sample | None]) -> Iterator[Sample | Lost]:

@@ -39,25 +39,25 @@ class BlockJob:
 Job = SoloJob | BlockJob
 
 
-def perform(job: Job, plan: Procedure, server: ForkServer) -> Generator[Finding, None, None]:
+def perform(job: Job, procedure: Procedure, server: ForkServer) -> Generator[Finding, None, None]:
     """Do a job on this machine. Every record comes as its measurement finishes.
 
     server: of the solo pass; a block has its own.
     """
     if isinstance(job, SoloJob):
-        yield measure_solo(job.case, plan, server)
+        yield measure_solo(job.case, procedure, server)
     else:
-        yield from _block(job, plan)
+        yield from _block(job, procedure)
 
 
-def _block(job: BlockJob, plan: Procedure) -> Generator[Sample | Lost, None, None]:
+def _block(job: BlockJob, procedure: Procedure) -> Generator[Sample | Lost, None, None]:
     """A block in as few groups as the memory of this machine allows."""
     random = np.random.default_rng()
     reference = next(solo for solo in job.solos if solo.case.id == job.reference)
     lost: set[str] = set()
-    for number, group in enumerate(plan.groups(job.solos, reference)):
+    for number, group in enumerate(procedure.groups(job.solos, reference)):
         alive = [solo for solo in group if solo.case.id not in lost]
-        with closing(Block(plan, job.number, number, alive, job.rounds, random).run()) as records:
+        with closing(Block(procedure, job.number, number, alive, job.rounds, random).run()) as records:
             for record in records:
                 if isinstance(record, Lost):
                     lost.add(record.case_id)

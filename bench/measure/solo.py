@@ -30,7 +30,7 @@ CHECK_DEADLINES = 5
 """A comparison has this many times the deadline of a case: it runs the reference too, maybe in float64."""
 
 
-def measure_solo(case: Case, plan: Procedure, server: ForkServer, *, exact: bool = False) -> Solo:
+def measure_solo(case: Case, procedure: Procedure, server: ForkServer, *, exact: bool = False) -> Solo:
     """Build, warm up, measure memory and activation, and hold a variant against its reference.
 
     exact: count first what a step costs without a clock. A case that fails comes back with its status and
@@ -40,7 +40,7 @@ def measure_solo(case: Case, plan: Procedure, server: ForkServer, *, exact: bool
     try:
         with server.start(case) as worker:
             try:
-                solo = _measure(case, plan, worker, exact)
+                solo = _measure(case, procedure, worker, exact)
             finally:
                 printed = worker.printed
     except WorkerFailed as failure:
@@ -52,12 +52,12 @@ def _failed(case: Case, failure: WorkerFailed) -> Solo:
     return Solo(case=case, status=failure.status, reason=failure.reason, traceback=failure.traceback)
 
 
-def measure_exact(case: Case, plan: Procedure, server: ForkServer) -> Solo:
+def measure_exact(case: Case, procedure: Procedure, server: ForkServer) -> Solo:
     """Only what a step costs without a clock; a case that fails comes back with its status and the reason."""
     try:
         with server.start(case) as worker:
-            prepared = worker.ask(plan.prepare(case), Prepared, plan.deadline_seconds)
-            counted = worker.ask(Count(), Counted, plan.deadline_seconds)
+            prepared = worker.ask(procedure.prepare(case), Prepared, procedure.deadline_seconds)
+            counted = worker.ask(Count(), Counted, procedure.deadline_seconds)
     except WorkerFailed as failure:
         return _failed(case, failure)
     if counted.exact is None:
@@ -65,20 +65,20 @@ def measure_exact(case: Case, plan: Procedure, server: ForkServer) -> Solo:
     return Solo(case=case, status="ok", parameters=prepared.parameters, exact=counted.exact)
 
 
-def _measure(case: Case, plan: Procedure, worker: WorkerProcess, exact: bool) -> Solo:
-    end = time.monotonic() + plan.deadline_seconds
+def _measure(case: Case, procedure: Procedure, worker: WorkerProcess, exact: bool) -> Solo:
+    end = time.monotonic() + procedure.deadline_seconds
 
     def left() -> float:
         return max(0.0, end - time.monotonic())
 
     begin = time.monotonic()
-    prepared = worker.ask(plan.prepare(case), Prepared, left())
+    prepared = worker.ask(procedure.prepare(case), Prepared, left())
     prepare_seconds = time.monotonic() - begin
     counted = worker.ask(Count(), Counted, left()).exact if exact else None
-    warmed = worker.ask(plan.solo_warm_up, Warmed, left())
+    warmed = worker.ask(procedure.solo_warm_up, Warmed, left())
     memory = worker.ask(MeasureMemory(), MemoryMeasured, left())
-    energy = worker.ask(MeasureEnergy(), EnergyMeasured, left()).energy if plan.energy else None
-    variant = _compared(worker, plan) if _has_reference(case, prepared) else None
+    energy = worker.ask(MeasureEnergy(), EnergyMeasured, left()).energy if procedure.energy else None
+    variant = _compared(worker, procedure) if _has_reference(case, prepared) else None
     decoding = worker.ask(Decode(), Decoded, left()).decoding if case.phase == "decode" else None
     wrong = _disagreement(variant, decoding)
     return Solo(
@@ -103,9 +103,9 @@ def _measure(case: Case, plan: Procedure, worker: WorkerProcess, exact: bool) ->
     )
 
 
-def _compared(worker: WorkerProcess, plan: Procedure) -> Variant:
+def _compared(worker: WorkerProcess, procedure: Procedure) -> Variant:
     try:
-        return worker.ask(Check(), Checked, CHECK_DEADLINES * plan.deadline_seconds).variant
+        return worker.ask(Check(), Checked, CHECK_DEADLINES * procedure.deadline_seconds).variant
     except WorkerFailed as failure:
         reason = f"when it was compared with its reference: {failure.reason}"
         raise WorkerFailed(failure.status, reason, failure.traceback) from None
