@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 Plant = Callable[[type[nn.Module]], contextlib.AbstractContextManager[None]]
@@ -72,6 +73,19 @@ def at(index: Any, change: Change) -> Change:
         return y
 
     return changed
+
+
+def last_position(change: Change) -> Plant:
+    """The last real position of every row changed."""
+
+    def call(layer: Any, forward: Any, x: Tensor, mask: Tensor | None) -> Tensor:
+        y = forward(layer, x, mask)
+        if mask is None:
+            return at((slice(None), -1), change)(y)
+        rows = torch.arange(len(x))
+        return at((rows, (~mask).sum(dim=1) - 1), change)(y)
+
+    return _wrapping(call)
 
 
 def times(factor: float) -> Change:
@@ -141,10 +155,10 @@ PROJECTIONS: dict[str, Plant] = {
     "bias of h_proj dropped": parameters(zero, "h_proj.bias"),
 }
 POSITIONS: dict[str, Plant] = {
-    "last position x 1.01": result(at((slice(None), -1), times(1.01))),
-    "last position x 1.1": result(at((slice(None), -1), times(1.1))),
-    "last position 0": result(at((slice(None), -1), zero)),
-    "gradient of the last position dropped": result(at((slice(None), -1), gradient(0.0))),
+    "last position x 1.01": last_position(times(1.01)),
+    "last position x 1.1": last_position(times(1.1)),
+    "last position 0": last_position(zero),
+    "gradient of the last position dropped": last_position(gradient(0.0)),
     "second row x 1.01": result(at(slice(1, 2), times(1.01))),
     "padding ignored": ignoring_padding(),
     "result x 1.001": result(times(1.001)),

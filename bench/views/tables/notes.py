@@ -120,6 +120,7 @@ def run_notes(run: Results) -> list[str]:
         notes.append(f"{throttled} of {len(run.samples)} runs were made while the GPU was throttled")
     notes += _disturbances(run)
     notes += _growth(run)
+    notes += _comparisons(run)
     notes += [void.words for void in run.voids]
     if run.notice:
         notes.append(run.notice)
@@ -155,6 +156,15 @@ def _growth(run: Results) -> list[str]:
 
 def _name(case: Case) -> str:
     return f"{title_of(case.implementation)} at {case.length}"
+
+
+def _comparisons(run: Results) -> list[str]:
+    variants = [solo.variant for solo in run.solos.values() if solo.variant]
+    seconds = [variant.seconds for variant in variants if variant.seconds]
+    if not seconds:
+        return []
+    compared = "1 variant" if len(seconds) == 1 else f"{len(seconds)} variants"
+    return [f"comparing {compared} with the reference took {format_duration(sum(seconds))}"]
 
 
 def of_run(line: str, run: Results, runs: Sequence[Results]) -> str:
