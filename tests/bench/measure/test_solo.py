@@ -42,6 +42,7 @@ class Scripted:
             Check: check,
         }
         self.deadlines = {}
+        self.printed = None
 
     def start(self, case):
         return contextlib.nullcontext(self)
