@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,15 +30,17 @@ from implementations.errors import RegistryError
 
 from ..made_up import results, write
 
+TIMES = int(os.environ.get("FUZZ_TIMES", "1"))
+"""Examples are drawn anew in every run; `tox -e fuzz` draws more at once."""
 MANY = settings(
-    max_examples=1000,
+    max_examples=200 * TIMES,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     derandomize=False,
     database=None,
 )
-SOME = settings(MANY, max_examples=100)
-FEW = settings(MANY, max_examples=20)
+SOME = settings(MANY, max_examples=30 * TIMES)
+FEW = settings(MANY, max_examples=10 * TIMES)
 
 ROOT = Path(__file__).parents[3]
 
@@ -352,5 +355,5 @@ def test_a_list_of_optional_golden_cases_that_is_no_text(tmp_path, golden):
     (tmp_path / "s4").mkdir()
     (tmp_path / "s4" / "case.safetensors").write_bytes(b"")
     (tmp_path / "OPTIONAL.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(GoldenError, match=r"OPTIONAL\.txt: is no list of case names"):
+    with pytest.raises(GoldenError, match=r"OPTIONAL\.txt: is not a list of case names"):
         list(find_cases(tmp_path))
