@@ -30,4 +30,4 @@ def throughput(request: pytest.FixtureRequest) -> "Throughput":
             "keep tests of speed in a project, or a folder, without a bench of its own",
             pytrace=False,
         )
-    return Throughput(request.getfixturevalue("benchmark"))
+    return Throughput(request.getfixturevalue("benchmark"), request.path.parent)

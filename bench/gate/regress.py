@@ -135,7 +135,7 @@ def _as_of(suite: str, revision: Revision) -> str:
     if not suite.endswith((".yaml", ".yml")):
         return suite
     try:
-        theirs = revision.tree / Path(suite).resolve().relative_to(revision.source.repository)
+        theirs = revision.tree / Path(suite).resolve().relative_to(revision.repository)
     except ValueError:
         return suite
     return str(theirs) if theirs.is_file() else suite

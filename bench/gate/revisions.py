@@ -44,6 +44,8 @@ class Revision:
     commit: str
     tree: Path
     source: Source
+    repository: Path
+    """The user's working tree."""
 
     @property
     def roots(self) -> tuple[Path, ...]:
@@ -74,7 +76,7 @@ def checked_out(
                 made = install(repository, name, commit, code.setup, folder)
                 tree, python = made.tree, made.python
             source = Source(_paths(tree, code), repository.root, _own_package(tree, folder), python)
-            found[name] = Revision(name, commit, tree, source)
+            found[name] = Revision(name, commit, tree, source, repository.root)
         for wanted in code.folders:
             if not any((revision.tree / wanted).is_dir() for revision in found.values()):
                 raise UsageError(f"--source {wanted}: no such folder in {' or '.join(found)}")
@@ -144,7 +146,7 @@ def _stranger(found: Located, revision: Revision) -> str | None:
     harness_has = ("bench",) if revision.source.implementations else OF_HARNESS
     for name, file in found.files.items():
         path = Path(file).resolve()
-        if revision.has(file) or not path.is_relative_to(revision.source.repository):
+        if revision.has(file) or not path.is_relative_to(revision.repository):
             continue
         of_harness = any(path.is_relative_to(HARNESS / package) for package in harness_has)
         if not of_harness and not {"site-packages", "dist-packages"} & set(path.parts):

@@ -1,6 +1,8 @@
 """One case of a suite inside pytest-benchmark: what the `throughput` fixture gives a test."""
 
 import math
+import sys
+import sysconfig
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,20 +21,24 @@ from bench.stats.ratios import block_step_seconds
 from bench.suites import reading as suites
 from bench.suites.case import Case
 from bench.text.units import parse_percentage
-from bench.views.tables.rows import machine_of
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed, WorkerProcess
 from bench.workers.messages import Prepared, Time, Timed, Warmed
+from bench.workers.source import Source
 
 TWO_SIDED = 0.98
 """Of an interval whose ends are one-sided 99% bounds, as the gate has them."""
 
 
 class Throughput:
-    """Measures when called; the test fails where the case does, or where it has become slower."""
+    """Measures when called; the test fails if the case does, or if it has become slower.
 
-    def __init__(self, benchmark: Any) -> None:
+    folder: of the test's file, where a suite or a baseline is looked for that is not in the current folder.
+    """
+
+    def __init__(self, benchmark: Any, folder: Path) -> None:
         self.benchmark = benchmark
+        self.folder = folder
 
     def __call__(
         self,
@@ -48,24 +54,49 @@ class Throughput:
     ) -> None:
         """A round of pytest-benchmark is one timed run of a fresh, warmed process of the case.
 
-        against: a result file of `bench run` with the same case of this machine. The test fails where the
-        step is slower than there by more than the tolerance with 99% confidence, and is skipped as
-        INCONCLUSIVE where it can't be told; the two are not interleaved (`bench regress` does that).
-        length: one of the suite's; its first by default. Raises UsageError.
+        suite: a name, or a file. implementation: a name, or `package.module:function` of whatever the test
+        can import. against: a result file of `bench run` with the same case of this machine. The test fails
+        if the step is slower than there by more than the tolerance with 99% confidence, and is skipped as
+        INCONCLUSIVE if that can't be told; the two are not interleaved (`bench regress` does that).
+        length: one of the suite's; its first by default. What can't be measured fails in one line.
         """
+        try:
+            self._run(suite, implementation, tolerance, against, length, device, threads, blocks)
+        except UsageError as error:
+            pytest.fail(str(error), pytrace=False)
+
+    def _run(
+        self,
+        suite: str,
+        implementation: str,
+        tolerance: float | str,
+        against: str | Path | None,
+        length: int | None,
+        device: str,
+        threads: int | None,
+        blocks: int,
+    ) -> None:
         overrides = {"implementations": [implementation], "baseline": implementation}
-        loaded = suites.load(suite, overrides)
+        loaded = suites.load(self._place(suite) if suite.endswith((".yaml", ".yml")) else suite, overrides)
         environment = probe_environment(device, threads)
-        plan = Procedure(loaded, environment)
+        plan = Procedure(loaded, environment, sources={"": Source(_importable())})
         wanted = length or loaded.lengths[0]
         case = next((case for case in loaded.cases(plan.kind) if case.length == wanted), None)
         if case is None:
             raise UsageError(f"{suite} has no length {wanted}: {', '.join(map(str, loaded.lengths))}")
-        limit = parse_percentage(tolerance)
-        before = None if against is None else _stored(read(Path(against)), case, environment)
+        try:
+            limit = parse_percentage(tolerance)
+        except ValueError as error:
+            raise UsageError(f"tolerance: {error}") from None
+        before = None if against is None else _stored(read(Path(self._place(against))), case, environment)
         seconds = self._measure(case, plan, blocks)
         if before is not None:
             _judge(before, seconds, limit)
+
+    def _place(self, name: str | Path) -> str:
+        """A file from the current folder, or else beside the test."""
+        beside = self.folder / name
+        return str(beside if not Path(name).exists() and beside.exists() else name)
 
     def _measure(self, case: Case, plan: Procedure, blocks: int) -> list[float]:
         """Seconds a step, a fresh process each."""
@@ -102,11 +133,22 @@ class Throughput:
         return found
 
 
+def _importable() -> tuple[Path, ...]:
+    """Where this process looks for modules, but for what is installed: a worker imports what the test can."""
+    library = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
+    given = [Path.cwd(), *(Path(path) for path in sys.path if path and path not in library)]
+    own = (path for path in given if not {"site-packages", "dist-packages", "lib-dynload"} & set(path.parts))
+    return tuple(dict.fromkeys(path for path in own if path.is_dir()))
+
+
 def _stored(results: Results, case: Case, environment: Environment) -> list[float]:
-    """Seconds a step by block. Raises UsageError where these were no blocks of this case on this machine."""
+    """Seconds a step by block. Raises UsageError without enough blocks of this case on this machine."""
     then = results.header.environment
-    if machine_of(then) != machine_of(environment):
-        raise UsageError(f"{results.path}: comes from another machine ({machine_of(then)})")
+    if then.machine != environment.machine:
+        raise UsageError(
+            f"{results.path}: comes from another machine ({then.words}; this is {environment.words}); "
+            "measure it anew here with bench run"
+        )
     seconds = block_step_seconds(results.samples, case.id)
     if len(seconds) < MIN_BLOCKS:
         raise UsageError(f"{results.path}: has {len(seconds)} blocks of {case.id}, needs {MIN_BLOCKS}")

@@ -12,8 +12,8 @@ class Source:
 
     paths: tuple[Path, ...]
     """Folders whose modules can be imported; they are put first once the harness has been loaded."""
-    repository: Path
-    """The user's working tree: what lies there is not of the revision."""
+    repository: Path | None = None
+    """The user's working tree, if what lies there is not to be imported."""
     implementations: Path | None = None
     """A folder that holds only the revision's own `implementations`, if it is one of this very project: they
     take the place of the harness's."""
@@ -25,6 +25,7 @@ class Source:
         """PYTHONPATH of a worker: this very `bench`, and what the user put there from elsewhere."""
         harness = Path(__file__).resolve().parents[2]
         given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-        kept = [path for path in given if not Path(path).resolve().is_relative_to(self.repository)]
+        hidden = self.repository
+        kept = [path for path in given if hidden is None or not Path(path).resolve().is_relative_to(hidden)]
         first = [] if self.implementations is None else [str(self.implementations)]
         return [*first, str(harness), *kept]

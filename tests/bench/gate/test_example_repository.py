@@ -1,0 +1,75 @@
+"""The example repository: built, measured, tested; its test fails when the model has become slower."""
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench.suites.reading import load
+
+from ..repositories import commit, git
+
+HOUSE = Path(__file__).parents[3]
+EXAMPLE = HOUSE / "examples" / "model-library"
+
+
+@pytest.fixture
+def example(tmp_path) -> Path:
+    root = tmp_path / "mymodels"
+    shutil.copytree(EXAMPLE, root, ignore=shutil.ignore_patterns("__pycache__"))
+    git(root, "init", "--quiet")
+    commit(root)
+    return root
+
+
+def run(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(HOUSE)},
+    )
+
+
+def test_its_files_are_sound():
+    assert load(str(EXAMPLE / "checks" / "ci.yaml")).implementations == ("mymodels.conv:build",)
+    workflow = yaml.safe_load((EXAMPLE / ".github" / "workflows" / "performance.yml").read_text())
+    assert "bench regress --base" in workflow["jobs"]["gate"]["steps"][-1]["run"]
+
+
+@pytest.mark.slow
+def test_its_own_test_passes_and_finds_a_slowdown(example):
+    machine = ("--device", "cpu", "--threads", "1")
+    test = (example / "tests" / "test_speed.py").read_text()
+    (example / "tests" / "test_speed.py").write_text(test.replace('"25%"', '"90%", device="cpu", threads=1'))
+    baseline = ("bench.cli", "run", "--suite", "checks/ci.yaml", "--out", "tests/baseline.jsonl", *machine)
+    measured = subprocess.run(
+        [sys.executable, "-m", *baseline],
+        cwd=example,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HOUSE), "src"])},
+    )
+    assert measured.returncode == 0, measured.stderr
+    installed = any(point.value == "seqboat_bench_pytest" for point in entry_points(group="pytest11"))
+    words = ("pytest", "-q", "-p", "no:cacheprovider", *(() if installed else ("-p", "seqboat_bench_pytest")))
+    passed = run(example, *words)
+    assert passed.returncode == 0, passed.stdout
+    source = example / "src" / "mymodels" / "conv.py"
+    source.write_text(source.read_text().replace("LAYERS = 1", "LAYERS = 20"))
+    failed = run(example, *words)
+    assert failed.returncode == 1, failed.stdout
+    assert "REGRESSED: at least" in failed.stdout
+    (example / "tests" / "baseline.jsonl").unlink()
+    missing = run(example, *words)
+    assert missing.returncode == 1
+    assert "baseline.jsonl: cannot be read" in missing.stdout
+    assert "Traceback" not in missing.stdout
