@@ -1,7 +1,7 @@
 """Decoding: a language model that takes one token after another, and what it keeps of those before.
 
 A layer that can is `Recurrent`. Its state holds what depends on the sequence, and moves on in place, as a
-cache does; `LanguageModel` (implementations/encoder.py) strings the layers' states together. A module that
+cache does; `LanguageModel` (implementations/heads.py) strings the layers' states together. A module that
 cannot says why in an attribute `no_recurrent_form`.
 """
 

@@ -1,4 +1,4 @@
-"""What all models share around their layers: embedding, layer stack, pooling and heads.
+"""What all models share around their layers: embedding, positions, the stack of layers, padding.
 
 Layouts are batch first: tokens `(batch, length)`, states `(batch, length, dim)`, padding masks
 `(batch, length)` boolean with True at padding. A layer is a module with `forward(x, padding_mask)`
@@ -6,22 +6,14 @@ that gives states of the same shape.
 """
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Literal
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from implementations.decoding import Generation, State, recurrent
-from implementations.task import GREY_LEVELS, PADDING, Grey, Task
-
-Output = Literal["own", "tied", "tied-bias"]
-"""A language model's last projection: by weights of its own, by the embedding's, or by these with a bias."""
-Pooling = Literal["mean", "first", "last"]
-
-Pixels = Literal["reals", "tokens"]
-"""How a model reads grey values: as reals, or each as one of 256 tokens."""
+from implementations.decoding import State, recurrent
+from implementations.task import PADDING
 
 
 def padding_mask_of(lengths: Tensor | None, length: int) -> Tensor | None:
@@ -29,98 +21,6 @@ def padding_mask_of(lengths: Tensor | None, length: int) -> Tensor | None:
     if lengths is None:
         return None
     return torch.arange(length, device=lengths.device) >= lengths[:, None]
-
-
-class Sinusoids(nn.Module):
-    """Absolute positions `[sin(t f), cos(t f)]`, `f_i = 10000^(-2i/dim)`, times a learned scale or 1."""
-
-    inv_freq: Tensor
-
-    def __init__(self, dim: int, scale: float | None = None) -> None:
-        super().__init__()
-        self.register_buffer("inv_freq", 10000.0 ** (-torch.arange(0, dim, 2).float() / dim))
-        self.scale = None if scale is None else nn.Parameter(torch.tensor([scale]))
-
-    def forward(self, length: int) -> Tensor:
-        """`(length, dim)` positions."""
-        return self._at(torch.arange(length, device=self.inv_freq.device, dtype=self.inv_freq.dtype))
-
-    def at(self, time: int) -> Tensor:
-        """`(dim,)`: the position of one time step."""
-        return self._at(self.inv_freq.new_tensor([time]))[0]
-
-    def _at(self, times: Tensor) -> Tensor:
-        angle = torch.outer(times, self.inv_freq)
-        positions = torch.cat([angle.sin(), angle.cos()], dim=-1)
-        return positions if self.scale is None else positions * self.scale
-
-
-class FairseqSinusoids(Sinusoids):
-    """Sinusoids down to a frequency of 1/10000, `f_i = 10000^(-i/(dim/2 − 1))`, with times from `first`.
-
-    fairseq counts the time steps of tokens from 2, one after the padding token's number.
-    """
-
-    def __init__(self, dim: int, first: int = 2) -> None:
-        super().__init__(dim)
-        half = dim // 2
-        self.inv_freq = 10000.0 ** (-torch.arange(half).float() / (half - 1))
-        self.first = first
-
-    def _at(self, times: Tensor) -> Tensor:
-        return super()._at(times + self.first)
-
-
-class LearnedPositions(nn.Module):
-    """A learned vector a position, `N(0, dim^-½)`."""
-
-    def __init__(self, length: int, dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(length, dim) * dim**-0.5)
-
-    def forward(self, length: int) -> Tensor:
-        """`(length, dim)` positions."""
-        return self.weight[:length]
-
-    def at(self, time: int) -> Tensor:
-        """`(dim,)`: the position of one time step."""
-        return self.weight[time]
-
-
-class RealEmbedding(nn.Module):
-    """A real number `x` a time step becomes `x·weight + bias`: (batch, length) to (batch, length, dim).
-
-    Weight `N(0, 1)` and bias `N(0, 0.1)`, as in fairseq's LRA models.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(dim))
-        self.bias = nn.Parameter(torch.randn(dim) * 0.1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.addcmul(self.bias, x.unsqueeze(-1), self.weight)
-
-
-class GreyEmbedding(nn.Embedding):
-    """A grey value as a real becomes the vector of its level: (batch, length) to (batch, length, dim)."""
-
-    def __init__(self, grey: Grey, dim: int) -> None:
-        super().__init__(GREY_LEVELS, dim)
-        nn.init.normal_(self.weight, std=dim**-0.5)
-        self.grey = grey
-
-    def forward(self, x: Tensor) -> Tensor:
-        white = GREY_LEVELS - 1
-        levels = (x * self.grey.deviation + self.grey.mean) * white
-        return super().forward(levels.round().clamp(0, white).long())
-
-
-def token_embedding(vocabulary: int, dim: int) -> nn.Embedding:
-    """`N(0, dim^-½)`."""
-    embedding = nn.Embedding(vocabulary, dim)
-    nn.init.normal_(embedding.weight, std=dim**-0.5)
-    return embedding
 
 
 class Encoder(nn.Module):
@@ -226,189 +126,6 @@ class Encoder(nn.Module):
 
 def _zero_padding(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x.masked_fill(mask.unsqueeze(-1), 0.0)
-
-
-class Pool(nn.Module):
-    """Mean, first or last of the real states: `(batch, length, dim)` to `(batch, dim)`."""
-
-    def __init__(self, encoder: Encoder, kind: Pooling = "mean") -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.kind = kind
-
-    def forward(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
-        states: Tensor = self.encoder(inputs, lengths)[0]
-        if self.kind == "first":
-            return states[:, 0]
-        if self.kind == "last":
-            rows = torch.arange(len(states), device=states.device)
-            return states[rows, -1 if lengths is None else lengths - 1]
-        count = inputs.shape[1] if lengths is None else lengths.to(states.dtype)[:, None]
-        return states.sum(dim=1) / count
-
-
-class MLPHead(nn.Module):
-    """The fairseq LRA classifier: Linear, dropout, activation, projection without bias; Xavier uniform."""
-
-    def __init__(
-        self,
-        dim: int,
-        hidden: int,
-        classes: int,
-        activation: Callable[[Tensor], Tensor] = F.gelu,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(dim, hidden)
-        self.dropout = nn.Dropout(dropout)
-        self.activation = activation
-        self.projection = nn.Linear(hidden, classes, bias=False)
-        for layer in (self.hidden, self.projection):
-            nn.init.xavier_uniform_(layer.weight)
-        nn.init.zeros_(self.hidden.bias)
-
-    def forward(self, representation: Tensor) -> Tensor:
-        logits: Tensor = self.projection(self.activation(self.dropout(self.hidden(representation))))
-        return logits
-
-
-class Classifier(nn.Module):
-    """One label each: inputs `(batch, length)`, lengths `(batch,)` or None; logits `(batch, classes)`."""
-
-    def __init__(self, encoder: Encoder, head: nn.Module, pooling: Pooling = "mean") -> None:
-        super().__init__()
-        self.pool = Pool(encoder, pooling)
-        self.head = head
-
-    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        logits: Tensor = self.head(self.pool(inputs, lengths))
-        return logits
-
-
-class TwoTower(nn.Module):
-    """Two documents through one encoder: inputs `(batch, 2, length)`, lengths `(batch, 2)` or None.
-
-    The head reads `[second, first, first·second, first − second]` with `interactions`, where first and
-    second are the documents' representations; without it `[second, first]`. jointly: the encoder takes both
-    documents as one batch, so that a batch norm's statistics are those of both.
-    """
-
-    def __init__(
-        self,
-        encoder: Encoder,
-        head: nn.Module,
-        pooling: Pooling = "mean",
-        interactions: bool = True,
-        jointly: bool = False,
-    ) -> None:
-        super().__init__()
-        self.pool = Pool(encoder, pooling)
-        self.head = head
-        self.interactions = interactions
-        self.jointly = jointly
-
-    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        if self.jointly:
-            both: Tensor = self.pool(inputs.flatten(0, 1), None if lengths is None else lengths.flatten())
-            return self.classify(*both.view(len(inputs), 2, -1).unbind(1))
-        first, second = (
-            self.pool(inputs[:, tower], None if lengths is None else lengths[:, tower]) for tower in (0, 1)
-        )
-        return self.classify(first, second)
-
-    def classify(self, first: Tensor, second: Tensor) -> Tensor:
-        """Logits of two representations `(batch, dim)`."""
-        parts = [second, first]
-        if self.interactions:
-            parts += [first * second, first - second]
-        logits: Tensor = self.head(torch.cat(parts, dim=-1))
-        return logits
-
-
-class LanguageModel(nn.Module):
-    """Next token at every step: inputs `(batch, length)`; logits `(batch, length, vocabulary)`.
-
-    output: see `Output`. tied and tied-bias need an encoder that embeds tokens.
-    """
-
-    def __init__(self, encoder: Encoder, dim: int, vocabulary: int, output: Output = "own") -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.projection = nn.Linear(dim, vocabulary, bias=output != "tied")
-        if output == "own":
-            nn.init.normal_(self.projection.weight, std=dim**-0.5)
-        else:
-            assert isinstance(encoder.embedding, nn.Embedding)
-            self.projection.weight = encoder.embedding.weight
-        if output != "tied":
-            nn.init.zeros_(self.projection.bias)
-
-    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        states, _ = self.encoder(inputs, lengths)
-        logits: Tensor = self.projection(states[:, : inputs.shape[1]])
-        return logits
-
-    @torch.no_grad()
-    def begin(self, batch: int, room: int) -> Generation:
-        """Empty sequences with room for that many tokens. Raises NoRecurrentForm."""
-        return Generation(0, self.encoder.initial_state(batch, room))
-
-    @torch.no_grad()
-    def prefill(self, prompt: Tensor, room: int) -> tuple[Tensor, Generation]:
-        """Take in a prompt `(batch, length)` by the parallel form, of one token at least.
-
-        Returns logits `(batch, length, vocabulary)` and what steps go on from. room: tokens that can be held,
-        the prompt included. Raises NoRecurrentForm.
-        """
-        states, state = self.encoder.prefill(prompt, room)
-        return self.projection(states), Generation(prompt.shape[1], state)
-
-    @torch.no_grad()
-    def step(self, tokens: Tensor, generation: Generation) -> Tensor:
-        """Take in one token a sequence, `(batch,)`, and move on: logits `(batch, vocabulary)` of the next.
-
-        Equal to `forward` of the whole sequence at this place. Dropout must be off.
-        """
-        logits: Tensor = self.projection(self.encoder.step(tokens, generation.state, generation.time))
-        generation.time += 1
-        return logits
-
-
-def embed(task: Task, dim: int, pixels: Pixels = "reals") -> nn.Module:
-    """The embedding that a task's inputs need.
-
-    pixels: how grey values are read. Raises ValueError if reals that are not grey levels are to be tokens.
-    """
-    if task.input == "tokens":
-        return token_embedding(task.vocabulary, dim)
-    if pixels == "reals":
-        return RealEmbedding(dim)
-    if task.grey is None:
-        raise ValueError(f"the reals of the task {task.name!r} are not grey levels: pixels can't be 'tokens'")
-    return GreyEmbedding(task.grey, dim)
-
-
-def with_head(
-    task: Task,
-    encoder: Encoder,
-    dim: int,
-    hidden: int,
-    pooling: Pooling = "mean",
-    interactions: bool = True,
-    dropout: float = 0.0,
-    output: Output = "own",
-) -> nn.Module:
-    """The encoder under the head that the task asks for: classifier, two towers or language model.
-
-    dim: width of the encoder's states; hidden, dropout: width and dropout of the classifier's hidden layer;
-    output: the language model's last projection.
-    """
-    if task.head == "language-model":
-        return LanguageModel(encoder, dim, task.vocabulary, output)
-    if task.head == "classifier":
-        return Classifier(encoder, MLPHead(dim, hidden, task.classes, dropout=dropout), pooling)
-    width = dim * (4 if interactions else 2)
-    return TwoTower(encoder, MLPHead(width, hidden, task.classes, dropout=dropout), pooling, interactions)
 
 
 def parameter_count(model: nn.Module) -> int:

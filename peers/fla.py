@@ -6,7 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from implementations.encoder import Encoder, embed, with_head
+from implementations.embeddings import embed
+from implementations.encoder import Encoder
+from implementations.heads import with_head
 from implementations.models.gated_deltanet import GatedFeedForward
 from implementations.ops.norms import RMSNorm
 from implementations.task import Task

@@ -9,7 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from implementations.encoder import Encoder, embed, with_head
+from implementations.embeddings import embed
+from implementations.encoder import Encoder
+from implementations.heads import with_head
 from implementations.task import Task
 from peers.frame import Adapter, Shape, bidirectional, package
 

@@ -13,12 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from implementations.kernels.cpu.band import layout_of
-from implementations.kernels.cpu.dense_attention import DenseRow
+from implementations.fused.working_memory import Memory, unit_of
 from implementations.kernels.cpu.dropout import draw, drop_
 from implementations.kernels.cpu.ema import CircularKernel, KernelBackward, Tile, padded_steps
-from implementations.kernels.cpu.gated_attention import Attention, GatedAttention, Saved, Unit, rotary_turns
-from implementations.kernels.cpu.local_attention import Bias, RowAttention
+from implementations.kernels.cpu.gated_attention import Saved, Unit
 from implementations.kernels.cpu.norms import channel_norm
 from implementations.kernels.cpu.saved import load, save
 from implementations.kernels.cpu.tiles import places, time_innermost, time_outermost
@@ -67,12 +65,7 @@ class Steps(NamedTuple):
 class ActiveSteps(NamedTuple):
     """A tile's active steps, and what the backward pass needs of them."""
 
-    steps: Tensor
-    """`(active,)` int64: in the tile's rows one after another."""
-    in_place: bool
-    """Whether the working memory is the whole tile; else it is the tile's active steps."""
-    hidden: Tensor | None
-    """`(tile's steps,)` boolean: steps of the whole tile that nobody attends to; None if there are none."""
+    memory: Memory
     scaled_margin: Tensor | None
     """`(active,)`: (logit 1 − logit 0) over the temperature; None where the layer has no router."""
     saved: Saved
@@ -232,7 +225,7 @@ class Pass:
                 packed = self._gated_backward(grad, packed, active, weights, total)
             grad_m = torch.mm(weights.hx_weight[self.router :].t(), grad)
             if active is not None and packed is not None:
-                self._add(grad_m, active.steps, packed)
+                self._add(grad_m, active.memory.steps, packed)
             drop_(grad_m, tape.dropped_averages[number], self.dropout)
             average = tape.averages[number]
             circle, inside = tape.kernel.circle(average.shape[1])
@@ -250,10 +243,8 @@ class Pass:
 
     def _active(self, logits: Tensor, padding_mask: Tensor | None) -> Tensor:
         """`(batch, length)` boolean, of logits `(·, steps)` of all rows one after another."""
-        configurator, by_step = (
-            self.layer.configurator,
-            logits.t().view(logits.shape[1] // self.length, self.length, self.router),
-        )
+        configurator, batch = self.layer.configurator, logits.shape[1] // self.length
+        by_step = logits.t().view(batch, self.length, self.router)
         if configurator is not None:
             # A call would compute the confidence of every step too; it is for those who listen to it.
             if configurator._forward_hooks or configurator._forward_pre_hooks:
@@ -281,7 +272,8 @@ class Pass:
         if len(steps) == 0:
             return None
         dropped_values = draw(len(steps) * self.config.hidden, self.hidden_dropout)
-        unit = self._unit(steps, in_place, hidden, len(active), dropped_values, weights)
+        memory = Memory(steps, in_place, hidden, len(active), self.length)
+        unit = unit_of(self.layer, memory, weights.unit, dropped_values)
         margin, confidence = None, None
         if self.layer.configurator is not None and weights.temp is not None:
             at = self._take(logits, steps)
@@ -290,7 +282,7 @@ class Pass:
         h, saved = unit.forward(self._take(m, steps), confidence)
         dropped = None if self.causal else draw(h.numel(), self.dropout)
         self._add(total, steps, drop_(h, dropped, self.dropout))
-        return ActiveSteps(steps, in_place, hidden, margin, saved, dropped_values, dropped)
+        return ActiveSteps(memory, margin, saved, dropped_values, dropped)
 
     def _linear_backward(
         self, grad: Tensor, m: Tensor, active: ActiveSteps | None, total: Weights
@@ -298,16 +290,14 @@ class Pass:
         """Add to the gradients of the linear branch's weights; returns m at the active steps."""
         total.hx_bias[self.router :].add_(grad.sum(dim=1))
         total.hx_weight[self.router :].addmm_(grad, m.t())
-        return None if active is None else self._take(m, active.steps)
+        return None if active is None else self._take(m, active.memory.steps)
 
     def _gated_backward(
         self, grad: Tensor, m: Tensor, active: ActiveSteps, weights: Weights, total: Weights
     ) -> Tensor:
         """The gradient of m `(dim, active)` from that of the sum `(dim, steps)`; adds to the weights'."""
-        unit = self._unit(
-            active.steps, active.in_place, active.hidden, grad.shape[1], active.dropped_values, weights
-        )
-        grad_h = self._take(grad, active.steps)
+        unit = unit_of(self.layer, active.memory, weights.unit, active.dropped_values)
+        grad_h = self._take(grad, active.memory.steps)
         if active.dropped is not None:
             grad_h = drop_(_copy(grad_h), active.dropped, self.dropout)
         margin = active.scaled_margin
@@ -342,58 +332,6 @@ class Pass:
             x.add_(part)
         else:
             x.index_add_(1, steps, part)
-
-    def _unit(
-        self,
-        steps: Tensor,
-        in_place: bool,
-        hidden: Tensor | None,
-        size: int,
-        dropped_values: Tensor | None,
-        weights: Weights,
-    ) -> GatedAttention:
-        """Of the active steps of a tile of that size."""
-        memory = len(steps) if hidden is None else size
-        turns = None
-        if self.config.relative_bias == "rotary":
-            turns = rotary_turns(steps % self.length, self.config.attention_dim, weights.gamma.dtype)
-        return GatedAttention(
-            weights.unit,
-            self._attention(steps, hidden, memory, size, weights.table),
-            *self._scale(steps, in_place, hidden),
-            steps if len(steps) < memory else None,
-            turns,
-            dropped_values,
-            self.hidden_dropout,
-        )
-
-    def _scale(self, steps: Tensor, in_place: bool, hidden: Tensor | None) -> tuple[float, Tensor | None]:
-        """Of the queries: a factor, and counts `(active, 1)` by which they are divided."""
-        window = self.config.window
-        if self.config.attention == "softmax":
-            return float(self.config.attention_dim**-0.5), None
-        if window is not None:
-            return 1.0 / (window if self.causal else 2 * window), None
-        if not self.causal:
-            return 1.0 / max(1, len(steps) if hidden is None else int((~hidden).sum())), None
-        index = steps if in_place else torch.arange(len(steps), device=steps.device)
-        return 1.0, (index + 1).unsqueeze(-1)
-
-    def _attention(
-        self, steps: Tensor, hidden: Tensor | None, memory: int, size: int, table: Tensor | None
-    ) -> Attention:
-        config, bias, sequence = self.config, None, None
-        if table is not None and self.layer.rel_pos_bias is not None:
-            by_index = config.relative_bias == "local" or memory == size
-            bias = Bias(table, self.layer.rel_pos_bias.origin, None if by_index else steps % self.length)
-        if config.window is None:
-            return DenseRow(memory, config.attention, self.causal, bias, hidden)
-        reach = min(config.window, self.length - 1)
-        layout = layout_of(memory, reach, 0 if self.causal else reach)
-        if size > self.length:
-            sequence = steps if memory == len(steps) else torch.arange(size, device=steps.device)
-            sequence = (sequence // self.length).int()
-        return RowAttention(layout, config.attention, bias, hidden, sequence)
 
 
 def _copy(x: Tensor) -> Tensor:

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.decoding import State, cache
-from implementations.encoder import Encoder, Pooling, embed, with_head
+from implementations.embeddings import embed
+from implementations.encoder import Encoder
+from implementations.heads import Pooling, with_head
 from implementations.ops.attention import merge_heads, split_heads
 from implementations.ops.segments import Memory, SegmentedStack
 from implementations.ops.sizes import expected

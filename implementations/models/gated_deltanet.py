@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.decoding import State
-from implementations.encoder import Encoder, Pooling, embed, with_head
+from implementations.embeddings import embed
+from implementations.encoder import Encoder
+from implementations.heads import Pooling, with_head
 from implementations.kernels import libraries
 from implementations.kernels.backend import Backend, choose
 from implementations.ops.attention import merge_heads, split_heads

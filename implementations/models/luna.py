@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.decoding import State
-from implementations.encoder import FairseqSinusoids
+from implementations.embeddings import FairseqSinusoids
 from implementations.models.transformer import (
     ACTIVATIONS,
     Activation,

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.decoding import State, cache
-from implementations.encoder import Encoder, embed, with_head
+from implementations.embeddings import embed
+from implementations.encoder import Encoder
+from implementations.heads import with_head
 from implementations.ops.attention_functions import AttentionKind, attend
 from implementations.ops.chunked_attention import chunked_attention
 from implementations.ops.ema import DampedEMA

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.decoding import NoRecurrentForm, State
-from implementations.encoder import Classifier, Encoder, LanguageModel, TwoTower
+from implementations.encoder import Encoder
+from implementations.heads import Classifier, LanguageModel, TwoTower
 from implementations.ops.flax_layers import BatchNorm, Dense, InputDense, LayerNorm, lecun_normal
 from implementations.ops.scan import final_state, linear_scan
 from implementations.ops.ssm import (

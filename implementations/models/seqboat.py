@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.decoding import State
-from implementations.encoder import Encoder, Sinusoids, embed, with_head
+from implementations.embeddings import Sinusoids, embed
+from implementations.encoder import Encoder
+from implementations.heads import with_head
 from implementations.ops.attention_functions import AttentionKind, attend
 from implementations.ops.configurator import LatentConfigurator
 from implementations.ops.cut_normal import cut_normal_

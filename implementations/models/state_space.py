@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from implementations.decoding import State, recurrent
-from implementations.encoder import Classifier, Encoder, LanguageModel, Pooling, RealEmbedding, TwoTower
+from implementations.embeddings import RealEmbedding
+from implementations.encoder import Encoder
+from implementations.heads import Classifier, LanguageModel, Pooling, TwoTower
 from implementations.ops.norms import SequenceNorm
 from implementations.ops.ssm import NormKind, TiedDropout
 from implementations.task import Task

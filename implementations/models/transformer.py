@@ -15,16 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.decoding import State, recurrent
-from implementations.encoder import (
-    Encoder,
-    FairseqSinusoids,
-    LearnedPositions,
-    Pixels,
-    Pooling,
-    Sinusoids,
-    embed,
-    with_head,
-)
+from implementations.embeddings import FairseqSinusoids, LearnedPositions, Pixels, Sinusoids, embed
+from implementations.encoder import Encoder
+from implementations.heads import Pooling, with_head
 from implementations.ops.attention import MultiHeadAttention, SDPAMixer, SoftmaxMixer
 from implementations.task import Task
 

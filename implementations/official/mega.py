@@ -6,8 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from implementations.encoder import Classifier, Encoder, MLPHead, RealEmbedding, TwoTower, token_embedding
+from implementations.embeddings import RealEmbedding, token_embedding
+from implementations.encoder import Encoder
 from implementations.fused.mega import FusedGatedAttention
+from implementations.heads import Classifier, MLPHead, TwoTower
 from implementations.kernels.cpu.ema import fused_ema
 from implementations.models.mega import (
     FeedForward,

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from implementations.encoder import Classifier, Encoder
+from implementations.encoder import Encoder
+from implementations.heads import Classifier
 from implementations.models.s5 import S5SSM, S5Layer, hippo_blocks
 from implementations.official.s4 import constructor
 from implementations.official.view import OfficialView, Unsupported

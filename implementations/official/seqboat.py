@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from implementations.activation import configurators
-from implementations.encoder import Classifier, MLPHead, Pooling, TwoTower
 from implementations.fused.seqboat import FusedSeqBoatLayer
+from implementations.heads import Classifier, MLPHead, Pooling, TwoTower
 from implementations.models.seqboat import SeqBoatConfig, SeqBoatLayer, build_encoder
 from implementations.official.view import OfficialView, Unsupported, paths_of
 from implementations.ops.configurator import LatentConfigurator, Routing

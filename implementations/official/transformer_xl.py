@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from implementations.encoder import token_embedding
+from implementations.embeddings import token_embedding
 from implementations.models.transformer_xl import TransformerXLConfig, TransformerXLLayer, TransformerXLStack
 from implementations.official.options import check_options
 from implementations.official.view import OfficialView, Unsupported, paths_of

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from implementations.activation import calibrate
 from implementations.decoding import NoRecurrentForm, State, cache, distances, push, window
-from implementations.encoder import Encoder, LanguageModel
+from implementations.encoder import Encoder
+from implementations.heads import LanguageModel
 from implementations.ops.scan import final_state
 from implementations.ops.sma import latest
 from implementations.ops.ssm import nplr_legs

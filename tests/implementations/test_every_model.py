@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from bench import workloads
 from implementations import activation, registry
-from implementations.encoder import GreyEmbedding, parameter_count
+from implementations.embeddings import GreyEmbedding
+from implementations.encoder import parameter_count
 from implementations.registry import Implementation
 from implementations.task import PADDING, Task
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from implementations import registry
-from implementations.encoder import MLPHead, RealEmbedding
+from implementations.embeddings import RealEmbedding
+from implementations.heads import MLPHead
 from implementations.ops.ema import DampedEMA
 from implementations.task import Task
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from implementations.encoder import FairseqSinusoids, parameter_count
+from implementations.embeddings import FairseqSinusoids
+from implementations.encoder import parameter_count
 from implementations.models.transformer import TransformerConfig, TransformerLayer, build, build_around
 from implementations.ops.attention import MultiHeadAttention, SDPAMixer, SoftmaxMixer
 from implementations.task import Task

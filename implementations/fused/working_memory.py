@@ -1,0 +1,86 @@
+"""The gated attention unit of a SeqBoat layer on the working memory of a tile: its scale, bias and layout."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from implementations.kernels.cpu.band import layout_of
+from implementations.kernels.cpu.dense_attention import DenseRow
+from implementations.kernels.cpu.gated_attention import Attention, GatedAttention, Unit, rotary_turns
+from implementations.kernels.cpu.local_attention import Bias, RowAttention
+
+if TYPE_CHECKING:
+    from implementations.models.seqboat import SeqBoatLayer
+
+
+class Memory(NamedTuple):
+    """What attention works on: the active steps of a tile's rows, or the whole of them."""
+
+    steps: Tensor
+    """`(active,)` int64: in the tile's rows one after another."""
+    in_place: bool
+    """Whether the working memory of the batch is the whole sequence; else it is the active steps."""
+    hidden: Tensor | None
+    """`(tile,)` boolean: steps of the whole tile that nobody attends to; None if there are none."""
+    tile: int
+    """Steps of the tile."""
+    length: int
+    """Steps of a row."""
+
+    @property
+    def size(self) -> int:
+        return len(self.steps) if self.hidden is None else self.tile
+
+    @property
+    def times(self) -> Tensor:
+        """`(active,)`: positions in their rows."""
+        return self.steps % self.length
+
+
+def unit_of(
+    layer: "SeqBoatLayer", memory: Memory, weights: Unit, dropped_values: Tensor | None
+) -> GatedAttention:
+    """The unit of a layer; dropped_values: flat indices of values that dropout takes away, or None."""
+    config, turns = layer.config, None
+    if config.relative_bias == "rotary":
+        turns = rotary_turns(memory.times, config.attention_dim, weights.gamma.dtype)
+    return GatedAttention(
+        weights,
+        _attention(layer, memory, weights.table),
+        *_scale(layer, memory),
+        memory.steps if len(memory.steps) < memory.size else None,
+        turns,
+        dropped_values,
+        layer.hidden_dropout.p if layer.training else 0.0,
+    )
+
+
+def _scale(layer: "SeqBoatLayer", memory: Memory) -> tuple[float, Tensor | None]:
+    """Of the queries: a factor, and counts `(active, 1)` by which they are divided."""
+    config, steps = layer.config, memory.steps
+    if config.attention == "softmax":
+        return float(config.attention_dim**-0.5), None
+    if config.window is not None:
+        return 1.0 / (config.window if layer.causal else 2 * config.window), None
+    if not layer.causal:
+        return 1.0 / max(1, len(steps) if memory.hidden is None else int((~memory.hidden).sum())), None
+    index = steps if memory.in_place else torch.arange(len(steps), device=steps.device)
+    return 1.0, (index + 1).unsqueeze(-1)
+
+
+def _attention(layer: "SeqBoatLayer", memory: Memory, table: Tensor | None) -> Attention:
+    config, bias, sequence = layer.config, None, None
+    if table is not None and layer.rel_pos_bias is not None:
+        by_index = config.relative_bias == "local" or memory.size == memory.tile
+        bias = Bias(table, layer.rel_pos_bias.origin, None if by_index else memory.times)
+    if config.window is None:
+        return DenseRow(memory.size, config.attention, layer.causal, bias, memory.hidden)
+    # No step of a row is further away than the row is long.
+    reach = min(config.window, memory.length - 1)
+    layout = layout_of(memory.size, reach, 0 if layer.causal else reach)
+    if memory.tile > memory.length:
+        packed = memory.size == len(memory.steps)
+        sequence = memory.steps if packed else torch.arange(memory.tile, device=memory.steps.device)
+        sequence = (sequence // memory.length).int()
+    return RowAttention(layout, config.attention, bias, memory.hidden, sequence)
