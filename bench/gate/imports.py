@@ -3,7 +3,6 @@
 Nothing is run. If a source does not say what it imports, everything in the repository counts.
 """
 
-import ast
 import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.gate.revisions import Revision
+from bench.probes.imports import Unknown, closure
 from implementations import registry
 from implementations.errors import RegistryError
 
@@ -20,12 +20,6 @@ BUILD_FILES = frozenset(
     {"pyproject.toml", "setup.py", "setup.cfg", "requirements.txt", "uv.lock", "pixi.lock"}
 )
 """Say what is installed: with a setup of each revision's own, they are part of every model."""
-
-_LOADERS = frozenset({"import_module", "__import__"})
-
-
-class Unknown(Exception):
-    """What a model imports can't be read from the sources."""
 
 
 def touched(name: str, base: Revision, head: Revision) -> bool:
@@ -76,30 +70,7 @@ class Tree:
 
     def closure(self, module: str) -> set[Path]:
         """Files of a module and of all that it imports from the revision; what is installed is left out."""
-        files: set[Path] = set()
-        waiting = [module]
-        seen: set[str] = set()
-        while waiting:
-            name = waiting.pop()
-            if name in seen:
-                continue
-            seen.add(name)
-            file = self.file_of(name)
-            if name.count("."):
-                waiting.append(name.rpartition(".")[0])
-            if file is not None and file not in files:
-                files.add(file)
-                waiting += imports_of(file, name)
-        return files
-
-    def file_of(self, module: str) -> Path | None:
-        """The source of a module or the `__init__` of a package; None if it is not of the revision."""
-        for folder in self.folders:
-            place = folder.joinpath(*module.split("."))
-            for file in (place / "__init__.py", place.with_name(f"{place.name}.py")):
-                if file.is_file():
-                    return file
-        return None
+        return closure(module, self.folders)
 
     def data_of(self, modules: Iterable[Path]) -> Iterator[Path]:
         """Other files that belong to these modules: beside them, or below in folders without modules."""
@@ -124,46 +95,3 @@ class Tree:
     @functools.cached_property
     def _module_folders(self) -> set[Path]:
         return {path.parent for path in self.everything if path.suffix == ".py"}
-
-
-def imports_of(file: Path, module: str) -> list[str]:
-    """Names that a source imports: modules, and what may be one. Raises Unknown for one that is computed."""
-    try:
-        parsed = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError, OSError, RecursionError) as error:
-        raise Unknown(f"{file}: {error}") from None
-    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    found: list[str] = []
-    for node in ast.walk(parsed):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            start = _absolute(node, package)
-            found += [start, *(f"{start}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Call) and _called(node) in _LOADERS:
-            found.append(_literal(node, file, package))
-    return [name for name in found if name]
-
-
-def _absolute(node: ast.ImportFrom, package: str) -> str:
-    if node.level == 0:
-        return node.module or ""
-    parts = package.split(".")
-    start = parts[: len(parts) - node.level + 1]
-    return ".".join([*start, *([node.module] if node.module else [])])
-
-
-def _called(node: ast.Call) -> str:
-    if isinstance(node.func, ast.Attribute):
-        return node.func.attr
-    return node.func.id if isinstance(node.func, ast.Name) else ""
-
-
-def _literal(node: ast.Call, file: Path, package: str) -> str:
-    first = node.args[0] if node.args else None
-    if not isinstance(first, ast.Constant) or not isinstance(first.value, str):
-        raise Unknown(f"{file}: imports a name that is made when it runs")
-    name = first.value
-    level = len(name) - len(name.lstrip("."))
-    parts = package.split(".")
-    return name if level == 0 else ".".join([*parts[: len(parts) - level + 1], name.lstrip(".")])

@@ -9,12 +9,16 @@ import msgspec
 
 from bench import workloads
 from bench.errors import UsageError
-from bench.probes.code import measured_commit
+from bench.probes.code import digest_of, harness_digest, measured_commit, source_digest
 from bench.probes.environment import command_line
 from bench.records import checkpoint as checkpoints
 from bench.records.reading import Results
 from bench.records.run import SCHEMA, Environment, Header
 from bench.suites.suite import Suite, Timing, Training
+from implementations import registry
+
+HARNESS = "bench"
+"""Key of the harness among the sources."""
 
 
 def make_header(
@@ -38,7 +42,20 @@ def make_header(
         checkpoints={
             name: checkpoints.read(Path(file)).trained(Path(file)) for name, file in suite.checkpoints.items()
         },
+        sources={} if revisions is not None else _sources(suite),
     )
+
+
+def _sources(suite: Suite) -> dict[str, str]:
+    """Digests of what runs; without those of sources that are not found."""
+    task = workloads.load(suite.workload).task(suite.lengths[0]).name
+    found = {HARNESS: harness_digest()}
+    for name in suite.implementations:
+        if (source := source_digest(name)) is not None:
+            made_with = registry.find(name).hyperparameters(task, suite.hyperparameters)
+            content = f"{source} {msgspec.json.encode(made_with, order='deterministic').decode()}"
+            found[name] = digest_of(content.encode())
+    return found
 
 
 def check_same_run(
@@ -58,6 +75,12 @@ def check_same_run(
         )
     if then.data != now.data:
         raise UsageError(f"{path}: was made of other data ({then.data}; now {now.data}); start anew")
+    changed = [name for name, digest in then.sources.items() if now.sources.get(name, digest) != digest]
+    if changed:
+        what = " and ".join("this harness" if name == HARNESS else name for name in changed)
+        raise UsageError(
+            f"{path}: was made before {what} changed (another source); start anew, or go back to that version"
+        )
     if len(earlier) > 1 and not cluster:
         raise UsageError(f"{path}: holds {len(earlier)} kinds of device; resume it with --executor ray")
     known = {run.header.environment.machine for run in earlier}

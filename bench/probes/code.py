@@ -1,12 +1,14 @@
-"""Which commit is measured: that of the repository around a user's model."""
+"""Which code is measured: the commit of the repository around a user's model, and digests of sources."""
 
+import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from bench.probes.imports import Unknown, closure
 from bench.system.git import commit_around
 from implementations import registry
 from implementations.errors import RegistryError
@@ -14,6 +16,9 @@ from implementations.errors import RegistryError
 State = tuple[str | None, bool | None]
 """A commit, and whether anything is uncommitted; None if there is no repository."""
 
+WORKER_ROOMS = ("workers", "steps", "probes", "workloads")
+DIGITS = 16
+"""Of a digest, in hexadecimal: enough to tell versions of one program apart."""
 HARNESS = ("implementations", "peers")
 """Packages that come with the harness: their commit is the harness's."""
 
@@ -28,9 +33,47 @@ def measured_commit(implementations: Sequence[str], harness: State) -> State:
     if top is None:
         return harness
     place = _place(top)
-    if place is None or {"site-packages", "dist-packages"} & set(place.parts):
+    if place is None or _is_installed(place):
         return None, None
     return commit_around(place.parent, place)
+
+
+def source_digest(name: str) -> str | None:
+    """A digest of an implementation's module and of all that it imports of the same package, or for a single
+    file of the same folder.
+
+    Nothing is imported. None if its source is not found.
+    """
+    try:
+        module = registry.find(name).path.partition(":")[0]
+    except RegistryError:
+        return None
+    top = module.partition(".")[0]
+    place = _place(top)
+    if place is None:
+        return None
+    alone = place.is_file() and not _is_installed(place)
+    try:
+        files = closure(module, [place.parent], None if alone else top)
+    except Unknown:
+        files = set(place.rglob("*.py")) if place.is_dir() else {place}
+    return _digest(files, place.parent)
+
+
+def harness_digest() -> str:
+    """A digest of what measures: the modules that run in a worker."""
+    root = Path(__file__).resolve().parents[1]
+    return _digest([file for room in WORKER_ROOMS for file in (root / room).glob("*.py")], root)
+
+
+def _digest(files: Iterable[Path], root: Path) -> str:
+    lines = [f"{file.relative_to(root)} {digest_of(file.read_bytes())}" for file in sorted(files)]
+    return digest_of("\n".join(lines).encode())
+
+
+def digest_of(content: bytes) -> str:
+    """A short digest."""
+    return hashlib.sha256(content).hexdigest()[:DIGITS]
 
 
 def _top_level(name: str) -> str | None:
@@ -38,6 +81,10 @@ def _top_level(name: str) -> str | None:
         return registry.find(name).path.partition(":")[0].partition(".")[0]
     except RegistryError:
         return None
+
+
+def _is_installed(place: Path) -> bool:
+    return bool({"site-packages", "dist-packages"} & set(place.parts))
 
 
 def _place(module: str) -> Path | None:

@@ -112,6 +112,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header", tag_field=
     """Commits that a gate compares, by the name that their cases carry."""
     checkpoints: dict[str, Trained] = {}
     """By implementation, the training behind the weights that it is timed with."""
+    sources: dict[str, str] = {}
+    """Digests of what was run: by implementation, its source and hyper-parameters; `bench`, what measures."""
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, tag="device", tag_field="type"):

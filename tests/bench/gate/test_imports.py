@@ -2,8 +2,9 @@
 
 import pytest
 
-from bench.gate.imports import Tree, Unknown, touched
+from bench.gate.imports import Tree, touched
 from bench.gate.revisions import Code, checked_out
+from bench.probes.imports import Unknown
 from bench.system.git import Repository
 
 from ..repositories import commit, git

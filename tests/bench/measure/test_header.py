@@ -1,0 +1,88 @@
+"""What may continue a result file: the same program, and no other."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.errors import UsageError
+from bench.measure import session
+from bench.measure.header import make_header
+from bench.measure.request import load_suite, request_for
+from bench.records.writing import ResultFile
+
+from ..made_up import CPU
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch) -> Path:
+    """A module of the user's, with a helper in a file beside it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "helper_of_mine.py").write_text("WIDTH = 8\n")
+    (tmp_path / "model_of_mine.py").write_text(
+        "from helper_of_mine import WIDTH\n\n\ndef build(task, hyperparameters):\n    return WIDTH\n"
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def resume(model, write_suite, monkeypatch):
+    """Begins a file, and resumes it; what is refused is refused before anything is measured."""
+    suite = write_suite("model_of_mine:build", "seqboat", lengths=[32], hyperparameters="small")
+    path = model / "run.jsonl"
+    with ResultFile(path) as file:
+        file.append(make_header(load_suite(request_for(suite)), CPU))
+    monkeypatch.setattr(session, "probe_environment", lambda device, threads: CPU)
+
+    class Measures(Exception):
+        """Nothing stands in the way."""
+
+    def measures(*words):
+        raise Measures
+
+    monkeypatch.setattr(session, "carry_out", measures)
+
+    def go() -> str | None:
+        """Why it is refused; None if it is not."""
+        try:
+            session.run(request_for(suite, resume=path))
+        except UsageError as error:
+            return str(error)
+        except Measures:
+            return None
+        raise AssertionError
+
+    return go
+
+
+def test_the_same_program_continues(resume, model):
+    (model / "another.py").write_text("")
+    assert resume() is None
+
+
+@pytest.mark.parametrize("file", ["model_of_mine.py", "helper_of_mine.py"])
+def test_another_version_of_a_model_does_not_continue_a_file(resume, model, file):
+    with (model / file).open("a") as source:
+        source.write("\nWIDTH = 1024\n")
+    assert "run.jsonl: was made before model_of_mine:build changed" in resume()
+
+
+def test_another_version_of_the_harness_does_not_continue_a_file(resume, monkeypatch):
+    monkeypatch.setattr("bench.measure.header.harness_digest", lambda: "0123456789abcdef")
+    assert "was made before this harness changed" in resume()
+
+
+def test_other_hyperparameters_are_another_program(resume, monkeypatch):
+    from implementations.registry import Implementation
+
+    known = Implementation.hyperparameters
+    monkeypatch.setattr(
+        Implementation, "hyperparameters", lambda self, *words: known(self, *words) | {"width": 1024}
+    )
+    assert "seqboat changed" in resume()
+
+
+def test_a_file_from_before_there_were_digests_continues(resume, model):
+    path = model / "run.jsonl"
+    header = path.read_text()
+    path.write_text(header[: header.index('"sources"')].rstrip(",") + "}\n")
+    assert resume() is None
