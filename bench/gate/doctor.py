@@ -1,37 +1,26 @@
 """`bench doctor`: can this machine measure, what stands in the way, and how finely can it tell?"""
 
-import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
 import psutil
 from tabulate import tabulate
 
 from bench.errors import UsageError
-from bench.gate.gate import Gate
-from bench.gate.regress import gate_suite
-from bench.gate.rules import Rules
-from bench.gate.verdicts import Limits
-from bench.measure.display import open_display
-from bench.measure.header import make_header
-from bench.measure.procedure import Procedure
+from bench.gate.noise import Noise, measure_noise
 from bench.probes import health
 from bench.probes.environment import probe_environment
 from bench.probes.health import GpuHealth
 from bench.records.run import Environment
-from bench.records.writing import ResultFile
-from bench.stats.intervals import MIN_BLOCKS, ratio_interval, smallest_difference, upper_bound
 from bench.steps.memory_check import TOLERANCE, Agreement, check_apart
 from bench.suites import reading as suites
 from bench.suites.case import Case
 from bench.system import child
 from bench.system.child import ChildFailed
-from bench.system.signals import termination_interrupts
 from bench.text.units import format_bytes, parse_percentage
 
 Status = Literal["ok", "warning", "problem"]
@@ -50,31 +39,6 @@ class Check(msgspec.Struct, frozen=True):
     status: Status
     found: str
     advice: str = ""
-
-
-class CaseNoise(msgspec.Struct, frozen=True, kw_only=True):
-    """One case against itself."""
-
-    model: str
-    length: int
-    ratio: float
-    low: float | None
-    high: float | None
-    deviation: float
-    """Standard deviation of the log ratio between two processes that run the same code."""
-
-
-class Noise(msgspec.Struct, frozen=True, kw_only=True):
-    """What the machine makes of identical code."""
-
-    blocks: int
-    floor: float
-    """Standard deviation of a block's log ratio, over all cases."""
-    smallest_difference: float
-    """What `blocks` blocks tell from nothing in 90% of all gates, with 99% confidence."""
-    smallest_tolerance: float
-    """A gate of a smaller tolerance would not pass identical code."""
-    cases: list[CaseNoise]
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +67,7 @@ class DoctorRequest:
 
 
 def diagnose(request: DoctorRequest) -> Diagnosis:
-    """Look at the machine, and with `aa` measure its noise. Raises UsageError where there is no device."""
+    """Look at the machine, and with `aa` measure its noise. Raises UsageError if there is no device."""
     try:
         tolerance = parse_percentage(request.tolerance)
     except ValueError as error:
@@ -111,54 +75,15 @@ def diagnose(request: DoctorRequest) -> Diagnosis:
     environment = probe_environment(request.device, request.threads)
     gpu = _gpu_health(environment.device) if environment.device.startswith("cuda") else None
     checks = list(_checks(environment, gpu))
-    noise = measure_noise(request, environment) if request.aa else None
+    noise = _noise(request, environment) if request.aa else None
     if noise is not None:
         checks.append(_resolution(noise, tolerance))
     return Diagnosis(environment=environment, checks=checks, noise=noise)
 
 
-def measure_noise(request: DoctorRequest, environment: Environment) -> Noise:
-    """Every case of a suite against itself, in blocks as a gate has them."""
-    suite = gate_suite(request.suite, request.overrides, request.budget)
-    procedure, rules = Procedure(suite, environment), Rules(Limits(margin=0.0, tolerance=0.0))
-    with (
-        termination_interrupts() as interruption,
-        ResultFile(request.out, interruption.deferred) as store,
-        open_display(suite.budget_seconds) as display,
-    ):
-        store.append(make_header(suite, environment, {}))
-        with Gate(procedure, store, display, rules, request.blocks) as gate:
-            return noise_of(gate.against_itself())
-
-
-def noise_of(values: dict[Case, list[float]]) -> Noise:
-    """Noise from cases' block values. Raises UsageError where none has enough blocks."""
-    enough = {case: found for case, found in values.items() if len(found) >= MIN_BLOCKS}
-    if not enough:
-        raise UsageError(
-            f"no case ran for {MIN_BLOCKS} blocks, so there is no noise to tell; give a longer --budget"
-        )
-    blocks = min(len(found) for found in enough.values())
-    floor = math.sqrt(np.mean([np.var(found, ddof=1) for found in enough.values()]))
-    return Noise(
-        blocks=blocks,
-        floor=floor,
-        smallest_difference=math.expm1(smallest_difference(floor, blocks)),
-        smallest_tolerance=math.expm1(max(upper_bound(found) for found in enough.values())),
-        cases=[_case_noise(case, found) for case, found in enough.items()],
-    )
-
-
-def _case_noise(case: Case, values: Sequence[float]) -> CaseNoise:
-    interval = ratio_interval(values)
-    return CaseNoise(
-        model=case.implementation,
-        length=case.length,
-        ratio=interval.ratio,
-        low=interval.low,
-        high=interval.high,
-        deviation=float(np.std(values, ddof=1)),
-    )
+def _noise(request: DoctorRequest, environment: Environment) -> Noise:
+    suite = (request.suite, request.overrides, request.budget)
+    return measure_noise(*suite, request.blocks, request.out, environment)
 
 
 def _resolution(noise: Noise, tolerance: float) -> Check:

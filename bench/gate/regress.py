@@ -23,7 +23,7 @@ from bench.stats.intervals import MIN_BLOCKS
 from bench.suites import reading
 from bench.suites.suite import Suite
 from bench.system.git import WORKTREE, Repository
-from bench.system.signals import termination_interrupts
+from bench.system.signals import Interruption, termination_interrupts
 from bench.text.units import parse_duration
 
 
@@ -59,10 +59,14 @@ def regress(request: GateRequest) -> GateReport:
     repository = Repository.around(request.repository)
     commits = {base: repository.commit(request.base), head: repository.commit(request.head)}
     try:
-        with checked_out(repository, commits, request.code) as revisions:
+        with (
+            # From the first worktree on: whatever ends this, none is left behind.
+            termination_interrupts() as interruption,
+            checked_out(repository, commits, request.code) as revisions,
+        ):
             suite = suite_of(request, revisions[head])
             rules = rules_of(suite.limits, suite.ignored, request.margin, request.tolerance)
-            cases, control = _measured(request, suite, rules, revisions)
+            cases, control = _measured(request, suite, rules, revisions, interruption)
     except SetupFailed as failure:
         if failure.revision != head:
             raise
@@ -93,7 +97,11 @@ def _check(request: GateRequest) -> Rules:
 
 
 def _measured(
-    request: GateRequest, suite: Suite, rules: Rules, revisions: Mapping[str, Revision]
+    request: GateRequest,
+    suite: Suite,
+    rules: Rules,
+    revisions: Mapping[str, Revision],
+    interruption: Interruption,
 ) -> Verdicts:
     base, head, control = REVISIONS
     untouched = _untouched(request, suite, revisions[base], revisions[head])
@@ -104,7 +112,6 @@ def _measured(
         control: revisions[base].source
     }
     with (
-        termination_interrupts() as interruption,
         ResultFile(request.out, interruption.deferred) as store,
         open_display(suite.budget_seconds) as display,
     ):

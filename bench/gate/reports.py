@@ -12,7 +12,7 @@ from tabulate import tabulate
 from bench.errors import UsageError
 from bench.gate.verdicts import CaseVerdict, GateReport, Limits
 from bench.stats.intervals import Verdict
-from bench.text.escape import escape_markdown, one_line
+from bench.text.escape import escape_markdown, escape_xml, one_line
 
 MARKER = "<!-- seqboat-bench gate -->"
 """First line of a comment: whoever posts it finds the earlier one by it, and updates that."""
@@ -39,19 +39,19 @@ def as_text(report: GateReport) -> str:
 def as_markdown(report: GateReport) -> str:
     """For a comment or a job summary: verdict, a row for each case, what to do."""
     rows = [
-        [escape_markdown(one_line(cell)) for cell in [*_cells(name, case), _what_changed(case), case.reason]]
+        [*_cells(_plain(name), case), _plain(_what_changed(case)), _plain(case.reason)]
         for name, case in _rows(report)
     ]
     headers = [*HEADERS[:-1], "Exact costs", "Reason"]
     table = tabulate(rows, headers, "pipe", colalign=[*ALIGN, "left"], disable_numparse=True)
     return "\n".join(
         [
-            f"### {_SIGN[report.verdict]} {report.verdict}: {escape_markdown(one_line(report.reason))}",
+            f"### {_SIGN[report.verdict]} {report.verdict}: {_plain(report.reason)}",
             "",
             *([table, ""] if rows else []),
             f"**What to do:** {what_to_do(report)}",
             "",
-            *(f"- {escape_markdown(one_line(line))}" for line in [*_ignored(report), _sides(report)]),
+            *(f"- {_plain(line)}" for line in [*_ignored(report), _sides(report)]),
         ]
     )
 
@@ -70,28 +70,32 @@ def as_junit(report: GateReport) -> str:
 
     Without a verdict over all cases (the control did not pass, or one of many is not sure enough) none fails.
     """
-    tests = [(case, _counts_as(case, report.verdict)) for case in report.cases]
-    suite = ElementTree.Element(
-        "testsuite",
-        name="bench regress",
-        tests=str(len(tests)),
-        failures=str(sum(verdict == "REGRESSED" for _, verdict in tests)),
-        errors="0",
-        skipped=str(sum(verdict == "INCONCLUSIVE" for _, verdict in tests)),
-        time="0",
-    )
+    # A head that can't be installed has no case, and fails all the same.
+    whole = CaseVerdict(model="every model", length=0, verdict=report.verdict, reason=report.reason)
+    tests = [(case, _counts_as(case, report.verdict)) for case in report.cases or [whole]]
+    verdicts = [verdict for _, verdict in tests]
+    counts = {
+        "tests": len(tests),
+        "failures": verdicts.count("REGRESSED"),
+        "errors": 0,
+        "skipped": verdicts.count("INCONCLUSIVE"),
+        "time": 0,
+    }
+    attributes = {name: str(count) for name, count in counts.items()}
+    root = ElementTree.Element("testsuites", attributes)
+    suite = ElementTree.SubElement(root, "testsuite", attributes | {"name": "bench regress"})
     for case, verdict in tests:
-        name = f"{case.model} at {case.length}"
+        name = escape_xml(f"{case.model} at {case.length}")
         test = ElementTree.SubElement(suite, "testcase", classname="bench.regress", name=name, time="0")
-        reason = case.reason if case.ignored is None else f"ignored: {case.ignored}; {case.reason}"
+        reason = escape_xml(
+            case.reason if case.ignored is None else f"ignored: {case.ignored}; {case.reason}"
+        )
         if verdict == "REGRESSED":
             ElementTree.SubElement(test, "failure", message=reason, type=verdict)
         elif verdict == "INCONCLUSIVE":
             ElementTree.SubElement(test, "skipped", message=reason)
-    root = ElementTree.Element("testsuites", {"name": "bench regress"})
-    root.append(suite)
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode")
 
 
 FORMATS: Mapping[str, Callable[[GateReport], str]] = {
@@ -169,6 +173,11 @@ def _cells(name: str, case: CaseVerdict) -> list[str]:
 def _counts_as(case: CaseVerdict, overall: Verdict) -> Verdict:
     undecided = case.ignored is not None or overall != "REGRESSED"
     return "INCONCLUSIVE" if case.verdict == "REGRESSED" and undecided else case.verdict
+
+
+def _plain(text: str) -> str:
+    """Text of a model's or a user's, which is no markup."""
+    return escape_markdown(one_line(text))
 
 
 def _what_changed(case: CaseVerdict) -> str:

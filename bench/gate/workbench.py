@@ -23,7 +23,7 @@ from bench.records.writing import ResultFile
 from bench.suites.case import Case
 from bench.suites.suite import Suite
 from bench.system.git import Repository
-from bench.system.signals import termination_interrupts
+from bench.system.signals import Interruption, termination_interrupts
 
 Figure = Literal["step", "memory", "flops"]
 COSTS = {"memory": "tensor_bytes", "flops": "flops"}
@@ -72,19 +72,23 @@ class Workbench:
     def _measured(self, commit: str, threshold: float) -> Found:
         base, head, _ = REVISIONS
         try:
-            with checked_out(self.repository, {base: self.good, head: commit}, self.code) as revisions:
-                return self._side_by_side(revisions[base], revisions[head], threshold)
+            with (
+                termination_interrupts() as interruption,
+                checked_out(self.repository, {base: self.good, head: commit}, self.code) as revisions,
+            ):
+                return self._side_by_side(revisions[base], revisions[head], threshold, interruption)
         except SetupFailed as failure:
             if failure.revision == base:
                 raise
             return Found(commit=commit, standing="skipped", reason=str(failure))
 
-    def _side_by_side(self, base: Revision, head: Revision, threshold: float) -> Found:
+    def _side_by_side(
+        self, base: Revision, head: Revision, threshold: float, interruption: Interruption
+    ) -> Found:
         sources = {base.name: base.source, head.name: head.source}
         raw = self.folder / f"{head.commit}.jsonl"
         raw.unlink(missing_ok=True)  # Of an attempt that was interrupted.
         with (
-            termination_interrupts() as interruption,
             ResultFile(raw, interruption.deferred) as store,
             open_display(self.suite.budget_seconds) as display,
         ):

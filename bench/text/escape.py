@@ -68,6 +68,11 @@ def _latin(character: str) -> str:
     return character if character.isprintable() and ord(character) < 256 else "?"
 
 
+def escape_xml(text: str) -> str:
+    """Text without the control characters that XML has no way to write."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def script_json(value: object) -> str:
     """JSON that can stand in a script element: no text in it can end the element."""
     return msgspec.json.encode(value).decode().replace("<", r"\u003c")

@@ -12,6 +12,7 @@ from bench.records.reading import Results
 from bench.records.run import Status
 from bench.stats.intervals import MIN_BLOCKS, ratio_interval
 from bench.stats.ratios import block_step_seconds
+from bench.text.escape import escape_xml
 from bench.views.tables.rows import NOT_REACHED, Row, rows_of
 
 Format = Literal["github-action-benchmark", "bencher", "pytest-benchmark", "junit"]
@@ -167,8 +168,8 @@ def _junit(results: Results, rows: list[Row]) -> str:
         root,
         "testsuite",
         {
-            "name": _xml(results.header.suite.name),
-            "timestamp": _xml(results.header.created.partition("+")[0]),
+            "name": escape_xml(results.header.suite.name),
+            "timestamp": escape_xml(results.header.created.partition("+")[0]),
             "time": seconds,
             **attributes,
         },
@@ -184,7 +185,7 @@ def _is_skipped(row: Row) -> bool:
 
 
 def _test_case(suite: ElementTree.Element, results: Results, row: Row) -> None:
-    name = {"name": _xml(row.case_id), "classname": _xml(f"bench.{results.header.suite.name}")}
+    name = {"name": escape_xml(row.case_id), "classname": escape_xml(f"bench.{results.header.suite.name}")}
     test = ElementTree.SubElement(suite, "testcase", name | {"time": str(row.step_seconds or 0)})
     figures = ElementTree.SubElement(test, "properties")
     for figure in (
@@ -200,7 +201,7 @@ def _test_case(suite: ElementTree.Element, results: Results, row: Row) -> None:
             ElementTree.SubElement(figures, "property", {"name": figure, "value": str(value)})
     if len(figures) == 0:
         test.remove(figures)
-    message = {"message": _xml(row.reason or row.status)}
+    message = {"message": escape_xml(row.reason or row.status)}
     if _is_skipped(row):
         ElementTree.SubElement(test, "skipped", message)
     elif row.status != "ok":
@@ -214,11 +215,6 @@ def _name(results: Results, row: Row) -> str:
 
 def _times(results: Results, row: Row) -> list[float]:
     return block_step_seconds(results.samples, row.case_id)
-
-
-def _xml(text: str) -> str:
-    """Text without the control characters that XML has no way to write."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _json(value: object) -> str:

@@ -7,11 +7,10 @@ import subprocess
 import sys
 
 import msgspec
-import numpy as np
 import pytest
 
-from bench.errors import UsageError
 from bench.gate import doctor
+from bench.gate.noise import noise_of
 from bench.probes import health
 from bench.probes.environment import read_environment
 from bench.probes.health import GpuHealth
@@ -84,25 +83,8 @@ def test_what_the_kernel_says_is_read(tmp_path):
     assert health.cpu_quota(tmp_path) is None
 
 
-def test_noise_is_recovered_from_made_up_blocks():
-    generator = np.random.default_rng(3)
-    values = {case: list(generator.normal(0, 0.01, size=400)) for case in CASES}
-    noise = doctor.noise_of(values)
-    assert noise.floor == pytest.approx(0.01, rel=0.1)
-    assert noise.blocks == 400
-    assert 0 < noise.smallest_tolerance < noise.smallest_difference < 0.003
-    assert [case.model for case in noise.cases] == [case.implementation for case in CASES]
-
-
-def test_a_case_of_too_few_blocks_does_not_count_and_none_is_an_error():
-    values = {CASES[0]: [0.0, 0.01, -0.01], CASES[1]: [9.0]}
-    assert [case.model for case in doctor.noise_of(values).cases] == [CASES[0].implementation]
-    with pytest.raises(UsageError, match="no case ran for 3 blocks"):
-        doctor.noise_of({CASES[1]: [9.0]})
-
-
 def test_gates_below_the_noise_are_refused():
-    noise = doctor.noise_of({CASES[0]: [0.05, -0.05, 0.0]})
+    noise = noise_of({CASES[0]: [0.05, -0.05, 0.0]})
     refused = doctor._resolution(noise, 0.03)
     assert refused.status == "problem"
     assert "would not pass identical code" in refused.advice
