@@ -1,7 +1,7 @@
 """What was measured: the schema of the records of a result file."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -9,8 +9,22 @@ from bench.suites.case import Case
 from bench.suites.suite import LARGEST, Positive, Suite
 from bench.text.units import format_error
 
-Machine = tuple[str, str, int, str, str | None]
-"""Device, hardware, threads, torch and allocator: where they differ, so do kinds of device."""
+
+class Machine(NamedTuple):
+    """What is equal for all figures that may be compared: two of other machines are never the same."""
+
+    device: str
+    hardware: str
+    threads: int
+    torch: str
+    allocator: str | None
+
+    @property
+    def words(self) -> str:
+        """The machine, in a message."""
+        memory = f", {self.allocator}" if self.allocator else ""
+        return f"{self.hardware}, {self.threads} threads, torch {self.torch}{memory}"
+
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 Quantity = Annotated[float, msgspec.Meta(ge=0)]
@@ -70,14 +84,12 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def machine(self) -> Machine:
-        """What is equal for all figures that may be compared with each other."""
-        return (self.device, self.hardware, self.threads, self.torch, self.allocator)
+        return Machine(self.device, self.hardware, self.threads, self.torch, self.allocator)
 
     @property
     def words(self) -> str:
         """The machine, in a message."""
-        memory = f", {self.allocator}" if self.allocator else ""
-        return f"{self.hardware}, {self.threads} threads, torch {self.torch}{memory}"
+        return self.machine.words
 
 
 class Trained(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from bench.errors import UsageError
 from bench.records.reading import Results
-from bench.records.run import MEMORY_KIND, Solo
+from bench.records.run import MEMORY_KIND, Machine, Solo
 from bench.stats.intervals import Interval, unpaired_ratio
 from bench.stats.ratios import block_step_seconds
 from bench.suites.case import Case
@@ -101,11 +101,10 @@ def _faults(row: Row, faults: Sequence[Fault]) -> Iterator[str]:
 
 def differences(a: Results, b: Results) -> Iterator[str]:
     """What two runs must have in common and have not: machine, precision, suite."""
-    names = ("device", "hardware", "threads", "torch", "allocator")
-    for name in names:
-        values = [getattr(results.header.environment, name) for results in (a, b)]
-        if values[0] != values[1]:
-            yield f"other {name} ({values[0]} and {values[1]})"
+    machines = (results.header.environment.machine for results in (a, b))
+    for name, one, other in zip(Machine._fields, *machines, strict=True):
+        if one != other:
+            yield f"other {name} ({one} and {other})"
     first, second = (results.header.suite for results in (a, b))
     for field in first.__struct_fields__:
         if field in ("description", "timing", "quick", "training", "limits", "ignore"):

@@ -7,7 +7,7 @@ baselines are not the same measurement.
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -24,7 +24,8 @@ from bench.stats.ratios import block_step_seconds
 from bench.suites.case import Case
 from bench.system.git import CommitInfo, Repository
 from bench.views.changes import LevelChange, Series, changes_of
-from bench.views.tables.rows import Row, machine_of, rows_of, title_of
+from bench.views.tables.naming import RATE, SETTINGS, names_of
+from bench.views.tables.rows import Row, rows_of
 
 Figure = Literal["speed", "step", "memory"]
 FIGURES: tuple[Figure, ...] = get_args(Figure)
@@ -64,9 +65,17 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     hardware: str
     threads: int
     torch: str
+    allocator: str | None
     data: str
     points: list[Point]
     changes: list[LevelChange]
+
+    @property
+    def words(self) -> str:
+        """Where it was measured, and on what."""
+        memory = f", {self.allocator}" if self.allocator else ""
+        machine = f"{self.hardware}, {self.device}, {self.threads} threads, torch {self.torch}{memory}"
+        return f"{machine}, data: {self.data}"
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +102,7 @@ class Measured:
     @property
     def line(self) -> tuple[object, ...]:
         """What is equal for all points of a line."""
-        return (self.case, self.baseline, *machine_of(self.row), self.results.header.data)
+        return (self.case, self.baseline, self.row.machine, self.row.data)
 
 
 class Shelf:
@@ -201,7 +210,8 @@ def _line(name: str, cases: Sequence[Measured], figure: Figure, commits: Mapping
         hardware=first.row.hardware,
         threads=first.row.threads,
         torch=first.row.torch,
-        data=first.results.header.data,
+        allocator=first.row.allocator,
+        data=first.row.data,
         points=points,
         changes=changes_of(_series(ordered, points, figure)),
     )
@@ -259,7 +269,8 @@ def _chained(lines: Sequence[Line]) -> list[Line]:
     """Lines whose first level is held against the last one of the same case under another torch."""
 
     def key(line: Line) -> tuple[object, ...]:
-        return (line.case_id, line.baseline, line.device, line.hardware, line.threads, line.data)
+        machine = (line.device, line.hardware, line.threads, line.allocator)
+        return (line.case_id, line.baseline, *machine, line.data)
 
     latest: dict[tuple[object, ...], Line] = {}
     chained: dict[int, Line] = {}
@@ -308,25 +319,9 @@ def _first_level(line: Line) -> list[Point]:
     return points[:end]
 
 
-_PARTS: tuple[Callable[[Measured], str], ...] = (
-    lambda case: f"length {case.case.length}",
-    lambda case: f"batch {case.case.batch}",
-    lambda case: "as initialised" if case.case.activation is None else f"activation {case.case.activation:g}",
-    lambda case: case.case.precision,
-    lambda case: case.case.phase,
-    lambda case: f"fill {case.case.fill}",
-    lambda case: f"{case.case.hyperparameters} sizes",
-    lambda case: f"backend {case.case.backend}",
-    lambda case: f"seed {case.case.seed}",
-    lambda case: f"against {case.baseline}",
-    lambda case: case.row.hardware,
-    lambda case: case.row.device,
-    lambda case: f"{case.row.threads} threads",
-    lambda case: f"torch {case.row.torch}",
-    lambda case: case.results.header.data,
-)
-
-
 def _names(lines: Sequence[Measured]) -> list[str]:
-    telling = [part for part in _PARTS if len({part(line) for line in lines}) > 1]
-    return [", ".join([title_of(line.row.model), *(part(line) for part in telling)]) for line in lines]
+    """The model's title, and what tells the lines apart."""
+    names = names_of([line.row for line in lines], [RATE, *SETTINGS])
+    if len({line.baseline for line in lines}) == 1:
+        return names
+    return [f"{name}, against {line.baseline}" for name, line in zip(names, lines, strict=True)]

@@ -36,7 +36,6 @@ _MEANING: Mapping[Figure, str] = {
 
 def _line_text(line: Line, figure: Figure) -> str:
     against = f" against {title_of(line.baseline)}" if line.baseline else ""
-    machine = f"{line.hardware}, {line.device}, {line.threads} threads, torch {line.torch}"
     rows = [
         [
             point.commit[:SHORT],
@@ -55,7 +54,7 @@ def _line_text(line: Line, figure: Figure) -> str:
         for point in line.points
         if point.status != "ok"
     ]
-    return "\n".join([f"{line.name}{against}: {machine}, data: {line.data}", table, *failed])
+    return "\n".join([f"{line.name}{against}: {line.words}", table, *failed])
 
 
 def _cells(point: Point, figure: Figure) -> list[str]:

@@ -25,9 +25,7 @@ def as_text(profile: Profile) -> str:
 
 
 def _title(profile: Profile) -> str:
-    environment = profile.environment
-    where = f"{environment.hardware}, {environment.threads} threads, torch {environment.torch}"
-    return f"{profile.case.id} on {where}"
+    return f"{profile.case.id} on {profile.environment.words}"
 
 
 def _cells(profile: Profile, node: Node, whole: float) -> list[str]:

@@ -51,9 +51,7 @@ class Track:
 
     @property
     def machine(self) -> str:
-        line = self.line
-        where = f"{line.hardware}, {line.device}, {line.threads} threads, torch {line.torch}"
-        return f"{where}, data: {line.data}"
+        return self.line.words
 
     def _parts(self, rates: bool) -> list[str]:
         parts = self.line.case_id.removeprefix(f"{self.model}/").split("/")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -42,8 +43,13 @@ def results(
     slower: float = 1.0,
     workload: str = "text",
     throttled: str | None = None,
+    data: str = "made up",
+    **settings: Any,
 ) -> Results:
-    """A run of some models. `failed` maps implementations to the status that ends them."""
+    """A run of some models. `failed` maps implementations to the status that ends them.
+
+    settings: further fields of the suite.
+    """
     suite = Suite(
         name="made-up",
         description="figures that a test can foretell",
@@ -52,6 +58,7 @@ def results(
         implementations=tuple(implementations),
         baseline=implementations[0],
         activation=tuple(activation),
+        **settings,
     )
     header = Header(
         schema=SCHEMA,
@@ -59,7 +66,7 @@ def results(
         command=["bench", "run", "--suite", "made-up"],
         suite=suite,
         environment=environment,
-        data="made up",
+        data=data,
     )
     kind = "cuda" if environment.device.startswith("cuda") else "cpu"
     cases = suite.cases(kind)

@@ -2,55 +2,40 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from bench.records.profile import Ceilings, Profile, add
 from bench.records.reading import Results
-from bench.views.tables.rows import Row, title_of
+from bench.views.tables.naming import LENGTH, RATE, SETTINGS, Setting, names_of
+from bench.views.tables.rows import Row, rows_of, title_of
 
 Point = dict[str, Any]
 
-
-def series_names(rows: Sequence[Row]) -> dict[tuple[str, str], str]:
-    """A name for each line of a chart by (case without its length, machine): the title, and what differs."""
-    settings = {_series(row): row for row in rows}
-    parts: list[Callable[[Row], str]] = [
-        lambda row: "" if row.activation_set is None else f"activation {row.activation_set:g}",
-        lambda row: row.workload,
-        lambda row: row.precision,
-        lambda row: row.phase,
-        lambda row: row.hardware if row.hardware != row.device else row.device,
-        lambda row: f"{row.threads} threads",
-    ]
-    names = {}
-    for key, row in settings.items():
-        same = [other for other in settings.values() if other.title == row.title]
-        words = [part(row) for part in parts if len({part(other) for other in same}) > 1]
-        names[key] = ", ".join([row.title, *filter(None, words)])
-    return names
+SERIES = [RATE, *(setting for setting in SETTINGS if setting is not LENGTH)]
+"""What tells lines over lengths apart."""
+FILE = Setting("File", lambda row: row.run, among=lambda row: row.cell)
 
 
-def _series(row: Row) -> tuple[str, str]:
-    setting = (row.model, row.workload, row.precision, row.phase, row.activation_set, row.hyperparameters)
-    return (str(setting), f"{row.device}, {row.hardware}, {row.threads}, {row.torch}")
+def series_names(rows: Sequence[Row]) -> list[str]:
+    """Of each row, the name of its line in a chart over lengths: its title, and what tells it from others."""
+    return names_of(rows, SERIES)
 
 
 def ratios(rows: Sequence[Row]) -> list[Point]:
     """Speed and memory ratio of every row that was timed, at its length."""
-    names = series_names(rows)
     return [
         {
-            "model": names[_series(row)],
+            "model": name,
             "length": row.length,
             "speed": row.speed_ratio,
             "low": row.speed_low,
             "high": row.speed_high,
             "memory": row.memory_ratio,
         }
-        for row in rows
+        for row, name in zip(rows, series_names(rows), strict=True)
         if row.speed_ratio is not None
     ]
 
@@ -64,10 +49,10 @@ def growth(rows: Sequence[Row]) -> list[Point]:
     points = []
     for quantity, value in (("Step time (s)", _seconds), ("Peak memory (MiB)", _mebibytes)):
         lines: dict[str, dict[int, float]] = defaultdict(dict)
-        for row in rows:
+        for row, name in zip(rows, names, strict=True):
             figure = value(row)
             if figure is not None:
-                lines[names[_series(row)]][row.length] = figure / row.batch
+                lines[name][row.length] = figure / row.batch
         for model, line in lines.items():
             if len(line) > 1:
                 exponent = growth_exponent(list(line), list(line.values()))
@@ -101,12 +86,10 @@ def _mebibytes(row: Row) -> float | None:
 
 def trade_off(rows: Sequence[Row]) -> list[Point]:
     """Published average accuracy, measured speed and memory of rows with all three, at the longest length."""
-    names = series_names(rows)
-    whole = [row for row in rows if row.speed_ratio is not None and row.memory_ratio is not None]
-    longest = max((row.length for row in whole if row.published_accuracy), default=0)
+    longest = max((row.length for row in rows if row.published_accuracy and _is_whole(row)), default=0)
     return [
         {
-            "model": names[_series(row)],
+            "model": name,
             "length": row.length,
             "accuracy": row.published_accuracy["average"],
             "speed": row.speed_ratio,
@@ -114,40 +97,42 @@ def trade_off(rows: Sequence[Row]) -> list[Point]:
             "high": row.speed_high,
             "memory": row.memory_ratio,
         }
-        for row in whole
-        if row.published_accuracy and row.length == longest
+        for row, name in zip(rows, series_names(rows), strict=True)
+        if _is_whole(row) and row.published_accuracy and row.length == longest
     ]
+
+
+def _is_whole(row: Row) -> bool:
+    return row.speed_ratio is not None and row.memory_ratio is not None
 
 
 def activation_by_layer(rows: Sequence[Row]) -> list[Point]:
     """Activation rate of each layer, by model, workload and length."""
-    names = series_names(rows)
     return [
         {
-            "model": names[_series(row)],
+            "model": name,
             "task": f"{row.workload}, length {row.length}",
             "layer": layer,
             "rate": rate,
         }
-        for row in rows
+        for row, name in zip(rows, series_names(rows), strict=True)
         for layer, rate in enumerate(row.activation_by_layer or [], 1)
     ]
 
 
 def activation_sweep(rows: Sequence[Row]) -> list[Point]:
     """Step time by measured activation rate, for each model that was timed at two rates or more."""
-    lines: dict[tuple[str, int, tuple[object, ...]], list[Row]] = defaultdict(list)
-    for row in rows:
+    lines: dict[str, list[Row]] = defaultdict(list)
+    for row, name in zip(rows, names_of(rows, SETTINGS), strict=True):
         if row.activation_rate is not None and row.step_seconds is not None:
-            lines[row.title, row.length, row.panel].append(row)
-    several = len({length for _, length, _ in lines}) > 1
+            lines[name].append(row)
     return [
         {
-            "model": f"{title} at {length}" if several else title,
+            "model": name,
             "rate": row.activation_rate,
             "milliseconds": (row.step_seconds or 0) * 1e3,
         }
-        for (title, length, _), line in lines.items()
+        for name, line in lines.items()
         if len(line) > 1
         for row in line
     ]
@@ -156,16 +141,16 @@ def activation_sweep(rows: Sequence[Row]) -> list[Point]:
 def rounds(runs: Sequence[Results]) -> list[Point]:
     """Every timed run in the order that it was made, over the median of its case: drift and throttling."""
     points: list[Point] = []
-    for run in runs:
+    names = _case_names(runs)
+    for number, run in enumerate(runs):
         times = defaultdict(list)
         for sample in run.samples:
             times[sample.case_id].append(sample.step_seconds)
         medians = {case_id: statistics.median(values) for case_id, values in times.items()}
-        names = _case_names(run)
         for sample in run.samples:
             points.append(
                 {
-                    "model": names.get(sample.case_id, sample.case_id),
+                    "model": names.get((number, sample.case_id), sample.case_id),
                     "case": sample.case_id,
                     "run": run.path,
                     "number": len(points) + 1,
@@ -177,21 +162,13 @@ def rounds(runs: Sequence[Results]) -> list[Point]:
     return points
 
 
-def _case_names(run: Results) -> dict[str, str]:
-    """Titles of a run's cases, with the activation rate where a model has several."""
-    cases = {case_id: solo.case for case_id, solo in run.solos.items()}
-    rates = defaultdict(set)
-    for case in cases.values():
-        rates[case.implementation].add(case.activation)
-    return {
-        case_id: title_of(case.implementation)
-        + (
-            f", activation {case.activation:g}"
-            if case.activation is not None and len(rates[case.implementation]) > 1
-            else ""
-        )
-        for case_id, case in cases.items()
-    }
+def _case_names(runs: Sequence[Results]) -> dict[tuple[int, str], str]:
+    """Names of all cases, by number of the run and case; a case of two runs has the file's name beside it."""
+    found = [
+        (number, row) for number, run in enumerate(runs) for row in rows_of(run, run.header.suite.baseline)
+    ]
+    names = names_of([row for _, row in found], [*SERIES, FILE])
+    return {(number, row.case_id): name for (number, row), name in zip(found, names, strict=True)}
 
 
 def roofline(profiles: Sequence[Profile]) -> list[Point]:

@@ -97,8 +97,7 @@ def _panel(altair: Any, line: Line, figure: Figure) -> Chart:
         .mark_text(text="X", fontWeight="bold", color=COLOURS[1])
         .encode(y=altair.value(HEIGHT * 0.7 - 8)),
     ]
-    subtitle = f"{line.hardware}, {line.device}, {line.threads} threads, torch {line.torch}; {line.data}"
     title = altair.TitleParams(
-        line.name, subtitle=subtitle, fontSize=12, subtitleColor="#555", anchor="start"
+        line.name, subtitle=line.words, fontSize=12, subtitleColor="#555", anchor="start"
     )
     return altair.layer(*layers).properties(title=title, width=WIDTH * 1.3, height=HEIGHT * 0.7)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from bench.records.published import TASKS
 from bench.text.units import format_bytes, format_count, format_interval, format_ratio
 from bench.views.tables.grid import FAILED, MISSING, Align, Cell, Head, Rank
+from bench.views.tables.naming import SETTINGS
 from bench.views.tables.notes import Footnote
 from bench.views.tables.rows import Row
 
@@ -104,20 +105,11 @@ def columns_of(
 
 def _settings(rows: Sequence[Row]) -> list[Column]:
     """A column for each setting in which rows differ."""
-    candidates = [
-        Column("Workload", lambda row: row.workload, align="left"),
-        Column("Length", lambda row: str(row.length), value=lambda row: row.length),
-        Column("Batch", lambda row: str(row.batch), value=lambda row: row.batch),
-        Column("Fill", lambda row: row.fill, align="left"),
-        Column("Precision", lambda row: row.precision, align="left"),
-        Column("Phase", lambda row: row.phase, align="left"),
-        Column("Sizes", lambda row: row.hyperparameters, align="left"),
-        Column("Hardware", lambda row: row.hardware, align="left"),
-        Column("Device", lambda row: row.device, align="left"),
-        Column("Threads", lambda row: str(row.threads)),
-        Column("Torch", lambda row: row.torch, align="left"),
+    return [
+        Column(one.header, one.show, align="right" if one.number else "left", value=one.number)
+        for one in SETTINGS
+        if one.tells(rows)
     ]
-    return [column for column in candidates if len({column.show(row) for row in rows}) > 1]
 
 
 def _accuracy(task: str, header: str) -> Column:

@@ -11,7 +11,7 @@ import msgspec
 from bench.errors import UsageError
 from bench.records.published import TASKS, long_range_arena
 from bench.records.reading import Results
-from bench.records.run import MEMORY_KIND, Environment, MemoryKind, Sample, Solo, Status
+from bench.records.run import MEMORY_KIND, Machine, MemoryKind, Sample, Solo, Status
 from bench.stats.ratios import baseline_of, speed_ratio, step_seconds
 from bench.suites.case import Case
 from implementations import registry
@@ -61,7 +61,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     hardware: str
     threads: int
     torch: str
+    allocator: str | None
+    """Of a worker's memory on the host; None if the file does not say."""
     backend: str | None
+    backend_set: str
+    """The backend that was asked for; `backend` is what that came to."""
+    seed: int
+    data: str
     blocks: int
     """Blocks behind the ratio."""
     case_id: str
@@ -71,20 +77,24 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """When that run began: ISO 8601, UTC."""
 
     @property
-    def cell(self) -> tuple[str, str, str, int, str]:
-        """What is the same measurement when two files have it: the case, on one machine."""
-        return (self.case_id, *machine_of(self))
+    def machine(self) -> Machine:
+        return Machine(self.device, self.hardware, self.threads, self.torch, self.allocator)
+
+    @property
+    def cell(self) -> tuple[object, ...]:
+        """What is the same measurement if two files have it: the case, on one machine."""
+        return (self.case_id, self.checkpoint, *self.panel)
 
     @property
     def panel(self) -> tuple[object, ...]:
-        """The rows whose figures may be compared with each other."""
-        setting = (self.workload, self.length, self.batch, self.fill, self.precision, self.phase)
-        return (*setting, self.hyperparameters, *machine_of(self))
+        """What is equal for rows whose figures may be compared with each other."""
+        return (self.length, *self.place)
 
-
-def machine_of(source: Row | Environment) -> tuple[str, str, int, str]:
-    """Device, hardware, threads and torch: figures of two such are never the same measurement."""
-    return (source.device, source.hardware, source.threads, source.torch)
+    @property
+    def place(self) -> tuple[object, ...]:
+        """The same, at any length."""
+        setting = (self.workload, self.batch, self.fill, self.precision, self.phase, self.hyperparameters)
+        return (*setting, self.backend_set, self.seed, self.data, self.machine)
 
 
 def rows_of(results: Results, baseline: str) -> list[Row]:
@@ -181,7 +191,11 @@ def _row(
         hardware=environment.hardware,
         threads=environment.threads,
         torch=environment.torch,
+        allocator=environment.allocator,
         backend=solo.backend if solo else None,
+        backend_set=case.backend,
+        seed=case.seed,
+        data=results.header.data,
         blocks=speed.blocks if speed else 0,
         case_id=case.id,
         run=results.path,

@@ -4,7 +4,8 @@ A view on records. Several files become one table by four rules:
 
 1. The same run given twice counts once.
 2. A ratio is formed within its own file, never across two; all files must therefore have the baseline.
-3. Rows are the same only if case, device, hardware, threads and torch are. What differs between the rows of
+3. Rows are the same only if case, backend, seed, data, weights and machine (device, hardware, threads, torch,
+   allocator) are. What differs between the rows of
    a table gets a column, and only rows that agree in all of it are ranked against each other.
 4. Where two files have the same row, the newest run that reached it stands, also where it failed there; a
    note names the other file and what it says.
@@ -33,7 +34,7 @@ from bench.views.tables.notes import (
     of_run,
     run_notes,
 )
-from bench.views.tables.rows import NOT_REACHED, Row, machine_of, rows_of, title_of
+from bench.views.tables.rows import NOT_REACHED, Row, rows_of, title_of
 
 COMPLEXITIES = ("quadratic", "sub-quadratic", "linear", "unknown")
 """Classes of inference complexity, in the order of the published table."""
@@ -128,7 +129,7 @@ def common_baseline(runs: Sequence[Results]) -> str:
 
 def _merge(tables: Sequence[list[Row]]) -> tuple[list[Row], list[str]]:
     """One row for each cell, by rule 4, and a note for each that gave way."""
-    kept: dict[tuple[str, str, str, int, str], Row] = {}
+    kept: dict[tuple[object, ...], Row] = {}
     notes = []
     for row in sorted((row for rows in tables for row in rows), key=lambda row: row.created, reverse=True):
         standing = kept.setdefault(row.cell, row)
@@ -150,13 +151,9 @@ def _says(row: Row) -> str:
 
 
 def _order(rows: Sequence[Row]) -> Callable[[Row], tuple[int, int, int]]:
-    """By workload and machine as they come, then by length, then by class, else as the suite has them."""
-    places = {place: number for number, place in enumerate(dict.fromkeys(map(_place, rows)))}
-    return lambda row: (places[_place(row)], row.length, class_rank(row))
-
-
-def _place(row: Row) -> tuple[object, ...]:
-    return (row.workload, row.precision, row.phase, row.fill, *machine_of(row))
+    """By setting and machine as they come, then by length, then by class, else as the suite has them."""
+    places = {place: number for number, place in enumerate(dict.fromkeys(row.place for row in rows))}
+    return lambda row: (places[row.place], row.length, class_rank(row))
 
 
 def class_rank(row: Row) -> int:
