@@ -28,7 +28,7 @@ MODULES: tuple[tuple[str, str], ...] = (
     (r".*(FeedForward|PositionwiseFF|FeedForwardStep)", "feed-forward"),
     (r".*Norm.*", "norm"),
     (r"Linear|Dense|Conv1d", "projections"),
-    (r".*Embedding|Sinusoids|LearnedPositions", "embedding"),
+    (r".*Embedding|.*Sinusoids|LearnedPositions", "embedding"),
     (r".*Head", "head"),
     (r".*(Layer|ResidualBlock)", "layers"),
 )
