@@ -1,24 +1,33 @@
 """What there is to measure, as rows that print as text or JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 from tabulate import tabulate
 
 from bench import workloads
 from bench.errors import UsageError
 from bench.suites import collection
 from bench.suites import reading as suites
+from bench.suites.sources import source, sources
 from implementations import registry
 
 Row = Mapping[str, Any]
 
 
-def rows(what: str) -> list[Row]:
-    """Rows of `suites`, `implementations` or `workloads`, each with a `name`. Raises UsageError."""
-    kinds = {"suites": _suites, "implementations": _implementations, "workloads": _workloads}
+def rows(what: str, files: Sequence[str] = ()) -> list[Row]:
+    """Rows of `suites`, `implementations` or `workloads`, each with a `name`. Raises UsageError.
+
+    files: suites to list in place of those of the package.
+    """
+    kinds = {"implementations": _implementations, "workloads": _workloads}
+    if what == "suites":
+        return _suites(files)
     if what not in kinds:
-        raise UsageError(f"list {what}: choose {', '.join(kinds)}")
+        raise UsageError(f"list {what}: choose suites, {', '.join(kinds)}")
+    if files:
+        raise UsageError(f"list {what} {files[0]}: files go with suites only")
     return kinds[what]()
 
 
@@ -28,18 +37,20 @@ def problems(what: str) -> list[str]:
 
 
 def as_text(found: list[Row]) -> str:
-    """A plain table."""
+    """A plain table, without what has parts of its own."""
+    lines = [{key: value for key, value in row.items() if not isinstance(value, dict)} for row in found]
     return tabulate(
-        [[_cell(value) for value in row.values()] for row in found],
-        list(found[0]) if found else (),
+        [[_cell(value) for value in line.values()] for line in lines],
+        list(lines[0]) if lines else (),
         "simple",
         disable_numparse=True,
     )
 
 
-def _suites() -> list[Row]:
-    sources = suites.sources()
-    loaded = [suites.load(source) for source in sources if not source.is_collection]
+def _suites(files: Sequence[str]) -> list[Row]:
+    """Suites, then collections; a suite with every field as it is run with, whatever it extends."""
+    read = [source(file) for file in files] if files else sources()
+    loaded = [suites.load(each) for each in read if not each.is_collection]
     return [
         {
             "name": suite.name,
@@ -47,9 +58,10 @@ def _suites() -> list[Row]:
             "lengths": list(suite.lengths),
             "models": len(suite.implementations),
             "description": suite.description,
+            "resolved": msgspec.to_builtins(suite),
         }
         for suite in loaded
-    ] + [_collection(found) for source in sources if (found := collection.load(source))]
+    ] + [_collection(found) for each in read if (found := collection.load(each))]
 
 
 def _collection(found: collection.Collection) -> Row:
@@ -60,6 +72,7 @@ def _collection(found: collection.Collection) -> Row:
         "lengths": sorted({length for suite in loaded for length in suite.lengths}),
         "models": len({model for suite in loaded for model in suite.implementations}),
         "description": found.description,
+        "resolved": msgspec.to_builtins(found),
     }
 
 

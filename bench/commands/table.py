@@ -23,12 +23,15 @@ app = typer.Typer()
 @app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(metavar="[suites|implementations|workloads]")] = "suites",
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE]...", help="Suites of your own, to list instead.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """What there is: suites, implementations or workloads."""
     from bench.commands import list as listing
 
-    rows = listing.rows(what)
+    rows = listing.rows(what, files or ())
     show(as_json(rows) if json else listing.as_text(rows))
     for problem in listing.problems(what):
         complain(problem)

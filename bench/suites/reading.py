@@ -6,7 +6,6 @@ A file is read once: whoever looks into it first (is it a suite, or a collection
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -14,12 +13,11 @@ import msgspec
 
 from bench import workloads
 from bench.errors import UsageError
+from bench.suites.sources import Source, source
 from bench.suites.suite import STRETCH, Allowed, BatchSizes, Suite, Timing, Training
-from bench.system.shipped import shipped
 from bench.text.units import parse_duration, parse_percentage
 from implementations import registry
-from implementations.errors import RegistryError, YamlError
-from implementations.yaml_files import read_yaml
+from implementations.errors import RegistryError
 
 OPTIONS: Mapping[str, str] = {
     "implementations": "--impl",
@@ -30,33 +28,6 @@ OPTIONS: Mapping[str, str] = {
 
 PARTS = (Suite, Timing, Training, BatchSizes, Allowed)
 FIELDS: Mapping[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Suite)}
-
-
-@dataclass(frozen=True)
-class Source:
-    """The file of a suite or of a collection, as it was read."""
-
-    path: Path
-    keys: Mapping[str, Any]
-
-    @property
-    def is_collection(self) -> bool:
-        return "suites" in self.keys
-
-
-def suite_folder() -> Path:
-    """Where the suites lie."""
-    return shipped("suites")
-
-
-def sources() -> list[Source]:
-    """Every suite and collection of the package, by name."""
-    return [_read(path) for path in sorted(suite_folder().glob("*.yaml"), key=lambda path: path.stem)]
-
-
-def source(name: str) -> Source:
-    """The file of that name, or at a path that ends in .yaml. Raises UsageError."""
-    return _read(_path_of(name))
 
 
 def load(
@@ -133,38 +104,6 @@ def _timing(timing: Timing, budget: str | None) -> Timing:
     except ValueError as error:
         raise UsageError(f"--budget: {error}") from None
     return msgspec.structs.replace(timing, budget=budget)
-
-
-def _read(path: Path) -> Source:
-    try:
-        keys = read_yaml(path)
-    except YamlError as error:
-        raise UsageError(str(error)) from None
-    if not isinstance(keys, dict):
-        raise UsageError(f"{path}: must be a mapping of keys (name, workload, lengths, …)")
-    return Source(path, keys)
-
-
-def _path_of(name: str) -> Path:
-    if name.endswith((".yaml", ".yml")):
-        path = Path(name)
-        if not _is_file(path):
-            raise UsageError(f"{name}: no such suite file")
-        return path
-    path = suite_folder() / f"{name}.yaml"
-    if "/" in name or not _is_file(path):
-        known = sorted(file.stem for file in suite_folder().glob("*.yaml"))
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        raise UsageError(f"unknown suite {name!r}; {hint} (a file of your own must end in .yaml)")
-    return path
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # The name is too long for a file, or its folder is not ours to look into.
-        return False
 
 
 def _with_hint(message: str) -> str:

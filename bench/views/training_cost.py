@@ -19,6 +19,7 @@ from bench.records.reading import Results, files_of, read
 from bench.records.schedules import schedule_of
 from bench.suites import collection
 from bench.suites import reading as suites
+from bench.suites.sources import source
 from bench.suites.suite import Suite
 from bench.system.shipped import shipped
 from bench.text.units import format_count
@@ -74,9 +75,9 @@ def forecast(name: str, device: str, files: Sequence[Path]) -> Forecast:
             f"--device {device}: choose cpu or cuda; a plan is made from records, not on a device"
         )
     runs = [run for run in map(read, _files(files)) if run.kind == device and run.header.revisions is None]
-    source = suites.source(name)
-    parts = collection.load(source)
-    loaded = [suites.load(part) for part in (parts.suites if parts else (source,))]
+    file = source(name)
+    parts = collection.load(file)
+    loaded = [suites.load(part) for part in (parts.suites if parts else (file,))]
     measured = [(run, row) for run in runs for row in rows_of(run, run.header.suite.baseline)]
     models = dict.fromkeys(model for suite in loaded for model in suite.implementations)
     return Forecast(

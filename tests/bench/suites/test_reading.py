@@ -7,9 +7,10 @@ import yaml
 
 from bench.errors import UsageError
 from bench.suites import reading as suites
+from bench.suites.sources import sources
 from implementations import registry
 
-NAMES = [source.path.stem for source in suites.sources() if not source.is_collection]
+NAMES = [source.path.stem for source in sources() if not source.is_collection]
 
 GOOD = {
     "description": "a test",

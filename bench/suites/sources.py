@@ -1,0 +1,105 @@
+"""Files of suites and collections, found by name or path, each with what it extends merged in."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UsageError
+from bench.system.shipped import shipped
+from implementations.errors import YamlError
+from implementations.yaml_files import read_yaml
+
+ENDINGS = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The file of a suite or of a collection: its keys, and those of the suite that it extends."""
+
+    path: Path
+    keys: Mapping[str, Any]
+
+    @property
+    def is_collection(self) -> bool:
+        return "suites" in self.keys
+
+
+def suite_folder() -> Path:
+    """Where the suites lie."""
+    return shipped("suites")
+
+
+def sources() -> list[Source]:
+    """Every suite and collection of the package, by name."""
+    return [_read(path) for path in sorted(suite_folder().glob("*.yaml"), key=lambda path: path.stem)]
+
+
+def source(name: str) -> Source:
+    """The file of that name, or at a path that ends in .yaml. Raises UsageError."""
+    return _read(_path_of(name))
+
+
+def _read(path: Path, below: tuple[Path, ...] = ()) -> Source:
+    """below: the files that extend this one, the first of them last."""
+    try:
+        keys = read_yaml(path)
+    except YamlError as error:
+        raise UsageError(str(error)) from None
+    if not isinstance(keys, dict):
+        raise UsageError(f"{path}: must be a mapping of keys (name, workload, lengths, …)")
+    return Source(path, _extended(path, keys, (path, *below)) if "extends" in keys else keys)
+
+
+def _extended(path: Path, keys: dict[str, Any], chain: tuple[Path, ...]) -> dict[str, Any]:
+    """The keys of a file over those of the suite that it extends, which gives all but its name."""
+    name = keys["extends"]
+    if not isinstance(name, str):
+        raise UsageError(f"{path}: `extends`: give one suite's name, or a file that ends in .yaml")
+    try:
+        base = path.parent / _path_of(name, path.parent)
+    except UsageError as error:
+        raise UsageError(f"{path}: `extends`: {error}") from None
+    if base.resolve() in {each.resolve() for each in chain}:
+        circle = " → ".join(each.name for each in (*reversed(chain), base))
+        raise UsageError(f"{path}: `extends`: goes round in a circle ({circle})")
+    extended = _read(base, chain)
+    if extended.is_collection or "suites" in keys:
+        raise UsageError(f"{path}: `extends`: suites extend suites, and one of these is a collection")
+    theirs = {key: value for key, value in extended.keys.items() if key != "name"}
+    return merged(theirs, {key: value for key, value in keys.items() if key != "extends"})
+
+
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The new keys over the old ones; mappings are merged key by key, everything else is replaced."""
+    result = dict(old)
+    for key, value in new.items():
+        before = old.get(key)
+        if isinstance(before, dict) and isinstance(value, dict):
+            value = merged(before, value)
+        result[key] = value
+    return result
+
+
+def _path_of(name: str, folder: Path = Path()) -> Path:
+    """folder: where a path begins."""
+    if name.endswith(ENDINGS):
+        path = Path(name)
+        if not _is_file(folder / path):
+            raise UsageError(f"{name}: no such suite file")
+        return path
+    path = suite_folder() / f"{name}.yaml"
+    if "/" in name or not _is_file(path):
+        known = sorted(file.stem for file in suite_folder().glob("*.yaml"))
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        raise UsageError(f"unknown suite {name!r}; {hint} (a file of your own must end in .yaml)")
+    return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # The name is too long for a file, or its folder is not ours to look into.
+        return False
