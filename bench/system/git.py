@@ -84,8 +84,10 @@ class Repository:
 
         Raises UsageError if `good` does not lie on that line.
         """
+        if good == bad:
+            raise UsageError(f"good and bad are one commit, {good[:12]}")
         line = _git(self.root, "rev-list", "--first-parent", bad).splitlines()
-        if good not in line or good == bad:
+        if good not in line:
             raise UsageError(f"{good[:12]} is not among the first parents of {bad[:12]}; name one that is")
         return line[: line.index(good)][::-1]
 

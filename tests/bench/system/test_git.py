@@ -195,6 +195,8 @@ def test_commits_between_two_ends(root):
     assert repository.commits_between(first, more[-1]) == more
     with pytest.raises(UsageError, match="is not among the first parents of"):
         repository.commits_between(more[-1], first)
+    with pytest.raises(UsageError, match="are one commit"):
+        repository.commits_between(first, first)
 
 
 def test_the_commit_around_a_folder(root, tmp_path):
