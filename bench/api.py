@@ -69,10 +69,11 @@ def run(
     *,
     implementations: Sequence[Model] | None = None,
     lengths: Sequence[int] | None = None,
-    batch: int | None = None,
-    fill: Fill | None = None,
+    batch: int | Sequence[int] | None = None,
+    tokens: int | None = None,
+    fill: Fill | Sequence[Fill] | None = None,
     device: str = "auto",
-    precision: Precision | None = None,
+    precision: Precision | Sequence[Precision] | None = None,
     phase: Phase | None = None,
     hyperparameters: HyperparameterMode | None = None,
     activation: Sequence[float] | None = None,
@@ -90,10 +91,11 @@ def run(
     """Measure a suite, as `bench run` does with the options of the same names.
 
     suite: a suite's name, or a file that ends in .yaml; what is None is as the suite has it.
-    lengths: sequence lengths in time steps. batch: sequences a step. activation: rates that sparse models
-    are set to, a row each; an empty list leaves them as initialised. budget: time for the whole run, as
-    "5m". executor: "local", or "ray" for the devices of a Ray cluster. out: the result file, by default below
-    results/runs. resume: a result file to continue.
+    lengths: sequence lengths in time steps. batch: sequences a step; tokens: time steps a step, in its place,
+    which makes the batch this over the length. batch, fill and precision may be several. activation: rates
+    that sparse models are set to, a row each; an empty list leaves them as initialised. budget: time for the
+    whole run, as "5m". executor: "local", or "ray" for the devices of a Ray cluster. out: the result file, by
+    default below results/runs. resume: a result file to continue.
 
     Models run in processes of their own, which import them: one that is defined in a notebook or in the
     script itself must move to a module. Raises UsageError before anything is measured, and KeyboardInterrupt,
@@ -102,6 +104,7 @@ def run(
     settings: dict[str, Any] = {
         "implementations": None if implementations is None else [_name(model) for model in implementations],
         "lengths": lengths,
+        "tokens": tokens,
         "fill": fill,
         "precision": precision,
         "phase": phase,

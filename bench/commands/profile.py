@@ -17,7 +17,6 @@ def run(
     suite: str,
     overrides: dict[str, Any],
     *,
-    batch: int | None,
     device: str,
     threads: int | None,
     steps: int,
@@ -30,7 +29,7 @@ def run(
     for path in filter(None, (trace, out)):
         if not path.parent.is_dir():
             raise UsageError(f"{path}: cannot be written (no such folder)")
-    loaded = suites.load(suite, overrides, batch=batch)
+    loaded = suites.load(suite, overrides)
     if loaded.phase == "decode":
         raise UsageError(f"{suite}: bench profile takes a training or a forward step apart, not decoding")
     environment = probe_environment(device, threads)

@@ -37,12 +37,18 @@ def run(
         typer.Option(help="Implementations, comma-separated; package.module:build for one of your own."),
     ] = None,
     length: Annotated[str | None, typer.Option(help="Sequence lengths, comma-separated.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Sequences a step.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Sequences a step, comma-separated.")] = None,
+    tokens: Annotated[
+        int | None, typer.Option(help="Time steps a step: the batch is this over the length.")
+    ] = None,
     fill: Annotated[
-        str | None, typer.Option(help="full (every position real) or real (true lengths).")
+        str | None,
+        typer.Option(help="full (every position real) or real (true lengths), or both with a comma."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16, fp16 or fp64.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, tf32, bf16, fp16 or fp64, comma-separated.")
+    ] = None,
     phase: Annotated[str | None, typer.Option(help="train, forward or decode (token by token).")] = None,
     hyperparameters: Annotated[
         str | None, typer.Option(help="published, matched (the same depth and width for all) or small.")
@@ -88,10 +94,11 @@ def run(
         suite,
         implementations=names(impl),
         lengths=_numbers(length, int, "--length"),
-        batch=batch,
-        fill=fill,
+        batch=_numbers(batch, int, "--batch"),
+        tokens=tokens,
+        fill=names(fill),
         device=device,
-        precision=precision,
+        precision=names(precision),
         phase=phase,
         hyperparameters=hyperparameters,
         activation=_rates(activation),
@@ -174,11 +181,11 @@ def profile_(
         "lengths": None if length is None else [length],
         "precision": precision,
         "activation": _rates(activation),
+        "batch": batch,
     }
     made = profile_request.run(
         suite,
         given(overrides),
-        batch=batch,
         device=device,
         threads=threads,
         steps=steps,

@@ -175,7 +175,7 @@ class Gate:
         if len(alive) < 2:
             return
         rounds = self.procedure.rounds_within(alive, seconds)
-        self.observer.block_begins(self.next_block, alive[0].case.length, rounds)
+        self.observer.block_begins(self.next_block, f"length {alive[0].case.length}", rounds)
         block = Block(self.procedure, self.next_block, number, alive, rounds, self.random)
         with closing(block.run()) as records:
             for record in records:

@@ -151,5 +151,7 @@ def _as_of(suite: str, revision: Revision) -> str:
 def gate_suite(name: str, overrides: dict[str, Any], budget: str) -> Suite:
     """A suite with a gate's rounds and budget. Raises UsageError."""
     suite = reading.load(name, overrides, budget=budget)
+    for axis in {*suite.axes("cpu"), *suite.axes("cuda")}:
+        raise UsageError(f"{name}: a gate compares revisions at one {axis}, and this suite has several")
     timing = msgspec.structs.replace(suite.timing, max_rounds=ROUNDS)
     return msgspec.structs.replace(suite, timing=timing)

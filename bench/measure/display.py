@@ -51,8 +51,8 @@ class PlainDisplay:
     def solo_ends(self, solo: Solo) -> None:
         self._say(f"    {label(solo.case)}: {describe(solo)}")
 
-    def block_begins(self, block: int, length: int, rounds: int) -> None:
-        self._say(f"block {block + 1} at length {length}: {rounds} rounds, {self.time_left()} left")
+    def block_begins(self, block: int, where: str, rounds: int) -> None:
+        self._say(f"block {block + 1} at {where}: {rounds} rounds, {self.time_left()} left")
 
     def sampled(self, sample: Sample) -> None:
         return
@@ -101,8 +101,8 @@ class LiveDisplay(PlainDisplay):
     def solo_ends(self, solo: Solo) -> None:
         self.solo_lines[solo.case.id] = describe(solo)
 
-    def block_begins(self, block: int, length: int, rounds: int) -> None:
-        self._show(f"block {block + 1} at length {length}: starting a fresh process for each model")
+    def block_begins(self, block: int, where: str, rounds: int) -> None:
+        self._show(f"block {block + 1} at {where}: starting a fresh process for each model")
 
     def sampled(self, sample: Sample) -> None:
         self._show(f"block {sample.block + 1}, round {sample.round + 1}")
@@ -144,7 +144,8 @@ def _text(line: str) -> str:
 def label(case: Case) -> str:
     """A case in a few words."""
     rate = "" if case.activation is None else f" at activation {case.activation:g}"
-    return f"{case.implementation}, {case.length} × {case.batch}{rate}"
+    special = [word for word in (case.precision, case.fill) if word not in ("fp32", "full")]
+    return ", ".join([f"{case.implementation}, {case.length} × {case.batch}", *special]) + rate
 
 
 def describe(solo: Solo) -> str:

@@ -78,6 +78,8 @@ def memory_needs(request: Request, *, predicted: bool, max_length: str | None) -
     lengths: dict[str, int] = {}
     cases = suite.cases(plan.kind)
     if budget is not None:
+        if suite.tokens is not None:
+            raise UsageError("--max-length: takes a number of sequences (--batch), not of tokens")
         cases = [case for case in cases if case.length == suite.lengths[0]]
     with ForkServer(plan.threads, plan.sources) as server:
         probe = _predicting(plan) if predicted else _measuring(plan, server)

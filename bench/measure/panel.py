@@ -1,4 +1,4 @@
-"""The cases of one length, which are compared with each other: what is known of them, and what is missing."""
+"""The cases of one cell of the grid, which are compared: what is known of them, and what is missing."""
 
 import time
 from collections.abc import Sequence
@@ -19,7 +19,6 @@ class Panel:
         """found: everything that is known of the run, now and later. voids: an earlier run's."""
         self.cases = cases
         self.ids = {case.id for case in cases}
-        self.length = cases[0].length
         self.timing = suite.timing
         self.target = suite.target
         self.found = found

@@ -24,7 +24,6 @@ class Request:
     out: Path
     overrides: dict[str, Any] = field(default_factory=dict)
     """Fields of the suite, in place of its own."""
-    batch: int | None = None
     budget: str | None = None
     device: str = "auto"
     threads: int | None = None
@@ -42,7 +41,6 @@ class Request:
 def request_for(
     suite: str,
     *,
-    batch: int | None = None,
     budget: str | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -64,7 +62,6 @@ def request_for(
         suite=suite,
         out=default_out(suite) if out is None else Path(out),
         overrides={name: value for name, value in overrides.items() if value is not None},
-        batch=batch,
         budget=budget,
         device=device,
         threads=threads,
@@ -87,9 +84,7 @@ def default_out(suite: str, kind: str = "", suffix: str = ".jsonl") -> Path:
 
 def load_suite(request: Request) -> Suite:
     """The suite with the request's changes. Raises UsageError."""
-    suite = reading.load(
-        request.suite, request.overrides, batch=request.batch, budget=request.budget, quick=request.quick
-    )
+    suite = reading.load(request.suite, request.overrides, budget=request.budget, quick=request.quick)
     if not request.checkpoints:
         return suite
     files = _checkpoints(request.checkpoints, suite)

@@ -43,8 +43,8 @@ class Scheduler:
         suite, voids = procedure.suite, earlier.voids if earlier else []
         self.cases = suite.cases(procedure.kind)
         self.panels = [
-            Panel([case for case in self.cases if case.length == length], suite, self.found, voids)
-            for length in suite.lengths
+            Panel([case for case in self.cases if case.cell == cell], suite, self.found, voids)
+            for cell in dict.fromkeys(case.cell for case in self.cases)
         ]
         self.alone: set[str] = set()
         """Cases that are in their solo pass now."""
@@ -109,17 +109,18 @@ class Scheduler:
         return None
 
     def _next_block(self) -> BlockJob | None:
-        """Of the length that has the fewest."""
+        """Of the cell that has the fewest."""
         left = self._seconds_left()
         still_open = [panel for panel in self.panels if panel.ran_alone and not panel.is_finished]
         free = [panel for panel in still_open if not panel.has_enough(left)]
         if not free:
             return None
         panel = min(free, key=lambda panel: panel.started)
-        # Of the time left, what the blocks of one length may take together; each fits into that time.
+        # Of the time left, what the blocks of one cell may take together; each fits into that time.
         share = min(self.devices / len(still_open), BLOCKS_WANTED)
         job = panel.begin_block(self.procedure.rounds(panel.alive, left * share))
-        self.observer.block_begins(job.number, panel.length, job.rounds)
+        where = self.procedure.suite.where(panel.cases[0], self.procedure.kind)
+        self.observer.block_begins(job.number, where, job.rounds)
         return job
 
     def _count_alone(self, case: Case, void: Void) -> None:

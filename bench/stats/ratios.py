@@ -3,8 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-import msgspec
-
 from bench.records.run import Sample
 from bench.stats.intervals import Interval, block_value, ratio_interval, round_log_ratio
 from bench.suites.case import Case
@@ -13,16 +11,9 @@ Visits = Mapping[str, list[float]]
 
 
 def baseline_of(case: Case, cases: Iterable[Case], baseline: str) -> Case | None:
-    """The case that another's ratio is against: the same cell of the grid, of the baseline's.
-
-    Neither its activation rate nor whose weights it has is part of the cell.
-    """
-
-    def cell(of: Case) -> Case:
-        return msgspec.structs.replace(of, implementation=baseline, activation=None, checkpoint=None)
-
+    """The case that another's ratio is against: the baseline's in the same cell of the grid."""
     return next(
-        (other for other in cases if other.implementation == baseline and cell(other) == cell(case)), None
+        (other for other in cases if other.implementation == baseline and other.cell == case.cell), None
     )
 
 

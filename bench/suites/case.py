@@ -39,6 +39,14 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Whether its batch is of sequences that no training sees."""
 
     @property
+    def cell(self) -> "Case":
+        """The place in the grid, without the model: ratios are between cases of one cell only.
+
+        Neither a model's activation rate nor whose weights it has is part of it.
+        """
+        return msgspec.structs.replace(self, implementation="", activation=None, checkpoint=None)
+
+    @property
     def id(self) -> str:
         parts = [
             self.implementation,

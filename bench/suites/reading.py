@@ -14,7 +14,7 @@ import msgspec
 from bench import workloads
 from bench.errors import UsageError
 from bench.suites.sources import Source, source
-from bench.suites.suite import STRETCH, Allowed, BatchSizes, Suite, Timing, Training
+from bench.suites.suite import STRETCH, Allowed, BatchSizes, Suite, Timing, Training, several
 from bench.text.units import parse_duration, parse_percentage
 from implementations import registry
 from implementations.errors import RegistryError
@@ -26,6 +26,9 @@ OPTIONS: Mapping[str, str] = {
 }
 """Options whose names are not those of the fields that they replace."""
 
+AXES = ("batch", "precision", "fill")
+"""Fields that are one value or several; one in a list is that one."""
+
 PARTS = (Suite, Timing, Training, BatchSizes, Allowed)
 FIELDS: Mapping[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Suite)}
 
@@ -34,13 +37,12 @@ def load(
     of: str | Source,
     overrides: Mapping[str, Any] | None = None,
     *,
-    batch: int | None = None,
     budget: str | None = None,
     quick: bool = False,
 ) -> Suite:
     """A suite by name, path or source, with some of its fields replaced.
 
-    batch: sequences a step on every device. budget: time for the whole run. quick: the suite's short timing.
+    budget: time for the whole run. quick: the suite's short timing.
     Raises UsageError: file or option, and reason, in one line.
     """
     read = source(of) if isinstance(of, str) else of
@@ -49,12 +51,14 @@ def load(
         parts = ", ".join(map(str, read.keys["suites"] or ()))
         raise UsageError(f"{path.stem} is a collection of suites; name one: {parts}")
     try:
-        suite = msgspec.convert({"name": path.stem, **read.keys}, Suite)
+        suite = msgspec.convert(_on_every_device({"name": path.stem, **read.keys}), Suite)
     except (msgspec.ValidationError, RecursionError) as error:
         raise UsageError(f"{path}: {_with_hint(str(error))}") from None
     changes = dict(overrides or {})
-    if batch is not None:
-        changes["batch"] = {"cpu": batch, "cuda": batch}
+    if "batch" in changes:
+        if "tokens" in changes:
+            raise UsageError("--tokens and --batch: give one of them")
+        changes["tokens"] = None
     if quick or budget is not None:
         changes["timing"] = _timing(suite.quick if quick else suite.timing, budget)
     chosen, baseline = changes.get("implementations"), suite.baseline
@@ -79,12 +83,27 @@ def changed(suite: Suite, changes: Mapping[str, Any], path: Path | None = None) 
 
 def _value(name: str, value: object) -> Any:
     kind = FIELDS[name]
+    given = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple) and len(value) == 1 and name in AXES:
+        (value,) = value
     try:
-        return msgspec.convert(value, kind)
+        return msgspec.convert(_on_every_device({name: value})[name], kind)
     except msgspec.ValidationError as error:
-        reason = f"choose {_words(get_args(kind))}" if get_origin(kind) is Literal else str(error)
-        given = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+        choices = _choices(kind)
+        reason = f"choose {_words(choices)}" if choices else str(error)
         raise UsageError(f"{option(name)} {given}: {reason}") from None
+
+
+def _on_every_device(keys: dict[str, Any]) -> dict[str, Any]:
+    """The keys, with batch sizes that are told for all devices at once told for each."""
+    batch = keys.get("batch")
+    return keys | {"batch": {"cpu": batch, "cuda": batch}} if isinstance(batch, int | list | tuple) else keys
+
+
+def _choices(kind: Any) -> tuple[str, ...]:
+    """The words that a field takes, alone or in a list."""
+    kinds = (kind, *get_args(kind))
+    return next((get_args(each) for each in kinds if get_origin(each) is Literal), ())
 
 
 def option(name: str) -> str:
@@ -114,8 +133,8 @@ def _with_hint(message: str) -> str:
         near = difflib.get_close_matches(unknown[1], fields, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(sorted(fields))}"
         return f"{message}; {hint}"
-    choice = re.search(r"Invalid enum value .* at `\$\.(\w+)`", message)
-    return f"{message}: choose {_words(get_args(FIELDS[choice[1]]))}" if choice else message
+    choice = re.search(r"Invalid enum value .* at `\$\.(\w+)", message)
+    return f"{message}: choose {_words(_choices(FIELDS[choice[1]]))}" if choice else message
 
 
 def _problems(suite: Suite) -> Iterator[tuple[str, str]]:
@@ -125,6 +144,7 @@ def _problems(suite: Suite) -> Iterator[tuple[str, str]]:
     yield from _repeated("lengths", suite.lengths)
     yield from _repeated("implementations", suite.implementations)
     yield from _repeated("activation", suite.activation)
+    yield from _axis_problems(suite)
     for timing, place in ((suite.timing, "timing"), (suite.quick, "quick")):
         yield from _timing_problems(timing, place)
     try:
@@ -146,6 +166,17 @@ def _problems(suite: Suite) -> Iterator[tuple[str, str]]:
             registry.find(name).hyperparameters(workload.task(suite.lengths[0]).name, suite.hyperparameters)
         except RegistryError as error:
             yield "implementations", str(error)
+
+
+def _axis_problems(suite: Suite) -> Iterator[tuple[str, str]]:
+    axes = {"batch": several(suite.batch.cpu), "precision": suite.precisions, "fill": suite.fills}
+    for key, values in (*axes.items(), ("batch", several(suite.batch.cuda))):
+        if not values:
+            yield key, "give at least one"
+        yield from _repeated(key, values)
+    for length in suite.lengths:
+        if suite.tokens is not None and suite.tokens % length:
+            yield "tokens", f"{suite.tokens} is no multiple of the length {length}"
 
 
 def _timing_problems(timing: Timing, place: str) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,8 @@ from implementations.errors import YamlError
 from implementations.yaml_files import read_yaml
 
 ENDINGS = (".yaml", ".yml")
+EITHER = ("batch", "tokens")
+"""Keys that take each other's place."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ def _read(path: Path, below: tuple[Path, ...] = ()) -> Source:
         raise UsageError(str(error)) from None
     if not isinstance(keys, dict):
         raise UsageError(f"{path}: must be a mapping of keys (name, workload, lengths, …)")
+    if keys.keys() >= set(EITHER):
+        raise UsageError(f"{path}: `tokens`: takes the place of `batch`; give one of them")
     return Source(path, _extended(path, keys, (path, *below)) if "extends" in keys else keys)
 
 
@@ -67,7 +71,8 @@ def _extended(path: Path, keys: dict[str, Any], chain: tuple[Path, ...]) -> dict
     extended = _read(base, chain)
     if extended.is_collection or "suites" in keys:
         raise UsageError(f"{path}: `extends`: suites extend suites, and one of these is a collection")
-    theirs = {key: value for key, value in extended.keys.items() if key != "name"}
+    given_way = {"name", *(old for old, new in (EITHER, EITHER[::-1]) if new in keys)}
+    theirs = {key: value for key, value in extended.keys.items() if key not in given_way}
     return merged(theirs, {key: value for key, value in keys.items() if key != "extends"})
 
 

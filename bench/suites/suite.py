@@ -1,6 +1,6 @@
 """What to measure: a suite, and the grid of cases that it stands for."""
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -18,6 +18,14 @@ STRETCH = 32
 Positive = Annotated[int, msgspec.Meta(ge=1, le=LARGEST)]
 Seed = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 Rate = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+Value = TypeVar("Value")
+
+
+def several(values: Value | tuple[Value, ...]) -> tuple[Value, ...]:
+    """One value as a tuple of it."""
+    return values if isinstance(values, tuple) else (values,)
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,10 +46,10 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class BatchSizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Sequences a step by kind of device."""
+    """Sequences a step by kind of device, one number or several."""
 
-    cpu: Positive = 1
-    cuda: Positive = 25
+    cpu: Positive | tuple[Positive, ...] = 1
+    cuda: Positive | tuple[Positive, ...] = 25
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,8 +85,10 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     baseline: str
     """The implementation that every ratio is against."""
     batch: BatchSizes = BatchSizes()
-    fill: Fill = "full"
-    precision: Precision = "fp32"
+    tokens: Positive | None = None
+    """Time steps of a step's sequences together, in place of `batch`, which is this over the length."""
+    fill: Fill | tuple[Fill, ...] = "full"
+    precision: Precision | tuple[Precision, ...] = "fp32"
     phase: Phase = "train"
     """`decode`: `lengths` are contexts, after which tokens come one after another."""
     hyperparameters: HyperparameterMode = "published"
@@ -119,17 +129,41 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def min_run_seconds(self) -> float | None:
         return None if self.timing.min_run is None else parse_duration(self.timing.min_run)
 
+    def batches(self, device: str, length: int) -> tuple[int, ...]:
+        """Sequences a step on a kind of device, at a length in time steps."""
+        if self.tokens is not None:
+            return (self.tokens // length,)
+        return several(self.batch.cuda if device == "cuda" else self.batch.cpu)
+
+    @property
+    def fills(self) -> tuple[Fill, ...]:
+        return several(self.fill)
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        return several(self.precision)
+
+    def axes(self, device: str) -> list[str]:
+        """The settings beside the length that have several values on a kind of device."""
+        batches = self.batches(device, self.lengths[0])
+        values = {"batch": batches, "precision": self.precisions, "fill": self.fills}
+        return [name for name, choices in values.items() if len(choices) > 1]
+
+    def where(self, case: Case, device: str) -> str:
+        """A case's cell in words: its length, and what else has several values."""
+        more = [f"{axis} {getattr(case, axis)}" for axis in self.axes(device)]
+        return ", ".join([f"length {case.length}", *more])
+
     def cases(self, device: str) -> list[Case]:
-        """The grid on a kind of device (`cpu` or `cuda`), length by length."""
-        batch = self.batch.cuda if device == "cuda" else self.batch.cpu
+        """The grid on a kind of device (`cpu` or `cuda`), cell by cell: length, precision, fill and batch."""
         return [
             Case(
                 implementation=name,
                 workload=self.workload,
                 length=length,
                 batch=batch,
-                fill=self.fill,
-                precision=self.precision,
+                fill=fill,
+                precision=precision,
                 phase=self.phase,
                 hyperparameters=self.hyperparameters,
                 activation=rate,
@@ -139,6 +173,9 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 held_out=bool(self.checkpoints),
             )
             for length in self.lengths
+            for precision in self.precisions
+            for fill in self.fills
+            for batch in self.batches(device, length)
             for name in self.implementations
             for rate in self._rates(name)
         ]

@@ -18,7 +18,7 @@ from bench.records.run import Environment
 from bench.records.training import SCHEMA, Begin, End, Recipe, Training, read_training
 from bench.records.writing import RecordFile
 from bench.suites import reading as suites
-from bench.suites.case import Case
+from bench.suites.case import Case, Precision
 from bench.suites.suite import Suite
 from bench.system import own_models
 from bench.system.signals import Interruption, termination_interrupts
@@ -113,7 +113,7 @@ def _job(name: str, suite: Suite, environment: Environment, request: Request) ->
         length=suite.lengths[0],
         batch=recipe.batch,
         fill="real",
-        precision=suite.precision,
+        precision=_precision(suite),
         phase="train",
         hyperparameters=suite.hyperparameters,
         activation=None,
@@ -122,6 +122,12 @@ def _job(name: str, suite: Suite, environment: Environment, request: Request) ->
     )
     stem = re.sub(r"[^\w.-]", "_", name)
     return Job(case, recipe, request.out / f"{stem}.jsonl", request.out / f"{stem}.safetensors")
+
+
+def _precision(suite: Suite) -> Precision:
+    if len(suite.precisions) > 1:
+        raise UsageError(f"{suite.name}: has several precisions, and a training has one; give --precision")
+    return suite.precisions[0]
 
 
 def _earlier(job: Job, resume: bool) -> Checkpoint | None:

@@ -145,12 +145,9 @@ def _mean(runs: Sequence[Mapping[str, float]], model: str) -> float:
 def _figures(run: Results, series: Series) -> dict[str, float]:
     """Logs of step times or bytes of the models in the same cell of the grid."""
 
-    def cell(case: Case) -> Case:
-        return msgspec.structs.replace(case, implementation="", activation=None, checkpoint=None)
-
     figures: dict[str, float] = {}
     for solo in run.solos.values():
-        if cell(solo.case) != cell(series.case) or solo.status != "ok" or solo.case.id in run.lost:
+        if solo.case.cell != series.case.cell or solo.status != "ok" or solo.case.id in run.lost:
             continue
         if solo.case.implementation == series.case.implementation and solo.case != series.case:
             continue  # Of another activation rate.

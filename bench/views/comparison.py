@@ -39,6 +39,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     length: int
+    batch: int
+    precision: str
+    fill: str
     activation: float | None
     verdict: Verdict
     a_status: str
@@ -86,7 +89,21 @@ def faults_of(words: Sequence[str] | None) -> tuple[Fault, ...]:
 
 def failures(found: Comparison, faults: Sequence[Fault]) -> list[str]:
     """Cases in which B has one of the faults, or does not run any more, each with the reason."""
-    return [f"{row.model} at {row.length}: {reason}" for row in found.rows for reason in _faults(row, faults)]
+    axes = _axes(found.rows)
+    return [
+        f"{row.model} at {', '.join([str(row.length), *_values(row, axes)])}: {reason}"
+        for row in found.rows
+        for reason in _faults(row, faults)
+    ]
+
+
+def _axes(rows: Sequence[Row]) -> list[str]:
+    """Settings beside the length in which rows differ."""
+    return [axis for axis in ("batch", "precision", "fill") if len({getattr(row, axis) for row in rows}) > 1]
+
+
+def _values(row: Row, axes: Sequence[str]) -> list[str]:
+    return [str(getattr(row, axis)) for axis in axes]
 
 
 def _faults(row: Row, faults: Sequence[Fault]) -> Iterator[str]:
@@ -136,6 +153,9 @@ def _row(case: Case, a: Results, b: Results) -> Row:
     return Row(
         model=case.implementation,
         length=case.length,
+        batch=case.batch,
+        precision=case.precision,
+        fill=case.fill,
         activation=case.activation,
         verdict=_verdict(speed),
         a_status=statuses[0],
@@ -176,12 +196,14 @@ def _verdict(speed: Interval | None) -> Verdict:
 
 def as_text(comparison: Comparison, faults: Sequence[Fault] = ()) -> str:
     """The table, and above it why it should not be believed, if so; below it what fails."""
+    axes = _axes(comparison.rows)
     rows = [
         [
             one_line(
                 row.model if row.activation is None else f"{row.model} at activation {row.activation:g}"
             ),
             row.length,
+            *_values(row, axes),
             row.verdict,
             _speed(row),
             *(_or_status(row.a_step_seconds, row.a_status), _or_status(row.b_step_seconds, row.b_status)),
@@ -189,8 +211,18 @@ def as_text(comparison: Comparison, faults: Sequence[Fault] = ()) -> str:
         ]
         for row in comparison.rows
     ]
-    headers = ["Model", "Length", "B is", "Speed (A/B)", "A step", "B step", "A memory", "B memory"]
-    align = ["left", "right", "left", *5 * ["right"]]
+    headers = [
+        "Model",
+        "Length",
+        *map(str.capitalize, axes),
+        "B is",
+        "Speed (A/B)",
+        "A step",
+        "B step",
+        "A memory",
+        "B memory",
+    ]
+    align = ["left", "right", *len(axes) * ["right"], "left", *5 * ["right"]]
     table = tabulate(rows, headers, "simple", colalign=align, disable_numparse=True)
     label = [f"NOT COMPARABLE, forced: {reason}" for reason in comparison.forced]
     runs = f"A {comparison.a}, B {comparison.b}"

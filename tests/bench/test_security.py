@@ -134,7 +134,7 @@ def test_no_display_moves_a_terminal(name):
         with kind(console, 60.0) as display:
             display.solo_begins(solo.case, 1, 1)
             display.solo_ends(solo)
-            display.block_begins(0, 64, 1)
+            display.block_begins(0, "length 64", 1)
             display.sampled(run.samples[0])
             display.case_lost(lost)
         text = console.file.getvalue()

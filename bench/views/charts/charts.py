@@ -71,9 +71,10 @@ def provenance(runs: Sequence[Results]) -> list[str]:
     lines = []
     for run in runs:
         suite, environment = run.header.suite, run.header.environment
+        precisions = ", ".join(suite.precisions)
         commit = f", commit {environment.commit[:9]}" if environment.commit else ""
         lines.append(
-            f"{run.path}: {suite.name}, {suite.phase}, {suite.precision}, {environment.hardware}, "
+            f"{run.path}: {suite.name}, {suite.phase}, {precisions}, {environment.hardware}, "
             f"torch {environment.torch}, {run.header.created[:16]}{commit}"
         )
     return lines

@@ -3,18 +3,24 @@
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bench.records.profile import Ceilings, Profile, add
 from bench.records.reading import Results
-from bench.views.tables.naming import LENGTH, RATE, SETTINGS, Setting, names_of
+from bench.views.tables.naming import BATCH, LENGTH, RATE, SETTINGS, Setting, names_of
 from bench.views.tables.rows import Row, rows_of, title_of
 
 Point = dict[str, Any]
 
-SERIES = [RATE, *(setting for setting in SETTINGS if setting is not LENGTH)]
+BATCH_AT_LENGTH = replace(BATCH, among=lambda row: row.length)
+"""A line over lengths may have a batch of its own at each, as where the tokens of a step are constant."""
+SERIES = [
+    RATE,
+    *(BATCH_AT_LENGTH if setting is BATCH else setting for setting in SETTINGS if setting is not LENGTH),
+]
 """What tells lines over lengths apart."""
 FILE = Setting("File", lambda row: row.run, among=lambda row: row.cell)
 

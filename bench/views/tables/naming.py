@@ -34,11 +34,12 @@ class Setting:
         return None if shown is None else self.words.format(shown)
 
 
+BATCH = Setting("Batch", lambda row: str(row.batch), "batch {}", number=lambda row: row.batch)
 LENGTH = Setting("Length", lambda row: str(row.length), "length {}", number=lambda row: row.length)
 SETTINGS = (
     Setting("Workload", lambda row: row.workload),
     LENGTH,
-    Setting("Batch", lambda row: str(row.batch), "batch {}", number=lambda row: row.batch),
+    BATCH,
     Setting("Fill", lambda row: row.fill, "fill {}"),
     Setting("Precision", lambda row: row.precision),
     Setting("Phase", lambda row: row.phase),

@@ -209,12 +209,12 @@ def _published_footer(rows: Sequence[Row], published: bool) -> list[str]:
 
 def setting_of(run: Results, rows: Sequence[Row]) -> str:
     suite = run.header.suite
-    batches = ", ".join(sorted({str(row.batch) for row in rows if row.run == run.path}))
+    batches = ", ".join(map(str, sorted({row.batch for row in rows if row.run == run.path})))
     lengths = ", ".join(str(length) for length in suite.lengths)
     held_out = ", held out of training" if suite.checkpoints else ""
     return (
-        f"{suite.name}: {suite.phase}, {suite.workload}, {suite.precision}, length {lengths}, "
-        f"batch {batches} ({suite.fill}), {suite.hyperparameters} hyper-parameters, "
+        f"{suite.name}: {suite.phase}, {suite.workload}, {', '.join(suite.precisions)}, length {lengths}, "
+        f"batch {batches} ({', '.join(suite.fills)}), {suite.hyperparameters} hyper-parameters, "
         f"data: {run.header.data}{held_out}"
     )
 
