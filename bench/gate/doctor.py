@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import psutil
 from tabulate import tabulate
 
 from bench.errors import UsageError
 from bench.gate.noise import Noise, measure_noise
-from bench.probes import health
+from bench.probes import health, limits
 from bench.probes.environment import probe_environment
 from bench.probes.health import GpuHealth
 from bench.records.run import Environment
@@ -111,8 +110,8 @@ def _checks(environment: Environment, gpu: GpuHealth | None) -> Iterator[Check]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     yield load_check(health.other_load(), cores)
     yield governor_check(health.governor())
-    yield threads_check(environment.threads, cores, health.cpu_quota())
-    yield memory_check(psutil.virtual_memory().available, psutil.virtual_memory().total)
+    yield threads_check(environment.threads, cores, limits.cpu_quota())
+    yield memory_check(limits.free_memory(), limits.total_memory())
     if gpu is None:
         yield figures_check(check_apart(_memory_case()))
 

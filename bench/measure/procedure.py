@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-import psutil
 
+from bench.probes.limits import free_memory
 from bench.records.run import DeviceKind, Environment, Solo
 from bench.suites.case import Case
 from bench.suites.suite import Suite
@@ -15,7 +15,7 @@ from bench.workers.messages import Prepare, Warm
 from bench.workers.source import Source
 
 MEMORY_RESERVE_BYTES = 1 << 30
-"""Left to the parent and to the rest of the machine."""
+"""Left to the parent and to the rest of the machine; half of what is free, if that is less."""
 RESIDENT_SHARE = 0.8
 """Of the memory that is free, what the workers of one block may fill together."""
 PROCESS_BYTES = 600 << 20
@@ -119,7 +119,7 @@ class Procedure:
         return sum(self._resident_bytes(solo) for solo in group) <= self._room_bytes()
 
     def _room_bytes(self) -> int:
-        free = psutil.virtual_memory().available if self.kind == "cpu" else self.environment.memory_bytes
+        free = free_memory() if self.kind == "cpu" else self.environment.memory_bytes
         return int(free * RESIDENT_SHARE)
 
     def _resident_bytes(self, solo: Solo) -> int:
@@ -129,7 +129,8 @@ class Procedure:
         return max(figures)
 
     def _memory_limit(self) -> int | None:
-        """Bytes of data a worker may hold on a CPU, so that it fails before the machine swaps."""
+        """Bytes that a worker may take on a CPU, so that it fails before the machine swaps."""
         if self.kind != "cpu":
             return None
-        return int(psutil.virtual_memory().available) - MEMORY_RESERVE_BYTES
+        free = free_memory()
+        return free - min(MEMORY_RESERVE_BYTES, free // 2)

@@ -10,6 +10,7 @@ import msgspec
 import psutil
 
 from bench.errors import UsageError
+from bench.probes import limits
 from bench.records.run import Environment
 from bench.system import allocator, child
 from bench.system.child import ChildFailed
@@ -55,7 +56,7 @@ def read_environment(device: str, threads: int) -> Environment:
         hardware=gpu.name if gpu else processor,
         processor=processor,
         threads=threads,
-        memory_bytes=gpu.total_memory if gpu else psutil.virtual_memory().total,
+        memory_bytes=gpu.total_memory if gpu else limits.total_memory(),
         driver=_driver() if gpu else None,
         cuda=torch.version.cuda if gpu else None,
         torch=str(torch.__version__),
@@ -82,9 +83,11 @@ def processor_name() -> str:
 
 
 def default_threads() -> int:
-    """One thread for each physical core that this process may use."""
+    """One thread per physical core that this process may use, no more than a control group grants."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+    quota = limits.cpu_quota()
+    granted = allowed if quota is None else int(quota)
+    return max(1, min(allowed, granted, psutil.cpu_count(logical=False) or allowed))
 
 
 def _version(name: str) -> str | None:

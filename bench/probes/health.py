@@ -44,12 +44,6 @@ def governor(sys_folder: Path = Path("/sys")) -> str | None:
     return _read(sys_folder / "devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
-def cpu_quota(cgroup: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Cores that the control group grants; None without a limit."""
-    words = (_read(cgroup / "cpu.max") or "max").split()
-    return None if words[0] == "max" else int(words[0]) / int(words[1])
-
-
 def other_load() -> float:
     """Processes that were running over the last minute, on average."""
     return os.getloadavg()[0]

@@ -76,11 +76,6 @@ def test_what_the_kernel_says_is_read(tmp_path):
     folder.mkdir(parents=True)
     (folder / "scaling_governor").write_text("powersave\n")
     assert health.governor(tmp_path) == "powersave"
-    assert health.cpu_quota(tmp_path) is None
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
-    assert health.cpu_quota(tmp_path) == 1.5
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert health.cpu_quota(tmp_path) is None
 
 
 def test_gates_below_the_noise_are_refused():
