@@ -35,21 +35,21 @@ class Run:
 
     @property
     def rows(self) -> list[Row]:
-        """The table's rows, with every figure in full; None where it was not measured."""
+        """The table's rows, with every figure in full; None if it was not measured."""
         return self.table().rows
 
     def table(self, *, baseline: str | None = None, published: bool = False) -> Table:
         """The table that `bench table` prints; `table.render("latex")` gives it for a paper.
 
         baseline: what ratios are against, by default the suite's. published: with the accuracies that
-        papers print. Raises UsageError where a file lacks the baseline.
+        papers print. Raises UsageError if a file lacks the baseline.
         """
         return build_table(*self.results, baseline=baseline, published=published)
 
     def chart(self, name: str | None = None, *, baseline: str | None = None) -> Any:
         """The chart that `bench plot` draws, as an altair.Chart; needs the extra `report`.
 
-        Raises UsageError for an unknown chart, or where the run lacks what it needs.
+        Raises UsageError for an unknown chart, or if the run lacks what it needs.
         """
         from bench.system.extras import require
         from bench.views.charts import charts
@@ -91,11 +91,11 @@ def run(
     """Measure a suite, as `bench run` does with the options of the same names.
 
     suite: a suite's name, or a file that ends in .yaml; what is None is as the suite has it.
-    lengths: sequence lengths in time steps. batch: sequences a step; tokens: time steps a step, in its place,
-    which makes the batch this over the length. batch, fill and precision may be several. activation: rates
-    that sparse models are set to, a row each; an empty list leaves them as initialised. budget: time for the
-    whole run, as "5m". executor: "local", or "ray" for the devices of a Ray cluster. out: the result file, by
-    default below results/runs. resume: a result file to continue.
+    lengths: sequence lengths in time steps. batch: sequences per step; tokens: time steps per step, in its
+    place, which makes the batch this over the length. batch, fill and precision may be several. activation:
+    rates that sparse models are set to, one row each; an empty list leaves them as initialised. budget:
+    time for the whole run, as "5m". executor: "local", or "ray" for the devices of a Ray cluster. out: the
+    result file, by default below results/runs. resume: a result file to continue.
 
     Models run in processes of their own, which import them: one that is defined in a notebook or in the
     script itself must move to a module. Raises UsageError before anything is measured, and KeyboardInterrupt,
@@ -137,7 +137,7 @@ def read(*paths: str | Path) -> Run:
 
 
 def _name(model: Model) -> str:
-    """The import path by which a worker finds a model. Raises UsageError where there is none."""
+    """The import path by which a worker finds a model. Raises UsageError if there is none."""
     if isinstance(model, str):
         return model
     module, name = getattr(model, "__module__", None), getattr(model, "__qualname__", "")

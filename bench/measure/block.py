@@ -1,4 +1,4 @@
-"""A block: one fresh process a case, then rounds, each a palindrome of visits."""
+"""A block: one fresh process per case; each round visits the cases in a random order, then in reverse."""
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack

@@ -61,7 +61,7 @@ class Slot:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Of a task that has all of the device."""
+        """Ray's options for a task that has all of the device."""
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         return {
@@ -76,7 +76,7 @@ class Cluster:
     """The free devices of a cluster, held for one run."""
 
     def __init__(self, suite: Suite, device: str, threads: int | None) -> None:
-        """Raises UsageError where there is no Ray, no cluster, or no device that can take part."""
+        """Raises UsageError if there is no Ray, no cluster, or no device that can take part."""
         _check(device)
         self.ray = _connect()
         self.notices: list[str] = []

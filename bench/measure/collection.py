@@ -24,7 +24,7 @@ def run(collection: Collection, request: Request) -> Outcome:
         raise UsageError(f"--length: the suites of {collection.name} have lengths of their own")
     if request.resume is not None and not request.resume.is_dir():
         raise UsageError(
-            f"{request.resume}: is no folder; {collection.name} is resumed by the folder of its runs"
+            f"{request.resume}: is not a folder; {collection.name} is resumed by the folder of its runs"
         )
     out = request.out
     folder = request.resume or (out.with_suffix("") if out.suffix == ".jsonl" else out)

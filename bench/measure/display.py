@@ -156,8 +156,8 @@ def describe(solo: Solo) -> str:
     rate = f", activation {solo.activation.mean:.1%}" if solo.activation else ""
     if solo.decoding is not None:
         seconds = format_duration(solo.step_seconds / solo.decoding.tokens)
-        return f"{seconds} a token, {format_bytes(solo.decoding.state_bytes)} of state{steady}{rate}"
-    return f"{format_duration(solo.step_seconds)} a step{steady}{rate}"
+        return f"{seconds} per token, {format_bytes(solo.decoding.state_bytes)} of state{steady}{rate}"
+    return f"{format_duration(solo.step_seconds)} per step{steady}{rate}"
 
 
 def show_ratio(ratio: Interval) -> str:

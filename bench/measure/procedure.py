@@ -21,7 +21,7 @@ RESIDENT_SHARE = 0.8
 PROCESS_BYTES = 600 << 20
 """A CUDA context and its libraries, beside what the allocator reserves."""
 SLOW_STEP_SECONDS = 2.0
-"""From this step time on, one warm-up step in a block has to do."""
+"""From this step time on, one warm-up step in a block is enough."""
 BLOCKS_WANTED = 5
 """Rounds are shortened until this many blocks fit into the budget: a block more narrows an interval by
 more than a round more does."""
@@ -35,9 +35,9 @@ class Procedure:
     environment: Environment
     quick: bool = False
     energy: bool = False
-    """Whether the energy of a step is measured, which takes ten seconds a case."""
+    """Whether the energy of a step is measured, which takes ten seconds per case."""
     sources: Mapping[str, Source] = field(default_factory=dict)
-    """By revision, where its code is imported from."""
+    """Where each revision's code is imported from."""
     checkpoints: Mapping[str, Path] = field(default_factory=dict)
     """Where checkpoints lie here, by the name that cases have for them, if that is not the name itself."""
 
@@ -83,7 +83,7 @@ class Procedure:
         return max(1, math.ceil(self.min_run_seconds / (solo.step_seconds or self.min_run_seconds)))
 
     def rounds(self, solos: list[Solo], seconds_left: float) -> int:
-        """Rounds a block, so that the blocks wanted fit into the time left."""
+        """Rounds per block, so that the blocks wanted fit into the time left."""
         wanted = max(1, min(BLOCKS_WANTED, self.suite.timing.max_blocks))
         return self.rounds_within(solos, seconds_left / wanted)
 

@@ -31,7 +31,7 @@ class Request:
     energy: bool = False
     resume: Path | None = None
     checkpoints: tuple[Path, ...] = ()
-    """Of bench train: their models are timed as trained, on sequences that no training sees."""
+    """Checkpoints of bench train: their models are timed as trained, on sequences that no training sees."""
     executor: str = "local"
     """`local`, or `ray`: the devices of a Ray cluster."""
     command: list[str] = field(default_factory=command_line)

@@ -109,7 +109,7 @@ class Scheduler:
         return None
 
     def _next_block(self) -> BlockJob | None:
-        """Of the cell that has the fewest."""
+        """A block of the cell that has the fewest."""
         left = self._seconds_left()
         still_open = [panel for panel in self.panels if panel.ran_alone and not panel.is_finished]
         free = [panel for panel in still_open if not panel.has_enough(left)]

@@ -32,7 +32,7 @@ class Outcome:
 
     @property
     def results(self) -> Results:
-        """Of the first kind of device."""
+        """Those of the first kind of device."""
         return self.runs[0]
 
     @property
@@ -62,7 +62,7 @@ def run(request: Request) -> Outcome:
 
 
 def _executor(request: Request, suite: Suite) -> Executor:
-    """Who does the work. Raises UsageError where that can't be had."""
+    """Whoever does the work. Raises UsageError if it can't be had."""
     if request.executor == "local":
         return Local(probe_environment(request.device, request.threads))
     if request.executor == "ray":

@@ -112,12 +112,12 @@ def _compared(worker: WorkerProcess, procedure: Procedure) -> Variant:
 
 
 def _has_reference(case: Case, prepared: Prepared) -> bool:
-    """Of another name, or its own plain form if fused kernels compute."""
+    """Whether there is a reference: one of another name, or its own plain form if fused kernels compute."""
     return registry.find(case.implementation).reference is not None or prepared.backend != "torch"
 
 
 def _disagreement(variant: Variant | None, decoding: Decoding | None) -> str | None:
-    """How a model differs from what it should compute; None where it does not."""
+    """How a model differs from what it should compute; None if it does not."""
     if decoding is not None and not decoding.agrees:
         return (
             f"decodes something else than its parallel form: outputs differ by {decoding.parallel_error:.1e}"

@@ -10,10 +10,10 @@ Step = Callable[[], object]
 
 
 class Elapsed(NamedTuple):
-    """Of a run of steps."""
+    """Times of a run of steps."""
 
     seconds: float
-    """By the wall clock."""
+    """Seconds of wall-clock time."""
     waited: float | None
     """Seconds in which the thread that makes the steps was not on a processor; None on CUDA, where it may
     sleep while the device computes."""

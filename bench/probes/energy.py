@@ -8,7 +8,7 @@ from bench.records.run import Energy
 MIN_SECONDS = 5.0
 
 Counter = Callable[[], int | None]
-"""Millijoules that a device has used so far; None where it does not count."""
+"""Millijoules that a device has used so far; None if it does not count."""
 
 
 def energy_of(
@@ -19,7 +19,7 @@ def energy_of(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] = time.sleep,
 ) -> Energy | None:
-    """Joules of one step and the idle device's watts; None where the device does not count.
+    """Joules of one step and the idle device's watts; None if the device does not count.
 
     run: one step, and the wait for its end.
     """

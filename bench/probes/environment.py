@@ -127,7 +127,7 @@ def command_line() -> list[str]:
 
 
 def as_text(name: str | Path) -> str:
-    """A word of the command line as text: in another locale, or in bytes that are no text, it is none."""
+    """A word of the command line as text: in another locale, or in bytes that are not text, it is not one."""
     return os.fsencode(name).decode(errors="replace")
 
 
@@ -138,7 +138,7 @@ def main() -> None:
 
 
 def resolve_device(wanted: str) -> str:
-    """`cpu` or `cuda:i` for `auto`, `cpu`, `cuda` or `cuda:i`. Exits with one line where there is none."""
+    """`cpu` or `cuda:i` for `auto`, `cpu`, `cuda` or `cuda:i`. Exits with one line if there is none."""
     import torch
 
     if wanted == "cpu":

@@ -11,7 +11,7 @@ from bench.system import child
 
 
 class GpuHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """A GPU as its driver sees it; None where that could not be read."""
+    """A GPU as its driver sees it; None if that could not be read."""
 
     unreachable: str | None
     """Why NVML tells nothing of this device."""
@@ -40,7 +40,7 @@ def gpu_health(device: str) -> GpuHealth:
 
 
 def governor(sys_folder: Path = Path("/sys")) -> str | None:
-    """How the kernel chooses the processor's frequency; None where it does not say."""
+    """How the kernel chooses the processor's frequency; None if it does not say."""
     return _read(sys_folder / "devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 

@@ -65,7 +65,7 @@ def high_water_bytes() -> int | None:
 
 
 def reset_high_water() -> str | None:
-    """Set the high-water mark back to what is resident; the reason where that can't be done."""
+    """Set the high-water mark back to what is resident; the reason if that can't be done."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError as error:

@@ -38,7 +38,7 @@ class Nvml:
         return int(pynvml.nvmlDeviceGetMemoryInfo(self.handle).used)
 
     def process_bytes(self) -> int | None:
-        """Bytes that the driver attributes to this process; None where it lists no such process."""
+        """Bytes that the driver attributes to this process; None if it lists no such process."""
         for process in pynvml.nvmlDeviceGetComputeRunningProcesses(self.handle):
             if process.pid == os.getpid() and process.usedGpuMemory is not None:
                 return int(process.usedGpuMemory)
@@ -82,7 +82,7 @@ def open_device(device: str) -> tuple[Nvml | None, str | None]:
 
 
 def trusted_process_bytes(nvml: Nvml, device: str) -> str | None:
-    """Why the per-process figure can't be trusted here, or None where it can.
+    """Why the per-process figure can't be trusted here, or None if it can.
 
     A known amount is allocated, and this process's figure must move by as much.
     """
@@ -152,7 +152,7 @@ def clocks(device: str) -> dict[str, int] | None:
 
 
 def throttle_reason(nvml: Nvml | None) -> str | None:
-    """As Nvml.throttle_reason, None where it can't be read."""
+    """As Nvml.throttle_reason, None if it can't be read."""
     if nvml is not None:
         with _quietly():
             return nvml.throttle_reason()
@@ -160,7 +160,7 @@ def throttle_reason(nvml: Nvml | None) -> str | None:
 
 
 def device_bytes(nvml: Nvml | None) -> int | None:
-    """As Nvml.device_bytes, None where it can't be read."""
+    """As Nvml.device_bytes, None if it can't be read."""
     if nvml is not None:
         with _quietly():
             return nvml.device_bytes()
@@ -168,14 +168,14 @@ def device_bytes(nvml: Nvml | None) -> int | None:
 
 
 def other_processes(nvml: Nvml) -> int | None:
-    """As Nvml.other_processes, None where the driver does not list them."""
+    """As Nvml.other_processes, None if the driver does not list them."""
     with _quietly():
         return nvml.other_processes()
     return None
 
 
 def energy_millijoules(nvml: Nvml | None) -> int | None:
-    """What the device has used since the driver was loaded; None where it does not count."""
+    """What the device has used since the driver was loaded; None if it does not count."""
     if nvml is not None:
         with _quietly():
             return int(pynvml.nvmlDeviceGetTotalEnergyConsumption(nvml.handle))

@@ -133,7 +133,7 @@ def bytes_of(func: Any, args: tuple[Any, ...], result: Any) -> int:
 
 
 def _bytes(values: Any) -> int:
-    """Of the distinct tensors in some values."""
+    """Bytes of the distinct tensors in some values."""
     tensors = {id(tensor): tensor for tensor in _tensors(values)}
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 

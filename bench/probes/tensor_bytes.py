@@ -120,7 +120,7 @@ def tensor_bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def is_compiled() -> bool:
-    """Whether torch.compile has made a graph in this process. Its code runs only where nothing watches: under
+    """Whether torch.compile has made a graph in this process. Its code runs only if nothing watches: under
     a TensorBytes its plain form runs instead, and takes other memory."""
     from torch._dynamo.utils import counters
 

@@ -1,7 +1,7 @@
 """How a worker's memory comes from the C library: the same for every model, and recorded.
 
 By default glibc hands large blocks back to the kernel when they are freed, and the kernel clears each of
-their pages when they are next asked for. That costs a step more, the more it allocates (over a third of a
+their pages when they are next asked for. That costs a step the more, the more it allocates (over a third of a
 Transformer's at 4K), changes with the state of the machine's memory, and has nothing to do with the model.
 Workers keep what is freed, as torch's own allocator does on a GPU.
 """
@@ -17,13 +17,13 @@ KEEP_FREED_MEMORY = ":".join(
         "glibc.malloc.trim_threshold=1000000000000",
     )
 )
-"""Huge pages where the kernel has them, no block mapped for itself, nothing given back."""
+"""Huge pages if the kernel has them, no block mapped for itself, nothing given back."""
 M_MMAP_MAX, GLIBC_MMAP_MAX = -4, 1 << 16
 """The parameter's number in malloc.h, and its value by default."""
 
 
 def worker_variables() -> dict[str, str]:
-    """Environment variables of a worker; none where the user has chosen an allocator or its settings."""
+    """Environment variables of a worker; none if the user has chosen an allocator or its settings."""
     return {} if _of_the_user() else {"GLIBC_TUNABLES": KEEP_FREED_MEMORY}
 
 

@@ -71,7 +71,7 @@ class Repository:
             head = self.commit("HEAD")
             return f"{head}-dirty" if any(_uncommitted(self.root)) else head
         try:
-            # --end-of-options: a revision that begins with a dash is no option.
+            # --end-of-options: a revision that begins with a dash is not an option.
             words = ("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
             return _git(self.root, *words).splitlines()[0]
         except UsageError:

@@ -29,7 +29,7 @@ def look_here() -> None:
 def load(implementation: Implementation) -> "Build":
     """The function that builds a model.
 
-    Raises RegistryError where it can't be imported, or where another module has the name of a file of the
+    Raises RegistryError if it can't be imported, or if another module has the name of a file of the
     current folder.
     """
     failure = None
@@ -46,7 +46,7 @@ def load(implementation: Implementation) -> "Build":
 
 
 def _refuse_collision(path: str, folder: Path) -> None:
-    """Raises RegistryError where the current folder has such a module, and another one was imported."""
+    """Raises RegistryError if the current folder has such a module, and another one was imported."""
     names = path.partition(":")[0].split(".")
     meant = _module_in(folder, names)
     found = sys.modules.get(".".join(names)) or sys.modules.get(names[0])

@@ -1,4 +1,4 @@
-"""A training from where it stands to its end: steps, evaluations, records, checkpoints."""
+"""A training from its current step to its end: steps, evaluations, records, checkpoints."""
 
 import math
 import statistics
@@ -25,15 +25,15 @@ class Loop:
         self.warned = False
 
     def resume_from(self, earlier: Checkpoint) -> None:
-        """Take up a training where its checkpoint left it."""
+        """Continue a training from its checkpoint."""
         tensors = checkpoints.tensors_of(self.path, "")
         self.trainer.load(earlier.step, tensors)
         self.losses, self.seconds, self.evaluation = list(earlier.losses), earlier.seconds, earlier.evaluation
 
     def run(self, interruption: Interruption) -> EndReason:
-        """Train until the last step, until interrupted, or until the loss is no number."""
+        """Train until the last step, until interrupted, or until the loss is not a number."""
         reason = self._steps(interruption)
-        detail = f"the loss is no number at step {self.trainer.step}" if reason == "nan" else None
+        detail = f"the loss is not a number at step {self.trainer.step}" if reason == "nan" else None
         self.store.append(End(reason=reason, step=self.trainer.step, seconds=self.seconds, detail=detail))
         return reason
 
@@ -55,7 +55,7 @@ class Loop:
         return "finished"
 
     def _evaluate(self) -> bool:
-        """Evaluate, record and save; False, and nothing is recorded, where the loss is no number."""
+        """Evaluate, record and save; False, and nothing is recorded, if the loss is not a number."""
         evaluation = self.trainer.evaluate()
         if not math.isfinite(evaluation.loss):
             return False

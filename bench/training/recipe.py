@@ -18,7 +18,7 @@ def make_recipe(name: str, suite: Suite, workload: Workload, changes: dict[str, 
     """The published settings, over them the suite's, over them `changes` (fields of Recipe, or `epochs`).
 
     A training of other than the published length has the published warm-up and schedule in proportion.
-    Raises UsageError where no learning rate is known, or where a setting cannot be.
+    Raises UsageError if no learning rate is known, or if a setting cannot be.
     """
     task = workload.task(suite.lengths[0]).name
     implementation = registry.find(name)
@@ -63,7 +63,7 @@ def _as_published(published: Schedule, card: Mapping[str, Any]) -> dict[str, Any
 
 
 def _extent(published: Schedule | None, steps: int) -> dict[str, Any]:
-    """Warm-up and end of the schedule for a training of so many steps; no warm-up where none is published."""
+    """Warm-up and end of the schedule for a training of so many steps; no warm-up if none is published."""
     if published is None:
         return {"warm_up": 0}
     if steps == published.steps:

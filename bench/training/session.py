@@ -34,9 +34,9 @@ class Request:
     suite: str
     out: Path
     overrides: dict[str, Any] = field(default_factory=dict)
-    """Of the suite."""
+    """Fields of the suite, in place of its own."""
     changes: dict[str, Any] = field(default_factory=dict)
-    """Of the recipes."""
+    """Fields of the recipes, in place of theirs."""
     device: str = "auto"
     threads: int | None = None
     resume: bool = False

@@ -25,7 +25,7 @@ VALIDATION_SEED = 0
 class Trainer:
     """Trains one model. `step` counts the steps done; it is also the number of the next batch.
 
-    Raises UsageError where the case cannot be trained.
+    Raises UsageError if the case cannot be trained.
     """
 
     def __init__(self, case: Case, recipe: Recipe, device: str) -> None:
@@ -62,7 +62,7 @@ class Trainer:
 
     @property
     def learning_rate(self) -> float:
-        """Of the last step."""
+        """The learning rate of the last step."""
         return self.recipe.learning_rate * self.recipe.rate(max(0, self.step - 1))
 
     @torch.no_grad()
@@ -106,7 +106,7 @@ class Trainer:
         return tensors
 
     def load(self, step: int, tensors: dict[str, Tensor]) -> None:
-        """Go on from a state. Raises RuntimeError where it is another model's."""
+        """Continue from a state. Raises RuntimeError if it is another model's."""
         self.model.load_state_dict(_below(tensors, MODEL))
         whole = self.optimizer.state_dict()
         whole["state"] = _nested(_below(tensors, OPTIMIZER))
@@ -186,7 +186,7 @@ def _groups(model: nn.Module, recipe: Recipe) -> Iterator[dict[str, Any]]:
 
 
 def activation_by_sample(model: nn.Module) -> list[list[float]]:
-    """By configurator, the activation rate of each row of the last batch; none where they cannot tell."""
+    """Activation rates of the last batch's rows, by configurator; none if they cannot tell."""
     found = activation.configurators(model)
     if not all(hasattr(configurator, "activation_rates_by_sample") for configurator in found):
         return []

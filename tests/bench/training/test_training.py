@@ -182,7 +182,7 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path, write_suite):
     broken, sound = outcome.trainings
     assert not outcome.complete
     assert (broken.end.reason, broken.end.step) == ("nan", 0)
-    assert "the loss is no number at step 0" in summary.as_text(outcome.trainings)
+    assert "the loss is not a number at step 0" in summary.as_text(outcome.trainings)
     assert sound.finished
 
 
