@@ -79,9 +79,9 @@ class Throughput:
         overrides = {"implementations": [implementation], "baseline": implementation}
         loaded = suites.load(self._place(suite) if suite.endswith((".yaml", ".yml")) else suite, overrides)
         environment = probe_environment(device, threads)
-        plan = Procedure(loaded, environment, sources={"": Source(_importable())})
+        procedure = Procedure(loaded, environment, sources={"": Source(_importable())})
         wanted = length or loaded.lengths[0]
-        case = next((case for case in loaded.cases(plan.kind) if case.length == wanted), None)
+        case = next((case for case in loaded.cases(procedure.kind) if case.length == wanted), None)
         if case is None:
             raise UsageError(f"{suite} has no length {wanted}: {', '.join(map(str, loaded.lengths))}")
         try:
@@ -89,7 +89,7 @@ class Throughput:
         except ValueError as error:
             raise UsageError(f"tolerance: {error}") from None
         before = None if against is None else _stored(read(Path(self._place(against))), case, environment)
-        seconds = self._measure(case, plan, blocks)
+        seconds = self._measure(case, procedure, blocks)
         if before is not None:
             _judge(before, seconds, limit)
 
@@ -98,10 +98,10 @@ class Throughput:
         beside = self.folder / name
         return str(beside if not Path(name).exists() and beside.exists() else name)
 
-    def _measure(self, case: Case, plan: Procedure, blocks: int) -> list[float]:
+    def _measure(self, case: Case, procedure: Procedure, blocks: int) -> list[float]:
         """Seconds a step, a fresh process each."""
-        with ForkServer(plan.threads, plan.sources) as server:
-            solo = measure_solo(case, plan, server)
+        with ForkServer(procedure.threads, procedure.sources) as server:
+            solo = measure_solo(case, procedure, server)
         if solo.status != "ok":
             pytest.fail(f"{case.id}: {solo.status}: {solo.reason}", pytrace=False)
         found: list[float] = []
@@ -110,15 +110,15 @@ class Throughput:
             def fresh() -> tuple[tuple[WorkerProcess], dict[str, Any]]:
                 last.close()
                 worker = last.enter_context(
-                    last.enter_context(ForkServer(plan.threads, plan.sources)).start(case)
+                    last.enter_context(ForkServer(procedure.threads, procedure.sources)).start(case)
                 )
-                worker.ask(plan.prepare(case), Prepared, plan.deadline_seconds)
-                worker.ask(plan.block_warm_up(solo), Warmed, plan.deadline_seconds)
+                worker.ask(procedure.prepare(case), Prepared, procedure.deadline_seconds)
+                worker.ask(procedure.block_warm_up(solo), Warmed, procedure.deadline_seconds)
                 return (worker,), {}
 
             def run(worker: WorkerProcess) -> None:
-                timed = worker.ask(Time(plan.steps(solo)), Timed, plan.deadline_seconds)
-                found.append(timed.seconds / plan.steps(solo))
+                timed = worker.ask(Time(procedure.steps(solo)), Timed, procedure.deadline_seconds)
+                found.append(timed.seconds / procedure.steps(solo))
 
             try:
                 self.benchmark.pedantic(run, setup=fresh, rounds=blocks, iterations=1)
@@ -126,7 +126,7 @@ class Throughput:
                 pytest.fail(f"{case.id}: {failure.status}: {failure.reason}", pytrace=False)
         self.benchmark.extra_info |= {
             "case": case.id,
-            "steps": plan.steps(solo),
+            "steps": procedure.steps(solo),
             "step_seconds": found,
             "memory": msgspec.to_builtins(solo.memory),
         }

@@ -146,10 +146,10 @@ class Cluster:
         scheduler.take(record)
         return None
 
-    def _submit(self, slot: Slot, job: Job, plan: Procedure) -> Any:
+    def _submit(self, slot: Slot, job: Job, procedure: Procedure) -> Any:
         device = self.slots[slot]
         task = self.ray.remote(_perform).options(**slot.options, num_returns="streaming")
-        return task.remote(job, plan, self.checkpoints, device.node, device.device)
+        return task.remote(job, procedure, self.checkpoints, device.node, device.device)
 
     def _hold(self, wanted: str) -> list[Slot]:
         """A placement group for every device that is free, or becomes so soon."""
@@ -217,7 +217,7 @@ class Cluster:
 
 
 def _perform(
-    job: Job, plan: Procedure, checkpoints: Mapping[str, Any], node: str, device: str
+    job: Job, procedure: Procedure, checkpoints: Mapping[str, Any], node: str, device: str
 ) -> Generator[Finding, None, None]:
     """A task: do a job on the device that this process was given.
 
@@ -225,8 +225,11 @@ def _perform(
     has threads: the template is a fresh program of a single thread, and only it forks. Each job has one of
     its own, so that nothing stays on a node between jobs.
     """
-    with TemporaryDirectory(prefix="bench-") as folder, ForkServer(plan.threads, plan.sources) as server:
-        here = replace(plan, checkpoints=_unpack(checkpoints, Path(folder)))
+    with (
+        TemporaryDirectory(prefix="bench-") as folder,
+        ForkServer(procedure.threads, procedure.sources) as server,
+    ):
+        here = replace(procedure, checkpoints=_unpack(checkpoints, Path(folder)))
         for record in perform(job, here, server):
             yield msgspec.structs.replace(record, node=node, device=device)
 

@@ -24,14 +24,14 @@ def make_recipe(name: str, suite: Suite, workload: Workload, changes: dict[str, 
     implementation = registry.find(name)
     card = implementation.training.get(task)
     published = None if card is None else schedule_of(implementation.system, task)
-    plan = suite.training
+    given = suite.training
     settings = {
         **({} if card is None or published is None else _as_published(published, card)),
-        "steps": plan.steps,
-        "evaluate_every": plan.evaluate_every,
-        "validation_sequences": plan.validation_sequences,
-        **({} if plan.batch is None else {"batch": plan.batch}),
-        **({"learning_rate": plan.learning_rate[name]} if name in plan.learning_rate else {}),
+        "steps": given.steps,
+        "evaluate_every": given.evaluate_every,
+        "validation_sequences": given.validation_sequences,
+        **({} if given.batch is None else {"batch": given.batch}),
+        **({"learning_rate": given.learning_rate[name]} if name in given.learning_rate else {}),
         **changes,
         "source": "no published schedule" if published is None else published.source,
     }
