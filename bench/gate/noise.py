@@ -65,11 +65,11 @@ def measure_noise(
     procedure, rules = Procedure(suite, environment), Rules(Limits(margin=0.0, tolerance=0.0))
     with (
         termination_interrupts() as interruption,
-        ResultFile(out, interruption.deferred) as store,
+        ResultFile(out, interruption.deferred) as file,
         open_display(suite.budget_seconds) as display,
     ):
-        store.append(make_header(suite, environment, {}))
-        with Gate(procedure, store, display, rules, blocks) as gate:
+        file.append(make_header(suite, environment, {}))
+        with Gate(procedure, file, display, rules, blocks) as gate:
             return noise_of(gate.against_itself())
 
 

@@ -112,12 +112,12 @@ def _measured(
         control: revisions[base].source
     }
     with (
-        ResultFile(request.out, interruption.deferred) as store,
+        ResultFile(request.out, interruption.deferred) as file,
         open_display(suite.budget_seconds) as display,
     ):
-        store.append(make_header(suite, environment, {name: of.commit for name, of in revisions.items()}))
+        file.append(make_header(suite, environment, {name: of.commit for name, of in revisions.items()}))
         procedure = Procedure(suite, environment, sources=sources)
-        with Gate(procedure, store, display, rules, request.blocks) as gate:
+        with Gate(procedure, file, display, rules, request.blocks) as gate:
             gate.decided = {
                 case: judge_untouched(case) for case in gate.cases if case.implementation in untouched
             }

@@ -89,13 +89,13 @@ class Workbench:
         raw = self.folder / f"{head.commit}.jsonl"
         raw.unlink(missing_ok=True)  # Of an attempt that was interrupted.
         with (
-            ResultFile(raw, interruption.deferred) as store,
+            ResultFile(raw, interruption.deferred) as file,
             open_display(self.suite.budget_seconds) as display,
         ):
             commits = {side.name: side.commit for side in (base, head)}
-            store.append(make_header(self.suite, self.environment, commits))
+            file.append(make_header(self.suite, self.environment, commits))
             procedure = Procedure(self.suite, self.environment, sources=sources)
-            with Gate(procedure, store, display, rules_of({}, {}, None, None), blocks=0) as gate:
+            with Gate(procedure, file, display, rules_of({}, {}, None, None), blocks=0) as gate:
                 gate.cases = [self.case]
                 gone = gate.locate(base, head)
                 if (base.name, self.case.implementation) in gone:

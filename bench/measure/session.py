@@ -83,41 +83,41 @@ def _measure(request: Request, suite: Suite, executor: Executor, path: Path) -> 
     resume = request.resume is not None
 
     def end(reason: StopReason) -> None:
-        store.append(End(reason=reason, seconds=time.monotonic() - begin))
+        file.append(End(reason=reason, seconds=time.monotonic() - begin))
 
     with (
         termination_interrupts() as interruption,
-        ResultFile(path, interruption.deferred, resume=resume) as store,
+        ResultFile(path, interruption.deferred, resume=resume) as file,
     ):
         header = make_header(suite, executor.kinds[0], command=request.command)
-        if store.earlier:
-            check_same_run(store.earlier, header, executor.kinds, cluster=bool(executor.devices))
+        if file.earlier:
+            check_same_run(file.earlier, header, executor.kinds, cluster=bool(executor.devices))
         try:
-            reason = _carry_out(request, suite, executor, store, header)
+            reason = _carry_out(request, suite, executor, file, header)
         except KeyboardInterrupt:
-            if store.count:
+            if file.count:
                 end("interrupted")
             raise
         end(reason)
 
 
 def _carry_out(
-    request: Request, suite: Suite, executor: Executor, store: ResultFile, header: Header
+    request: Request, suite: Suite, executor: Executor, file: ResultFile, header: Header
 ) -> StopReason:
-    if not store.earlier:
-        store.append(header)
+    if not file.earlier:
+        file.append(header)
     for device in executor.devices:
-        store.append(device)
+        file.append(device)
     with open_display(suite.budget_seconds) as display:
         for notice in executor.notices:
             display.notice(notice)
-        if store.earlier:
-            display.resumes(store.earlier)
-        earlier = {run.header.environment.machine: run for run in store.earlier}
+        if file.earlier:
+            display.resumes(file.earlier)
+        earlier = {run.header.environment.machine: run for run in file.earlier}
         schedulers = [
             Scheduler(
                 Procedure(suite, kind, quick=request.quick, energy=request.energy),
-                store,
+                file,
                 display,
                 earlier.get(kind.machine),
                 executor.count(kind),
