@@ -7,18 +7,26 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from bench.commands import bisect as cli_bisect
-from bench.commands import compare as cli_compare
-from bench.commands import doctor as cli_doctor
-from bench.commands import export as cli_export
-from bench.commands import history as cli_history
-from bench.commands import regress as cli_regress
-from bench.commands import run as cli_measure
-from bench.commands import site as cli_site
-from bench.commands import store as cli_store
-from bench.commands import table as cli_show
-from bench.commands import train as cli_train
-from bench.commands import verify as cli_verify
+from bench.commands import (
+    bisect,
+    compare,
+    data,
+    doctor,
+    export,
+    history,
+    plan,
+    plot,
+    profile,
+    regress,
+    report,
+    run,
+    site,
+    store,
+    table,
+    train,
+    verify,
+)  # fmt: skip
+from bench.commands import list as list_
 from bench.commands.console import BAD_USAGE, INTERRUPTED, complain, prepare_streams, show
 from bench.errors import UsageError
 from bench.version import __version__
@@ -46,11 +54,11 @@ app = typer.Typer(
     help="How fast, and how much memory, is this sequence model really?",
 )
 
-for commands in (
-    *(cli_measure, cli_train, cli_show, cli_verify),
-    *(cli_regress, cli_bisect, cli_doctor, cli_compare, cli_export, cli_store, cli_history, cli_site),
+for command in (
+    *(run, plan, profile, train, list_, data, table, plot, report, verify),
+    *(regress, bisect, doctor, compare, export, store, history, site),
 ):
-    app.add_typer(commands.app)
+    app.add_typer(command.app)
 
 
 def main() -> None:

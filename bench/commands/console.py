@@ -101,6 +101,19 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def numbers(text: str | None, kind: type[int] | type[float], option: str) -> list[Any] | None:
+    """The numbers of a comma-separated option. Raises UsageError."""
+    try:
+        return None if text is None else [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option} {text}: give numbers, comma-separated") from None
+
+
+def rates(text: str | None) -> list[float] | None:
+    """Activation rates; none at all for `init`. Raises UsageError."""
+    return [] if text == "init" else numbers(text, float, "--activation")
+
+
 def known_format(name: str) -> Any:
     """A table's format. Raises UsageError."""
     from bench.views.tables.formats import FORMATS
@@ -133,3 +146,10 @@ def as_json(value: Any) -> str:
     import msgspec
 
     return msgspec.json.format(msgspec.json.encode(value)).decode()
+
+
+def read_all(files: list[Path]) -> list[Any]:
+    """Every run of some result files; a file of several kinds of device holds one for each."""
+    from bench.records.reading import read_kinds
+
+    return [run for path in files for run in read_kinds(path)]

@@ -1,84 +1,88 @@
-"""What there is to measure, as rows that print as text or JSON."""
+"""`bench list`: what there is to measure."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
-import msgspec
-from tabulate import tabulate
+import typer
 
-from bench import workloads
+from bench.commands.console import Json, as_json, complain, show
 from bench.errors import UsageError
-from bench.suites import collection
-from bench.suites import reading as suites
-from bench.suites.sources import source, sources
-from implementations import registry
+
+app = typer.Typer()
 
 Row = Mapping[str, Any]
 
 
-def rows(what: str, files: Sequence[str] = ()) -> list[Row]:
-    """Rows of `suites`, `implementations` or `workloads`, each with a `name`. Raises UsageError.
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="[suites|implementations|workloads]")] = "suites",
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE]...", help="Suites of your own, to list instead.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """What there is: suites, implementations or workloads."""
+    from implementations import registry
 
-    files: suites to list in place of those of the package.
-    """
-    kinds = {"implementations": _implementations, "workloads": _workloads}
-    if what == "suites":
-        return _suites(files)
+    kinds = {"suites": _suites, "implementations": _implementations, "workloads": _workloads}
     if what not in kinds:
-        raise UsageError(f"list {what}: choose suites, {', '.join(kinds)}")
-    if files:
+        raise UsageError(f"list {what}: choose {', '.join(kinds)}")
+    if files and what != "suites":
         raise UsageError(f"list {what} {files[0]}: files go with suites only")
-    return kinds[what]()
+    rows = [*kinds[what](files or ())]
+    show(as_json(rows) if json else _as_text(rows))
+    for problem in registry.contested().values() if what == "implementations" else ():
+        complain(problem)
 
 
-def problems(what: str) -> list[str]:
-    """What is wrong with names that are listed."""
-    return list(registry.contested().values()) if what == "implementations" else []
-
-
-def as_text(found: list[Row]) -> str:
+def _as_text(found: Sequence[Row]) -> str:
     """A plain table, without what has parts of its own."""
+    from tabulate import tabulate
+
     lines = [{key: value for key, value in row.items() if not isinstance(value, dict)} for row in found]
     return tabulate(
         [[_cell(value) for value in line.values()] for line in lines],
-        list(lines[0]) if lines else (),
+        [*lines[0]] if lines else (),
         "simple",
         disable_numparse=True,
     )
 
 
-def _suites(files: Sequence[str]) -> list[Row]:
+def _suites(files: Sequence[str]) -> Iterator[Row]:
     """Suites, then collections; a suite with every field as it is run with, whatever it extends."""
+    from msgspec import to_builtins
+
+    from bench.suites import collection
+    from bench.suites.reading import load
+    from bench.suites.sources import source, sources
+
     read = [source(file) for file in files] if files else sources()
-    loaded = [suites.load(each) for each in read if not each.is_collection]
-    return [
-        {
+    for suite in (load(each) for each in read if not each.is_collection):
+        yield {
             "name": suite.name,
             "workload": suite.workload,
             "lengths": list(suite.lengths),
             "models": len(suite.implementations),
             "description": suite.description,
-            "resolved": msgspec.to_builtins(suite),
+            "resolved": to_builtins(suite),
         }
-        for suite in loaded
-    ] + [_collection(found) for each in read if (found := collection.load(each))]
+    for found in filter(None, map(collection.load, read)):
+        loaded = [load(part) for part in found.suites]
+        yield {
+            "name": found.name,
+            "workload": ", ".join(suite.workload for suite in loaded),
+            "lengths": sorted({length for suite in loaded for length in suite.lengths}),
+            "models": len({model for suite in loaded for model in suite.implementations}),
+            "description": found.description,
+            "resolved": to_builtins(found),
+        }
 
 
-def _collection(found: collection.Collection) -> Row:
-    loaded = [suites.load(part) for part in found.suites]
-    return {
-        "name": found.name,
-        "workload": ", ".join(suite.workload for suite in loaded),
-        "lengths": sorted({length for suite in loaded for length in suite.lengths}),
-        "models": len({model for suite in loaded for model in suite.implementations}),
-        "description": found.description,
-        "resolved": msgspec.to_builtins(found),
-    }
+def _implementations(_: Sequence[str]) -> Iterator[Row]:
+    from implementations import registry
 
-
-def _implementations() -> list[Row]:
-    return [
-        {
+    for item in registry.catalogue().values():
+        yield {
             "name": item.name,
             "title": item.title,
             "complexity": item.complexity,
@@ -86,16 +90,13 @@ def _implementations() -> list[Row]:
             "tasks": list(item.published),
             "citation": item.citation,
         }
-        for item in registry.catalogue().values()
-    ]
 
 
-def _workloads() -> list[Row]:
-    return [
-        {"name": name, "description": workload.description}
-        for name in workloads.WORKLOADS
-        for workload in [workloads.load(name)]
-    ]
+def _workloads(_: Sequence[str]) -> Iterator[Row]:
+    from bench import workloads
+
+    for name in workloads.WORKLOADS:
+        yield {"name": name, "description": workloads.load(name).description}
 
 
 def _cell(value: Any) -> str:

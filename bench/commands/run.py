@@ -1,4 +1,4 @@
-"""The commands that measure: run, plan, profile."""
+"""`bench run`: measure a suite."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +10,13 @@ from bench.commands.console import (
     INCOMPLETE,
     INTERRUPTED,
     OK,
-    Json,
     Traceback,
-    as_json,
     complain,
-    given,
     known_format,
     names,
+    numbers,
     print_table,
+    rates,
     show,
     show_error,
 )
@@ -93,15 +92,15 @@ def run(
     request = request_for(
         suite,
         implementations=names(impl),
-        lengths=_numbers(length, int, "--length"),
-        batch=_numbers(batch, int, "--batch"),
+        lengths=numbers(length, int, "--length"),
+        batch=numbers(batch, int, "--batch"),
         tokens=tokens,
         fill=names(fill),
         device=device,
         precision=names(precision),
         phase=phase,
         hyperparameters=hyperparameters,
-        activation=_rates(activation),
+        activation=rates(activation),
         baseline=baseline,
         backend=backend,
         budget=budget,
@@ -136,76 +135,6 @@ def _print_tracebacks(runs: "Sequence[Results]") -> None:
         for text in (solo.printed, solo.traceback) if solo.status != "ok" else ():
             if text is not None:
                 show_error(f"{solo.case.implementation} at {solo.case.length}:\n{text.rstrip()}")
-
-
-@app.command()
-def plan(
-    suite: Annotated[str, typer.Option(help="A suite, or a collection such as lra.")] = "lra",
-    device: Annotated[str, typer.Option(help="cpu or cuda: which records' step times count.")] = "cuda",
-    from_: Annotated[
-        list[Path] | None,
-        typer.Option("--from", help="Result file, or folder of them; by default results/baselines."),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Estimate hours and joules of full published trainings from measured steps, before anyone starts."""
-    from bench.views import training_cost as estimate
-
-    found = estimate.forecast(suite, device, from_ or [])
-    show(as_json(found) if json else estimate.as_text(found))
-
-
-@app.command("profile")
-def profile_(
-    impl: Annotated[str, typer.Option(help="The implementation; package.module:build for one of your own.")],
-    suite: Annotated[str, typer.Option(help="A suite's name, or a file that ends in .yaml.")],
-    length: Annotated[int | None, typer.Option(min=1, help="Sequence length; the suite's first.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Sequences a step.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16, fp16 or fp64.")] = None,
-    activation: Annotated[str | None, typer.Option(help="Activation rate of a sparse model.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps under the profiler.")] = 3,
-    trace: Annotated[Path | None, typer.Option(help="Trace for Chrome or Perfetto (.json).")] = None,
-    out: Annotated[Path | None, typer.Option(help="The profile as a file, for bench plot.")] = None,
-    json: Json = False,
-    traceback: Traceback = False,
-) -> None:
-    """Show where a step's time and memory go, stage by stage, and how near each is to the device's limits."""
-    from bench.commands import profile as profile_request
-    from bench.views import profile as profile_view
-
-    overrides = {
-        "implementations": [impl],
-        "baseline": impl,
-        "lengths": None if length is None else [length],
-        "precision": precision,
-        "activation": _rates(activation),
-        "batch": batch,
-    }
-    made = profile_request.run(
-        suite,
-        given(overrides),
-        device=device,
-        threads=threads,
-        steps=steps,
-        trace=trace,
-        out=out,
-    )
-    show(as_json(made) if json else profile_view.as_text(made))
-
-
-def _numbers(text: str | None, kind: type[int] | type[float], option: str) -> list[Any] | None:
-    """The numbers of a comma-separated option. Raises UsageError."""
-    try:
-        return None if text is None else [kind(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(f"{option} {text}: give numbers, comma-separated") from None
-
-
-def _rates(text: str | None) -> list[float] | None:
-    """Activation rates; none at all for `init`. Raises UsageError."""
-    return [] if text == "init" else _numbers(text, float, "--activation")
 
 
 def _memory_needs(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.commands.console import FAILED, OK, Json, as_json, names, show
-from implementations import registry
 
 if TYPE_CHECKING:
     from bench.correctness.official import GoldenCheck
@@ -35,6 +34,7 @@ def _checks(golden: Path, names: list[str] | None) -> "Iterator[GoldenCheck]":
     """Names are folders of vectors, or implementations: a fused one is held against its system's vectors."""
     from bench.correctness import official
     from bench.correctness.golden import systems
+    from implementations import registry
 
     if names is None:
         yield from official.verify(golden)

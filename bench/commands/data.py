@@ -1,0 +1,32 @@
+"""`bench data`: what a workload is made of."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.commands.console import Json, as_json, show, write_bytes
+
+app = typer.Typer()
+
+
+@app.command()
+def data(
+    workload: Annotated[str, typer.Argument(help="A workload's name (bench list workloads).")],
+    length: Annotated[
+        int | None, typer.Option(min=1, help="Sequence length; by default the published.")
+    ] = None,
+    sequences: Annotated[int, typer.Option(min=1, help="Sequences that the statistics are over.")] = 96,
+    seed: Annotated[int, typer.Option(help="Of the sequences.")] = 0,
+    picture: Annotated[
+        Path | None, typer.Option(help="Also write samples to this PNG file (workloads of pictures).")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Where a workload's data comes from, what is missing and how to get it, statistics and a sample."""
+    from bench.workloads import sheet as datasets
+
+    sheet = datasets.describe(workload, length, seed, sequences)
+    if picture is not None:
+        write_bytes(picture, datasets.picture(workload, length, seed))
+    show(as_json(sheet) if json else datasets.as_text(sheet))

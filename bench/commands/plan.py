@@ -1,0 +1,27 @@
+"""`bench plan`: what published trainings would cost here."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.commands.console import Json, as_json, show
+
+app = typer.Typer()
+
+
+@app.command()
+def plan(
+    suite: Annotated[str, typer.Option(help="A suite, or a collection such as lra.")] = "lra",
+    device: Annotated[str, typer.Option(help="cpu or cuda: which records' step times count.")] = "cuda",
+    from_: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="Result file, or folder of them; by default results/baselines."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Estimate hours and joules of full published trainings from measured steps, before anyone starts."""
+    from bench.views import training_cost as estimate
+
+    found = estimate.forecast(suite, device, from_ or [])
+    show(as_json(found) if json else estimate.as_text(found))

@@ -1,0 +1,22 @@
+"""`bench report`: result files as one page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.commands.console import Files, read_all
+
+app = typer.Typer()
+
+
+@app.command()
+def report(
+    files: Files,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The page.")] = Path("report.html"),
+    baseline: Annotated[str | None, typer.Option(help="What ratios are against.")] = None,
+) -> None:
+    """Write one page with the table, the charts and every raw figure; it needs no network."""
+    from bench.views import report as reports
+
+    reports.write(read_all(files), out, baseline)
