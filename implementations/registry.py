@@ -9,13 +9,14 @@ import difflib
 import functools
 import importlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from implementations import settings
 from implementations.errors import RegistryError, YamlError
 from implementations.yaml_files import read_yaml
 
@@ -70,11 +71,18 @@ class Implementation:
     sparse: bool | None = None
     """Whether a latent configurator decides how much is computed, so that an activation rate can be set;
     None where nobody knows before the model is built."""
+    setting: Mapping[str, Any] = field(default_factory=dict)
+    """Hyper-parameters that the user has set, whatever the task and mode."""
 
     @property
     def plain(self) -> str:
         """Name of the form that computes this function by plain means, which may be this one."""
-        return self.reference or self.name
+        return self.reference or settings.parse(self.name).unlabelled
+
+    @property
+    def unset(self) -> str:
+        """Its name without a setting."""
+        return settings.parse(self.name).use
 
     def hyperparameters(self, task: str, mode: str = "published") -> dict[str, Any]:
         """The hyper-parameters of this implementation for a task.
@@ -86,7 +94,7 @@ class Implementation:
         if mode not in ("published", *SIZES):
             raise RegistryError(f"hyper-parameters {mode!r}: choose published, {' or '.join(SIZES)}")
         if not self.published:
-            return dict(self.options)
+            return {**self.options, **self.setting}
         if task not in self.published:
             known = ", ".join(sorted(self.published))
             why = self.unpublished.get(task, f"its card has {known}")
@@ -98,7 +106,7 @@ class Implementation:
             values |= {name: int(ratio * dim) for name, ratio in self.matched.items()}
         if mode == "small":
             values |= {name: value for name, value in self.small.items() if values.get(name) is not None}
-        return values
+        return settings.replaced(self.unset, values, self.setting)
 
     def load(self) -> "Build":
         """Import the function that builds the model. Raises RegistryError where that fails."""
@@ -108,7 +116,7 @@ class Implementation:
         except Exception as error:
             what = str(error) if isinstance(error, ImportError | AttributeError) else _in_words(error)
             raise RegistryError(f"implementation {self.name}: cannot import {self.path} ({what})") from error
-        return build
+        return settings.checked(self.unset, build, self.setting) if self.setting else build
 
 
 def _in_words(error: Exception) -> str:
@@ -142,10 +150,12 @@ def contested() -> dict[str, str]:
 
 
 def find(name: str) -> Implementation:
-    """The implementation of that name, or at that import path.
+    """The implementation of that name, or at that import path; with a setting, `seqboat(window=64)`.
 
     Raises RegistryError where there is none, naming the nearest, or where there are several.
     """
+    if "(" in name or "=" in name:
+        return _with_setting(settings.parse(name))
     if ":" in name:
         return _plugged_in(name, name)
     if (problem := contested().get(name)) is not None:
@@ -156,6 +166,14 @@ def find(name: str) -> Implementation:
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         raise RegistryError(f"unknown implementation {name!r}; {hint}")
     return known[name]
+
+
+def _with_setting(setting: settings.Setting) -> Implementation:
+    item = find(setting.use)
+    reference = item.reference and settings.Setting(item.reference, setting.values).unlabelled
+    words = setting.unlabelled.removeprefix(setting.use)
+    title = setting.label or " ".join(filter(None, (item.title, words)))
+    return replace(item, name=str(setting), title=title, reference=reference, setting=setting.values)
 
 
 def _plugged_in(name: str, path: str) -> Implementation:

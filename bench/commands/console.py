@@ -86,8 +86,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def names(text: str | None) -> list[str] | None:
-    """The words of a comma-separated option."""
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    """The words of a comma-separated option; commas in brackets are a word's own."""
+    from implementations.settings import split
+
+    return None if text is None else [name.strip() for name in split(text) if name.strip()]
 
 
 def chosen(impl: str | None) -> dict[str, Any]:

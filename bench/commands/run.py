@@ -33,7 +33,10 @@ def run(
     suite: Annotated[str, typer.Option(help="A suite's name, or a file that ends in .yaml.")],
     impl: Annotated[
         str | None,
-        typer.Option(help="Implementations, comma-separated; package.module:build for one of your own."),
+        typer.Option(
+            help="Implementations, comma-separated; package.module:build for one of your own; "
+            "seqboat(window=64) for a setting."
+        ),
     ] = None,
     length: Annotated[str | None, typer.Option(help="Sequence lengths, comma-separated.")] = None,
     batch: Annotated[str | None, typer.Option(help="Sequences a step, comma-separated.")] = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.commands.console import FAILED, OK, Json, as_json, names, show
+from bench.errors import UsageError
 
 if TYPE_CHECKING:
     from bench.correctness.official import GoldenCheck
@@ -45,6 +46,8 @@ def _checks(golden: Path, names: list[str] | None) -> "Iterator[GoldenCheck]":
             yield from official.verify(golden, [name])
         else:
             implementation = registry.find(name)
+            if implementation.setting:
+                raise UsageError(f"{name}: vectors are of the official sizes; name {implementation.unset}")
             yield from official.verify(golden, [implementation.golden], implementation.variant)
 
 

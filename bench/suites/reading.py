@@ -13,6 +13,7 @@ import msgspec
 
 from bench import workloads
 from bench.errors import UsageError
+from bench.suites import rows
 from bench.suites.sources import Source, source
 from bench.suites.suite import STRETCH, Allowed, BatchSizes, Suite, Timing, Training, several
 from bench.text.units import parse_duration, parse_percentage
@@ -29,7 +30,7 @@ OPTIONS: Mapping[str, str] = {
 AXES = ("batch", "precision", "fill")
 """Fields that are one value or several; one in a list is that one."""
 
-PARTS = (Suite, Timing, Training, BatchSizes, Allowed)
+PARTS = (Suite, rows.Row, Timing, Training, BatchSizes, Allowed)
 FIELDS: Mapping[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Suite)}
 
 
@@ -51,7 +52,9 @@ def load(
         parts = ", ".join(map(str, read.keys["suites"] or ()))
         raise UsageError(f"{path.stem} is a collection of suites; name one: {parts}")
     try:
-        suite = msgspec.convert(_on_every_device({"name": path.stem, **read.keys}), Suite)
+        suite = msgspec.convert(
+            rows.with_rows_named(_on_every_device({"name": path.stem, **read.keys})), Suite
+        )
     except (msgspec.ValidationError, RecursionError) as error:
         raise UsageError(f"{path}: {_with_hint(str(error))}") from None
     changes = dict(overrides or {})
@@ -61,6 +64,10 @@ def load(
         changes["tokens"] = None
     if quick or budget is not None:
         changes["timing"] = _timing(suite.quick if quick else suite.timing, budget)
+    if "implementations" in changes:
+        changes["implementations"] = [rows.named(suite, name) for name in changes["implementations"]]
+    if "baseline" in changes:
+        changes["baseline"] = rows.named(suite, changes["baseline"])
     chosen, baseline = changes.get("implementations"), suite.baseline
     if chosen is not None and "baseline" not in changes and baseline not in chosen:
         # Ratios need their baseline, also if the user named only her own models.
@@ -143,6 +150,7 @@ def _problems(suite: Suite) -> Iterator[tuple[str, str]]:
         yield "lengths", "give at least one sequence length"
     yield from _repeated("lengths", suite.lengths)
     yield from _repeated("implementations", suite.implementations)
+    yield from (("implementations", problem) for problem in rows.label_problems(suite.implementations))
     yield from _repeated("activation", suite.activation)
     yield from _axis_problems(suite)
     for timing, place in ((suite.timing, "timing"), (suite.quick, "quick")):

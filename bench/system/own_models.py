@@ -38,7 +38,7 @@ def load(implementation: Implementation) -> "Build":
     except RegistryError as error:
         failure = error
     # What has a name of its own is installed, whatever lies in the current folder.
-    if implementation.name == implementation.path and os.getcwd() in sys.path:
+    if implementation.system == implementation.path and os.getcwd() in sys.path:
         _refuse_collision(implementation.path, Path.cwd())
     if failure is not None:
         raise failure

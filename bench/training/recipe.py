@@ -25,13 +25,14 @@ def make_recipe(name: str, suite: Suite, workload: Workload, changes: dict[str, 
     card = implementation.training.get(task)
     published = None if card is None else schedule_of(implementation.system, task)
     given = suite.training
+    rate = given.learning_rate.get(name, given.learning_rate.get(implementation.unset))
     settings = {
         **({} if card is None or published is None else _as_published(published, card)),
         "steps": given.steps,
         "evaluate_every": given.evaluate_every,
         "validation_sequences": given.validation_sequences,
         **({} if given.batch is None else {"batch": given.batch}),
-        **({"learning_rate": given.learning_rate[name]} if name in given.learning_rate else {}),
+        **({} if rate is None else {"learning_rate": rate}),
         **changes,
         "source": "no published schedule" if published is None else published.source,
     }

@@ -15,6 +15,7 @@ from bench.records.published import TASKS
 from bench.records.reading import Results
 from bench.records.run import MEMORY_KIND
 from bench.stats.intervals import Interval, average_ratio
+from bench.suites.rows import named
 from bench.text.units import format_interval, format_ratio
 from bench.views.tables.grid import FAILED, MISSING, Cell, Grid, Head, Section
 from bench.views.tables.notes import MEMORY_KIND_NAMES, comparison_notes, explain, machine
@@ -100,7 +101,7 @@ def build(runs: Sequence[Results], baseline: str | None = None) -> TaskTable:
     Raises UsageError where they are not, and where a run lacks the baseline.
     """
     by_task = _by_task(runs)
-    name = baseline or common_baseline(runs)
+    name = common_baseline(runs) if baseline is None else named(runs[0].header.suite, baseline)
     tasks = list(ARENA) if set(by_task) <= set(ARENA) else list(by_task)
     rows = {task: rows_of(run, name) for task, run in by_task.items()}
     models: dict[tuple[str, float | None], dict[str, Row]] = {}

@@ -14,6 +14,7 @@ from bench.records.reading import Results
 from bench.records.run import MEMORY_KIND, Machine, MemoryKind, Sample, Solo, Status
 from bench.stats.ratios import baseline_of, speed_ratio, step_seconds
 from bench.suites.case import Case
+from bench.suites.rows import named
 from implementations import registry
 from implementations.errors import RegistryError
 
@@ -100,6 +101,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 def rows_of(results: Results, baseline: str) -> list[Row]:
     """Every case of a run, in its suite's order. Raises UsageError where the baseline is not in the file."""
     header = results.header
+    baseline = named(header.suite, baseline)
     if header.revisions is not None:
         raise UsageError(f"{results.path}: holds a gate's raw data (bench regress or doctor), no table")
     if baseline not in header.suite.implementations:

@@ -18,6 +18,7 @@ import msgspec
 
 from bench.errors import UsageError
 from bench.records.reading import Results
+from bench.suites.rows import named
 from bench.text.units import format_ratio
 from bench.views.tables import formats
 from bench.views.tables.columns import Column, cells_of, columns_of
@@ -102,7 +103,7 @@ def build_table(*results: Results, baseline: str | None = None, published: bool 
     Raises UsageError where a file lacks the baseline, or where the files' own baselines differ.
     """
     runs = _distinct(results)
-    name = baseline or common_baseline(runs)
+    name = common_baseline(runs) if baseline is None else named(runs[0].header.suite, baseline)
     rows, conflicts = _merge([rows_of(run, name) for run in runs])
     rows = sorted(rows, key=_order(rows))
     footnotes = footnotes_of(rows, explain)

@@ -1,0 +1,80 @@
+"""Rows of a suite that are a model with a setting, and the names by which they are told."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import msgspec
+
+from bench.suites.suite import Suite
+from implementations import registry, settings
+from implementations.errors import RegistryError
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An entry of a file's `implementations`: a model with hyper-parameters set."""
+
+    name: Annotated[str, msgspec.Meta(pattern=f"^{settings.LABEL.pattern}$")]
+    use: str
+    set: dict[str, Any] = {}
+
+
+def named(suite: Suite, name: str) -> str:
+    """The suite's implementation of that name, or whose row has it; else the name, written in one way."""
+    return _of(suite.implementations, name)
+
+
+def with_rows_named(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """A file's keys with rows such as `{name: w64, use: seqboat, set: {window: 64}}` as names with a setting,
+    `w64=seqboat(window=64)`, also where a row is told by its own name. Raises msgspec.ValidationError."""
+    entries = keys.get("implementations")
+    if not isinstance(entries, list):
+        return dict(keys)
+    names = [canonical(_text(entry)) for entry in entries]
+    result = {**keys, "implementations": names}
+    if isinstance(baseline := keys.get("baseline"), str):
+        result["baseline"] = _of(names, baseline)
+    for key in ("limits", "ignore"):
+        if isinstance(of := keys.get(key), dict):
+            result[key] = {_of(names, str(name)): value for name, value in of.items()}
+    return result
+
+
+def canonical(name: str) -> str:
+    """One text for one setting, however it is written; what can't be read stays, to be refused."""
+    try:
+        return str(settings.parse(name))
+    except RegistryError:
+        return name
+
+
+def label_problems(names: tuple[str, ...]) -> Iterator[str]:
+    """Rows whose names something else has."""
+    seen: dict[str, str] = {}
+    for name in names:
+        label = _label(name)
+        if label is None:
+            continue
+        if label in registry.catalogue():
+            yield f"{name}: {label} is the name of an implementation; give the row another"
+        if label in seen:
+            yield f"{name}: {seen[label]} has that name, too"
+        seen[label] = name
+
+
+def _of(names: list[str] | tuple[str, ...], name: str) -> str:
+    text = canonical(name)
+    return next((each for each in names if text in (each, _label(each))), text)
+
+
+def _text(entry: Any) -> str:
+    if isinstance(entry, str):
+        return entry
+    row = msgspec.convert(entry, Row)
+    return str(settings.Setting(row.use, row.set, row.name))
+
+
+def _label(name: str) -> str | None:
+    try:
+        return settings.parse(name).label
+    except RegistryError:
+        return None

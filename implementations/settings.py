@@ -1,0 +1,145 @@
+"""Names of implementations with a setting: `seqboat(window=64)`, and with a row's name before it,
+`seqboat-w64=seqboat(window=64)`."""
+
+import ast
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from implementations.errors import RegistryError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from implementations.task import Task
+
+WORDS: Mapping[str, Any] = {"true": True, "false": False, "null": None}
+LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An implementation, hyper-parameters to replace its own, and the name of the row if it has one."""
+
+    use: str
+    values: Mapping[str, Any]
+    label: str | None = None
+
+    @property
+    def unlabelled(self) -> str:
+        """One text for the same values in any order."""
+        words = ", ".join(f"{key}={_text(value)}" for key, value in sorted(self.values.items()))
+        return f"{self.use}({words})" if words else self.use
+
+    def __str__(self) -> str:
+        return f"{self.label}={self.unlabelled}" if self.label else self.unlabelled
+
+
+def parse(text: str) -> Setting:
+    """A name as a setting, which may be empty. Raises RegistryError where it cannot be read."""
+    head, bracket, values = text.partition("(")
+    label, equals, use = head.rpartition("=")
+    label, use = label.strip(), use.strip()
+    if not use or (equals and not LABEL.fullmatch(label)):
+        raise RegistryError(f"{text!r}: write a setting as model(key=value), or name=model(key=value)")
+    return Setting(use, _values(text, bracket + values) if bracket else {}, label or None)
+
+
+def split(text: str) -> list[str]:
+    """The parts between commas that stand in no brackets."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
+def replaced(name: str, own: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's own hyper-parameters with those of a setting in their place.
+
+    Raises RegistryError where it has none of that name, or where a number stands for a word.
+    """
+    for key, value in values.items():
+        if key not in own:
+            raise RegistryError(f"{name}: unknown hyper-parameter {key!r}; known: {', '.join(sorted(own))}")
+        if None not in (own[key], value) and isinstance(own[key], str) != isinstance(value, str):
+            raise RegistryError(f"{name}: {key} is {own[key]!r} by default, so it cannot be {value!r}")
+    return {**own, **values}
+
+
+class Read(Mapping[str, Any]):
+    """Hyper-parameters that know which of them a model has asked for."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values_by_name = values
+        self.asked: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.asked.add(key)
+        return self.values_by_name[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values_by_name)
+
+    def __len__(self) -> int:
+        return len(self.values_by_name)
+
+
+def checked(
+    name: str, build: "Callable[[Task, Mapping[str, Any]], nn.Module]", values: Mapping[str, Any]
+) -> "Callable[[Task, Mapping[str, Any]], nn.Module]":
+    """A plug-in's function, which must ask for every value of a setting: what it does not ask for does
+    nothing, and its figures would stand under a wrong name."""
+
+    def build_and_check(task: "Task", hyperparameters: Mapping[str, Any]) -> "nn.Module":
+        read = Read(hyperparameters)
+        model = build(task, read)
+        for key in values:
+            if key not in read.asked:
+                raise RegistryError(f"{name}: unknown hyper-parameter {key!r}: the model never asks for it")
+        return model
+
+    return build_and_check
+
+
+def _values(text: str, arguments: str) -> dict[str, Any]:
+    try:
+        call = ast.parse(f"model{arguments}", mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
+            raise ValueError
+        pairs = [(str(keyword.arg or ""), _value(keyword.value)) for keyword in call.keywords]
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        raise RegistryError(
+            f"{text!r}: write hyper-parameters as (key=value, …), with numbers, words, true, false or null"
+        ) from None
+    names = [name for name, _ in pairs]
+    if "" in names or len(set(names)) < len(names):
+        raise RegistryError(f"{text!r}: give each hyper-parameter once, by its name")
+    return dict(pairs)
+
+
+def _value(node: ast.expr) -> Any:
+    if isinstance(node, ast.Name):
+        return WORDS.get(node.id, node.id)
+    return ast.literal_eval(node)
+
+
+def _text(value: Any) -> str:
+    """What `_value` reads as that value."""
+    for word, meaning in WORDS.items():
+        if value is meaning:
+            return word
+    plain = isinstance(value, str) and value.isidentifier() and value not in WORDS
+    return value if plain and _is_name(value) else repr(value)
+
+
+def _is_name(word: str) -> bool:
+    """`None` and `if` are identifiers, too, but no names."""
+    try:
+        return isinstance(ast.parse(word, mode="eval").body, ast.Name)
+    except SyntaxError:
+        return False
