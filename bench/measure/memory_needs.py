@@ -1,9 +1,8 @@
 """`bench run --predict` and `--max-length`: what a step would need, and the longest sequence that fits.
 
-Each figure comes from a process of its own. Nothing is timed and nothing is kept: the table is all.
+Each figure comes from a fresh worker. Nothing is timed and nothing is kept: the table is all.
 """
 
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ from bench.measure.procedure import Procedure
 from bench.measure.request import Request, load_suite
 from bench.probes.environment import probe_environment
 from bench.records.reading import Results
-from bench.records.run import MEMORY_KIND, MemoryFigure, Prediction, Solo, Subject
+from bench.records.run import MEMORY_KIND, MemoryFigure, Solo
 from bench.suites.case import Case
 from bench.text.units import format_bytes, parse_bytes
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed
-from bench.workers.messages import MeasureMemory, MemoryMeasured, Prepared, Warm, Warmed
+from bench.workers.messages import MeasureMemory, MemoryMeasured, Predict, Predicted, Prepared, Warm, Warmed
 
 GRAIN = 128
 """Longest sequences are multiples of this many time steps, which suits what goes in chunks."""
@@ -38,9 +37,6 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     too_large: bool = False
     reason: str | None = None
 
-
-PREDICTION_SECONDS = 600.0
-"""A prediction takes a few seconds; the most that one may take on a busy machine."""
 
 Probe = Callable[[Case], Needs]
 
@@ -82,7 +78,7 @@ def memory_needs(request: Request, *, predicted: bool, max_length: str | None) -
             raise UsageError("--max-length: takes a number of sequences (--batch), not of tokens")
         cases = [case for case in cases if case.length == suite.lengths[0]]
     with ForkServer(plan.threads, plan.sources) as server:
-        probe = _predicting(plan) if predicted else _measuring(plan, server)
+        probe = (_predicting if predicted else _measuring)(plan, server)
         for case in cases:
             found, lengths[case.id] = (
                 (probe(case), case.length) if budget is None else longest(case, budget, probe)
@@ -126,25 +122,14 @@ def _next(low: int, high: int, most: int) -> int:
     return (low + high) // 2 // GRAIN * GRAIN
 
 
-def predict_apart(case: Case, device: str) -> Prediction:
-    """`predict` in a process of its own: what it leaves behind would count the next time."""
-    question = msgspec.json.encode(Subject(case, device))
-    command = [sys.executable, "-P", "-m", "bench.steps.prediction"]
-    try:
-        child = subprocess.run(
-            command, input=question, capture_output=True, timeout=PREDICTION_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return Prediction(tensor_bytes=None, reason=f"no prediction within {PREDICTION_SECONDS:.0f} s")
-    if child.returncode != 0:
-        lines = child.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        return Prediction(tensor_bytes=None, reason=lines[-1])
-    return msgspec.json.decode(child.stdout.splitlines()[-1], type=Prediction)
-
-
-def _predicting(plan: Procedure) -> Probe:
+def _predicting(plan: Procedure, server: ForkServer) -> Probe:
     def probe(case: Case) -> Needs:
-        found = predict_apart(case, plan.environment.device)
+        try:
+            with server.start(case) as worker:
+                question = Predict(case, plan.environment.device)
+                found = worker.ask(question, Predicted, plan.deadline_seconds).prediction
+        except WorkerFailed as failure:
+            return Needs(reason=f"not predictable: {failure.reason}")
         reason = None if found.reason is None else f"not predictable: {found.reason}"
         return Needs(bytes=found.tensor_bytes, parameters=found.parameters, reason=reason)
 
@@ -163,8 +148,8 @@ def _measuring(plan: Procedure, server: ForkServer) -> Probe:
         except WorkerFailed as failure:
             reason = f"{failure.status} at length {case.length}: {failure.reason}"
             return Needs(too_large=failure.status == "oom", reason=reason)
-        figures = {figure.kind: figure.bytes for figure in memory.figures}
-        return Needs(bytes=figures[MEMORY_KIND[plan.kind]], parameters=prepared.parameters)
+        figure = next(figure for figure in memory.figures if figure.kind == MEMORY_KIND[plan.kind])
+        return Needs(bytes=figure.bytes, parameters=prepared.parameters, reason=figure.unavailable)
 
     return probe
 

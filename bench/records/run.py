@@ -340,10 +340,3 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     tensor_bytes: int | None
     parameters: int | None = None
     reason: str | None = None
-
-
-class Subject(msgspec.Struct, frozen=True):
-    """What a process of its own predicts."""
-
-    case: Case
-    device: str

@@ -1,11 +1,6 @@
-"""Peak memory of a step without the memory: shapes only, under FakeTensorMode.
-
-Run as `python -m bench.steps.prediction`: a Subject on standard input, a Prediction on standard output.
-"""
+"""Peak memory of a step without the memory: shapes only, under FakeTensorMode."""
 
 import gc
-import os
-import sys
 from collections.abc import Mapping
 from unittest import mock
 
@@ -20,10 +15,9 @@ from torch._subclasses.fake_tensor import (
 )
 
 from bench.probes.tensor_bytes import TensorBytes
-from bench.records.run import Prediction, Subject
+from bench.records.run import Prediction
 from bench.steps.step import Step, optimizer_of
 from bench.suites.case import Case
-from bench.system import own_models
 from implementations.encoder import parameter_count
 from implementations.ops.sizes import SizeUnknown, shapes_only
 
@@ -100,17 +94,3 @@ def _shapes_only(step: Step, device: torch.device, scalars: Mapping[int, float])
 
 def _like(tensor: Tensor, device: torch.device) -> Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
-
-
-def main() -> None:
-    """Answer one question; whatever a model prints goes to standard error."""
-    subject = msgspec.json.decode(sys.stdin.buffer.read(), type=Subject)
-    own_models.look_here()
-    answer = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    with answer:
-        answer.write(msgspec.json.encode(predict(subject.case, subject.device)) + b"\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from bench.records.run import Activation, Decoding, Energy, Exact, MemoryFigure, Variant
+from bench.records.run import Activation, Decoding, Energy, Exact, MemoryFigure, Prediction, Variant
 from bench.suites.case import Case
 
 FailureKind = Literal["oom", "nan", "error", "unsupported"]
@@ -48,6 +48,14 @@ class Decode(msgspec.Struct, frozen=True, tag="decode"):
     """Say what the state of a generation takes, and hold its logits against the parallel form."""
 
 
+class Predict(msgspec.Struct, frozen=True, tag="predict"):
+    """Say what memory a step of a case would take, from shapes alone. Asked once, and of a fresh worker: what
+    a model caches would count in a later answer."""
+
+    case: Case
+    device: str
+
+
 class Count(msgspec.Struct, frozen=True, tag="count"):
     """Count what a step costs without a clock."""
 
@@ -62,7 +70,7 @@ class Time(msgspec.Struct, frozen=True, tag="time"):
     steps: int
 
 
-Question = Prepare | Locate | Warm | MeasureMemory | Check | Decode | Count | MeasureEnergy | Time
+Question = Prepare | Locate | Warm | MeasureMemory | Check | Decode | Predict | Count | MeasureEnergy | Time
 
 
 class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
@@ -102,6 +110,10 @@ class Decoded(msgspec.Struct, frozen=True, tag="decoded"):
     decoding: Decoding
 
 
+class Predicted(msgspec.Struct, frozen=True, tag="predicted"):
+    prediction: Prediction
+
+
 class Counted(msgspec.Struct, frozen=True, tag="counted"):
     exact: Exact | None
     unavailable: str | None = None
@@ -135,6 +147,7 @@ Answer = (
     | MemoryMeasured
     | Checked
     | Decoded
+    | Predicted
     | Counted
     | EnergyMeasured
     | Timed

@@ -21,6 +21,8 @@ from bench.workers.messages import (
     MeasureEnergy,
     MeasureMemory,
     MemoryMeasured,
+    Predict,
+    Predicted,
     Prepare,
     Prepared,
     Question,
@@ -65,6 +67,8 @@ class Worker:
                 return self._check()
             case Decode():
                 return self._decode()
+            case Predict():
+                return self._predict(question)
             case Count():
                 return self._count()
             case MeasureEnergy():
@@ -143,6 +147,11 @@ class Worker:
 
         assert isinstance(self.step, DecodeStep), "only cases of the phase decode are asked"
         return Decoded(self.step.decoding())
+
+    def _predict(self, question: Predict) -> Answer:
+        from bench.steps.prediction import predict
+
+        return Predicted(predict(question.case, question.device))
 
     def _count(self) -> Answer:
         from bench.probes.operators import count

@@ -1,8 +1,6 @@
 """Peak memory without the memory: against measured bytes, and the reason where there is no prediction."""
 
 import json
-import multiprocessing
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +11,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import UsageError
-from bench.measure.memory_needs import GRAIN, PRECISION, Needs, longest, memory_needs, predict_apart
+from bench.measure.memory_needs import GRAIN, PRECISION, Needs, longest, memory_needs
+from bench.measure.procedure import Procedure
 from bench.measure.request import Request
 from bench.suites import reading as suites
 from bench.text.units import parse_bytes
+from bench.workers.forkserver import ForkServer
+from bench.workers.messages import (
+    MeasureMemory,
+    MemoryMeasured,
+    Predict,
+    Predicted,
+    Prepared,
+    Warm,
+    Warmed,
+)
 from implementations import registry
 
+from ..made_up import CPU
+
+PLAN = Procedure(suites.load("ci"), msgspec.structs.replace(CPU, threads=1))
 CASE = msgspec.structs.replace(suites.load("ci").cases("cpu")[0], activation=None)
 
 
@@ -29,65 +41,69 @@ def case(implementation: str, length: int = 128, **changes):
 
 
 @pytest.fixture(scope="module")
-def apart():
-    """Calls a function in a process of its own, forked from one that has imported torch and nothing more."""
-    with pytest.MonkeyPatch.context() as patch:
-        here = str(Path(__file__).parents[1])
-        patch.syspath_prepend(here)
-        # Before Python 3.13 the process that forks imports from its own path, and says nothing if it cannot.
-        patch.setenv("PYTHONPATH", here, prepend=os.pathsep)
-        import memory_of
+def server():
+    with ForkServer(PLAN.threads, PLAN.sources) as server:
+        yield server
 
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["memory_of"])
-        with context.Pool(1, maxtasksperchild=1) as pool:
-            assert pool.apply(eval, ("'torch' in __import__('sys').modules",))
-            yield lambda name, subject: pool.apply(getattr(memory_of, name), (subject,))
+
+def predicted(server, subject):
+    with server.start(subject) as worker:
+        return worker.ask(Predict(subject, "cpu"), Predicted, 60).prediction
+
+
+def measured(server, subject):
+    """Bytes of a step of the warm model, as the table's column has them."""
+    with server.start(subject) as worker:
+        worker.ask(PLAN.prepare(subject), Prepared, 60)
+        worker.ask(Warm(1, 1, 1.0), Warmed, 60)
+        figures = worker.ask(MeasureMemory(), MemoryMeasured, 60).figures
+    return next(figure.bytes for figure in figures if figure.kind == "tensor_bytes")
 
 
 @pytest.mark.parametrize("implementation", registry.catalogue())
-def test_the_prediction_is_within_two_percent(apart, implementation):
-    found = apart("predicted", case(implementation))
+def test_the_prediction_is_within_two_percent(server, implementation):
+    """And either holds weights, gradients and two moments, at most four bytes of each parameter apart."""
+    found = predicted(server, case(implementation))
     assert found.reason is None
-    assert found.tensor_bytes == pytest.approx(apart("measured", case(implementation)), rel=0.02)
+    needed = measured(server, case(implementation))
+    assert found.tensor_bytes == pytest.approx(needed, rel=0.02)
+    assert needed >= 12 * found.parameters
 
 
-def test_tied_weights_count_once(apart):
+def test_tied_weights_count_once(server):
     tied = case("mega-chunk", workload="lm", length=32, batch=1)
-    assert apart("predicted", tied).tensor_bytes == pytest.approx(apart("measured", tied), rel=0.005)
+    assert predicted(server, tied).tensor_bytes == pytest.approx(measured(server, tied), rel=0.005)
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])
 @pytest.mark.parametrize("implementation", ["seqboat", "seqboat-fused"])
-def test_the_activation_rate_counts(apart, implementation, rate):
+def test_the_activation_rate_counts(server, implementation, rate):
     subject = case(implementation, activation=rate)
-    found = apart("predicted", subject)
-    assert found.tensor_bytes == pytest.approx(apart("measured", subject), rel=0.02)
+    found = predicted(server, subject)
+    assert found.tensor_bytes == pytest.approx(measured(server, subject), rel=0.02)
 
 
-def test_padding_counts_as_inactive(apart):
+def test_padding_counts_as_inactive(server):
     subject = case("seqboat", 4096, fill="real", activation=0.5)
-    assert apart("predicted", subject).tensor_bytes == pytest.approx(apart("measured", subject), rel=0.02)
+    assert predicted(server, subject).tensor_bytes == pytest.approx(measured(server, subject), rel=0.02)
 
 
-def test_what_depends_on_values_has_a_reason(apart):
-    assert apart("predicted", case("seqboat", activation=None)).reason == (
+def test_what_depends_on_values_has_a_reason(server):
+    assert predicted(server, case("seqboat", activation=None)).reason == (
         "how many steps are active depends on values: give an activation rate"
     )
-    assert "padding" in apart("predicted", case("mega-fused", 4096, fill="real")).reason
+    assert "padding" in predicted(server, case("mega-fused", 4096, fill="real")).reason
 
 
-def test_a_length_that_would_not_fit(apart):
+def test_a_length_that_would_not_fit(server):
     """Attention is quadratic: sixty-four times as long takes far more than 1,000 times the memory."""
-    small, large = (apart("predicted", case("transformer", n)).tensor_bytes for n in (512, 32_768))
+    small, large = (predicted(server, case("transformer", n)).tensor_bytes for n in (512, 32_768))
     assert large > 1000 * small
     assert large > 100 << 30
 
 
-def test_a_process_of_its_own_answers():
-    found = predict_apart(case("s4d-legs", 64), "cpu")
-    assert found.tensor_bytes > found.parameters * 16  # weights, gradients and two moments of four bytes
-    assert "No module named" in predict_apart(case("no_such_module:build"), "cpu").reason
+def test_a_model_that_cannot_be_imported_is_a_reason(server):
+    assert "No module named" in predicted(server, case("no_such_module:build")).reason
 
 
 @given(

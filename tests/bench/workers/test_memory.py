@@ -3,18 +3,27 @@
 import msgspec
 import pytest
 
-from bench.measure.memory_needs import predict_apart
 from bench.measure.procedure import Procedure
 from bench.suites import reading as suites
 from bench.workers.forkserver import ForkServer
-from bench.workers.messages import Count, Counted, MeasureMemory, MemoryMeasured, Prepared, Warm, Warmed
+from bench.workers.messages import (
+    Count,
+    Counted,
+    MeasureMemory,
+    MemoryMeasured,
+    Predict,
+    Predicted,
+    Prepared,
+    Warm,
+    Warmed,
+)
 
 from ..made_up import CPU
 
 pytestmark = pytest.mark.usefixtures("plug_ins")
 
 SUITE = suites.load("ci")
-PLAN = Procedure(SUITE, CPU)
+PLAN = Procedure(SUITE, msgspec.structs.replace(CPU, threads=1))
 CASE = msgspec.structs.replace(SUITE.cases("cpu")[0], activation=None)
 
 
@@ -38,7 +47,9 @@ def test_a_dense_model_takes_what_its_shapes_say(server, implementation, length)
     """Parameters, gradients and Adam's two moments are part of it, though they were there before."""
     case = msgspec.structs.replace(CASE, implementation=implementation, length=length)
     parameters, figure = measured(server, case)
-    assert figure.bytes == predict_apart(case, "cpu").tensor_bytes
+    with server.start(case) as worker:
+        predicted = worker.ask(Predict(case, "cpu"), Predicted, 60).prediction
+    assert figure.bytes == predicted.tensor_bytes
     assert figure.bytes >= 16 * parameters
 
 
