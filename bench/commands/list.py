@@ -37,15 +37,11 @@ def list_(
 
 def _as_text(found: Sequence[Row]) -> str:
     """A plain table, without what has parts of its own."""
-    from tabulate import tabulate
+    from bench.text.text_table import text_table
 
     lines = [{key: value for key, value in row.items() if not isinstance(value, dict)} for row in found]
-    return tabulate(
-        [[_cell(value) for value in line.values()] for line in lines],
-        [*lines[0]] if lines else (),
-        "simple",
-        disable_numparse=True,
-    )
+    rows = [[_cell(value) for value in line.values()] for line in lines]
+    return text_table(rows, [*lines[0]] if lines else ())
 
 
 def _suites(files: Sequence[str]) -> Iterator[Row]:

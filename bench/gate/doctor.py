@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-from tabulate import tabulate
 
 from bench.errors import UsageError
 from bench.gate.noise import Noise, measure_noise
@@ -20,6 +19,7 @@ from bench.suites import reading as suites
 from bench.suites.case import Case
 from bench.system import child
 from bench.system.child import ChildFailed
+from bench.text.text_table import text_table
 from bench.text.units import format_bytes, parse_percentage
 
 Status = Literal["ok", "warning", "problem"]
@@ -210,7 +210,7 @@ def _memory_case() -> Case:
 def as_text(diagnosis: Diagnosis) -> str:
     """A line for every check, then the noise."""
     rows = [[check.name, check.status, check.found, check.advice] for check in diagnosis.checks]
-    lines = [tabulate(rows, ["Check", "", "Found", "What to do"], "simple", disable_numparse=True)]
+    lines = [text_table(rows, ["Check", "", "Found", "What to do"])]
     noise = diagnosis.noise
     if noise is not None:
         lines += [

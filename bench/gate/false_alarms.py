@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tabulate import tabulate
 
 from bench.gate.gate import ROUNDS, SECOND_STAGE_FACTOR
 from bench.gate.verdicts import Limits, conclude, is_settled, judge_slowdowns
 from bench.records.reading import Results, read
 from bench.stats.intervals import Array, Verdict
 from bench.stats.ratios import block_values
+from bench.text.text_table import text_table
 from bench.text.units import format_ratio
 
 BLOCKS = 5
@@ -115,7 +115,7 @@ def table(noises: Sequence[tuple[str, Blocks]], cases: int) -> str:
         rows.append([name, *(f"{figure:.1%}" for figure in figures)])
     headers = ["Noise", "A/A: alarm", "A/A: passed", "5% slower: found", "5% slower: passed"]
     align = ["left", *4 * ["right"]]
-    return tabulate(rows, headers, "pipe", colalign=align, disable_numparse=True)
+    return text_table(rows, headers, align, "pipe")
 
 
 TEXT = """# Statistics of the gate

@@ -7,12 +7,12 @@ from typing import Literal
 from xml.etree import ElementTree
 
 import msgspec
-from tabulate import tabulate
 
 from bench.errors import UsageError
 from bench.gate.verdicts import CaseVerdict, GateReport, Limits
 from bench.stats.intervals import Verdict
 from bench.text.escape import escape_markdown, escape_xml, one_line
+from bench.text.text_table import text_table
 
 MARKER = "<!-- seqboat-bench gate -->"
 """First line of a comment: whoever posts it finds the earlier one by it, and updates that."""
@@ -30,7 +30,7 @@ ALIGN: list[Align] = ["left", "right", "left", "right", "right", "right", "left"
 def as_text(report: GateReport) -> str:
     """The table of a gate, its exact changes and its verdict."""
     rows = [[*_cells(name, case), case.reason] for name, case in _rows(report)]
-    table = tabulate(rows, HEADERS, "simple", colalign=ALIGN, disable_numparse=True)
+    table = text_table(rows, HEADERS, ALIGN)
     changes = [f"{case.model} at {case.length}: {change}" for case in report.cases for change in case.changes]
     lines = [table, "", *(changes or [UNCHANGED]), *_ignored(report), _sides(report)]
     return "\n".join([*lines, f"{report.verdict}: {report.reason}"])
@@ -43,7 +43,7 @@ def as_markdown(report: GateReport) -> str:
         for name, case in _rows(report)
     ]
     headers = [*HEADERS[:-1], "Exact costs", "Reason"]
-    table = tabulate(rows, headers, "pipe", colalign=[*ALIGN, "left"], disable_numparse=True)
+    table = text_table(rows, headers, [*ALIGN, "left"], "pipe")
     return "\n".join(
         [
             f"### {_SIGN[report.verdict]} {report.verdict}: {_plain(report.reason)}",

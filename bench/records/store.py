@@ -14,12 +14,12 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from tabulate import tabulate
 
 from bench.errors import UsageError
 from bench.records.reading import Results, read
 from bench.records.run import Header
 from bench.system.extras import require
+from bench.text.text_table import text_table
 
 FOLDER = Path("results") / "store"
 PARTITIONS = ("suite", "device", "commit")
@@ -87,7 +87,7 @@ class Answer:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
     def as_text(self) -> str:
-        return tabulate(self.rows, self.columns, "simple", disable_numparse=True, missingval="–")
+        return text_table(self.rows, self.columns)
 
 
 def add(path: Path, folder: Path = FOLDER, commit: str | None = None) -> Path:

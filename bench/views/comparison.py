@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
 import msgspec
-from tabulate import tabulate
 
 from bench.errors import UsageError
 from bench.records.reading import Results
@@ -15,6 +14,7 @@ from bench.stats.intervals import Interval, unpaired_ratio
 from bench.stats.ratios import block_step_seconds
 from bench.suites.case import Case
 from bench.text.escape import one_line
+from bench.text.text_table import text_table
 from bench.text.units import format_bytes, format_duration, format_ratio
 
 Verdict = Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS", "UNMEASURED"]
@@ -223,7 +223,7 @@ def as_text(comparison: Comparison, faults: Sequence[Fault] = ()) -> str:
         "B memory",
     ]
     align = ["left", "right", *len(axes) * ["right"], "left", *5 * ["right"]]
-    table = tabulate(rows, headers, "simple", colalign=align, disable_numparse=True)
+    table = text_table(rows, headers, align)
     label = [f"NOT COMPARABLE, forced: {reason}" for reason in comparison.forced]
     runs = f"A {comparison.a}, B {comparison.b}"
     failed = [f"FAILED: {one_line(line)}" for line in failures(comparison, faults)]

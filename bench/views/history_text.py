@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from tabulate import tabulate
-
 from bench.stats.levels import MIN_LEVEL
+from bench.text.text_table import text_table
 from bench.text.units import format_bytes, format_duration, format_ratio
 from bench.views.changes import LevelChange
 from bench.views.history import SHORT, Figure, History, Line, Point
@@ -48,7 +47,7 @@ def _line_text(line: Line, figure: Figure) -> str:
     ]
     headers = ["Commit", "Measured", figure.capitalize(), "95% interval", "Change", "Subject"]
     align = ["left", "left", "right", "right", "left", "left"]
-    table = tabulate(rows, headers, "simple", colalign=align, disable_numparse=True)
+    table = text_table(rows, headers, align)
     failed = [
         f"X  {point.commit[:SHORT]}: {point.status}, {point.reason}"
         for point in line.points

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 
-from tabulate import tabulate
-
 from bench.records.profile import Node, Profile, tree
+from bench.text.text_table import text_table
 from bench.text.units import format_bytes, format_count, format_duration
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -14,12 +13,10 @@ WIDTH = 72
 def as_text(profile: Profile) -> str:
     """Tree, memory, ceilings and overhead."""
     nodes = list(tree(profile))
-    body = tabulate(
+    body = text_table(
         [_cells(profile, node, nodes[0].total.seconds) for node in nodes],
         ["Stage", "Forward", "Backward", "Share", "Calls", "FLOPs", "Bytes moved", "Roofline", "Peak memory"],
-        "simple",
-        colalign=["left", *["right"] * 8],
-        disable_numparse=True,
+        ["left", *["right"] * 8],
     )
     return "\n".join([_title(profile), "", body, "", *_memory(profile), "", *_below(profile)])
 

@@ -4,9 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tabulate import tabulate
-
 from bench.records.training import Evaluation, Training
+from bench.text.text_table import text_table
 from bench.text.units import format_count, format_duration
 from bench.views.tables.rows import title_of
 
@@ -23,7 +22,7 @@ def as_text(trainings: Sequence[Training], form: str = "simple") -> str:
     """The table, in one of tabulate's formats, with the reasons of those that did not finish."""
     cells = [_cells(training) for training in trainings]
     align = ["left", *5 * ["right"], "left"]
-    table = tabulate(cells, HEADERS, form, colalign=align if cells else None, disable_numparse=True)
+    table = text_table(cells, HEADERS, align, form)
     return "\n".join([table, *_notes(trainings)])
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
-from tabulate import tabulate
 
 from bench import workloads
 from bench.errors import UsageError
@@ -22,6 +21,7 @@ from bench.suites import reading as suites
 from bench.suites.sources import source
 from bench.suites.suite import Suite
 from bench.system.shipped import shipped
+from bench.text.text_table import text_table
 from bench.text.units import format_count
 from bench.views.tables.grid import MISSING
 from bench.views.tables.rows import Row, rows_of
@@ -188,7 +188,7 @@ def _matrix(
         lines.append([title, *cells, show(sum(known)) if complete else MISSING])
     head = [heading, *(TASKS.get(task, task) for task in found.tasks), "All"]
     align = ["left", *["right"] * (len(head) - 1)]
-    return tabulate(lines, head, "simple", colalign=align, disable_numparse=True)
+    return text_table(lines, head, align)
 
 
 def _origin(one: Estimate) -> str:

@@ -4,10 +4,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from tabulate import tabulate
 
 from bench import workloads
 from bench.errors import UsageError
+from bench.text.text_table import text_table
 from bench.workloads import Batch, Workload, grey
 from bench.workloads.base import used
 
@@ -97,8 +97,8 @@ def as_text(sheet: DataSheet) -> str:
     return "\n\n".join(
         [
             f"{sheet.name}: {sheet.description}\ndata: {sheet.data}",
-            tabulate(sources, ["used", "source", "kind", "where"], "simple"),
-            tabulate(statistics, [f"at length {sheet.length}", ""], "simple", disable_numparse=True),
+            text_table(sources, ["used", "source", "kind", "where"]),
+            text_table(statistics, [f"at length {sheet.length}", ""]),
             f"A sample:\n{_shortened(sheet.sample)}",
         ]
     )

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, Protocol, get_args
 
 import msgspec
-from tabulate import SEPARATING_LINE, tabulate
+from tabulate import SEPARATING_LINE
 
 from bench.errors import UsageError
 from bench.text.escape import escape_csv, escape_html, escape_latex, escape_markdown, one_line
+from bench.text.text_table import text_table
 from bench.views.tables.grid import Cell, Grid, Head
 
 Format = Literal["terminal", "markdown", "latex", "csv", "html", "json"]
@@ -65,18 +66,12 @@ def _terminal_grid(grid: Grid) -> str:
         if section.heading:
             lines.append([f"{section.heading}:", *[""] * (len(grid.heads) - 1)])
         lines += [[_plain(cell) for cell in cells] for cells in section.rows]
-    return tabulate(
-        lines,
-        ["\n".join(map(one_line, head.text.split("\n", 1))) for head in grid.heads],
-        "simple",
-        colalign=[head.align for head in grid.heads],
-        disable_numparse=True,
-    )
+    heads = ["\n".join(map(one_line, head.text.split("\n", 1))) for head in grid.heads]
+    return text_table(lines, heads, [head.align for head in grid.heads])
 
 
 def _plain(cell: Cell) -> str:
-    text = one_line(cell.text)
-    return f"{text} {cell.footnote}" if cell.footnote else text
+    return f"{cell.text} {cell.footnote}" if cell.footnote else cell.text
 
 
 def _markdown(grids: Sequence[Grid], below: Sequence[str]) -> str:

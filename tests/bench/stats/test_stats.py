@@ -88,10 +88,26 @@ def test_half_width_is_relative():
 
 @pytest.mark.parametrize(
     ("times", "expected"),
-    [([1.0, 1.0], False), ([5.0, 1.0, 1.02, 0.98], True), ([1.0, 0.8, 0.6], False), ([1.0, 1.0, 1.3], False)],
+    [
+        ([1.0, 1.0], False),
+        ([5.0, 1.0, 1.02, 0.98], True),
+        ([1.0, 0.8, 0.6], False),
+        ([1.0, 1.0, 1.3], False),
+        ([1.09, 1.04, 1.0], False),
+        ([1.0, 1.04, 1.09], True),
+        ([1.01, 1.0, 0.99], True),
+    ],
 )
 def test_stationary(times, expected):
+    """Within a tenth of each other, and not each clearly faster than the one before."""
     assert is_stationary(times) is expected
+
+
+def test_a_warm_up_that_descends_slowly_goes_on_until_it_is_flat():
+    times = [1 + 0.5 * 0.93**step for step in range(60)]
+    first = next(count for count in range(3, 60) if is_stationary(times[:count]))
+    assert times[first - 3] - times[first - 1] < 0.05 * times[first - 2]
+    assert times[first - 4] - times[first - 2] > 0.05 * times[first - 3]
 
 
 log_ratios = st.lists(st.floats(-0.5, 0.5), min_size=3, max_size=12)
