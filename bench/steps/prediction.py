@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
-from bench.probes.tensor_bytes import TensorBytes
+from bench.probes.tensor_bytes import COMPILED, TensorBytes, is_compiled
 from bench.records.run import Prediction
 from bench.steps.step import Step, optimizer_of
 from bench.suites.case import Case
@@ -40,7 +40,7 @@ def predict(case: Case, device: str) -> Prediction:
         return _not_predictable("sizes depend on values")
     except UnsupportedOperatorException as error:
         return _not_predictable(f"{error.func} has no rule for shapes")
-    except (RuntimeError, TypeError, NotImplementedError, ValueError) as error:
+    except (AssertionError, RuntimeError, TypeError, NotImplementedError, ValueError) as error:
         return _not_predictable(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
 
@@ -52,6 +52,8 @@ def _predict(case: Case, device: torch.device) -> Prediction:
     # Built for real: parameters are few, and their starting values may be computed from each other.
     step = Step(msgspec.structs.replace(case, activation=None), "cpu")
     scalars = {id(b): b.item() for b in step.model.buffers() if b.numel() == 1 and not b.is_floating_point()}
+    if any(tensor.layout is not torch.strided for tensor in step.live()):
+        return _not_predictable("it holds sparse or jagged tensors, whose sizes depend on values")
     # Adam asks for the value of its count of steps; whatever it is, the shapes are the same.
     count = mock.patch("torch.optim.adam._get_value", return_value=1.0)
     rate = _activation(case, step)
@@ -60,6 +62,8 @@ def _predict(case: Case, device: torch.device) -> Prediction:
         step()
         with TensorBytes(step.live()) as watched:
             step()
+    if is_compiled():
+        return _not_predictable(COMPILED)
     return Prediction(tensor_bytes=watched.peak, parameters=parameter_count(step.model))
 
 

@@ -411,7 +411,7 @@ def test_the_probe_speaks_utf_8_in_any_locale(monkeypatch):
         child.subprocess,
         "run",
         lambda words, **options: real_run(
-            [sys.executable, "-c", PLAYED_PROBE, *words[3:]],
+            [sys.executable, "-c", PLAYED_PROBE, *words[1 + words.index("bench.probes.environment") :]],
             **options | {"env": os.environ | C_LOCALE | PLUG_INS},
         ),
     )

@@ -53,6 +53,17 @@ def test_a_dense_model_takes_what_its_shapes_say(server, implementation, length)
     assert figure.bytes >= 16 * parameters
 
 
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [("compiled", "the model is compiled"), ("sparse", "sparse or jagged"), ("jagged", "AssertionError")],
+)
+def test_what_has_no_prediction_says_so(server, model, reason):
+    case = msgspec.structs.replace(CASE, implementation=f"fault_models:{model}", length=64)
+    with server.start(case) as worker:
+        found = worker.ask(Predict(case, "cpu"), Predicted, 60).prediction
+    assert (found.tensor_bytes, reason in found.reason) == (None, True)
+
+
 def test_a_compiled_model_has_no_figure(server):
     case = msgspec.structs.replace(CASE, implementation="fault_models:compiled", length=64)
     _, figure = measured(server, case)

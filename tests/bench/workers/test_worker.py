@@ -7,10 +7,13 @@ import threading
 import time
 
 import msgspec
+import numpy as np
 import psutil
 import pytest
 
+from bench.measure.block import Block
 from bench.measure.procedure import Procedure
+from bench.records.run import Sample, Solo
 from bench.suites import reading as suites
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed
@@ -100,6 +103,26 @@ def test_a_worker_that_is_stopped_takes_no_time(server):
         with worker.awake():
             assert worker.ask(Time(2), Timed, 60).seconds > 0
         assert used() <= 0.02
+
+
+def test_between_the_runs_of_a_block_every_worker_is_stopped(server):
+    cases = [
+        msgspec.structs.replace(CASE, implementation=f"fault_models:{name}") for name in ("tiny", "slow")
+    ]
+    solos = [Solo(case=case, status="ok", step_seconds=0.02) for case in cases]
+    block = Block(PLAN, 0, 0, solos, 1, np.random.default_rng(0))
+    with contextlib.closing(block.run()) as records:
+        for record in records:
+            assert isinstance(record, Sample), record
+            for worker in block.workers.values():
+                wait_until_stopped(worker.pid)
+
+
+def wait_until_stopped(pid):
+    end = time.monotonic() + 5
+    while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+        assert time.monotonic() < end, "still runs"
+        time.sleep(0.01)
 
 
 def test_a_process_that_left_its_session_ends_with_its_worker(server):
