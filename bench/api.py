@@ -51,11 +51,10 @@ class Run:
 
         Raises UsageError for an unknown chart, or if the run lacks what it needs.
         """
-        from bench.system.extras import require
         from bench.views.charts import charts
+        from bench.views.charts.style import alt
 
-        specification = charts.specification(self.results, name, baseline)
-        return require("altair", "report").Chart.from_dict(specification)
+        return alt.Chart.from_dict(charts.specification(self.results, name, baseline))
 
     def report(self, path: str | Path, *, baseline: str | None = None) -> None:
         """Write the page that `bench report` writes; needs the extra `report`. Raises UsageError."""

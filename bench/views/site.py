@@ -16,7 +16,6 @@ import msgspec
 
 from bench.errors import UsageError
 from bench.records import store as stores
-from bench.system.extras import require
 from bench.version import __version__
 from bench.views import pages
 from bench.views.changes import LevelChange
@@ -64,7 +63,6 @@ class Track:
 
 def write(store: Path, out: Path) -> list[Path]:
     """Write the pages of every suite in a store, and return their files. Raises UsageError."""
-    require("altair", "report")
     names = stores.suites(store)
     files: dict[str, str] = {}
     entries = []

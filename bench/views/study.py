@@ -14,9 +14,9 @@ from typing import Any
 from bench.errors import UsageError
 from bench.records.reading import Results, read
 from bench.records.training import Training, read_training
-from bench.system.extras import require
 from bench.views import training as summary
 from bench.views.charts import style as chart_style
+from bench.views.charts.style import alt
 from bench.views.tables.rows import rows_of, title_of
 from implementations import registry
 
@@ -94,60 +94,53 @@ def activation(studies: Sequence[Study]) -> list[Point]:
 
 def trade_off_chart(points: list[Point]) -> chart_style.Spec:
     """Accuracy over speed, a panel a study."""
-    altair = require("altair", "report")
-    base = altair.Chart(altair.InlineData(values=points))
-    x = altair.X("speed:Q", title="Speed of a training step (× the baseline)", scale=altair.Scale(type="log"))
-    y = altair.Y("accuracy:Q", title="Validation accuracy", axis=altair.Axis(format="%"))
+    base = alt.Chart(alt.InlineData(values=points))
+    x = alt.X("speed:Q", title="Speed of a training step (× the baseline)", scale=alt.Scale(type="log"))
+    y = alt.Y("accuracy:Q", title="Validation accuracy", axis=alt.Axis(format="%"))
     y = y.scale(zero=False)
     dots = base.mark_point(filled=True, size=90).encode(
         x=x,
         y=y,
-        color=chart_style.by_model(altair, points, "color"),
-        shape=chart_style.by_model(altair, points, "shape"),
+        color=chart_style.by_model(points, "color"),
+        shape=chart_style.by_model(points, "shape"),
     )
     whiskers = base.mark_rule().encode(
-        x="low:Q", x2="high:Q", y="accuracy:Q", color=chart_style.by_model(altair, points, "color")
+        x="low:Q", x2="high:Q", y="accuracy:Q", color=chart_style.by_model(points, "color")
     )
-    return _by_study(altair, whiskers + dots, "Accuracy and speed as trained")
+    return _by_study(whiskers + dots, "Accuracy and speed as trained")
 
 
 def activation_chart(points: list[Point]) -> chart_style.Spec:
     """The last rates by layer; bars span four fifths of the validation sequences."""
-    altair = require("altair", "report")
     last = [point for point in points if point["last"]]
-    base = altair.Chart(altair.InlineData(values=last)).encode(
-        x=altair.X("layer:O", title="Layer", axis=altair.Axis(labelAngle=0))
+    base = alt.Chart(alt.InlineData(values=last)).encode(
+        x=alt.X("layer:O", title="Layer", axis=alt.Axis(labelAngle=0))
     )
-    rate = altair.Y(
-        "low:Q", title="Activation rate", axis=altair.Axis(format="%"), scale=altair.Scale(domain=[0, 1])
-    )
+    rate = alt.Y("low:Q", title="Activation rate", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
     bars = base.mark_rule(strokeWidth=2, color="#888").encode(y=rate, y2="high:Q")
     dots = base.mark_point(filled=True, size=90, color=chart_style.COLOURS[0]).encode(y="rate:Q")
-    return _by_study(altair, bars + dots, "Activation by layer after training")
+    return _by_study(bars + dots, "Activation by layer after training")
 
 
 def course_chart(points: list[Point]) -> chart_style.Spec:
     """The rates through training, a line a layer, within the same spans."""
-    altair = require("altair", "report")
     layers = sorted({point["layer"] for point in points})
-    color = altair.Color(
+    color = alt.Color(
         "layer:O",
         title="Layer",
-        scale=altair.Scale(domain=layers, range=list(chart_style.COLOURS[: len(layers)])),
+        scale=alt.Scale(domain=layers, range=list(chart_style.COLOURS[: len(layers)])),
     )
-    base = altair.Chart(altair.InlineData(values=points)).encode(
-        x=altair.X("step:Q", title="Training steps"), color=color
+    base = alt.Chart(alt.InlineData(values=points)).encode(
+        x=alt.X("step:Q", title="Training steps"), color=color
     )
-    lines = base.mark_line().encode(
-        y=altair.Y("rate:Q", title="Activation rate", axis=altair.Axis(format="%"))
-    )
+    lines = base.mark_line().encode(y=alt.Y("rate:Q", title="Activation rate", axis=alt.Axis(format="%")))
     bands = base.mark_area(opacity=0.15).encode(y="low:Q", y2="high:Q")
-    return _by_study(altair, bands + lines, "Activation by layer through training")
+    return _by_study(bands + lines, "Activation by layer through training")
 
 
-def _by_study(altair: Any, chart: Any, title: str) -> chart_style.Spec:
+def _by_study(chart: Any, title: str) -> chart_style.Spec:
     panels = chart.properties(width=WIDTH, height=HEIGHT).facet(
-        column=altair.Column("study:N", title=None), title=altair.TitleParams(title, anchor="start")
+        column=alt.Column("study:N", title=None), title=alt.TitleParams(title, anchor="start")
     )
     return chart_style.finished(panels.resolve_scale(x="independent", y="independent"))
 

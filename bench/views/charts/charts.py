@@ -6,7 +6,6 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.records.reading import Results
-from bench.system.extras import require
 from bench.views.charts import data as chart_data
 from bench.views.charts import placing as labels
 from bench.views.charts.data import Point
@@ -15,6 +14,7 @@ from bench.views.charts.style import (
     WIDTH,
     Chart,
     Spec,
+    alt,
     base_chart,
     by_model,
     exact_scale,
@@ -36,7 +36,7 @@ class Definition:
     title: str
     needs: str
     data: Callable[[Table, Sequence[Results]], list[Point]]
-    draw: Callable[[Any, list[Point], Table], Chart]
+    draw: Callable[[list[Point], Table], Chart]
 
 
 def available(runs: Sequence[Results], baseline: str | None = None) -> dict[str, Spec]:
@@ -83,15 +83,12 @@ def provenance(runs: Sequence[Results]) -> list[str]:
 def _specification(
     definition: Definition, points: list[Point], table: Table, runs: Sequence[Results]
 ) -> Spec:
-    altair = require("altair", "report")
-    title = altair.TitleParams(
-        definition.title, subtitle=provenance(runs), anchor="start", subtitleColor="#555"
-    )
-    chart = definition.draw(altair, points, table)
+    title = alt.TitleParams(definition.title, subtitle=provenance(runs), anchor="start", subtitleColor="#555")
+    chart = definition.draw(points, table)
     return finished(chart.properties(title=title, description="\n".join(provenance(runs))))
 
 
-def _speed(altair: Any, points: list[Point], table: Table) -> Chart:
+def _speed(points: list[Point], table: Table) -> Chart:
     """Dots with their intervals, a line for each model, a row of panels for each length."""
     lengths = sorted({point["length"] for point in points})
     rows = []
@@ -99,86 +96,84 @@ def _speed(altair: Any, points: list[Point], table: Table) -> Chart:
         chosen = [point for point in points if point["length"] == length]
         last = length == lengths[-1]
         panels = [
-            _dots(
-                altair, points, chosen, "speed", f"Speed, 95% interval (× {table.baseline})" if last else ""
-            ),
-            _dots(altair, points, chosen, "memory", f"Peak memory (× {table.baseline})" if last else ""),
+            _dots(points, chosen, "speed", f"Speed, 95% interval (× {table.baseline})" if last else ""),
+            _dots(points, chosen, "memory", f"Peak memory (× {table.baseline})" if last else ""),
         ]
         title = f"Length {length}" if len(lengths) > 1 else ""
-        rows.append(altair.hconcat(*panels, title=altair.TitleParams(title, fontSize=12)))
-    return altair.vconcat(*rows) if len(rows) > 1 else rows[0]
+        rows.append(alt.hconcat(*panels, title=alt.TitleParams(title, fontSize=12)))
+    return alt.vconcat(*rows) if len(rows) > 1 else rows[0]
 
 
-def _dots(altair: Any, points: list[Point], chosen: list[Point], field: str, title: str) -> Chart:
+def _dots(points: list[Point], chosen: list[Point], field: str, title: str) -> Chart:
     names = list(dict.fromkeys(point["model"] for point in chosen))
-    base = base_chart(altair, chosen).encode(y=altair.Y("model:N", sort=names, title=None))
+    base = base_chart(chosen).encode(y=alt.Y("model:N", sort=names, title=None))
     dots = base.mark_point(filled=True, opacity=1, size=80).encode(
-        x=altair.X(f"{field}:Q", scale=_log_scale(altair), title=title, axis=_ratio_axis(altair)),
-        color=by_model(altair, points, "color", legend=False),
-        shape=by_model(altair, points, "shape", legend=False),
-        tooltip=["model:N", "length:Q", *_figures(altair, field)],
+        x=alt.X(f"{field}:Q", scale=_log_scale(), title=title, axis=_ratio_axis()),
+        color=by_model(points, "color", legend=False),
+        shape=by_model(points, "shape", legend=False),
+        tooltip=["model:N", "length:Q", *_figures(field)],
     )
-    parts = [_one(altair, "x"), dots]
+    parts = [_one("x"), dots]
     if field == "speed":
         parts.insert(1, base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q"))
-    return altair.layer(*parts).properties(width=WIDTH / 2, height=max(60, 26 * len(names)))
+    return alt.layer(*parts).properties(width=WIDTH / 2, height=max(60, 26 * len(names)))
 
 
-def _log_scale(altair: Any) -> Any:
-    return altair.Scale(type="log", nice=False, padding=16)
+def _log_scale() -> Any:
+    return alt.Scale(type="log", nice=False, padding=16)
 
 
-def _ratio_axis(altair: Any) -> Any:
+def _ratio_axis() -> Any:
     ticks = [factor * 10.0**power for power in range(-3, 4) for factor in (1, 2, 5)]
-    return altair.Axis(values=ticks, format="~r")
+    return alt.Axis(values=ticks, format="~r")
 
 
-def _one(altair: Any, axis: str) -> Chart:
+def _one(axis: str) -> Chart:
     """The line at a ratio of 1."""
-    data = altair.InlineData(values=[{"one": 1}])
-    return altair.Chart(data).mark_rule(strokeDash=[3, 3]).encode(**{axis: "one:Q"})
+    data = alt.InlineData(values=[{"one": 1}])
+    return alt.Chart(data).mark_rule(strokeDash=[3, 3]).encode(**{axis: "one:Q"})
 
 
-def _figures(altair: Any, field: str) -> list[Any]:
+def _figures(field: str) -> list[Any]:
     names = ["speed", "low", "high"] if field == "speed" else ["memory"]
-    return [altair.Tooltip(f"{name}:Q", format=".3~r") for name in names]
+    return [alt.Tooltip(f"{name}:Q", format=".3~r") for name in names]
 
 
-def _growth(altair: Any, points: list[Point], table: Table) -> Chart:
+def _growth(points: list[Point], table: Table) -> Chart:
     """Log on log, time beside memory, the slope at the end of each line."""
     quantities = dict.fromkeys(point["quantity"] for point in points)
     panels = [
-        _growth_panel(altair, points, [point for point in points if point["quantity"] == quantity], quantity)
+        _growth_panel(points, [point for point in points if point["quantity"] == quantity], quantity)
         for quantity in quantities
     ]
-    return altair.hconcat(*panels, spacing=60)
+    return alt.hconcat(*panels, spacing=60)
 
 
-def _growth_panel(altair: Any, points: list[Point], chosen: list[Point], quantity: str) -> Chart:
+def _growth_panel(points: list[Point], chosen: list[Point], quantity: str) -> Chart:
     lengths = sorted({point["length"] for point in chosen})
-    base = base_chart(altair, chosen).encode(
-        x=altair.X(
+    base = base_chart(chosen).encode(
+        x=alt.X(
             "length:Q",
-            scale=altair.Scale(type="log", base=2, nice=False),
-            axis=altair.Axis(values=lengths, format="d", labelFlush=False),
+            scale=alt.Scale(type="log", base=2, nice=False),
+            axis=alt.Axis(values=lengths, format="d", labelFlush=False),
             title="Sequence length",
         ),
-        y=altair.Y("value:Q", scale=_log_scale(altair), title=f"{quantity}, a sequence"),
-        color=by_model(altair, points, "color"),
-        tooltip=["model:N", "length:Q", altair.Tooltip("value:Q", format=".4~r"), "exponent:Q"],
+        y=alt.Y("value:Q", scale=_log_scale(), title=f"{quantity}, a sequence"),
+        color=by_model(points, "color"),
+        tooltip=["model:N", "length:Q", alt.Tooltip("value:Q", format=".4~r"), "exponent:Q"],
     )
-    ends = altair.InlineData(values=_apart([point for point in chosen if point["label"]], chosen))
+    ends = alt.InlineData(values=_apart([point for point in chosen if point["label"]], chosen))
     names = (
-        altair.Chart(ends)
+        alt.Chart(ends)
         .mark_text(align="left", dx=8, fontSize=11, limit=220)
         .encode(
             x="length:Q",
             y="label_value:Q",
             text="label:N",
-            color=by_model(altair, points, "color", legend=False),
+            color=by_model(points, "color", legend=False),
         )
     )
-    return (lines_with_dots(altair, base, points) + names).properties(width=WIDTH * 0.7)
+    return (lines_with_dots(base, points) + names).properties(width=WIDTH * 0.7)
 
 
 def _apart(ends: list[Point], chosen: list[Point]) -> list[Point]:
@@ -195,7 +190,7 @@ def _apart(ends: list[Point], chosen: list[Point]) -> list[Point]:
     return placed
 
 
-def _trade_off(altair: Any, points: list[Point], table: Table) -> Chart:
+def _trade_off(points: list[Point], table: Table) -> Chart:
     """Bubbles as the poster's first figure has them, each beside its name."""
     height, largest = HEIGHT * 1.2, max(point["memory"] for point in points)
     ends = [value for point in points for value in (point["low"], point["speed"], point["high"]) if value]
@@ -206,86 +201,80 @@ def _trade_off(altair: Any, points: list[Point], table: Table) -> Chart:
         for point in points
     ]
     points = labels.place(points, ("speed", x), ("accuracy", y))
-    base = base_chart(altair, points).encode(
-        x=altair.X(
+    base = base_chart(points).encode(
+        x=alt.X(
             "speed:Q",
-            scale=exact_scale(altair, x),
-            axis=_ratio_axis(altair),
+            scale=exact_scale(x),
+            axis=_ratio_axis(),
             title=f"Measured speed at length {points[0]['length']} (× {table.baseline})",
         ),
-        y=altair.Y(
-            "accuracy:Q", scale=exact_scale(altair, y), title="Published accuracy, average of the arena (%)"
-        ),
+        y=alt.Y("accuracy:Q", scale=exact_scale(y), title="Published accuracy, average of the arena (%)"),
         tooltip=[
             "model:N",
             "length:Q",
             "accuracy:Q",
-            *_figures(altair, "speed"),
-            *_figures(altair, "memory"),
+            *_figures("speed"),
+            *_figures("memory"),
         ],
     )
     bubbles = base.mark_point(filled=True, opacity=0.55, stroke="#333", strokeWidth=1).encode(
-        color=by_model(altair, points, "color", legend=False),
-        size=altair.Size(
+        color=by_model(points, "color", legend=False),
+        size=alt.Size(
             "memory:Q",
-            legend=altair.Legend(title=f"Memory (× {table.baseline})", titleLimit=260, values=[0.1, 0.5, 1]),
-            scale=altair.Scale(type="linear", domain=[0, largest], range=BUBBLES),
+            legend=alt.Legend(title=f"Memory (× {table.baseline})", titleLimit=260, values=[0.1, 0.5, 1]),
+            scale=alt.Scale(type="linear", domain=[0, largest], range=BUBBLES),
         ),
     )
     bars = base.mark_rule().encode(x="low:Q", x2="high:Q")
-    return altair.layer(*placed_names(altair, base), bubbles, bars).properties(height=height)
+    return alt.layer(*placed_names(base), bubbles, bars).properties(height=height)
 
 
-def _activation_by_layer(altair: Any, points: list[Point], table: Table) -> Chart:
-    base = base_chart(altair, points).encode(
-        x=altair.X("layer:O", title="Layer", axis=altair.Axis(labelAngle=0)),
-        y=altair.Y(
-            "rate:Q", title="Activation rate", axis=altair.Axis(format="%"), scale=altair.Scale(domain=[0, 1])
-        ),
-        color=by_model(altair, points, "color"),
-        tooltip=["model:N", "task:N", "layer:O", altair.Tooltip("rate:Q", format=".1%")],
+def _activation_by_layer(points: list[Point], table: Table) -> Chart:
+    base = base_chart(points).encode(
+        x=alt.X("layer:O", title="Layer", axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("rate:Q", title="Activation rate", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1])),
+        color=by_model(points, "color"),
+        tooltip=["model:N", "task:N", "layer:O", alt.Tooltip("rate:Q", format=".1%")],
     )
-    lines = lines_with_dots(altair, base, points)
-    return lines.properties(width=WIDTH * 0.7).facet(altair.Facet("task:N", title=None), columns=2)
+    lines = lines_with_dots(base, points)
+    return lines.properties(width=WIDTH * 0.7).facet(alt.Facet("task:N", title=None), columns=2)
 
 
-def _activation_sweep(altair: Any, points: list[Point], table: Table) -> Chart:
-    base = base_chart(altair, points).encode(
-        x=altair.X(
+def _activation_sweep(points: list[Point], table: Table) -> Chart:
+    base = base_chart(points).encode(
+        x=alt.X(
             "rate:Q",
             title="Activation rate, as timed",
-            axis=altair.Axis(format="%"),
-            scale=altair.Scale(domain=[0, 1]),
+            axis=alt.Axis(format="%"),
+            scale=alt.Scale(domain=[0, 1]),
         ),
-        y=altair.Y("milliseconds:Q", title="ms a step", scale=altair.Scale(zero=True)),
-        color=by_model(altair, points, "color"),
+        y=alt.Y("milliseconds:Q", title="ms a step", scale=alt.Scale(zero=True)),
+        color=by_model(points, "color"),
         tooltip=[
             "model:N",
-            altair.Tooltip("rate:Q", format=".1%"),
-            altair.Tooltip("milliseconds:Q", format=".4~r"),
+            alt.Tooltip("rate:Q", format=".1%"),
+            alt.Tooltip("milliseconds:Q", format=".4~r"),
         ],
     )
-    return lines_with_dots(altair, base, points)
+    return lines_with_dots(base, points)
 
 
-def _rounds(altair: Any, points: list[Point], table: Table) -> Chart:
+def _rounds(points: list[Point], table: Table) -> Chart:
     """Each timed run over its case's median, in the order made; a ring where the GPU was throttled."""
-    base = base_chart(altair, points).encode(
-        x=altair.X("number:Q", title="Timed run, in the order made", axis=altair.Axis(tickMinStep=1)),
-        y=altair.Y(
-            "relative:Q", title="Step time over the median of its case", scale=altair.Scale(zero=False)
-        ),
-        tooltip=["case:N", "block:Q", altair.Tooltip("relative:Q", format=".3f"), "throttled:N"],
+    base = base_chart(points).encode(
+        x=alt.X("number:Q", title="Timed run, in the order made", axis=alt.Axis(tickMinStep=1)),
+        y=alt.Y("relative:Q", title="Step time over the median of its case", scale=alt.Scale(zero=False)),
+        tooltip=["case:N", "block:Q", alt.Tooltip("relative:Q", format=".3f"), "throttled:N"],
     )
     dots = base.mark_point(filled=True, opacity=1, size=45).encode(
-        color=by_model(altair, points, "color"), shape=by_model(altair, points, "shape")
+        color=by_model(points, "color"), shape=by_model(points, "shape")
     )
-    layers = [_one(altair, "y"), dots]
+    layers = [_one("y"), dots]
     throttled = [point for point in points if point["throttled"] != "no"]
     if throttled:
         ring = {"size": 160, "color": "#D55E00", "strokeWidth": 2}
-        layers.append(base.properties(data=altair.InlineData(values=throttled)).mark_point(**ring))
-    return altair.layer(*layers).properties(width=WIDTH * 1.3)
+        layers.append(base.properties(data=alt.InlineData(values=throttled)).mark_point(**ring))
+    return alt.layer(*layers).properties(width=WIDTH * 1.3)
 
 
 CHARTS: Mapping[str, Definition] = {

@@ -2,12 +2,10 @@
 
 import statistics
 from collections.abc import Mapping
-from typing import Any
 
 from bench.errors import UsageError
-from bench.system.extras import require
 from bench.views.charts.data import Point
-from bench.views.charts.style import COLOURS, HEIGHT, WIDTH, Chart, Spec, finished
+from bench.views.charts.style import COLOURS, HEIGHT, WIDTH, Chart, Spec, alt, finished
 from bench.views.history import SHORT, Figure, History, Line
 from bench.views.history_text import describe
 from bench.views.tables.rows import title_of
@@ -22,15 +20,14 @@ _AXES: Mapping[Figure, tuple[str, float]] = {
 
 def specification(history: History) -> Spec:
     """The chart as a Vega-Lite specification. Raises UsageError where no commit has the figure."""
-    altair = require("altair", "report")
     lines = [line for line in history.lines if any(point.value is not None for point in line.points)]
     if not lines:
         raise UsageError(f"{history.model}, {history.suite}: nothing to draw: no stored run has its figure")
-    panels = [_panel(altair, line, history.figure) for line in lines]
-    title = altair.TitleParams(
+    panels = [_panel(line, history.figure) for line in lines]
+    title = alt.TitleParams(
         f"{title_of(history.model)} over commits: {history.suite}", anchor="start", offset=12
     )
-    return finished(altair.vconcat(*panels, title=title))
+    return finished(alt.vconcat(*panels, title=title))
 
 
 def points_of(line: Line, figure: Figure) -> list[Point]:
@@ -67,22 +64,20 @@ def _scaled(value: float | None, scale: float) -> float | None:
     return None if value is None else value * scale
 
 
-def _panel(altair: Any, line: Line, figure: Figure) -> Chart:
+def _panel(line: Line, figure: Figure) -> Chart:
     points = points_of(line, figure)
     against = f" (× {title_of(line.baseline)})" if line.baseline else ""
-    base = altair.Chart(altair.InlineData(values=points)).encode(
-        x=altair.X(
+    base = alt.Chart(alt.InlineData(values=points)).encode(
+        x=alt.X(
             "commit:N",
             sort=list(dict.fromkeys(point["commit"] for point in points)),
             title=None,
-            axis=altair.Axis(labelAngle=-45, labelOverlap=True, labelFont="monospace"),
+            axis=alt.Axis(labelAngle=-45, labelOverlap=True, labelFont="monospace"),
         ),
-        tooltip=["commit:N", "subject:N", "created:N", altair.Tooltip("value:Q", format=".4~r"), "failure:N"],
+        tooltip=["commit:N", "subject:N", "created:N", alt.Tooltip("value:Q", format=".4~r"), "failure:N"],
     )
     timed = base.transform_filter("datum.value !== null").encode(
-        y=altair.Y(
-            "value:Q", title=f"{_AXES[figure][0]}{against}", scale=altair.Scale(zero=False, padding=14)
-        )
+        y=alt.Y("value:Q", title=f"{_AXES[figure][0]}{against}", scale=alt.Scale(zero=False, padding=14))
     )
     changes = base.transform_filter("datum.change !== null")
     layers = [
@@ -91,13 +86,11 @@ def _panel(altair: Any, line: Line, figure: Figure) -> Chart:
         timed.mark_point(filled=True, opacity=1, size=60, color=COLOURS[0]),
         changes.mark_rule(color=COLOURS[1], strokeDash=[4, 3], strokeWidth=1.5),
         changes.mark_text(color=COLOURS[1], align="left", baseline="top", dx=4).encode(
-            y=altair.value(2), text="change:N"
+            y=alt.value(2), text="change:N"
         ),
         base.transform_filter("datum.failure !== null")
         .mark_text(text="X", fontWeight="bold", color=COLOURS[1])
-        .encode(y=altair.value(HEIGHT * 0.7 - 8)),
+        .encode(y=alt.value(HEIGHT * 0.7 - 8)),
     ]
-    title = altair.TitleParams(
-        line.name, subtitle=line.words, fontSize=12, subtitleColor="#555", anchor="start"
-    )
-    return altair.layer(*layers).properties(title=title, width=WIDTH * 1.3, height=HEIGHT * 0.7)
+    title = alt.TitleParams(line.name, subtitle=line.words, fontSize=12, subtitleColor="#555", anchor="start")
+    return alt.layer(*layers).properties(title=title, width=WIDTH * 1.3, height=HEIGHT * 0.7)

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from bench.errors import UsageError
 from bench.records.profile import Profile
-from bench.system.extras import require
 from bench.views.charts import data as chart_data
 from bench.views.charts import placing as labels
 from bench.views.charts.style import (
     HEIGHT,
     WIDTH,
     Spec,
+    alt,
     base_chart,
     by_model,
     exact_scale,
@@ -25,7 +25,6 @@ STAGE_DOTS = [25, 400]
 
 def roofline(profiles: Sequence[Profile]) -> Spec:
     """Stages of profiles under the ceilings of their device. Raises UsageError where devices differ."""
-    altair = require("altair", "report")
     ceilings = profiles[0].ceilings
     if len({profile.environment.machine for profile in profiles}) > 1:
         raise UsageError("roofline: the profiles come from different machines, whose ceilings differ")
@@ -44,32 +43,32 @@ def roofline(profiles: Sequence[Profile]) -> Spec:
     )
     points = labels.place(points, ("intensity", x), ("rate", y))
     powers = [10.0**power for power in range(-6, 18)]
-    base = base_chart(altair, points).encode(
-        x=altair.X(
+    base = base_chart(points).encode(
+        x=alt.X(
             "intensity:Q",
-            scale=exact_scale(altair, x),
+            scale=exact_scale(x),
             title="FLOPs a byte moved",
-            axis=altair.Axis(values=powers, format="~g"),
+            axis=alt.Axis(values=powers, format="~g"),
         ),
-        y=altair.Y(
+        y=alt.Y(
             "rate:Q",
-            scale=exact_scale(altair, y),
+            scale=exact_scale(y),
             title="FLOP/s",
-            axis=altair.Axis(values=powers, format="~s"),
+            axis=alt.Axis(values=powers, format="~s"),
         ),
-        tooltip=["model:N", "stage:N", altair.Tooltip("share:Q", format=".1%"), "rate:Q", "intensity:Q"],
+        tooltip=["model:N", "stage:N", alt.Tooltip("share:Q", format=".1%"), "rate:Q", "intensity:Q"],
     )
     dots = base.mark_point(filled=True, opacity=1).encode(
-        color=by_model(altair, points, "color"),
-        shape=by_model(altair, points, "shape"),
-        size=altair.Size(
+        color=by_model(points, "color"),
+        shape=by_model(points, "shape"),
+        size=alt.Size(
             "share:Q",
             title="Share of the step",
-            legend=altair.Legend(format="%", tickCount=4),
-            scale=altair.Scale(domain=[0, most], range=STAGE_DOTS),
+            legend=alt.Legend(format="%", tickCount=4),
+            scale=alt.Scale(domain=[0, most], range=STAGE_DOTS),
         ),
     )
-    line = altair.Chart(altair.InlineData(values=roof)).mark_line(color="#555", strokeDash=[6, 3])
+    line = alt.Chart(alt.InlineData(values=roof)).mark_line(color="#555", strokeDash=[6, 3])
     line = line.encode(x="intensity:Q", y="rate:Q")
     subtitle = [
         f"{profile.case.id}, {profile.environment.hardware}, {profile.created[:16]}" for profile in profiles
@@ -78,8 +77,8 @@ def roofline(profiles: Sequence[Profile]) -> Spec:
         f"dashed: {ceilings.flops_per_second / 1e9:,.4g} GFLOP/s, "
         f"{ceilings.bytes_per_second / 1e9:,.4g} GB/s, measured there"
     )
-    title = altair.TitleParams(
+    title = alt.TitleParams(
         "Stages under the roofline", subtitle=[*subtitle, limits], anchor="start", subtitleColor="#555"
     )
-    chart = altair.layer(*placed_names(altair, base), line, dots)
+    chart = alt.layer(*placed_names(base), line, dots)
     return finished(chart.properties(title=title, description="\n".join(subtitle)))

@@ -6,7 +6,7 @@ from typing import Any
 from bench.system.extras import require
 from bench.views.charts.data import Point
 from bench.views.charts.history import points_of
-from bench.views.charts.style import COLOURS, SHAPES, Spec, finished
+from bench.views.charts.style import COLOURS, SHAPES, Spec, alt, finished
 from bench.views.history import SHORT, Figure, Line
 
 WIDTH, HEIGHT = 760, 300
@@ -28,26 +28,25 @@ def svg(lines: Sequence[tuple[str, Line]], figure: Figure, names: Sequence[str])
 
 def specification(lines: Sequence[tuple[str, Line]], figure: Figure, names: Sequence[str]) -> Spec:
     """The picture as a Vega-Lite specification."""
-    altair = require("altair", "report")
     shown = [title for title, _ in lines]
-    legend = altair.Legend(values=shown)
+    legend = alt.Legend(values=shown)
 
     def by_title(values: Sequence[str]) -> Any:
         chosen = [values[number % len(values)] for number in range(len(names))]
-        return altair.Scale(domain=list(names), range=chosen)
+        return alt.Scale(domain=list(names), range=chosen)
 
     points = [point for title, line in lines for point in _points(title, line, figure)]
     order = merged([[point.commit[:SHORT] for point in line.points] for _, line in lines])
     every = max(1, len(order) // LABELS)
-    base = altair.Chart(altair.InlineData(values=points)).encode(
-        x=altair.X(
+    base = alt.Chart(alt.InlineData(values=points)).encode(
+        x=alt.X(
             "commit:N",
             sort=order,
             title=None,
-            axis=altair.Axis(labelAngle=-60, labelFont="monospace", labelFontSize=9, values=order[::every]),
+            axis=alt.Axis(labelAngle=-60, labelFont="monospace", labelFontSize=9, values=order[::every]),
         ),
-        y=altair.Y("value:Q", title=_AXES[figure], scale=altair.Scale(type="log", nice=False, padding=12)),
-        color=altair.Color("model:N", scale=by_title(COLOURS), title=None, legend=legend),
+        y=alt.Y("value:Q", title=_AXES[figure], scale=alt.Scale(type="log", nice=False, padding=12)),
+        color=alt.Color("model:N", scale=by_title(COLOURS), title=None, legend=legend),
     )
     timed = base.transform_filter("datum.value !== null")
     changes = timed.transform_filter("datum.change !== null")
@@ -55,12 +54,12 @@ def specification(lines: Sequence[tuple[str, Line]], figure: Figure, names: Sequ
         timed.mark_rule(opacity=0.35, strokeWidth=2).encode(y="low:Q", y2="high:Q"),
         timed.mark_line(strokeWidth=1.5, opacity=0.6).encode(detail="level:N"),
         timed.mark_point(filled=True, opacity=1, size=36).encode(
-            shape=altair.Shape("model:N", scale=by_title(SHAPES), title=None, legend=legend)
+            shape=alt.Shape("model:N", scale=by_title(SHAPES), title=None, legend=legend)
         ),
         changes.mark_point(filled=False, size=170, strokeWidth=2, color=COLOURS[1], shape="circle"),
         changes.mark_text(dy=-14, fontSize=11, fontWeight="bold").encode(text="change:N"),
     ]
-    return finished(altair.layer(*layers).properties(width=WIDTH, height=HEIGHT))
+    return finished(alt.layer(*layers).properties(width=WIDTH, height=HEIGHT))
 
 
 def merged(orders: Sequence[Sequence[str]]) -> list[str]:

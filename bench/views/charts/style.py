@@ -15,6 +15,9 @@ from bench.views import pages
 from bench.views.charts import placing as labels
 from bench.views.charts.data import Point
 
+alt: Any = require("altair", "report")
+"""Altair: whoever imports this module draws. Its types are not named here, since it is optional."""
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#8C6D31")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
 """As many as are prime to the colours, so that models share both only when there are very many."""
@@ -24,20 +27,19 @@ SUFFIXES = (".svg", ".png", ".html", ".json")
 
 Spec = dict[str, Any]
 Chart = Any
-"""An Altair chart; Altair is optional, so its types are not named here."""
+"""An Altair chart."""
 
 
 def save(spec: Spec, path: Path) -> None:
     """Write a specification as its file's suffix says: .svg, .png, .html or .json. Raises UsageError."""
     if path.suffix not in SUFFIXES:
         raise UsageError(f"{path}: must end in {', '.join(SUFFIXES)}")
-    altair = require("altair", "report")
     require("vl_convert", "report")
     try:
         if path.suffix == ".html":
             path.write_text(_page(spec), encoding="utf-8")
         else:
-            altair.Chart.from_dict(spec).save(
+            alt.Chart.from_dict(spec).save(
                 str(path), **({"scale_factor": 2} if path.suffix == ".png" else {})
             )
     except OSError as error:
@@ -61,24 +63,24 @@ def finished(chart: Chart) -> Spec:
     return spec
 
 
-def by_model(altair: Any, points: Sequence[Point], channel: str, legend: bool = True) -> Any:
+def by_model(points: Sequence[Point], channel: str, legend: bool = True) -> Any:
     """Colour, shape or dash of a model: the same in all channels, so that legends become one."""
     names = list(dict.fromkeys(point["model"] for point in points))
     values: Mapping[str, Sequence[Any]] = {"color": COLOURS, "shape": SHAPES, "strokeDash": DASHES}
     chosen = [values[channel][number % len(values[channel])] for number in range(len(names))]
-    kind = {"color": altair.Color, "shape": altair.Shape, "strokeDash": altair.StrokeDash}[channel]
+    kind = {"color": alt.Color, "shape": alt.Shape, "strokeDash": alt.StrokeDash}[channel]
     options = {} if legend else {"legend": None}
-    return kind("model:N", scale=altair.Scale(domain=names, range=chosen), title=None, sort=names, **options)
+    return kind("model:N", scale=alt.Scale(domain=names, range=chosen), title=None, sort=names, **options)
 
 
-def base_chart(altair: Any, points: list[Point]) -> Chart:
-    return altair.Chart(altair.InlineData(values=points)).properties(width=WIDTH, height=HEIGHT)
+def base_chart(points: list[Point]) -> Chart:
+    return alt.Chart(alt.InlineData(values=points)).properties(width=WIDTH, height=HEIGHT)
 
 
-def lines_with_dots(altair: Any, base: Chart, points: Sequence[Point]) -> Chart:
+def lines_with_dots(base: Chart, points: Sequence[Point]) -> Chart:
     """A line for each model, dashes and shapes apart: dashes would spoil the legend's symbols."""
-    lines = base.mark_line().encode(strokeDash=by_model(altair, points, "strokeDash", legend=False))
-    dots = base.mark_point(filled=True, opacity=1, size=70).encode(shape=by_model(altair, points, "shape"))
+    lines = base.mark_line().encode(strokeDash=by_model(points, "strokeDash", legend=False))
+    dots = base.mark_point(filled=True, opacity=1, size=70).encode(shape=by_model(points, "shape"))
     return (lines + dots).resolve_legend(strokeDash="independent")
 
 
@@ -87,14 +89,14 @@ def radius(part: float, areas: Sequence[float]) -> float:
     return math.sqrt((areas[0] + part * (areas[1] - areas[0])) / math.pi)
 
 
-def exact_scale(altair: Any, axis: labels.Axis) -> Any:
+def exact_scale(axis: labels.Axis) -> Any:
     """The scale on which names were placed."""
     kind = {"type": "log"} if axis.log else {"zero": False}
-    return altair.Scale(domain=[axis.low, axis.high], nice=False, **kind)
+    return alt.Scale(domain=[axis.low, axis.high], nice=False, **kind)
 
 
-def placed_names(altair: Any, base: Chart) -> list[Chart]:
+def placed_names(base: Chart) -> list[Chart]:
     """The labels of placed points, with a line to each point that its label is not beside."""
     lines = base.mark_rule(color="#999").encode(x2="label_x:Q", y2="label_y:Q").transform_filter("datum.far")
-    place = {"x": altair.X("label_x:Q"), "y": altair.Y("label_y:Q")}
+    place = {"x": alt.X("label_x:Q"), "y": alt.Y("label_y:Q")}
     return [lines, base.mark_text(fontSize=11).encode(text="label:N", **place)]

@@ -192,7 +192,7 @@ def test_lengths_are_the_suites_own(tmp_path: Path):
     assert lra is not None
     with pytest.raises(UsageError, match="lengths of their own"):
         collection.run(lra, Request(suite="lra", out=tmp_path / "run.jsonl", overrides={"lengths": [64]}))
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         collection.run(lra, Request(suite="lra", out=tmp_path / "a", resume=tmp_path / "none"))
 
 
