@@ -32,9 +32,17 @@ from bench.errors import UsageError
 from bench.version import __version__
 from implementations.errors import RegistryError
 
+_UNCUT = 1000
+"""Characters of a command's summary at most: more than any has, so that none ends in dots."""
+
 
 class Commands(TyperGroup):
-    """All commands; Ctrl-C ends any of them with a line, where typer would say nothing."""
+    """All commands, with whole summaries; Ctrl-C ends any with a line, where typer would say nothing."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        commands = [self.get_command(ctx, name) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(one.name, one.get_short_help_str(_UNCUT)) for one in commands if one])
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -47,7 +55,7 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     # Plain help: rich would take longer to import than everything else together.
     rich_markup_mode=None,

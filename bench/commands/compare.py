@@ -26,7 +26,7 @@ def compare(
     from bench.records.reading import read
     from bench.views import comparison
 
-    asked = comparison.faults_of(names(fail_on))
+    asked = comparison.faults_of(names(fail_on, "--fail-on"))
     found = comparison.compare(read(a), read(b), force)
     failed = comparison.failures(found, asked)
     show(as_json(found) if json else comparison.as_text(found, asked))

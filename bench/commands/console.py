@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -23,6 +24,19 @@ Traceback = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+def one_length(text: str) -> int:
+    """The value of a --length that takes one. Raises BadParameter."""
+    from bench.text.units import parse_length
+
+    try:
+        length = parse_length(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if length < 1:
+        raise typer.BadParameter("must be at least 1")
+    return length
+
+
 def prepare_streams() -> None:
     """Let every text out: in UTF-8 for files and pipes, as far as it goes for a terminal of another locale.
 
@@ -39,14 +53,15 @@ def prepare_streams() -> None:
             stream.reconfigure(encoding="utf-8")
 
 
-def show(text: str) -> None:
+def show(text: str, safe: bool = False) -> None:
     """Print to standard output: only text, whatever a file or a model named something.
 
+    safe: its control sequences are ours, and whatever else it holds is escaped.
     Raises UsageError where it can't be written; a reader that has seen enough (`bench table … | head`) is
     no error.
     """
     try:
-        _write(sys.stdout, text)
+        _write(sys.stdout, text, safe)
     except BrokenPipeError:
         return
     except OSError as error:
@@ -66,12 +81,12 @@ def show_error(text: str) -> None:
         _write(sys.stderr, text)
 
 
-def _write(stream: TextIO, text: str) -> None:
+def _write(stream: TextIO, text: str, safe: bool = False) -> None:
     from bench.text.escape import escape_terminal
     from bench.text.terminal import lead_nowhere
 
     try:
-        print(escape_terminal(text), file=stream, flush=True)
+        print(text if safe else escape_terminal(text), file=stream, flush=True)
     except OSError:
         lead_nowhere(stream)
         raise
@@ -85,16 +100,24 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise UsageError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def names(text: str | None) -> list[str] | None:
-    """The words of a comma-separated option; commas in brackets are a word's own."""
+def names(text: str | None, option: str) -> list[str] | None:
+    """The words of a comma-separated option; commas in brackets are a word's own.
+
+    Raises UsageError where it has none.
+    """
     from implementations.settings import split
 
-    return None if text is None else [name.strip() for name in split(text) if name.strip()]
+    if text is None:
+        return None
+    found = [name.strip() for name in split(text) if name.strip()]
+    if not found:
+        raise UsageError(f"{option} {text!r}: name at least one, comma-separated")
+    return found
 
 
 def chosen(impl: str | None) -> dict[str, Any]:
     """A suite's overrides for the implementations of an option, the first one its baseline."""
-    found = names(impl)
+    found = names(impl, "--impl")
     return {"implementations": found, "baseline": found[0]} if found else {}
 
 
@@ -103,7 +126,7 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def numbers(text: str | None, kind: type[int] | type[float], option: str) -> list[Any] | None:
+def numbers(text: str | None, kind: Callable[[str], Any], option: str) -> list[Any] | None:
     """The numbers of a comma-separated option. Raises UsageError."""
     try:
         return None if text is None else [kind(part) for part in text.split(",")]
@@ -125,22 +148,41 @@ def known_format(name: str) -> Any:
     return name
 
 
+def screen() -> Any:
+    """Standard output, as a table sees it."""
+    from bench.text.terminal import takes_marks, width_of
+    from bench.views.tables.terminal import Screen
+
+    return Screen(width_of(sys.stdout), takes_marks(sys.stdout))
+
+
 def print_table(
     results: list[Any],
     form: Any,
     baseline: str | None = None,
     published: bool = False,
     by_task: bool = False,
+    models: list[str] | None = None,
+    choice: Any = None,
+    out: Path | None = None,
 ) -> None:
-    """The runs' table, or one with a column for each task."""
+    """The runs' table, or one with a column for each task.
+
+    models: those that have rows. choice: what of the table. out: a file in place of standard output.
+    """
     from bench.views.tables import by_task as task_table
     from bench.views.tables.formats import render
     from bench.views.tables.table import build_table
 
+    table: Any
     if by_task:
-        show(render(task_table.build(results, baseline), form))
+        table = task_table.build(results, baseline, models)
     else:
-        show(render(build_table(*results, baseline=baseline, published=published), form))
+        table = build_table(*results, baseline=baseline, published=published, models=models)
+    if out is not None:
+        write_bytes(out, f"{render(table, form, choice)}\n".encode())
+    else:
+        show(render(table, form, choice, screen()), safe=form == "terminal")
 
 
 def as_json(value: Any) -> str:

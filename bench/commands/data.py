@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.console import Json, as_json, show, write_bytes
+from bench.commands.console import Json, as_json, one_length, show, write_bytes
 
 app = typer.Typer()
 
@@ -14,7 +14,8 @@ app = typer.Typer()
 def data(
     workload: Annotated[str, typer.Argument(help="A workload's name (bench list workloads).")],
     length: Annotated[
-        int | None, typer.Option(min=1, help="Sequence length; by default the published.")
+        int | None,
+        typer.Option(parser=one_length, metavar="STEPS", help="As 4k; by default published."),
     ] = None,
     sequences: Annotated[int, typer.Option(min=1, help="Sequences that the statistics are over.")] = 96,
     seed: Annotated[int, typer.Option(help="Of the sequences.")] = 0,

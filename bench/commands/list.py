@@ -5,12 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.commands.console import Json, as_json, complain, show
+from bench.commands.console import Json, as_json, complain, screen, show
 from bench.errors import UsageError
 
 app = typer.Typer()
 
 Row = Mapping[str, Any]
+LEFT_OUT_FIRST = {"citation": 3, "reference": 2, "tasks": 1}
+"""Columns that a narrow terminal goes without: the largest number first."""
 
 
 @app.command("list")
@@ -36,12 +38,17 @@ def list_(
 
 
 def _as_text(found: Sequence[Row]) -> str:
-    """A plain table, without what has parts of its own."""
-    from bench.text.text_table import text_table
+    """A plain table, without what has parts of its own; words wrap where the screen is narrow."""
+    from bench.views.tables import terminal
+    from bench.views.tables.grid import Cell, Grid, Head, Section
 
     lines = [{key: value for key, value in row.items() if not isinstance(value, dict)} for row in found]
-    rows = [[_cell(value) for value in line.values()] for line in lines]
-    return text_table(rows, [*lines[0]] if lines else ())
+    heads = [
+        Head(key, "left", drop=LEFT_OUT_FIRST.get(key, 0), label=key == "name", words=key != "name")
+        for key in (lines[0] if lines else ())
+    ]
+    rows = [[Cell(_cell(value)) for value in line.values()] for line in lines]
+    return terminal.write([Grid(heads, [Section(None, rows)])], [], screen())
 
 
 def _suites(files: Sequence[str]) -> Iterator[Row]:

@@ -13,12 +13,17 @@ app = typer.Typer()
 @app.command()
 def plot(
     files: Files,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Picture: .svg, .png, .html or .json.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Picture: .svg, .png, .pdf, .html or .json.")],
     chart: Annotated[
         str | None,
         typer.Option(help="speed, growth, trade-off, activation, activation-time, rounds or roofline."),
     ] = None,
     baseline: Annotated[str | None, typer.Option(help="What ratios are against.")] = None,
+    title: Annotated[
+        str | None, typer.Option(help="In place of the chart's own title, and of the files below it.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(min=50, help="Pixels of the widest panel.")] = None,
+    height: Annotated[int | None, typer.Option(min=50, help="Pixels of the highest panel.")] = None,
 ) -> None:
     """Draw result files; by default growth over lengths, or speed where there is one length."""
     from bench.records.profile import read_profile
@@ -27,6 +32,7 @@ def plot(
     from bench.views.charts import style as chart_style
 
     if chart == "roofline":
-        chart_style.save(roofline_chart.roofline([read_profile(path) for path in files]), out)
+        spec = roofline_chart.roofline([read_profile(path) for path in files])
     else:
-        chart_style.save(charts.specification(read_all(files), chart, baseline), out)
+        spec = charts.specification(read_all(files), chart, baseline)
+    chart_style.save(chart_style.presented(spec, title, width, height), out)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.console import Json, Traceback, as_json, given, rates, show, write_bytes
+from bench.commands.console import Json, Traceback, as_json, given, one_length, rates, show, write_bytes
 from bench.errors import UsageError
 
 app = typer.Typer()
@@ -16,7 +16,9 @@ app = typer.Typer()
 def profile_(
     impl: Annotated[str, typer.Option(help="The implementation; package.module:build for one of your own.")],
     suite: Annotated[str, typer.Option(help="A suite's name, or a file that ends in .yaml.")],
-    length: Annotated[int | None, typer.Option(min=1, help="Sequence length; the suite's first.")] = None,
+    length: Annotated[
+        int | None, typer.Option(parser=one_length, metavar="STEPS", help="As 1000 or 4k; the suite's first.")
+    ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Sequences a step.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
     precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16, fp16 or fp64.")] = None,

@@ -17,10 +17,12 @@ from bench.commands.console import (
     numbers,
     print_table,
     rates,
+    screen,
     show,
     show_error,
 )
 from bench.errors import UsageError
+from bench.text.units import parse_length
 
 if TYPE_CHECKING:
     from bench.records.reading import Results
@@ -38,7 +40,7 @@ def run(
             "seqboat(window=64) for a setting."
         ),
     ] = None,
-    length: Annotated[str | None, typer.Option(help="Sequence lengths, comma-separated.")] = None,
+    length: Annotated[str | None, typer.Option(help="Sequence lengths, comma-separated; 4k is 4096.")] = None,
     batch: Annotated[str | None, typer.Option(help="Sequences a step, comma-separated.")] = None,
     tokens: Annotated[
         int | None, typer.Option(help="Time steps a step: the batch is this over the length.")
@@ -94,13 +96,13 @@ def run(
 
     request = request_for(
         suite,
-        implementations=names(impl),
-        lengths=numbers(length, int, "--length"),
+        implementations=names(impl, "--impl"),
+        lengths=numbers(length, parse_length, "--length"),
         batch=numbers(batch, int, "--batch"),
         tokens=tokens,
-        fill=names(fill),
+        fill=names(fill, "--fill"),
         device=device,
-        precision=names(precision),
+        precision=names(precision, "--precision"),
         phase=phase,
         hyperparameters=hyperparameters,
         activation=rates(activation),
@@ -110,7 +112,7 @@ def run(
         threads=threads,
         seed=seed,
         quick=quick,
-        checkpoints=names(checkpoint) or (),
+        checkpoints=names(checkpoint, "--checkpoint") or (),
         energy=energy,
         executor=executor,
         out=out,
@@ -153,5 +155,5 @@ def _memory_needs(
     table = untimed_table(
         found.results, found.lengths, found.notes, predicted=predict, ratios=max_length is None
     )
-    show(render(table, form))
+    show(render(table, form, screen=screen()), safe=form == "terminal")
     raise typer.Exit(OK if found.complete else INCOMPLETE)

@@ -1,10 +1,12 @@
 """`bench table`: result files as a table."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.commands.console import FilesOrFolder, Json, known_format, print_table, read_all
+from bench.commands.console import FilesOrFolder, Json, known_format, names, print_table, read_all
+from bench.errors import UsageError
 
 app = typer.Typer()
 
@@ -19,11 +21,41 @@ def table(
     published: Annotated[
         bool, typer.Option("--published", help="With the accuracies that papers print, and their sources.")
     ] = False,
+    columns: Annotated[
+        str | None, typer.Option(help="Columns, comma-separated, in that order: speed,mem,ms/step.")
+    ] = None,
+    rows: Annotated[str | None, typer.Option(help="Models, comma-separated, by name.")] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OLD=NEW", help="A column's or a model's name in the table. Repeatable."),
+    ] = None,
+    sort: Annotated[str | None, typer.Option(help="The column that orders the rows, best first.")] = None,
+    no_notes: Annotated[bool, typer.Option("--no-notes", help="Without the notes below the table.")] = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="A file in place of the terminal.")] = None,
     json: Json = False,
 ) -> None:
     """Print the table of one or several result files, merged; of a folder, a column for each task."""
     from bench.records.reading import files_of
+    from bench.views.tables.choice import Choice
 
     form = "json" if json else known_format(format_)
-    results = read_all(files_of(files))
-    print_table(results, form, baseline, published, by_task=any(path.is_dir() for path in files))
+    found = files_of(files)
+    if out is not None and any(out.resolve() == path.resolve() for path in found):
+        raise UsageError(f"{out}: is one of the result files; choose another --out")
+    print_table(
+        read_all(found),
+        form,
+        baseline,
+        published,
+        by_task=any(path.is_dir() for path in files),
+        models=names(rows, "--rows"),
+        choice=Choice(names(columns, "--columns"), sort, _renamed(rename or []), not no_notes),
+        out=out,
+    )
+
+
+def _renamed(pairs: list[str]) -> dict[str, str]:
+    for pair in pairs:
+        if not pair.partition("=")[0] or "=" not in pair:
+            raise UsageError(f"--rename {pair}: write it as OLD=NEW")
+    return {old: new for old, _, new in (pair.partition("=") for pair in pairs)}

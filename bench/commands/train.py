@@ -15,6 +15,7 @@ from bench.commands.console import (
     complain,
     given,
     names,
+    one_length,
     show,
 )
 from bench.errors import UsageError
@@ -42,7 +43,10 @@ def train(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Sequences a step; by default as published.")
     ] = None,
-    length: Annotated[int | None, typer.Option(min=1, help="Sequence length; the suite's first.")] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(parser=one_length, metavar="STEPS", help="As 1000 or 4k; the suite's first."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the weights, dropout and order of the data.")] = None,
     activation_reg: Annotated[
         float | None,
@@ -72,7 +76,7 @@ def train(
         raise UsageError("--resume continues what lies in a folder: name it with --out")
     if steps is not None and epochs is not None:
         raise UsageError("--steps and --epochs exclude each other")
-    chosen = names(impl)
+    chosen = names(impl, "--impl")
     overrides = {
         "implementations": chosen,
         "baseline": chosen[0] if chosen else None,

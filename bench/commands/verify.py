@@ -23,7 +23,7 @@ def verify(
 ) -> None:
     """Hold implementations against vectors recorded from official code."""
     checks = []
-    for check in _checks(golden, names(impl)):
+    for check in _checks(golden, names(impl, "--impl")):
         checks.append(check)
         if not json:
             show(_line(check))

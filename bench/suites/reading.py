@@ -97,7 +97,7 @@ def _value(name: str, value: object) -> Any:
         return msgspec.convert(_on_every_device({name: value})[name], kind)
     except msgspec.ValidationError as error:
         choices = _choices(kind)
-        reason = f"choose {_words(choices)}" if choices else str(error)
+        reason = f"choose {_words(choices)}" if choices else _plain(str(error))
         raise UsageError(f"{option(name)} {given}: {reason}") from None
 
 
@@ -105,6 +105,15 @@ def _on_every_device(keys: dict[str, Any]) -> dict[str, Any]:
     """The keys, with batch sizes that are told for all devices at once told for each."""
     batch = keys.get("batch")
     return keys | {"batch": {"cpu": batch, "cuda": batch}} if isinstance(batch, int | list | tuple) else keys
+
+
+def _plain(message: str) -> str:
+    """A decoder's message about one value of an option."""
+    bound = re.match(r"Expected `(int|float)` (>=|<=) ([\d.]+)", message)
+    if not bound:
+        return message
+    most = "at least" if bound[2] == ">=" else "at most"
+    return f"must be {most} {float(bound[3]):g}" if float(bound[3]) < 1e6 else f"must be {most} {bound[3]}"
 
 
 def _choices(kind: Any) -> tuple[str, ...]:
@@ -168,7 +177,9 @@ def _problems(suite: Suite) -> Iterator[tuple[str, str]]:
         yield "phase", f"decode is for language models, and {suite.workload} has none (the workload lm has)"
     yield from _limit_problems(suite)
     if suite.baseline not in suite.implementations:
-        yield "baseline", f"{suite.baseline!r} is not among the implementations"
+        near = difflib.get_close_matches(suite.baseline, suite.implementations, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose {', '.join(suite.implementations)}"
+        yield "baseline", f"{suite.baseline!r} is not among the implementations; {hint}"
     for name in suite.implementations:
         try:
             registry.find(name).hyperparameters(workload.task(suite.lengths[0]).name, suite.hyperparameters)

@@ -1,6 +1,7 @@
 """The console of displays: a program keeps running when the terminal, or whoever read it, has gone."""
 
 import os
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -36,6 +37,19 @@ def patient_console() -> "Console":
     from rich.console import Console
 
     return Console(file=cast(TextIO, PatientStream(sys.stderr)))
+
+
+def width_of(stream: TextIO) -> int | None:
+    """Letters of a line: of the terminal, or as COLUMNS says; None for a file or pipe without it."""
+    if stream.isatty():
+        return shutil.get_terminal_size().columns
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isdigit() and int(columns) > 0 else None
+
+
+def takes_marks(stream: TextIO) -> bool:
+    """Whether a stream shows bold and colours, and its user wants them (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def lead_nowhere(stream: TextIO) -> None:

@@ -3,13 +3,14 @@
 import math
 import re
 
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\s*")
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|sec|m|min|h)?\s*")
+_LENGTH = re.compile(r"\s*([+-]?\d+)\s*([kKM])?\s*")
 _BYTES = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kKMGT])(i)?)?B?\s*")
-_SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+_SECONDS = {"ms": 1e-3, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, None: 1.0}
 
 
 def parse_duration(text: str | float) -> float:
-    """Seconds in `90`, `90s`, `5m`, `1.5h` or `200ms`. Raises ValueError."""
+    """Seconds in `90`, `90s`, `5m` or `5min`, `1.5h` or `200ms`. Raises ValueError."""
     if isinstance(text, int | float):
         seconds = float(text)
     else:
@@ -20,6 +21,17 @@ def parse_duration(text: str | float) -> float:
     if not 0 < seconds < math.inf:
         raise ValueError(f"a duration of {text!r} leaves no time to measure, or no end")
     return seconds
+
+
+def parse_length(text: str) -> int:
+    """Time steps in `1000`, `4k` or `4K` (4096, as in the names of suites) or `1M` (1048576).
+
+    Raises ValueError.
+    """
+    match = _LENGTH.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text!r} is not a length; write it as 1000 or 4k")
+    return int(match[1]) * {"k": 1 << 10, "M": 1 << 20, None: 1}[match[2] and match[2].replace("K", "k")]
 
 
 def parse_percentage(text: str | float) -> float:

@@ -23,7 +23,7 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 """As many as are prime to the colours, so that models share both only when there are very many."""
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [4, 4])
 WIDTH, HEIGHT = 520, 300
-SUFFIXES = (".svg", ".png", ".html", ".json")
+SUFFIXES = (".svg", ".png", ".pdf", ".html", ".json")
 
 Spec = dict[str, Any]
 Chart = Any
@@ -31,7 +31,7 @@ Chart = Any
 
 
 def save(spec: Spec, path: Path) -> None:
-    """Write a specification as its file's suffix says: .svg, .png, .html or .json. Raises UsageError."""
+    """Write a specification as its suffix says: .svg, .png, .pdf, .html or .json. Raises UsageError."""
     if path.suffix not in SUFFIXES:
         raise UsageError(f"{path}: must end in {', '.join(SUFFIXES)}")
     require("vl_convert", "report")
@@ -44,6 +44,50 @@ def save(spec: Spec, path: Path) -> None:
             )
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def presented(spec: Spec, title: str | None, width: int | None, height: int | None) -> Spec:
+    """A chart with a title of the user's, without the files below it, and with axes of another size.
+
+    width, height: pixels of the largest panel; the others keep their proportion to it.
+    """
+    made = dict(spec)
+    if title is not None:
+        made["title"] = {"text": title, "anchor": "start"}
+    for side, wanted in (("width", width), ("height", height)):
+        largest = max(_sizes(made, side), default=0)
+        if wanted is not None and largest:
+            made = _scaled(made, side, wanted / largest)
+    return made
+
+
+_NO_VIEWS = ("data", "datasets", "config", "encoding", "mark", "params", "title", "transform")
+"""Parts of a specification that have no panels in them."""
+
+
+def _sizes(part: Any, side: str) -> list[float]:
+    """How wide or high the panels are."""
+    if isinstance(part, list):
+        return [size for each in part for size in _sizes(each, side)]
+    if not isinstance(part, dict):
+        return []
+    own = [part[side]] if isinstance(part.get(side), int | float) else []
+    return own + [size for key, each in part.items() if key not in _NO_VIEWS for size in _sizes(each, side)]
+
+
+def _scaled(part: Any, side: str, factor: float) -> Any:
+    if isinstance(part, list):
+        return [_scaled(each, side, factor) for each in part]
+    if not isinstance(part, dict):
+        return part
+    return {
+        key: each * factor
+        if key == side and isinstance(each, int | float)
+        else each
+        if key in _NO_VIEWS
+        else _scaled(each, side, factor)
+        for key, each in part.items()
+    }
 
 
 def _page(spec: Spec) -> str:

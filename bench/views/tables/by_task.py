@@ -20,7 +20,7 @@ from bench.text.units import format_interval, format_ratio
 from bench.views.tables.grid import FAILED, MISSING, Cell, Grid, Head, Section
 from bench.views.tables.notes import MEMORY_KIND_NAMES, comparison_notes, explain, machine
 from bench.views.tables.rows import Row, rows_of, title_of
-from bench.views.tables.table import common_baseline
+from bench.views.tables.table import common_baseline, only_models
 
 ARENA = tuple(name for name in TASKS if name != "average")
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class TaskTable(msgspec.Struct, frozen=True):
             [Cell(row.title), *([_rate(row)] if several else []), *_cells(row, words)]
             for row, words in zip(self.rows, figures, strict=True)
         ]
-        return Grid([Head(heading, "left"), *map(Head, heads)], [Section(None, rows)])
+        return Grid([Head(heading, "left", label=True), *map(Head, heads)], [Section(None, rows)])
 
     def figures(self) -> Iterator[list[object]]:
         """Every figure in full, a line for each model and figure."""
@@ -95,7 +95,9 @@ class TaskTable(msgspec.Struct, frozen=True):
                 yield [row.model, row.activation_set, figure, *values.values(), average]
 
 
-def build(runs: Sequence[Results], baseline: str | None = None) -> TaskTable:
+def build(
+    runs: Sequence[Results], baseline: str | None = None, models: Sequence[str] | None = None
+) -> TaskTable:
     """The table of runs of one length each, on one machine, every one of another workload.
 
     Raises UsageError where they are not, and where a run lacks the baseline.
@@ -104,11 +106,13 @@ def build(runs: Sequence[Results], baseline: str | None = None) -> TaskTable:
     name = common_baseline(runs) if baseline is None else named(runs[0].header.suite, baseline)
     tasks = list(ARENA) if set(by_task) <= set(ARENA) else list(by_task)
     rows = {task: rows_of(run, name) for task, run in by_task.items()}
-    models: dict[tuple[str, float | None], dict[str, Row]] = {}
+    only_models([row for found in rows.values() for row in found], models)
+    by_model: dict[tuple[str, float | None], dict[str, Row]] = {}
     for task, found in rows.items():
         for row in found:
-            models.setdefault((row.model, row.activation_set), {})[task] = row
-    made = [_row(found, tasks) for found in models.values()]
+            if models is None or row.model in models:
+                by_model.setdefault((row.model, row.activation_set), {})[task] = row
+    made = [_row(found, tasks) for found in by_model.values()]
     missing = [
         f"{_header(task)}: {note}" for task, found in rows.items() for note in comparison_notes(found, name)
     ]

@@ -12,6 +12,13 @@ from bench.views.tables.rows import Row
 
 Value = Callable[[Row], float | None]
 
+LABELS = frozenset({"Model", *(one.header for one in SETTINGS)})
+LEFT_OUT_FIRST = (
+    *("Published\nmem", "Published\nspeed", "real\ntokens/s", "Params", "tokens/s"),
+    *(*TASKS.values(), "Activation", "State", "Peak\nmemory", "95% interval", "ms/step", "ms/token"),
+)
+"""Columns that a narrow terminal goes without, the least important first."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -30,7 +37,15 @@ class Column:
 
     @property
     def head(self) -> Head:
-        return Head(self.header, self.align)
+        name = self.header.split("\n(×")[0]
+        drop = LEFT_OUT_FIRST.index(name) if name in LEFT_OUT_FIRST else -1
+        return Head(
+            self.header,
+            self.align,
+            drop=len(LEFT_OUT_FIRST) - drop if drop >= 0 else 0,
+            label=name in LABELS,
+            most_first=self.best is max,
+        )
 
     def rank(self, row: Row, panel: Sequence[Row]) -> Rank | None:
         """Whether a row's value is the best or second best of its panel's; values that print equal tie."""
@@ -61,7 +76,8 @@ def _cell(column: Column, row: Row, panel: Sequence[Row], letter: str | None) ->
     if column.timed and letter is not None:
         return Cell(FAILED, footnote=letter)
     text = column.show(row)
-    return Cell(MISSING) if text is None else Cell(text, column.rank(row, panel))
+    value = None if column.value is None else column.value(row)
+    return Cell(MISSING) if text is None else Cell(text, column.rank(row, panel), value=value)
 
 
 def columns_of(

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, Protocol, get_args
 
 import msgspec
-from tabulate import SEPARATING_LINE
 
 from bench.errors import UsageError
-from bench.text.escape import escape_csv, escape_html, escape_latex, escape_markdown, one_line
-from bench.text.text_table import text_table
+from bench.text.escape import escape_csv, escape_html, escape_latex, escape_markdown
+from bench.views.tables import terminal
+from bench.views.tables.choice import Choice
 from bench.views.tables.grid import Cell, Grid, Head
+from bench.views.tables.terminal import Screen
 
 Format = Literal["terminal", "markdown", "latex", "csv", "html", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -37,15 +38,26 @@ class Tabular(Protocol):
         """Notes, a line each."""
 
 
-def render(table: Tabular, form: str) -> str:
-    """The whole table as text, without a newline at its end. Raises UsageError for an unknown format."""
-    if form == "json":
-        return msgspec.json.format(msgspec.json.encode(table.rows), indent=2).decode()
-    if form == "csv":
-        return _csv(table.figures())
-    if form not in _WRITERS:
+def render(table: Tabular, form: str, choice: Choice | None = None, screen: Screen | None = None) -> str:
+    """The whole table as text, without a newline at its end.
+
+    choice: what of it. screen: for a terminal, where it is shown. Raises UsageError for an unknown format.
+    """
+    choice, screen = choice or Choice(), screen or Screen()
+    if form in ("json", "csv"):
+        if choice != Choice(notes=choice.notes):
+            raise UsageError(f"--format {form} has every figure: leave out --columns, --sort, --rename")
+        return _csv(table.figures()) if form == "csv" else _json(table.rows)
+    if form not in FORMATS:
         raise UsageError(f"table format {form}: choose {', '.join(FORMATS)}")
-    return _WRITERS[form](table.grids(), table.below)
+    grids, below = choice.of(table.grids()), table.below if choice.notes else []
+    if form == "terminal":
+        return terminal.write(grids, _with_ranks(grids, below) if screen.marks and below else below, screen)
+    return _WRITERS[form](grids, _with_ranks(grids, below) if choice.notes else []).rstrip("\n")
+
+
+def _json(rows: Sequence[msgspec.Struct]) -> str:
+    return msgspec.json.format(msgspec.json.encode(rows), indent=2).decode()
 
 
 def _csv(lines: Iterable[Sequence[object]]) -> str:
@@ -54,28 +66,8 @@ def _csv(lines: Iterable[Sequence[object]]) -> str:
     return text.getvalue().rstrip("\n")
 
 
-def _terminal(grids: Sequence[Grid], below: Sequence[str]) -> str:
-    return "\n\n".join([*map(_terminal_grid, grids), "\n".join(map(one_line, below))])
-
-
-def _terminal_grid(grid: Grid) -> str:
-    lines: list[list[str] | str] = []
-    for section in grid.sections:
-        if lines:
-            lines.append(SEPARATING_LINE)
-        if section.heading:
-            lines.append([f"{section.heading}:", *[""] * (len(grid.heads) - 1)])
-        lines += [[_plain(cell) for cell in cells] for cells in section.rows]
-    heads = ["\n".join(map(one_line, head.text.split("\n", 1))) for head in grid.heads]
-    return text_table(lines, heads, [head.align for head in grid.heads])
-
-
-def _plain(cell: Cell) -> str:
-    return f"{cell.text} {cell.footnote}" if cell.footnote else cell.text
-
-
 def _markdown(grids: Sequence[Grid], below: Sequence[str]) -> str:
-    notes = [f"- {escape_markdown(line)}" for line in _with_ranks(grids, below)]
+    notes = [f"- {escape_markdown(line)}" for line in below]
     return "\n\n".join([*map(_markdown_grid, grids), "\n".join(notes)])
 
 
@@ -97,9 +89,13 @@ def _markdown_cell(cell: Cell) -> str:
 
 
 def _latex(grids: Sequence[Grid], below: Sequence[str]) -> str:
-    """A tabular per grid, which need booktabs only, with the notes in small print below."""
-    notes = [rf"\noindent {escape_latex(line)}\par" for line in _with_ranks(grids, below)]
-    return "\n\n".join([*map(_latex_grid, grids), "\n".join([r"{\footnotesize\raggedright", *notes, "}"])])
+    """A tabular per grid, which need booktabs only; the notes are a macro, so that a \\resizebox has none.
+
+    `\\benchnotes` prints them where the author wants them.
+    """
+    lines = [rf"\noindent {escape_latex(line)}\par" for line in below]
+    notes = "\n".join([r"\long\gdef\benchnotes{\footnotesize\raggedright", *lines, "}%"])
+    return "\n\n".join(map(_latex_grid, grids)) + (f"%\n{notes}" if below else "")
 
 
 def _latex_grid(grid: Grid) -> str:
@@ -129,7 +125,7 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def _html(grids: Sequence[Grid], below: Sequence[str]) -> str:
-    notes = [f"<p>{escape_html(line)}</p>" for line in _with_ranks(grids, below)]
+    notes = [f"<p>{escape_html(line)}</p>" for line in below]
     return "\n".join([*map(_html_grid, grids), *notes])
 
 
@@ -156,7 +152,6 @@ def _with_ranks(grids: Sequence[Grid], below: Sequence[str]) -> list[str]:
 
 
 _WRITERS: Mapping[str, Callable[[Sequence[Grid], Sequence[str]], str]] = {
-    "terminal": _terminal,
     "markdown": _markdown,
     "latex": _latex,
     "html": _html,

@@ -17,6 +17,14 @@ class Head:
 
     text: str
     align: Align = "right"
+    drop: int = 0
+    """A narrow terminal leaves out the columns with the largest first, and never one with 0."""
+    label: bool = False
+    """Whether it says what a row is of, and so stands in every part of a table."""
+    words: bool = False
+    """Whether its cells may be wrapped."""
+    most_first: bool = False
+    """Whether the largest is the best."""
 
     @property
     def one_line(self) -> str:
@@ -30,6 +38,9 @@ class Cell:
     text: str
     rank: Rank | None = None
     footnote: str | None = None
+    value: float | None = None
+    """What its row is sorted by."""
+    wrapped: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,16 @@ class Grid:
 
     heads: Sequence[Head]
     sections: Sequence[Section]
+
+    def of(self, numbers: Sequence[int]) -> "Grid":
+        """The grid of some columns, in that order."""
+        return Grid(
+            [self.heads[number] for number in numbers],
+            [
+                Section(part.heading, [[cells[number] for number in numbers] for cells in part.rows])
+                for part in self.sections
+            ],
+        )
 
     @property
     def ranked(self) -> bool:

@@ -3,6 +3,7 @@
 A figure that was not measured is None, and is printed as such.
 """
 
+import difflib
 import statistics
 from collections.abc import Mapping
 
@@ -105,8 +106,10 @@ def rows_of(results: Results, baseline: str) -> list[Row]:
     if header.revisions is not None:
         raise UsageError(f"{results.path}: holds a gate's raw data (bench regress or doctor), no table")
     if baseline not in header.suite.implementations:
-        known = ", ".join(header.suite.implementations)
-        raise UsageError(f"{results.path}: has no {baseline!r}; its models: {known}")
+        known = header.suite.implementations
+        near = difflib.get_close_matches(baseline, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"{results.path}: has no {baseline!r}; {hint}its models: {', '.join(known)}")
     cases = header.suite.cases(results.kind)
     samples: dict[str, list[Sample]] = {case.id: [] for case in cases}
     for sample in results.samples:

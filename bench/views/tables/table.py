@@ -11,6 +11,7 @@ A view on records. Several files become one table by four rules:
    note names the other file and what it says.
 """
 
+import difflib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
@@ -97,8 +98,15 @@ class Table(msgspec.Struct, frozen=True):
         return self.render("html")
 
 
-def build_table(*results: Results, baseline: str | None = None, published: bool = False) -> Table:
+def build_table(
+    *results: Results,
+    baseline: str | None = None,
+    published: bool = False,
+    models: Sequence[str] | None = None,
+) -> Table:
     """The table of one or several runs, against their baseline or another of their implementations.
+
+    models: those that have rows, by name; all by default.
 
     Raises UsageError where a file lacks the baseline, or where the files' own baselines differ.
     """
@@ -106,12 +114,25 @@ def build_table(*results: Results, baseline: str | None = None, published: bool 
     name = common_baseline(runs) if baseline is None else named(runs[0].header.suite, baseline)
     rows, conflicts = _merge([rows_of(run, name) for run in runs])
     rows = sorted(rows, key=_order(rows))
+    compared = comparison_notes(rows, name)
+    rows = only_models(rows, models)
     footnotes = footnotes_of(rows, explain)
     notes = [f"{note.letter}  {note.text}" for note in dict.fromkeys(footnotes.values())]
-    notes += [*comparison_notes(rows, name), *conflicts]
+    notes += [*compared, *conflicts]
     for run in runs:
         notes += [of_run(line, run, runs) for line in run_notes(run)]
     return Table(title_of(name), rows, footnotes, notes, footer_of(runs, rows, published), published)
+
+
+def only_models(rows: list[Row], models: Sequence[str] | None) -> list[Row]:
+    """The rows of some models. Raises UsageError for one that has none."""
+    known = list(dict.fromkeys(row.model for row in rows))
+    for model in models or ():
+        if model not in known:
+            near = difflib.get_close_matches(model, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise UsageError(f"--rows {model}: {hint}choose {', '.join(known)}")
+    return rows if models is None else [row for row in rows if row.model in models]
 
 
 def _distinct(results: Sequence[Results]) -> list[Results]:

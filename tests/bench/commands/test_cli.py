@@ -1,10 +1,16 @@
 """The command line as a user meets it: output, exit codes, and one clear line for whatever is wrong."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from bench.cli import app
+from bench.text.units import parse_duration, parse_length
 
 
 def bench(*words: str, cwd=None) -> subprocess.CompletedProcess[str]:
@@ -34,6 +40,36 @@ def test_version():
     assert bench("--version").stdout == f"seqboat-bench {__version__}\n"
 
 
+@pytest.mark.parametrize("command", [command.name for command in get_command(app).commands.values()])
+def test_every_command_has_h_and_its_whole_summary(command):
+    runner = CliRunner()
+    assert "Usage: " in runner.invoke(app, [command, "-h"]).stdout
+    summaries = runner.invoke(app, ["--help"]).stdout.split("Commands:")[1]
+    assert "..." not in summaries
+    assert f"\n  {command} " in summaries
+
+
+def test_python_m_bench_is_bench():
+    finished = subprocess.run([sys.executable, "-m", "bench", "--version"], capture_output=True, text=True)
+    assert finished.stdout.startswith("seqboat-bench ")
+
+
+def test_a_shell_completes_commands_and_options():
+    for words, completion in (("bench prof", "profile"), ("bench table --form", "--format")):
+        asked = {"_BENCH_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        code = "import bench.cli; bench.cli.app(prog_name='bench')"
+        finished = subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | asked, capture_output=True, text=True, check=False
+        )
+        assert completion in finished.stdout.split()
+
+
+@pytest.mark.parametrize(("text", "length"), [("1000", 1000), ("4k", 4096), ("1K", 1024), ("1M", 1 << 20)])
+def test_lengths_are_read_as_people_write_them(text, length):
+    assert parse_length(text) == length
+    assert parse_duration("5min") == 300
+
+
 @pytest.mark.parametrize("what", ["suites", "implementations", "workloads"])
 def test_list_as_json_names_everything(what):
     finished = bench("list", what, "--json")
@@ -54,7 +90,12 @@ def test_list_follows_the_published_table():
         (["run", "--suite", "lra-text-4"], "unknown suite 'lra-text-4'; did you mean 'lra-text-4k'?"),
         (["run", "--suite", "none.yaml"], "none.yaml: no such suite file"),
         (["run", "--suite", "ci", "--impl", "seqbot"], "did you mean 'seqboat'"),
-        (["run", "--suite", "ci", "--length", "4k"], "--length 4k: give numbers, comma-separated"),
+        (["run", "--suite", "ci", "--length", "4q"], "--length 4q: give numbers, comma-separated"),
+        (["run", "--suite", "ci", "--length", "0"], "--length 0: must be at least 1"),
+        (["run", "--suite", "ci", "--impl", ""], "--impl '': name at least one"),
+        (["run", "--suite", "ci", "--baseline", "transforme"], "did you mean 'transformer'?"),
+        (["run", "--suite", "ci", "--precision", "fp8"], "--precision fp8: choose fp32, tf32,"),
+        (["run", "--suite", "ci", "--seed=-1"], "--seed -1: must be at least 0"),
         (["run", "--suite", "ci", "--length", "-4"], "--length -4: "),
         (["run", "--suite", "ci", "--length", "2000000000"], "at most"),
         (["run", "--suite", "ci", "--activation", "2"], "--activation 2.0: "),

@@ -99,7 +99,7 @@ def test_a_bad_axis_of_a_file_is_one_line(tmp_path, changes, words):
     [
         ({"batch": [1], "tokens": 64}, "--tokens and --batch: give one of them"),
         ({"tokens": 100}, "--tokens: 100 is no multiple of the length 256"),
-        ({"batch": [1, 0]}, "--batch 1,0: Expected `int` >= 1"),
+        ({"batch": [1, 0]}, "--batch 1,0: must be at least 1"),
         ({"precision": ["fp32", "fp8"]}, "--precision fp32,fp8: choose fp32, tf32"),
         ({"fill": ["full", "full"]}, "--fill: full stands there twice"),
     ],

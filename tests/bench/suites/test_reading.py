@@ -83,13 +83,13 @@ def test_a_bad_suite_is_one_clear_line(tmp_path, changes, words):
     ("changes", "message"),
     [
         ({"precision": "fp8"}, "--precision fp8: choose fp32, tf32, bf16, fp16 or fp64"),
-        ({"lengths": [0]}, "--length 0: Expected `int` >= 1 - at `$[0]`"),
+        ({"lengths": [0]}, "--length 0: must be at least 1"),
         ({"lengths": [1 << 30]}, "--length: text has at most 1048576 time steps, not 1073741824"),
         (
             {"implementations": ["seqboot"]},
             "--impl: unknown implementation 'seqboot'; did you mean 'seqboat'?",
         ),
-        ({"activation": [1.5]}, "--activation 1.5: Expected `float` <= 1.0 - at `$[0]`"),
+        ({"activation": [1.5]}, "--activation 1.5: must be at most 1"),
         ({"baseline": "s4"}, "--baseline: 's4' is not among the implementations"),
     ],
 )
