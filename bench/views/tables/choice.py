@@ -37,6 +37,8 @@ class Choice:
         number = _number(grid, self.sort, "--sort")
         sign = -1 if grid.heads[number].most_first else 1
         rows = [cells for section in grid.sections for cells in section.rows]
+        if number != 0 and rows and all(cells[number].value is None for cells in rows):
+            raise UsageError(f"--sort {self.sort}: this column has no figures in this table to sort by")
 
         def key(cells: Sequence[Cell]) -> tuple[bool, float, str]:
             value = cells[number].value
