@@ -1,5 +1,6 @@
-"""`python -m bench` is `bench`."""
+"""`python -m bench`: the command line."""
 
 from bench.cli import main
 
-main()
+if __name__ == "__main__":
+    main()
