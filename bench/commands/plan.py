@@ -21,7 +21,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Estimate hours and joules of full published trainings from measured steps, before anyone starts."""
-    from bench.views import training_cost as estimate
+    from bench.views import training_cost
 
-    found = estimate.forecast(suite, device, from_ or [])
-    show(as_json(found) if json else estimate.as_text(found))
+    found = training_cost.training_costs(suite, device, from_ or [])
+    show(as_json(found) if json else training_cost.as_text(found))

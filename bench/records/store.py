@@ -21,7 +21,6 @@ from bench.records.run import Header
 from bench.system.extras import require
 from bench.text.text_table import text_table
 
-FOLDER = Path("results") / "store"
 PARTITIONS = ("suite", "device", "commit")
 
 _LAYOUT = "/".join([*(f"{name}=*" for name in PARTITIONS), "*.jsonl"])
@@ -90,7 +89,7 @@ class Answer:
         return text_table(self.rows, self.columns)
 
 
-def add(path: Path, folder: Path = FOLDER, commit: str | None = None) -> Path:
+def add(path: Path, folder: Path, commit: str | None = None) -> Path:
     """Copy a run into the store, and return its place there; a run that grew since replaces its copy.
 
     commit: the hash of what was measured, where the file does not say (an installed package has no commit).

@@ -188,14 +188,7 @@ def _test_case(suite: ElementTree.Element, results: Results, row: Row) -> None:
     name = {"name": escape_xml(row.case_id), "classname": escape_xml(f"bench.{results.header.suite.name}")}
     test = ElementTree.SubElement(suite, "testcase", name | {"time": str(row.step_seconds or 0)})
     figures = ElementTree.SubElement(test, "properties")
-    for figure in (
-        "step_seconds",
-        "speed_ratio",
-        "speed_low",
-        "speed_high",
-        "peak_memory_bytes",
-        "parameters",
-    ):
+    for figure in JUNIT_FIGURES:
         value = getattr(row, figure)
         if value is not None:
             ElementTree.SubElement(figures, "property", {"name": figure, "value": str(value)})

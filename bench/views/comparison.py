@@ -17,7 +17,7 @@ from bench.text.escape import one_line
 from bench.text.text_table import text_table
 from bench.text.units import format_bytes, format_duration, format_ratio
 
-Verdict = Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS", "UNMEASURED"]
+Difference = Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS", "UNMEASURED"]
 
 SAME_WITHIN = 0.03
 """An interval of the speed that lies within this of 1 is called the same."""
@@ -34,7 +34,7 @@ Fault = Literal["slower", "bigger"]
 """What B can be to make the comparison fail."""
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class ComparedCase(msgspec.Struct, frozen=True, kw_only=True):
     """One case in both runs. Ratios are A over B: above 1, B is faster, or needs less memory."""
 
     model: str
@@ -43,7 +43,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     fill: str
     activation: float | None
-    verdict: Verdict
+    verdict: Difference
     a_status: str
     b_status: str
     a_step_seconds: float | None = None
@@ -60,7 +60,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     b: str
     forced: list[str]
     """Why these runs can't be compared; empty unless that was overruled."""
-    rows: list[Row]
+    rows: list[ComparedCase]
 
 
 def compare(a: Results, b: Results, force: bool = False) -> Comparison:
@@ -97,16 +97,16 @@ def failures(found: Comparison, faults: Sequence[Fault]) -> list[str]:
     ]
 
 
-def _axes(rows: Sequence[Row]) -> list[str]:
+def _axes(rows: Sequence[ComparedCase]) -> list[str]:
     """Settings beside the length in which rows differ."""
     return [axis for axis in ("batch", "precision", "fill") if len({getattr(row, axis) for row in rows}) > 1]
 
 
-def _values(row: Row, axes: Sequence[str]) -> list[str]:
+def _values(row: ComparedCase, axes: Sequence[str]) -> list[str]:
     return [str(getattr(row, axis)) for axis in axes]
 
 
-def _faults(row: Row, faults: Sequence[Fault]) -> Iterator[str]:
+def _faults(row: ComparedCase, faults: Sequence[Fault]) -> Iterator[str]:
     if faults and row.a_status == "ok" != row.b_status:
         yield f"does not run in B ({row.b_status})"
     if "slower" in faults and row.verdict == "SLOWER":
@@ -141,7 +141,7 @@ def _cases(results: Results) -> list[Case]:
     return results.header.suite.cases(results.kind)
 
 
-def _row(case: Case, a: Results, b: Results) -> Row:
+def _row(case: Case, a: Results, b: Results) -> ComparedCase:
     times = [block_step_seconds(results.samples, case.id) for results in (a, b)]
     statuses = [_status(results, case) for results in (a, b)]
     memory = [_memory(results, case) for results in (a, b)]
@@ -150,14 +150,14 @@ def _row(case: Case, a: Results, b: Results) -> Row:
         first, second = ([math.log(seconds) for seconds in found] for found in times)
         speed = unpaired_ratio(first, second)
     steps = [statistics.geometric_mean(found) if found else None for found in times]
-    return Row(
+    return ComparedCase(
         model=case.implementation,
         length=case.length,
         batch=case.batch,
         precision=case.precision,
         fill=case.fill,
         activation=case.activation,
-        verdict=_verdict(speed),
+        verdict=_difference(speed),
         a_status=statuses[0],
         b_status=statuses[1],
         a_step_seconds=steps[0],
@@ -182,7 +182,7 @@ def _memory(results: Results, case: Case) -> int | None:
     return solo.memory_bytes(MEMORY_KIND[results.kind]) if solo else None
 
 
-def _verdict(speed: Interval | None) -> Verdict:
+def _difference(speed: Interval | None) -> Difference:
     if speed is None:
         return "UNMEASURED"
     if speed.low is None or speed.high is None:
@@ -231,7 +231,7 @@ def as_text(comparison: Comparison, faults: Sequence[Fault] = ()) -> str:
     return "\n".join([*map(one_line, label), table, "", one_line(runs), NOT_INTERLEAVED, *outcome])
 
 
-def _speed(row: Row) -> str:
+def _speed(row: ComparedCase) -> str:
     if row.speed_ratio is None:
         return "–"
     if row.speed_low is None or row.speed_high is None:

@@ -55,7 +55,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-class Forecast(msgspec.Struct, frozen=True, kw_only=True):
+class TrainingCosts(msgspec.Struct, frozen=True, kw_only=True):
     """Every model of a suite, or of a collection of them."""
 
     name: str
@@ -64,7 +64,7 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     estimates: list[Estimate]
 
 
-def forecast(name: str, device: str, files: Sequence[Path]) -> Forecast:
+def training_costs(name: str, device: str, files: Sequence[Path]) -> TrainingCosts:
     """Estimate the training of a suite's or a collection's models on `cpu` or `cuda`.
 
     files: result files, or folders of them; those of results/baselines where none is given.
@@ -80,7 +80,7 @@ def forecast(name: str, device: str, files: Sequence[Path]) -> Forecast:
     loaded = [suites.load(part) for part in (parts.suites if parts else (file,))]
     measured = [(run, row) for run in runs for row in rows_of(run, run.header.suite.baseline)]
     models = dict.fromkeys(model for suite in loaded for model in suite.implementations)
-    return Forecast(
+    return TrainingCosts(
         name=name,
         device=device,
         tasks=[_task(suite) for suite in loaded],
@@ -153,7 +153,7 @@ def _far(row: Row, batch: int) -> float:
     return abs(math.log(row.batch / batch))
 
 
-def as_text(found: Forecast) -> str:
+def as_text(found: TrainingCosts) -> str:
     """Hours, and energy where it was measured, by model and task; totals where none is missing."""
     reasons = dict.fromkeys(estimate.reason for estimate in found.estimates if estimate.reason is not None)
     letters = {reason: chr(ord("a") + number) for number, reason in enumerate(reasons)}
@@ -167,7 +167,7 @@ def as_text(found: Forecast) -> str:
 
 def _matrix(
     heading: str,
-    found: Forecast,
+    found: TrainingCosts,
     letters: Mapping[str, str],
     figure: Callable[[Estimate], float | None],
     show: Callable[[float], str],
@@ -200,7 +200,7 @@ def _origin(one: Estimate) -> str:
     )
 
 
-def _schedules(found: Forecast) -> list[str]:
+def _schedules(found: TrainingCosts) -> list[str]:
     by_source: dict[str, dict[str, None]] = {}
     for estimate in found.estimates:
         if estimate.schedule is not None:

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.records.profile import Ceilings, Profile, add
 from bench.records.reading import Results
 from bench.views.tables.naming import BATCH, LENGTH, RATE, SETTINGS, Setting, names_of
-from bench.views.tables.rows import Row, rows_of, title_of
+from bench.views.tables.rows import Row, rows_of
 
 Point = dict[str, Any]
 
@@ -175,37 +174,3 @@ def _case_names(runs: Sequence[Results]) -> dict[tuple[int, str], str]:
     ]
     names = names_of([row for _, row in found], [*SERIES, FILE])
     return {(number, row.case_id): name for (number, row), name in zip(found, names, strict=True)}
-
-
-def roofline(profiles: Sequence[Profile]) -> list[Point]:
-    """Intensity and rate of every stage's own work that takes a hundredth of the step or more."""
-    points = []
-    for profile in profiles:
-        whole = sum(stage.forward.seconds + stage.backward.seconds for stage in profile.stages)
-        frames = {stage.path[:-1] for stage in profile.stages if stage.path}
-        for stage in profile.stages:
-            cost = add(stage.forward, stage.backward)
-            if cost.flops and cost.bytes and cost.seconds >= whole / 100:
-                points.append(
-                    {
-                        "model": title_of(profile.case.implementation),
-                        "stage": _stage_name(stage.path, stage.path in frames),
-                        "share": cost.seconds / whole,
-                        "intensity": cost.flops / cost.bytes,
-                        "rate": cost.flops / cost.seconds,
-                    }
-                )
-    return points
-
-
-def _stage_name(path: tuple[str, ...], has_stages: bool) -> str:
-    """Of a stage's own work; `(other)` is what it does outside the stages within it."""
-    return " ".join([*path[-1:], *(["(other)"] if has_stages else [])])
-
-
-def roof(ceilings: Ceilings, intensities: Sequence[float]) -> list[Point]:
-    """The most FLOP/s at each intensity: memory's slope, then the flat roof of arithmetic."""
-    ridge = ceilings.flops_per_second / ceilings.bytes_per_second
-    places = sorted({min(*intensities, ridge / 2), ridge, max(*intensities, ridge * 2)})
-    most = ceilings.flops_per_second
-    return [{"intensity": place, "rate": min(most, place * ceilings.bytes_per_second)} for place in places]

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from bench.errors import UsageError
-from bench.records.profile import Profile
-from bench.views.charts import data as chart_data
+from bench.records.profile import Ceilings, Profile, add
 from bench.views.charts import placing as labels
+from bench.views.charts.data import Point
 from bench.views.charts.style import (
     HEIGHT,
     WIDTH,
@@ -18,6 +18,7 @@ from bench.views.charts.style import (
     placed_names,
     radius,
 )
+from bench.views.tables.rows import title_of
 
 STAGE_DOTS = [25, 400]
 """Areas in square pixels, of the least share of a step and the largest."""
@@ -28,10 +29,10 @@ def roofline(profiles: Sequence[Profile]) -> Spec:
     ceilings = profiles[0].ceilings
     if len({profile.environment.machine for profile in profiles}) > 1:
         raise UsageError("roofline: the profiles come from different machines, whose ceilings differ")
-    points = chart_data.roofline(profiles)
+    points = points_of(profiles)
     if not points:
         raise UsageError("roofline: no stage of these profiles has a time, FLOPs and bytes")
-    roof = chart_data.roof(ceilings, [point["intensity"] for point in points])
+    roof = _roof(ceilings, [point["intensity"] for point in points])
     most = max(point["share"] for point in points)
     points = [
         {**point, "label": point["stage"], "radius": radius(point["share"] / most, STAGE_DOTS)}
@@ -82,3 +83,37 @@ def roofline(profiles: Sequence[Profile]) -> Spec:
     )
     chart = alt.layer(*placed_names(base), line, dots)
     return finished(chart.properties(title=title, description="\n".join(subtitle)))
+
+
+def points_of(profiles: Sequence[Profile]) -> list[Point]:
+    """Intensity and rate of every stage's own work that takes a hundredth of the step or more."""
+    points = []
+    for profile in profiles:
+        whole = sum(stage.forward.seconds + stage.backward.seconds for stage in profile.stages)
+        frames = {stage.path[:-1] for stage in profile.stages if stage.path}
+        for stage in profile.stages:
+            cost = add(stage.forward, stage.backward)
+            if cost.flops and cost.bytes and cost.seconds >= whole / 100:
+                points.append(
+                    {
+                        "model": title_of(profile.case.implementation),
+                        "stage": _stage_name(stage.path, stage.path in frames),
+                        "share": cost.seconds / whole,
+                        "intensity": cost.flops / cost.bytes,
+                        "rate": cost.flops / cost.seconds,
+                    }
+                )
+    return points
+
+
+def _stage_name(path: tuple[str, ...], has_stages: bool) -> str:
+    """Of a stage's own work; `(other)` is what it does outside the stages within it."""
+    return " ".join([*path[-1:], *(["(other)"] if has_stages else [])])
+
+
+def _roof(ceilings: Ceilings, intensities: Sequence[float]) -> list[Point]:
+    """The most FLOP/s at each intensity: memory's slope, then the flat roof of arithmetic."""
+    ridge = ceilings.flops_per_second / ceilings.bytes_per_second
+    places = sorted({min(*intensities, ridge / 2), ridge, max(*intensities, ridge * 2)})
+    most = ceilings.flops_per_second
+    return [{"intensity": place, "rate": min(most, place * ceilings.bytes_per_second)} for place in places]

@@ -11,7 +11,7 @@ from bench.cli import app
 from bench.errors import UsageError
 from bench.records.run import Energy
 from bench.records.schedules import schedule_of
-from bench.views import training_cost as estimate
+from bench.views import training_cost
 
 from .. import made_up
 
@@ -23,7 +23,7 @@ def record(folder: Path, name: str = "text.jsonl", **changes) -> Path:
     return made_up.write(results, folder)
 
 
-def by_model(found: estimate.Forecast, task: str = "text") -> dict[str, estimate.Estimate]:
+def by_model(found: training_cost.TrainingCosts, task: str = "text") -> dict[str, training_cost.Estimate]:
     return {one.model: one for one in found.estimates if one.task == task}
 
 
@@ -44,7 +44,7 @@ def test_schedules_are_steps_of_a_batch():
 
 
 def test_hours_are_steps_times_the_measured_step_scaled_to_the_published_batch(tmp_path):
-    found = by_model(estimate.forecast("lra", "cpu", [record(tmp_path)]))
+    found = by_model(training_cost.training_costs("lra", "cpu", [record(tmp_path)]))
     chunk = found["mega-chunk"]
     assert chunk.measured_batch == 1
     assert chunk.measured_step_seconds == pytest.approx(0.8, rel=0.05)
@@ -56,7 +56,7 @@ def test_hours_are_steps_times_the_measured_step_scaled_to_the_published_batch(t
 
 
 def test_without_files_it_is_from_the_baselines_also_those_in_folders():
-    found = estimate.forecast("lra", "cpu", [])
+    found = training_cost.training_costs("lra", "cpu", [])
     chunks = [one for one in found.estimates if one.model == "mega-chunk"]
     assert {one.task for one in chunks} == {"listops", "text", "retrieval", "image", "pathfinder", "path_x"}
     assert all(one.hours is not None for one in chunks)
@@ -64,21 +64,24 @@ def test_without_files_it_is_from_the_baselines_also_those_in_folders():
 
 
 def test_what_is_missing_is_named_and_has_no_figure(tmp_path):
-    found = estimate.forecast("lra", "cpu", [record(tmp_path)])
+    found = training_cost.training_costs("lra", "cpu", [record(tmp_path)])
     text = by_model(found)
     assert text["h3"].reason == "no published schedule"
     assert text["s4"].reason == "not measured on cpu yet (bench run)"
     assert all(one.hours is None for one in found.estimates if one.reason)
     assert all(one.hours is None for one in by_model(found, "image").values())
-    assert by_model(estimate.forecast("lra", "cuda", [record(tmp_path, "b.jsonl")]))["seqboat"].hours is None
-    shown = estimate.as_text(found).splitlines()
+    assert (
+        by_model(training_cost.training_costs("lra", "cuda", [record(tmp_path, "b.jsonl")]))["seqboat"].hours
+        is None
+    )
+    shown = training_cost.as_text(found).splitlines()
     line = next(line for line in shown if line.startswith("SeqBoat "))
     assert line.split()[-1] == "–", "no total of fewer tasks than all"
 
 
 def test_other_settings_are_no_evidence(tmp_path):
     short = made_up.write(made_up.results(("mega-chunk",), (2048,)), tmp_path)
-    assert by_model(estimate.forecast("lra", "cpu", [short]))["mega-chunk"].hours is None
+    assert by_model(training_cost.training_costs("lra", "cpu", [short]))["mega-chunk"].hours is None
 
 
 def test_joules_come_from_the_measured_energy(tmp_path):
@@ -89,11 +92,11 @@ def test_joules_come_from_the_measured_energy(tmp_path):
         for key, solo in results.solos.items()
     }
     path = made_up.write(msgspec.structs.replace(results, solos=solos), tmp_path)
-    found = estimate.forecast("lra-text-4k", "cpu", [path])
+    found = training_cost.training_costs("lra-text-4k", "cpu", [path])
     text = by_model(found)
     assert text["seqboat"].joules == pytest.approx(30.0 * 25000 * 50)
     assert text["mega-chunk"].joules is None
-    assert "37.5MJ" in estimate.as_text(found)
+    assert "37.5MJ" in training_cost.as_text(found)
 
 
 def test_the_command(tmp_path):
@@ -109,4 +112,4 @@ def test_the_command(tmp_path):
 
 def test_a_device_that_has_no_records_by_name():
     with pytest.raises(UsageError, match="choose cpu or cuda"):
-        estimate.forecast("lra", "auto", [])
+        training_cost.training_costs("lra", "auto", [])
