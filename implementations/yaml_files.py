@@ -1,5 +1,9 @@
-"""YAML files, by the safe loader: data only, and one clear line for whatever is none."""
+"""YAML files, by the safe loader: data only, and one clear line for whatever is not valid.
 
+Numbers are read as YAML 1.2 has them: `0100` is a hundred and `1:30` a text, which are 64 and 90 in YAML 1.1.
+"""
+
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +12,50 @@ import yaml
 from implementations.errors import YamlError
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, with numbers of YAML 1.2 and no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands here a second time", key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep=deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        text = str(self.construct_scalar(node)).replace("_", "")
+        if re.fullmatch(r"[-+]?[0-9]+", text):
+            return int(text)
+        if text.startswith(("0o", "0x")):
+            return int(text, 0)
+        return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_NUMBER = re.compile(
+    r"""[-+]?[0-9][0-9_]*$ | 0o[0-7]+$ | 0x[0-9a-fA-F]+$
+    | [-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$ | [-+]?\.inf$ | \.nan$""",
+    re.VERBOSE,
+)
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if not tag.endswith((":int", ":float"))]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _NUMBER, list("-+0123456789."))
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_number)
+
+
 def read_yaml(path: Path) -> Any:
     """What a file holds. Raises YamlError."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        # A subclass of the safe loader.
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise YamlError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
-        raise YamlError(f"{path}: is no UTF-8 text (byte {error.start})") from None
+        raise YamlError(f"{path}: is not UTF-8 text (byte {error.start})") from None
     except yaml.YAMLError as error:
         raise YamlError(f"{path}: not valid YAML: {_problem(error)}") from None
     except RecursionError:

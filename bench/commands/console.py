@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -190,6 +190,12 @@ def as_json(value: Any) -> str:
     import msgspec
 
     return msgspec.json.format(msgspec.json.encode(value)).decode()
+
+
+def refuse_inputs(out: Path | None, inputs: Iterable[Path]) -> None:
+    """Raises UsageError if an output would overwrite a file that the command reads."""
+    if out is not None and any(out.resolve() == path.resolve() for path in inputs):
+        raise UsageError(f"--out {out}: is one of the files that are read; choose another name")
 
 
 def read_all(files: list[Path]) -> list[Any]:

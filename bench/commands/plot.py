@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.console import Files, read_all
+from bench.commands.console import Files, read_all, refuse_inputs
 
 app = typer.Typer()
 
@@ -31,6 +31,7 @@ def plot(
     from bench.views.charts import roofline as roofline_chart
     from bench.views.charts import style as chart_style
 
+    refuse_inputs(out, files)
     if chart == "roofline":
         spec = roofline_chart.roofline([read_profile(path) for path in files])
     else:

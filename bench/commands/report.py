@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.console import Files, read_all
+from bench.commands.console import Files, read_all, refuse_inputs
 
 app = typer.Typer()
 
@@ -19,4 +19,5 @@ def report(
     """Write one page with the table, the charts and every raw figure; it needs no network."""
     from bench.views import report as reports
 
+    refuse_inputs(out, files)
     reports.write(read_all(files), out, baseline)

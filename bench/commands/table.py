@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.console import FilesOrFolder, Json, known_format, names, print_table, read_all
+from bench.commands.console import (
+    FilesOrFolder,
+    Json,
+    known_format,
+    names,
+    print_table,
+    read_all,
+    refuse_inputs,
+)
 from bench.errors import UsageError
 
 app = typer.Typer()
@@ -40,8 +48,7 @@ def table(
 
     form = "json" if json else known_format(format_)
     found = files_of(files)
-    if out is not None and any(out.resolve() == path.resolve() for path in found):
-        raise UsageError(f"{out}: is one of the result files; choose another --out")
+    refuse_inputs(out, found)
     print_table(
         read_all(found),
         form,

@@ -79,3 +79,14 @@ def test_help_is_quick():
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert min(used, time.monotonic() - begin) < 0.6
+
+
+@pytest.mark.parametrize("command", ["report", "plot", "table"])
+def test_an_output_never_takes_the_place_of_an_input(tmp_path, command):
+    path = write(results(path="run.json"), tmp_path)
+    before = path.read_bytes()
+    done = bench(command, str(path), "-o", str(tmp_path / "." / "run.json"))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "is one of the files that are read" in done.stderr
+    assert path.read_bytes() == before

@@ -1,0 +1,28 @@
+"""YAML files: numbers of YAML 1.2, and no key twice."""
+
+import pytest
+
+from implementations.errors import YamlError
+from implementations.yaml_files import read_yaml
+
+
+def test_numbers_are_those_of_yaml_1_2(tmp_path):
+    path = tmp_path / "numbers.yaml"
+    path.write_text("[0100, 1:30, 1e-3, 10_000, -2, 0x10, 0o10, .5, .inf, -.inf, 1.0, 3%, 2m]")
+    found = read_yaml(path)
+    assert found == [100, "1:30", 0.001, 10_000, -2, 16, 8, 0.5, float("inf"), float("-inf"), 1.0, "3%", "2m"]
+    assert [type(number) for number in found[:4]] == [int, str, float, int]
+
+
+@pytest.mark.parametrize("text", ["lengths: [1]\nlengths: [2]\n", "timing: {budget: 1m, budget: 2m}\n"])
+def test_a_key_twice_is_refused_with_its_line(tmp_path, text):
+    path = tmp_path / "twice.yaml"
+    path.write_text(text)
+    with pytest.raises(YamlError, match=r"twice.yaml: not valid YAML: line \d, .*a second time"):
+        read_yaml(path)
+
+
+def test_anchors_and_merged_mappings_are_read(tmp_path):
+    path = tmp_path / "merged.yaml"
+    path.write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\nc: *a\n")
+    assert read_yaml(path)["b"] == {"x": 3, "y": 2}
