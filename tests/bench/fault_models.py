@@ -1,5 +1,6 @@
 """Models that go wrong in the ways that models do, as plug-ins: `fault_models:hanging` and so on."""
 
+import mmap
 import os
 import signal
 import subprocess
@@ -104,6 +105,18 @@ def hungry_in_earnest(task, hyperparameters):
     """Takes memory and fills it, until somebody kills it."""
     taken = []
     return Tiny(task, lambda: taken.extend(torch.ones(1 << 24) for _ in range(1 << 20)))
+
+
+def hungry_for_shared_memory(task, hyperparameters):
+    """Takes memory that no limit on a process's data counts, and fills it, until somebody kills it."""
+    taken = []
+
+    def fault():
+        while True:
+            taken.append(mmap.mmap(-1, 1 << 26))
+            taken[-1].write(b"1" * (1 << 26))
+
+    return Tiny(task, fault)
 
 
 class NextByte(nn.Module):

@@ -478,7 +478,7 @@ def test_only_stamps_are_of_the_wall_clock():
                 if WALL_CLOCK & set(calls):
                     asked.add((path.relative_to(ROOT).as_posix(), node.name))
     dates = {name for _, name in asked}
-    assert dates <= {"_begin", "default_out", "make_header", "profile"}, asked
+    assert dates <= {"_begin", "default_out", "make_header", "profile", "write"}, asked
 
 
 # Memory
@@ -518,8 +518,16 @@ def memory_cgroup(limit: int):
 
 
 @pytest.mark.usefixtures("plug_ins")
-def test_the_kernel_kills_the_worker_and_not_the_run(write_suite, tmp_path):
-    suite = write_suite("fault_models:hungry_in_earnest")
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        ("hungry_in_earnest", "can't allocate memory"),
+        ("hungry_for_shared_memory", "killed, most likely by the kernel for want of memory"),
+    ],
+)
+def test_a_container_without_memory_costs_a_worker_and_not_the_run(write_suite, tmp_path, model, reason):
+    """Its allocation fails before the limit is reached; what no limit can stop, the kernel kills."""
+    suite = write_suite(f"fault_models:{model}")
     with memory_cgroup(1600 << 20) as group:
         enter = f'echo $$ > {group}/cgroup.procs && exec "$@"'
         words = ["-m", "bench.cli", "run", "--suite", suite, "--quick", "--device", "cpu", "--threads", "1"]
@@ -530,4 +538,4 @@ def test_the_kernel_kills_the_worker_and_not_the_run(write_suite, tmp_path):
             check=False,
         )
     assert finished.returncode == 3, finished.stderr
-    assert "out of memory: killed, most likely by the kernel for want of memory" in finished.stdout
+    assert re.search(f"out of memory: .*{reason}", " ".join(finished.stdout.split())), finished.stdout
