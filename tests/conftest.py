@@ -9,6 +9,9 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Triton reads this when it is first imported: without a GPU its kernels run in its interpreter.
 os.environ.setdefault("TRITON_INTERPRET", "0" if Path("/dev/nvidiactl").exists() else "1")
+# Tables are as wide as in a pipe, whatever the terminal that the tests were started from; xdist's workers
+# are told its width.
+os.environ.pop("COLUMNS", None)
 
 # How long an example takes says more of the machine's other work than of the code.
 settings.register_profile("unhurried", deadline=None)
