@@ -50,8 +50,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_number)
 def read_yaml(path: Path) -> Any:
     """What a file holds. Raises YamlError."""
     try:
-        # A subclass of the safe loader.
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        return _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except OSError as error:
         raise YamlError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
