@@ -56,10 +56,10 @@ def _suites(files: Sequence[str]) -> Iterator[Row]:
     from msgspec import to_builtins
 
     from bench.suites import collection
+    from bench.suites.files import suite_file, suite_files
     from bench.suites.reading import load
-    from bench.suites.sources import source, sources
 
-    read = [source(file) for file in files] if files else sources()
+    read = [suite_file(file) for file in files] if files else suite_files()
     for suite in (load(each) for each in read if not each.is_collection):
         yield {
             "name": suite.name,

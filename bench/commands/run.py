@@ -92,10 +92,12 @@ def run(
     from bench.measure import collection, session
     from bench.measure.request import request_for
     from bench.suites.collection import load as collection_of
+    from bench.suites.files import suite_file
     from bench.views.tables import by_task as task_table
 
+    read = suite_file(suite)
     request = request_for(
-        suite,
+        read,
         implementations=names(impl, "--impl"),
         lengths=numbers(length, parse_length, "--length"),
         batch=numbers(batch, int, "--batch"),
@@ -121,7 +123,7 @@ def run(
     form = known_format(format_)
     if predict or max_length is not None:
         _memory_needs(request, predict, max_length, form, kept=out or resume)
-    parts = collection_of(suite)
+    parts = collection_of(read)
     outcome = session.run(request) if parts is None else collection.run(parts, request)
     by_task = parts is not None and task_table.of_one_machine(outcome.runs)
     print_table(outcome.runs, form, by_task=by_task)

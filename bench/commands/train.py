@@ -97,7 +97,7 @@ def train(
         "validation_sequences": validation,
     }
     outcome = session.train(
-        session.Request(
+        session.TrainRequest(
             suite=suite,
             out=out or default_out(suite, "train", suffix=""),
             overrides=given(overrides),

@@ -44,7 +44,7 @@ Differences = Mapping[str, Difference]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Compared:
     """All that two forms computed on a sample, held against each other; at least the logits."""
 
     outputs: Differences
@@ -71,7 +71,7 @@ def compare(
     exact: Callable[[], Computed],
     precision: Precision,
     zeros: frozenset[str] = frozenset(),
-) -> Comparison:
+) -> Compared:
     """Hold what a form computed against what its reference did.
 
     exact: what the reference computes in float64; called only if a tensor is beyond its bound.
@@ -100,7 +100,7 @@ def compare(
         return differ(a, b, gradient_bound(name, bound), lambda: exact().gradients[name])
 
     least = ROUNDING_SHARE * theirs.whole_gradient()
-    return Comparison(
+    return Compared(
         outputs={name: output(name) for name in theirs.outputs if name in ours.outputs},
         gradients={name: gradient(name) for name in theirs.gradients if name in ours.gradients},
     )

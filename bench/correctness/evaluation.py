@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bench.correctness.samples import Sample, is_batch_norm
+from bench.correctness.samples import Sequences, is_batch_norm
 from bench.steps.step import autocast
 from bench.steps.tolerance import ZERO_SHARE
 from bench.suites.case import Case
@@ -46,7 +46,7 @@ class Computed:
         return {name: value.double().norm().item() for name, value in gradients if name not in self.outputs}
 
 
-def evaluate(model: nn.Module, sample: Sample, case: Case) -> Computed:
+def evaluate(model: nn.Module, sample: Sequences, case: Case) -> Computed:
     """Run a model in the phase and precision of a case, without dropout.
 
     A layer is a member of a `ModuleList`; what it gives is compared if it is `(batch, length, dim)`.
@@ -84,7 +84,7 @@ def recomputed_layers(model: nn.Module) -> Iterator[None]:
             del layer.forward
 
 
-def _logits(model: nn.Module, sample: Sample) -> Tensor:
+def _logits(model: nn.Module, sample: Sequences) -> Tensor:
     if sample.context is None:
         logits: Tensor = model(sample.inputs, sample.lengths)
         return logits

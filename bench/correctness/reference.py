@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import msgspec
 from torch import nn
 
-from bench.correctness.agreement import Comparison, compare, worst
+from bench.correctness.agreement import Compared, compare, worst
 from bench.correctness.evaluation import Computed, evaluate, no_dropout, recomputed_layers
-from bench.correctness.samples import PAIR_ACTIVATION, Sample, move, own_sample, pair_sample, settle
+from bench.correctness.samples import PAIR_ACTIVATION, Sequences, move, own_sample, pair_sample, settle
 from bench.records.run import Variant
 from bench.steps.step import Step, autocast, build_model
 from bench.suites.case import Case
@@ -56,7 +56,7 @@ class _Forms:
         self.plain = plain
         self.reference = build_model(plain, step.task, step.device)
 
-    def compare(self, sample: Sample, zeros: frozenset[str], exact: Computed | None = None) -> Comparison:
+    def compare(self, sample: Sequences, zeros: frozenset[str], exact: Computed | None = None) -> Compared:
         """zeros: parameters whose gradient is analytically zero; exact: if it is known already."""
         case = self.step.case
         self.reference.load_state_dict(self.step.model.state_dict())
@@ -64,7 +64,7 @@ class _Forms:
         ours = evaluate(self.step.model, sample, case)
         return compare(ours, theirs, lambda: exact or self.exact(sample), case.precision, zeros)
 
-    def exact(self, sample: Sample) -> Computed:
+    def exact(self, sample: Sequences) -> Computed:
         """What the reference computes in float64 with the model's weights; layers are computed twice, so that
         it needs less room."""
         exactly = msgspec.structs.replace(self.plain, precision="fp64")
@@ -77,7 +77,7 @@ class _Forms:
                 self.reference.float()
 
 
-def _compare(forms: _Forms) -> tuple[Sample, Comparison]:
+def _compare(forms: _Forms) -> tuple[Sequences, Compared]:
     """On the pair; then, if they agree, on the case's own batch."""
     step = forms.step
     sample = pair_sample(step)

@@ -25,7 +25,7 @@ SPREAD = 0.5
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sequences:
     """Sequences that a model is run on, and the scalar that is differentiated."""
 
     words: str
@@ -38,30 +38,30 @@ class Sample:
     context: int | None = None
     """In the phase `decode`, time steps that are taken in at once; the others follow one by one."""
 
-    def double(self) -> "Sample":
+    def double(self) -> "Sequences":
         """The same in float64."""
         return replace(self, inputs=self.inputs.double()) if self.inputs.is_floating_point() else self
 
 
-def own_sample(step: Step) -> Sample:
+def own_sample(step: Step) -> Sequences:
     """The batch that is timed; two sequences of it if it is one that goes through batch norms.
 
     A batch norm over one sequence and then a mean over its time leave the norm's bias, whatever was computed.
     """
     if isinstance(step, DecodeStep):
-        return Sample("on its own batch", step.inputs, step.lengths, step.loss_of, step.context)
+        return Sequences("on its own batch", step.inputs, step.lengths, step.loss_of, step.context)
     case = step.case
     if case.batch > 1 or not any(map(is_batch_norm, step.model.modules())):
-        return Sample("on its own batch", step.inputs, step.lengths, step.loss_of)
+        return Sequences("on its own batch", step.inputs, step.lengths, step.loss_of)
     split: Split = "validation" if case.held_out else "all"
     batch = step.workload.batch(case.length, 2, case.fill, case.seed, split=split)
     inputs, lengths, targets = to_device(batch, step.device, case.precision)
-    return Sample(
+    return Sequences(
         "on two sequences of its own", inputs, lengths, lambda logits: cross_entropy(logits, targets)
     )
 
 
-def pair_sample(step: Step) -> Sample:
+def pair_sample(step: Step) -> Sequences:
     """Two of the workload's sequences, shortened; padded to different true lengths unless they are decoded.
 
     The loss is a sum of logits with random weights, so that no position counts for little.
@@ -72,7 +72,7 @@ def pair_sample(step: Step) -> Sample:
     if isinstance(step, DecodeStep):
         context = min(step.context, PAIR_LENGTH)
         inputs = inputs[..., : context + PAIR_STRETCH]
-        return Sample(f"at other weights, on two sequences of {context}", inputs, None, _weighed, context)
+        return Sequences(f"at other weights, on two sequences of {context}", inputs, None, _weighed, context)
     long = min(whole, PAIR_LENGTH)
     short = max(1, 2 * long // 3 - 1)
     lengths = torch.tensor([long, short], device=step.device)
@@ -80,7 +80,7 @@ def pair_sample(step: Step) -> Sample:
         lengths = torch.stack([lengths, lengths.flip(0)], dim=1)
     inputs = inputs[..., :long].masked_fill(_padding(lengths, long), PADDING)
     words = f"at other weights, on sequences of {long} and {short}"
-    return Sample(words, inputs, lengths, lambda logits: _weighed(logits, lengths))
+    return Sequences(words, inputs, lengths, lambda logits: _weighed(logits, lengths))
 
 
 def _padding(lengths: Tensor, length: int) -> Tensor:
@@ -122,7 +122,7 @@ def move(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def settle(model: nn.Module, sample: Sample) -> None:
+def settle(model: nn.Module, sample: Sequences) -> None:
     """Move each configurator's threshold into a wide gap between two steps nearby, at about the same rate.
 
     Rounding would else decide, now and then, which side of a threshold a step is on. A configurator that runs

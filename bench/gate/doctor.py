@@ -31,7 +31,7 @@ BUSY_SHARE = 0.25
 """Of the cores, what others may keep busy before timings suffer."""
 
 
-class Check(msgspec.Struct, frozen=True):
+class CheckUp(msgspec.Struct, frozen=True):
     """One line of the doctor's: what was found, and what to do about it."""
 
     name: str
@@ -42,7 +42,7 @@ class Check(msgspec.Struct, frozen=True):
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     environment: Environment
-    checks: list[Check]
+    checks: list[CheckUp]
     noise: Noise | None = None
 
     @property
@@ -85,15 +85,15 @@ def _noise(request: DoctorRequest, environment: Environment) -> Noise:
     return measure_noise(*suite, request.blocks, request.out, environment)
 
 
-def _resolution(noise: Noise, tolerance: float) -> Check:
+def _resolution(noise: Noise, tolerance: float) -> CheckUp:
     found = f"{noise.smallest_difference:.1%} is the smallest slowdown that {noise.blocks} blocks tell"
     if noise.smallest_tolerance < tolerance:
-        return Check("resolution", "ok", found)
+        return CheckUp("resolution", "ok", found)
     advice = (
         f"a gate with --tolerance {tolerance:.1%} would not pass identical code here: quiet the machine, "
         f"give it more --blocks or a --tolerance above {noise.smallest_tolerance:.1%}"
     )
-    return Check("resolution", "problem", found, advice)
+    return CheckUp("resolution", "problem", found, advice)
 
 
 def _gpu_health(device: str) -> GpuHealth:
@@ -103,8 +103,8 @@ def _gpu_health(device: str) -> GpuHealth:
         return GpuHealth(unreachable=str(failure))
 
 
-def _checks(environment: Environment, gpu: GpuHealth | None) -> Iterator[Check]:
-    yield Check("device", "ok", f"{environment.device}, {environment.hardware}, torch {environment.torch}")
+def _checks(environment: Environment, gpu: GpuHealth | None) -> Iterator[CheckUp]:
+    yield CheckUp("device", "ok", f"{environment.device}, {environment.hardware}, torch {environment.torch}")
     if gpu is not None:
         yield from gpu_checks(environment, gpu)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -116,88 +116,90 @@ def _checks(environment: Environment, gpu: GpuHealth | None) -> Iterator[Check]:
         yield figures_check(check_apart(_memory_case()))
 
 
-def gpu_checks(environment: Environment, gpu: GpuHealth) -> Iterator[Check]:
+def gpu_checks(environment: Environment, gpu: GpuHealth) -> Iterator[CheckUp]:
     """Driver, NVML's self-test, throttling, clocks, company."""
     yield driver_check(environment.driver, environment.cuda)
     if gpu.unreachable is not None:
         advice = "clocks, throttling and the driver's memory figures are missing; check nvidia-smi"
-        yield Check("nvml", "warning", gpu.unreachable, advice)
+        yield CheckUp("nvml", "warning", gpu.unreachable, advice)
         return
     if gpu.distrusted is None:
-        yield Check("nvml", "ok", "this process's memory moves as it allocates")
+        yield CheckUp("nvml", "ok", "this process's memory moves as it allocates")
     else:
         advice = "memory is read from torch's allocator, which the table shows anyway"
-        yield Check("nvml", "warning", gpu.distrusted, advice)
+        yield CheckUp("nvml", "warning", gpu.distrusted, advice)
     clocks = gpu.clocks or {}
     shown = ", ".join(f"{name} {value}" for name, value in clocks.items()) or "not readable"
-    yield Check(
+    yield CheckUp(
         "clocks", "ok" if clocks else "warning", shown, "" if clocks else "runs can't be marked by them"
     )
     if gpu.throttled is None:
-        yield Check("throttling", "ok", "none")
+        yield CheckUp("throttling", "ok", "none")
     else:
-        yield Check("throttling", "problem", gpu.throttled, "cool it, or lower its clocks: nvidia-smi -lgc")
+        yield CheckUp("throttling", "problem", gpu.throttled, "cool it, or lower its clocks: nvidia-smi -lgc")
     if gpu.other_processes is None:
-        yield Check("company", "warning", "the driver lists no processes", "make sure that the GPU is yours")
+        yield CheckUp(
+            "company", "warning", "the driver lists no processes", "make sure that the GPU is yours"
+        )
     elif gpu.other_processes:
         found = f"{gpu.other_processes} other processes compute on this GPU"
-        yield Check("company", "problem", found, "end them, or choose another device: nvidia-smi")
+        yield CheckUp("company", "problem", found, "end them, or choose another device: nvidia-smi")
     else:
-        yield Check("company", "ok", "no other process on this GPU")
-    yield Check("energy", "ok", "counted by the device" if gpu.energy else "not counted by this device")
+        yield CheckUp("company", "ok", "no other process on this GPU")
+    yield CheckUp("energy", "ok", "counted by the device" if gpu.energy else "not counted by this device")
 
 
-def driver_check(driver: str | None, cuda: str | None) -> Check:
+def driver_check(driver: str | None, cuda: str | None) -> CheckUp:
     if driver is None:
         advice = "results will not say which driver made them; check nvidia-smi"
-        return Check("driver", "warning", f"its version can't be read, CUDA {cuda}", advice)
-    return Check("driver", "ok", f"{driver}, CUDA {cuda}")
+        return CheckUp("driver", "warning", f"its version can't be read, CUDA {cuda}", advice)
+    return CheckUp("driver", "ok", f"{driver}, CUDA {cuda}")
 
 
-def load_check(load: float, cores: int) -> Check:
+def load_check(load: float, cores: int) -> CheckUp:
     found = f"load {load:.1f} on {cores} cores"
     if load <= BUSY_SHARE * cores:
-        return Check("load", "ok", found)
-    return Check("load", "warning", found, "other work takes time from what is measured: end it, or wait")
+        return CheckUp("load", "ok", found)
+    return CheckUp("load", "warning", found, "other work takes time from what is measured: end it, or wait")
 
 
-def governor_check(governor: str | None) -> Check:
+def governor_check(governor: str | None) -> CheckUp:
     if governor is None:
-        return Check("governor", "ok", "not shown here (a virtual machine, most likely)")
+        return CheckUp("governor", "ok", "not shown here (a virtual machine, most likely)")
     if governor == "performance":
-        return Check("governor", "ok", governor)
+        return CheckUp("governor", "ok", governor)
     advice = "frequency follows load: sudo cpupower frequency-set -g performance"
-    return Check("governor", "warning", governor, advice)
+    return CheckUp("governor", "warning", governor, advice)
 
 
-def threads_check(threads: int, cores: int, quota: float | None) -> Check:
+def threads_check(threads: int, cores: int, quota: float | None) -> CheckUp:
     granted = cores if quota is None else min(cores, quota)
     found = f"{threads} threads on {granted:g} cores"
     if threads <= granted:
-        return Check("threads", "ok", found)
-    return Check(
+        return CheckUp("threads", "ok", found)
+    return CheckUp(
         "threads", "problem", found, f"threads wait for each other: --threads {max(1, int(granted))}"
     )
 
 
-def memory_check(available: int, total: int) -> Check:
+def memory_check(available: int, total: int) -> CheckUp:
     found = f"{format_bytes(available)} of {format_bytes(total)} free"
     if available >= LOW_MEMORY_SHARE * total:
-        return Check("memory", "ok", found)
-    return Check("memory", "warning", found, "models will take turns, which is slower: free some")
+        return CheckUp("memory", "ok", found)
+    return CheckUp("memory", "warning", found, "models will take turns, which is slower: free some")
 
 
-def figures_check(found: Agreement) -> Check:
+def figures_check(found: Agreement) -> CheckUp:
     """Whether the CPU's two memory figures say the same of one step."""
     name = "memory figures"
     if found.unreadable is not None:
         advice = "resident memory can't be read; the table shows tensor bytes, which need no kernel"
-        return Check(name, "warning", found.unreadable, advice)
+        return CheckUp(name, "warning", found.unreadable, advice)
     tensors, resident = format_bytes(found.tensor_bytes), format_bytes(found.resident_bytes)
     text = f"a step's tensors take {tensors}, its pages {resident} ({found.difference:+.1%})"
     if found.agrees:
-        return Check(name, "ok", text)
-    return Check(
+        return CheckUp(name, "ok", text)
+    return CheckUp(
         name, "warning", text, f"more than {TOLERANCE:.0%} apart: trust neither without bench profile"
     )
 

@@ -16,7 +16,7 @@ from bench.system.git import Repository, empty_submodules
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed
 from bench.workers.messages import Locate, Located
-from bench.workers.source import Source
+from bench.workers.source import CodeSource
 
 PACKAGE = "implementations"
 OF_HARNESS = ("bench", PACKAGE, "peers")
@@ -43,14 +43,14 @@ class Revision:
     name: str
     commit: str
     tree: Path
-    source: Source
+    source: CodeSource
     repository: Path
     """The user's working tree."""
 
     @property
     def roots(self) -> tuple[Path, ...]:
         """Folders that hold what is of this revision."""
-        made = () if self.source.python == Source.python else (Path(self.source.python).parents[1],)
+        made = () if self.source.python == CodeSource.python else (Path(self.source.python).parents[1],)
         return (self.tree.resolve(), *(path.resolve() for path in made))
 
     def has(self, file: str) -> bool:
@@ -68,14 +68,14 @@ def checked_out(
             folder = Path(temporary) / name
             folder.mkdir()
             if code.setup is None:
-                tree, python = folder / "tree", Source.python
+                tree, python = folder / "tree", CodeSource.python
                 stack.callback(repository.remove_tree, tree)
                 repository.add_tree(commit, tree)
             else:
                 stack.callback(repository.remove_tree, folder / "tree")
                 made = install(repository, name, commit, code.setup, folder)
                 tree, python = made.tree, made.python
-            source = Source(_paths(tree, code), repository.root, _own_package(tree, folder), python)
+            source = CodeSource(_paths(tree, code), repository.root, _own_package(tree, folder), python)
             found[name] = Revision(name, commit, tree, source, repository.root)
         for wanted in code.folders:
             if not any((revision.tree / wanted).is_dir() for revision in found.values()):

@@ -24,7 +24,7 @@ from bench.text.units import parse_percentage
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed, WorkerProcess
 from bench.workers.messages import Prepared, Time, Timed, Warmed
-from bench.workers.source import Source
+from bench.workers.source import CodeSource
 
 TWO_SIDED = 0.98
 """Of an interval whose ends are one-sided 99% bounds, as the gate has them."""
@@ -79,7 +79,7 @@ class Throughput:
         overrides = {"implementations": [implementation], "baseline": implementation}
         loaded = suites.load(self._place(suite) if suite.endswith((".yaml", ".yml")) else suite, overrides)
         environment = probe_environment(device, threads)
-        procedure = Procedure(loaded, environment, sources={"": Source(_importable())})
+        procedure = Procedure(loaded, environment, sources={"": CodeSource(_importable())})
         wanted = length or loaded.lengths[0]
         case = next((case for case in loaded.cases(procedure.kind) if case.length == wanted), None)
         if case is None:

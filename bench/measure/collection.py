@@ -12,6 +12,7 @@ from bench.measure.session import Outcome
 from bench.probes.environment import as_text
 from bench.records.reading import Results, read_kinds
 from bench.suites.collection import Collection
+from bench.suites.files import suite_file
 from bench.text.units import parse_duration
 
 
@@ -29,16 +30,16 @@ def run(collection: Collection, request: Request) -> Outcome:
     out = request.out
     folder = request.resume or (out.with_suffix("") if out.suffix == ".jsonl" else out)
     parts = [_part(name, collection, request, folder) for name in collection.suites]
-    for part in parts:  # all of them, before the first hours are spent
+    for part in parts:  # All of them, before the first hours are spent.
         load_suite(part)
     runs: list[Results] = []
     interrupted = False
-    for number, part in enumerate(parts, 1):
+    for number, (name, part) in enumerate(zip(collection.suites, parts, strict=True), 1):
         finished = _finished(part.out)
         if finished:
             runs += finished
             continue
-        print(f"bench: {part.suite} ({number} of {len(parts)})", file=sys.stderr)
+        print(f"bench: {name} ({number} of {len(parts)})", file=sys.stderr)
         outcome = session.run(replace(part, resume=part.out if part.out.exists() else None))
         runs += outcome.runs
         if outcome.interrupted:
@@ -57,7 +58,7 @@ def _part(name: str, collection: Collection, request: Request, folder: Path) -> 
             raise UsageError(f"--budget: {error}") from None
     return replace(
         request,
-        suite=name,
+        suite=suite_file(name),
         out=folder / f"{Path(name).stem}.jsonl",
         overrides=_with_baseline(request.overrides, collection.baseline),
         budget=budget,

@@ -12,7 +12,7 @@ from bench.records.run import DeviceKind, Environment, Solo
 from bench.suites.case import Case
 from bench.suites.suite import Suite
 from bench.workers.messages import Prepare, Warm
-from bench.workers.source import Source
+from bench.workers.source import CodeSource
 
 MEMORY_RESERVE_BYTES = 1 << 30
 """Left to the parent and to the rest of the machine; half of what is free, if that is less."""
@@ -36,7 +36,7 @@ class Procedure:
     quick: bool = False
     energy: bool = False
     """Whether the energy of a step is measured, which takes ten seconds per case."""
-    sources: Mapping[str, Source] = field(default_factory=dict)
+    sources: Mapping[str, CodeSource] = field(default_factory=dict)
     """Where each revision's code is imported from."""
     checkpoints: Mapping[str, Path] = field(default_factory=dict)
     """Where checkpoints lie here, by the name that cases have for them, if that is not the name itself."""

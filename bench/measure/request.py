@@ -12,6 +12,7 @@ from bench.errors import UsageError
 from bench.probes.environment import as_text, command_line
 from bench.records import checkpoint as checkpoints
 from bench.suites import reading
+from bench.suites.files import SuiteFile
 from bench.suites.suite import Suite
 from implementations import registry
 
@@ -20,7 +21,8 @@ from implementations import registry
 class Request:
     """What the user asked for."""
 
-    suite: str
+    suite: str | SuiteFile
+    """A name, a path, or a file that was read already."""
     out: Path
     overrides: dict[str, Any] = field(default_factory=dict)
     """Fields of the suite, in place of its own."""
@@ -39,7 +41,7 @@ class Request:
 
 
 def request_for(
-    suite: str,
+    suite: str | SuiteFile,
     *,
     budget: str | None = None,
     device: str = "auto",
@@ -60,7 +62,7 @@ def request_for(
     """
     return Request(
         suite=suite,
-        out=default_out(suite) if out is None else Path(out),
+        out=default_out(_name(suite)) if out is None else Path(out),
         overrides={name: value for name, value in overrides.items() if value is not None},
         budget=budget,
         device=device,
@@ -72,6 +74,10 @@ def request_for(
         executor=executor,
         command=command_line() if command is None else command,
     )
+
+
+def _name(suite: str | SuiteFile) -> str:
+    return suite if isinstance(suite, str) else str(suite.path)
 
 
 def default_out(suite: str, kind: str = "", suffix: str = ".jsonl") -> Path:

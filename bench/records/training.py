@@ -157,7 +157,7 @@ class Plateau(msgspec.Struct, frozen=True, kw_only=True, tag="plateau", tag_fiel
     chance_loss: float
 
 
-class End(msgspec.Struct, frozen=True, kw_only=True, tag="training-end", tag_field="type"):
+class TrainingEnd(msgspec.Struct, frozen=True, kw_only=True, tag="training-end", tag_field="type"):
     """Why a training stopped; a resumed one goes on below this line."""
 
     reason: EndReason
@@ -167,10 +167,10 @@ class End(msgspec.Struct, frozen=True, kw_only=True, tag="training-end", tag_fie
     detail: str | None = None
 
 
-TrainingRecord = Begin | Progress | Evaluation | Plateau | End
+TrainingRecord = Begin | Progress | Evaluation | Plateau | TrainingEnd
 
 
-class Training(msgspec.Struct, frozen=True):
+class TrainingResults(msgspec.Struct, frozen=True):
     """What the record file of a training holds."""
 
     path: str
@@ -178,7 +178,7 @@ class Training(msgspec.Struct, frozen=True):
     progress: list[Progress]
     evaluations: list[Evaluation]
     plateau: Plateau | None
-    end: End | None
+    end: TrainingEnd | None
     """None where it was killed."""
 
     @property
@@ -186,7 +186,7 @@ class Training(msgspec.Struct, frozen=True):
         return self.end is not None and self.end.reason == "finished"
 
 
-def read_training(path: Path) -> Training:
+def read_training(path: Path) -> TrainingResults:
     """A training's records, of each step the newest. Raises ResultError: what is wrong, in which line."""
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
@@ -198,13 +198,13 @@ def read_training(path: Path) -> Training:
     if records[0].schema != SCHEMA:
         raise ResultError(f"{path}: has schema {records[0].schema}, this version reads {SCHEMA}")
     last = records[-1]
-    return Training(
+    return TrainingResults(
         path=str(path),
         begin=records[0],
         progress=list({record.step: record for record in _of(records, Progress)}.values()),
         evaluations=list({record.step: record for record in _of(records, Evaluation)}.values()),
         plateau=next(iter(_of(records, Plateau)), None),
-        end=last if isinstance(last, End) else None,
+        end=last if isinstance(last, TrainingEnd) else None,
     )
 
 

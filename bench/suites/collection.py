@@ -6,7 +6,7 @@ import msgspec
 
 from bench.errors import UsageError
 from bench.suites import reading
-from bench.suites.sources import Source, source
+from bench.suites.files import SuiteFile, suite_file
 
 
 class Collection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -19,12 +19,12 @@ class Collection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What every ratio of every suite is against."""
 
 
-def load(of: str | Source) -> Collection | None:
+def load(of: str | SuiteFile) -> Collection | None:
     """The collection of that name, path or source; None if it is a single suite.
 
     Raises UsageError if there is no such file, or if it is not valid.
     """
-    read = source(of) if isinstance(of, str) else of
+    read = suite_file(of) if isinstance(of, str) else of
     if not read.is_collection:
         return None
     try:

@@ -1,6 +1,6 @@
 """Suites from YAML, with what a user changes in them, strictly checked.
 
-A file is read once: whoever looks into it first (is it a suite, or a collection?) hands on its `Source`.
+A file is read once: whoever looks into it first (is it a suite, or a collection?) hands on its `SuiteFile`.
 """
 
 import difflib
@@ -14,7 +14,7 @@ import msgspec
 from bench import workloads
 from bench.errors import UsageError
 from bench.suites import rows
-from bench.suites.sources import Source, source
+from bench.suites.files import SuiteFile, suite_file
 from bench.suites.suite import STRETCH, Allowed, BatchSizes, Suite, Timing, Training, several
 from bench.text.units import parse_duration, parse_percentage
 from implementations import registry
@@ -35,7 +35,7 @@ FIELDS: Mapping[str, Any] = {field.name: field.type for field in msgspec.structs
 
 
 def load(
-    of: str | Source,
+    of: str | SuiteFile,
     overrides: Mapping[str, Any] | None = None,
     *,
     budget: str | None = None,
@@ -46,7 +46,7 @@ def load(
     budget: time for the whole run. quick: the suite's short timing.
     Raises UsageError: file or option, and reason, in one line.
     """
-    read = source(of) if isinstance(of, str) else of
+    read = suite_file(of) if isinstance(of, str) else of
     path = read.path
     if read.is_collection:
         parts = ", ".join(map(str, read.keys["suites"] or ()))

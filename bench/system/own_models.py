@@ -8,6 +8,7 @@ import os
 import sys
 import sysconfig
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from implementations.errors import RegistryError
@@ -49,16 +50,31 @@ def _refuse_collision(path: str, folder: Path) -> None:
     """Raises RegistryError if the current folder has such a module, and another one was imported."""
     names = path.partition(":")[0].split(".")
     meant = _module_in(folder, names)
-    found = sys.modules.get(".".join(names)) or sys.modules.get(names[0])
+    found = _imported(names)
     if meant is None or found is None:
         return
-    place = getattr(found, "__file__", None)
-    if place is not None and (not _comes_first(Path(place)) or _is_same(meant, Path(place))):
+    place = _file_of(found, names)
+    if place is not None and (not _comes_first(place) or _is_same(meant, place)):
         return
     raise RegistryError(
         f"{path}: {meant.relative_to(folder)} in this folder has the name of {place or 'a built-in module'}, "
         "which comes first: rename yours, or put this folder first with PYTHONPATH=."
     )
+
+
+def _imported(names: list[str]) -> ModuleType | None:
+    """The module itself, or the package in which it was looked for."""
+    return sys.modules.get(".".join(names)) or sys.modules.get(names[0])
+
+
+def _file_of(module: ModuleType, names: list[str]) -> Path | None:
+    """The file of the module of these names, or else that of its package; None for a built-in one."""
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return None
+    if module.__name__ == ".".join(names):
+        return Path(file)
+    return _module_in(Path(file).parent, names[1:]) or Path(file)
 
 
 def _module_in(folder: Path, names: list[str]) -> Path | None:

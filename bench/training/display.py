@@ -10,13 +10,13 @@ from bench.text.terminal import patient_console
 from bench.views.training import chance, quality
 
 
-class PlainDisplay:
+class PlainTrainingDisplay:
     """A line for each evaluation, to standard error."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
 
-    def __enter__(self) -> "PlainDisplay":
+    def __enter__(self) -> "PlainTrainingDisplay":
         return self
 
     def __exit__(
@@ -44,7 +44,7 @@ class PlainDisplay:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-class BarDisplay(PlainDisplay):
+class TrainingBar(PlainTrainingDisplay):
     """The same lines above a bar with the time left."""
 
     def __init__(self, console: Console) -> None:
@@ -60,7 +60,7 @@ class BarDisplay(PlainDisplay):
         )
         self.task = self.bar.add_task("", total=None, loss=float("nan"))
 
-    def __enter__(self) -> "BarDisplay":
+    def __enter__(self) -> "TrainingBar":
         self.bar.__enter__()
         return self
 
@@ -77,10 +77,10 @@ class BarDisplay(PlainDisplay):
         self.bar.update(self.task, completed=step, loss=loss)
 
 
-def open_display() -> PlainDisplay:
+def open_display() -> PlainTrainingDisplay:
     """A bar where standard error is a terminal, else plain lines."""
     console = patient_console()
-    return BarDisplay(console) if console.is_terminal else PlainDisplay(console)
+    return TrainingBar(console) if console.is_terminal else PlainTrainingDisplay(console)
 
 
 def describe(evaluation: Evaluation, loss: float | None = None) -> str:

@@ -7,17 +7,19 @@ from pathlib import Path
 
 from bench.records import checkpoint as checkpoints
 from bench.records.checkpoint import Checkpoint
-from bench.records.training import End, EndReason, Evaluation, Plateau, Progress
+from bench.records.training import EndReason, Evaluation, Plateau, Progress, TrainingEnd
 from bench.records.writing import RecordFile
 from bench.system.signals import Interruption
-from bench.training.display import PlainDisplay
+from bench.training.display import PlainTrainingDisplay
 from bench.training.trainer import Trainer
 
 
 class Loop:
     """Carries a training out. A checkpoint is written at every evaluation, and when it is interrupted."""
 
-    def __init__(self, trainer: Trainer, store: RecordFile, path: Path, display: PlainDisplay) -> None:
+    def __init__(
+        self, trainer: Trainer, store: RecordFile, path: Path, display: PlainTrainingDisplay
+    ) -> None:
         self.trainer, self.store, self.path, self.display = trainer, store, path, display
         self.losses: list[float] = []
         self.seconds = 0.0
@@ -34,7 +36,9 @@ class Loop:
         """Train until the last step, until interrupted, or until the loss is not a number."""
         reason = self._steps(interruption)
         detail = f"the loss is not a number at step {self.trainer.step}" if reason == "nan" else None
-        self.store.append(End(reason=reason, step=self.trainer.step, seconds=self.seconds, detail=detail))
+        self.store.append(
+            TrainingEnd(reason=reason, step=self.trainer.step, seconds=self.seconds, detail=detail)
+        )
         return reason
 
     def _steps(self, interruption: Interruption) -> EndReason:

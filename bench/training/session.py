@@ -15,20 +15,20 @@ from bench.probes.environment import command_line, probe_environment
 from bench.records import checkpoint as checkpoints
 from bench.records.checkpoint import Checkpoint
 from bench.records.run import Environment
-from bench.records.training import SCHEMA, Begin, End, Recipe, Training, read_training
+from bench.records.training import SCHEMA, Begin, Recipe, TrainingEnd, TrainingResults, read_training
 from bench.records.writing import RecordFile
 from bench.suites import reading as suites
 from bench.suites.case import Case, Precision
 from bench.suites.suite import Suite
 from bench.system import own_models
 from bench.system.signals import Interruption, termination_interrupts
-from bench.training.display import PlainDisplay, open_display
+from bench.training.display import PlainTrainingDisplay, open_display
 from bench.training.recipe import make_recipe
 from implementations import registry
 
 
 @dataclass(frozen=True)
-class Request:
+class TrainRequest:
     """What the user asked for."""
 
     suite: str
@@ -43,10 +43,10 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainOutcome:
     """What it came to."""
 
-    trainings: list[Training]
+    trainings: list[TrainingResults]
     interrupted: bool
     resume_line: str
 
@@ -65,7 +65,7 @@ class Job:
     checkpoint: Path
 
 
-def train(request: Request) -> Outcome:
+def train(request: TrainRequest) -> TrainOutcome:
     """Train the models of a suite in turn. Raises UsageError before anything is trained.
 
     A model that fails costs its own training only.
@@ -93,7 +93,7 @@ def train(request: Request) -> Outcome:
                 break
     line = continued(command_line(), {"--out": str(request.out), "--resume": ""})
     trainings = [read_training(job.records) for job in jobs if job.records.exists()]
-    return Outcome(trainings, interrupted or interruption.requested, line)
+    return TrainOutcome(trainings, interrupted or interruption.requested, line)
 
 
 def models_of(suite: Suite, overrides: dict[str, Any]) -> list[str]:
@@ -104,7 +104,7 @@ def models_of(suite: Suite, overrides: dict[str, Any]) -> list[str]:
     return [name for name in names if registry.find(name).reference not in names]
 
 
-def _job(name: str, suite: Suite, environment: Environment, request: Request) -> Job:
+def _job(name: str, suite: Suite, environment: Environment, request: TrainRequest) -> Job:
     workload = workloads.load(suite.workload)
     recipe = make_recipe(name, suite, workload, request.changes)
     case = Case(
@@ -153,7 +153,7 @@ def _train(
     earlier: Checkpoint | None,
     suite: Suite,
     environment: Environment,
-    display: PlainDisplay,
+    display: PlainTrainingDisplay,
     interruption: Interruption,
 ) -> None:
     import torch
@@ -181,7 +181,7 @@ def _train(
             loop.run(interruption)
         except (RuntimeError, NotImplementedError, MemoryError) as error:
             detail = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            store.append(End(reason="error", step=trainer.step, seconds=loop.seconds, detail=detail))
+            store.append(TrainingEnd(reason="error", step=trainer.step, seconds=loop.seconds, detail=detail))
             display.say(f"    failed: {detail}")
 
 

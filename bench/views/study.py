@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.records.reading import Results, read
-from bench.records.training import Training, read_training
+from bench.records.training import TrainingResults, read_training
 from bench.views import training as summary
 from bench.views.charts import style as chart_style
 from bench.views.charts.style import alt
@@ -30,7 +30,7 @@ class Study:
     """One folder: trainings of one suite, and the run that timed their checkpoints, where there is one."""
 
     name: str
-    trainings: list[Training]
+    trainings: list[TrainingResults]
     speed: Results | None
 
 
@@ -44,7 +44,7 @@ def read_study(folder: Path) -> Study:
     return Study(folder.name, trainings, read(speed) if speed.exists() else None)
 
 
-def _order(training: Training) -> int:
+def _order(training: TrainingResults) -> int:
     return list(registry.catalogue()).index(training.begin.case.implementation)
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from bench.records.training import Evaluation, Training
+from bench.records.training import Evaluation, TrainingResults
 from bench.text.text_table import text_table
 from bench.text.units import format_count, format_duration
 from bench.views.tables.rows import title_of
@@ -13,12 +13,12 @@ LOG2_E = 1 / math.log(2)
 HEADERS = ("Model", "Params", "Steps", "Training", "Validation", "Chance", "Activation by layer")
 
 
-def rows(trainings: Sequence[Training]) -> list[dict[str, Any]]:
+def rows(trainings: Sequence[TrainingResults]) -> list[dict[str, Any]]:
     """One row a training; null where there is nothing yet."""
     return [_row(training) for training in trainings]
 
 
-def as_text(trainings: Sequence[Training], form: str = "simple") -> str:
+def as_text(trainings: Sequence[TrainingResults], form: str = "simple") -> str:
     """The table, in one of tabulate's formats, with the reasons of those that did not finish."""
     cells = [_cells(training) for training in trainings]
     align = ["left", *5 * ["right"], "left"]
@@ -26,7 +26,7 @@ def as_text(trainings: Sequence[Training], form: str = "simple") -> str:
     return "\n".join([table, *_notes(trainings)])
 
 
-def _row(training: Training) -> dict[str, Any]:
+def _row(training: TrainingResults) -> dict[str, Any]:
     begin = training.begin
     last = training.evaluations[-1] if training.evaluations else None
     return {
@@ -46,7 +46,7 @@ def _row(training: Training) -> dict[str, Any]:
     }
 
 
-def _cells(training: Training) -> list[str]:
+def _cells(training: TrainingResults) -> list[str]:
     begin = training.begin
     done = training.progress[-1] if training.progress else None
     last = training.evaluations[-1] if training.evaluations else None
@@ -61,7 +61,7 @@ def _cells(training: Training) -> list[str]:
     ]
 
 
-def _notes(trainings: Sequence[Training]) -> list[str]:
+def _notes(trainings: Sequence[TrainingResults]) -> list[str]:
     scaled = [
         f"{title_of(training.begin.case.implementation)} {training.begin.recipe.scaled_from}"
         for training in trainings

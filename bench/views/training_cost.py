@@ -18,7 +18,7 @@ from bench.records.reading import Results, files_of, read
 from bench.records.schedules import schedule_of
 from bench.suites import collection
 from bench.suites import reading as suites
-from bench.suites.sources import source
+from bench.suites.files import suite_file
 from bench.suites.suite import Suite
 from bench.system.shipped import shipped
 from bench.text.text_table import text_table
@@ -75,7 +75,7 @@ def training_costs(name: str, device: str, files: Sequence[Path]) -> TrainingCos
             f"--device {device}: choose cpu or cuda; a plan is made from records, not on a device"
         )
     runs = [run for run in map(read, _files(files)) if run.kind == device and run.header.revisions is None]
-    file = source(name)
+    file = suite_file(name)
     parts = collection.load(file)
     loaded = [suites.load(part) for part in (parts.suites if parts else (file,))]
     measured = [(run, row) for run in runs for row in rows_of(run, run.header.suite.baseline)]

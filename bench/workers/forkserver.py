@@ -18,13 +18,13 @@ from types import TracebackType
 from bench.suites.case import Case
 from bench.system import allocator
 from bench.workers.handle import WorkerFailed, WorkerProcess, last_words
-from bench.workers.source import Source
+from bench.workers.source import CodeSource
 
 
 class ForkServer:
     """Starts workers, from one template a revision."""
 
-    def __init__(self, threads: int, sources: Mapping[str, Source]) -> None:
+    def __init__(self, threads: int, sources: Mapping[str, CodeSource]) -> None:
         """sources: by revision, where its code is imported from; without one it is what is at hand."""
         self._threads = threads
         self._sources = sources
@@ -58,7 +58,7 @@ class _TemplateProcess:
     An answer repeats its order: where Ctrl-C comes between the two, the next to ask is not given it.
     """
 
-    def __init__(self, threads: int, source: Source | None) -> None:
+    def __init__(self, threads: int, source: CodeSource | None) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by kill)
         self._orders, theirs = socket.socketpair()
         with theirs:
@@ -120,7 +120,7 @@ class _TemplateProcess:
         raise WorkerFailed("crashed", f"no worker could be started: the process that loads torch {how}")
 
 
-def _environment(threads: int, source: Source | None) -> dict[str, str]:
+def _environment(threads: int, source: CodeSource | None) -> dict[str, str]:
     environment = {
         **os.environ,
         **allocator.worker_variables(),
@@ -136,7 +136,7 @@ def _environment(threads: int, source: Source | None) -> dict[str, str]:
     return environment | {"PYTHONPATH": os.pathsep.join(source.python_path)}
 
 
-def _command(source: Source | None) -> list[str]:
+def _command(source: CodeSource | None) -> list[str]:
     python, paths = (sys.executable, ()) if source is None else (source.python, source.paths)
     # Safe path: what lies in the current folder takes no module's place.
     return [python, "-P", "-m", "bench.workers.template", *map(str, paths)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Source:
+class CodeSource:
     """One revision's code: its worktree's folders come before everything else on the path."""
 
     paths: tuple[Path, ...]

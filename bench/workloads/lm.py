@@ -28,7 +28,7 @@ ENWIKI = "test/test_data/enwiki-latest-pages-articles*.xml*.bz2"
 
 
 @dataclass(frozen=True)
-class Source:
+class Corpus:
     """Bytes `(size,)` uint8, and what they are."""
 
     content: npt.NDArray[np.uint8]
@@ -97,7 +97,7 @@ class LanguageModelling:
 
 
 @functools.cache
-def source() -> Source:
+def source() -> Corpus:
     """The user's file, else enwiki where the extra `data` is installed, else the Python manual."""
     path = os.environ.get(FILE_VARIABLE)
     if path:
@@ -106,14 +106,14 @@ def source() -> Source:
     return _python_manual() if archive is None else _enwiki(archive)
 
 
-def _file(path: Path) -> Source:
+def _file(path: Path) -> Corpus:
     try:
         content = np.memmap(path, dtype=np.uint8, mode="r")
     except (OSError, ValueError) as error:
         raise UsageError(f"{FILE_VARIABLE}={path}: cannot be read ({error})") from None
     if bytes(content[:4]) == ZIP_BEGINS:
         raise UsageError(f"{FILE_VARIABLE}={path}: is a zip archive, whose bytes are no text: unpack it")
-    return Source(content, f"{path.name}, {content.size} bytes ({FILE_VARIABLE})")
+    return Corpus(content, f"{path.name}, {content.size} bytes ({FILE_VARIABLE})")
 
 
 def _enwiki_archive() -> Path | None:
@@ -123,22 +123,22 @@ def _enwiki_archive() -> Path | None:
     return min(Path(spec.origin).parent.glob(ENWIKI), default=None)
 
 
-def _enwiki(archive: Path) -> Source:
+def _enwiki(archive: Path) -> Corpus:
     try:
         content = np.frombuffer(bz2.decompress(archive.read_bytes()), dtype=np.uint8)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{archive}: cannot be read ({error}); reinstall with pip install 'seqboat-bench[data]'"
         ) from None
-    return Source(content, f"enwiki, {content.size} bytes of its XML (gensim)")
+    return Corpus(content, f"enwiki, {content.size} bytes of its XML (gensim)")
 
 
-def _python_manual() -> Source:
+def _python_manual() -> Corpus:
     from pydoc_data.topics import topics
 
     text = "\n\n".join(topics[name] for name in sorted(topics))
     content = np.frombuffer(text.encode(), dtype=np.uint8)
-    return Source(
+    return Corpus(
         content,
         f"{content.size} bytes of the Python manual "
         f"(install the extra 'data' for enwiki, or name a file in {FILE_VARIABLE})",

@@ -17,7 +17,7 @@ PICTURES = 12
 OF_PICTURES = ("image", "pathfinder", "path-x")
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True):
+class SheetSource(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that the batches could be made of."""
 
     name: str
@@ -39,7 +39,7 @@ class DataSheet(msgspec.Struct, frozen=True, kw_only=True):
     """As every result states it."""
     length: int
     """Of the sequences that statistics and sample are taken from, in time steps."""
-    sources: list[Source]
+    sources: list[SheetSource]
     statistics: dict[str, Any]
     sample: str
 
@@ -59,7 +59,7 @@ def describe(name: str, length: int | None = None, seed: int = 0, sequences: int
         data=workload.data(),
         length=length,
         sources=[
-            Source(
+            SheetSource(
                 name=source.name,
                 kind=source.kind,
                 used=source is used(sources),

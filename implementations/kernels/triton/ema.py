@@ -57,7 +57,7 @@ class Scan:
 
 
 @dataclass(frozen=True)
-class Source:
+class ScanInput:
     """What runs through the scan: states `(rows, length, dim)`, normed on the way; padded steps are zeros."""
 
     x: Tensor
@@ -100,7 +100,7 @@ class Coefficients:
 
 
 def chunk_states(
-    source: Source, by: Coefficients, scan: Scan, *, adjoint: bool = False, slope: bool = False
+    source: ScanInput, by: Coefficients, scan: Scan, *, adjoint: bool = False, slope: bool = False
 ) -> Tensor:
     """The states after each chunk on its own: see the kernel."""
     rows, length, dim = source.x.shape
@@ -131,7 +131,7 @@ def chunk_states(
 
 
 def average(
-    source: Source, by: Coefficients, scan: Scan, seed: Tensor, *, adjoint: bool = False
+    source: ScanInput, by: Coefficients, scan: Scan, seed: Tensor, *, adjoint: bool = False
 ) -> tuple[Tensor, Tensor]:
     """The result, and the average itself, which is the result unless the scan is activated."""
     x = source.x
@@ -172,7 +172,7 @@ def average(
 
 
 def parameter_gradients(
-    source: Source, grad: Tensor, by: Coefficients, scan: Scan
+    source: ScanInput, grad: Tensor, by: Coefficients, scan: Scan
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of weight, log_decay and omega from that of the average."""
     rows, length, dim = source.x.shape
@@ -221,7 +221,7 @@ class _Average(torch.autograd.Function):
         scan: Scan,
     ) -> Tensor:
         mean, rstd = (None, None) if gain is None else moments(x, centred)
-        source = Source(x, mean, rstd, gain, shift, padding)
+        source = ScanInput(x, mean, rstd, gain, shift, padding)
         by = Coefficients(weight, log_decay.expm1(), log_decay, omega)
         seed = draw_seed(scan.dropout, x)
         result, alone = average(source, by, scan, seed)
@@ -236,12 +236,12 @@ class _Average(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         *tensors, seed, alone = ctx.saved_tensors
-        source, by = Source(*tensors[:6]), Coefficients(*tensors[6:])
+        source, by = ScanInput(*tensors[:6]), Coefficients(*tensors[6:])
         grad = grads[0].contiguous()
         if alone is not None:
             grad = _silu_backward(grad, alone, seed, ctx.scan.dropout)
         plain = replace(ctx.scan, activated=False, dropout=0.0)
-        grad_x, _ = average(Source(grad, padding=source.padding), by, plain, seed, adjoint=True)
+        grad_x, _ = average(ScanInput(grad, padding=source.padding), by, plain, seed, adjoint=True)
         of_parameters = parameter_gradients(source, grad, by, plain)
         if source.mean is None or source.rstd is None or source.gain is None:
             return grad_x, None, None, *of_parameters, None, None, None

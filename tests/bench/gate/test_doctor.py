@@ -21,7 +21,7 @@ ENVIRONMENT = read_environment("cpu", 1)
 CASES = suites.load("ci").cases("cpu")
 
 
-def by_name(checks) -> dict[str, doctor.Check]:
+def by_name(checks) -> dict[str, doctor.CheckUp]:
     return {check.name: check for check in checks}
 
 

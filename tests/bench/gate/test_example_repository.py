@@ -64,7 +64,7 @@ def test_its_own_test_passes_and_finds_a_slowdown(example):
     passed = run(example, *words)
     assert passed.returncode == 0, passed.stdout
     source = example / "src" / "mymodels" / "conv.py"
-    source.write_text(source.read_text().replace("LAYERS = 1", "LAYERS = 20"))
+    source.write_text(source.read_text().replace("LAYERS = 1", "LAYERS = 100"))
     failed = run(example, *words)
     assert failed.returncode == 1, failed.stdout
     assert "REGRESSED: at least" in failed.stdout

@@ -7,10 +7,10 @@ import yaml
 
 from bench.errors import UsageError
 from bench.suites import reading as suites
-from bench.suites.sources import sources
+from bench.suites.files import suite_files
 from implementations import registry
 
-NAMES = [source.path.stem for source in sources() if not source.is_collection]
+NAMES = [file.path.stem for file in suite_files() if not file.is_collection]
 
 GOOD = {
     "description": "a test",

@@ -1,10 +1,12 @@
 """Modules of the user's own: in a folder whose files have the names of others' modules."""
 
+import importlib
 import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -84,14 +86,24 @@ def test_a_name_that_another_module_has_is_one_line(tmp_path, monkeypatch, name,
     assert "\n" not in told
 
 
-def test_a_copy_of_what_is_installed_is_no_collision(tmp_path, monkeypatch):
+@pytest.mark.parametrize("imported", [True, False])
+def test_a_copy_of_what_is_installed_is_no_collision(tmp_path, monkeypatch, imported):
+    """Whether it was imported already, or only the package that holds it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    copy = tmp_path / "peers" / "torch_transformer.py"
+    name = "peers.local_attention"
+    importlib.import_module("peers")
+    if imported:
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        sys.modules[name].__file__ = str(ROOT / "peers" / "local_attention.py")
+    else:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    copy = tmp_path / "peers" / "local_attention.py"
     copy.parent.mkdir()
-    installed = next((ROOT / "peers").glob("[a-z]*.py"))
-    shutil.copy(installed, copy.with_name(installed.name))
-    own_models._refuse_collision(f"peers.{installed.stem}:build", tmp_path)
+    shutil.copy(ROOT / "peers" / "local_attention.py", copy)
+    own_models._refuse_collision(f"{name}:build", tmp_path)
+    copy.write_text("def build(task, hyperparameters): ...\n")
+    with pytest.raises(RegistryError, match=r"peers/local_attention\.py in this folder has the name of"):
+        own_models._refuse_collision(f"{name}:build", tmp_path)
 
 
 def test_a_plug_in_that_cannot_be_imported_is_found_before_anything_is_trained(crowded, write_suite):

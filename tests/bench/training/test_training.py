@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from bench import workloads
 from bench.errors import UsageError
-from bench.measure.request import Request as RunRequest
+from bench.measure.request import TrainRequest as RunRequest
 from bench.measure.session import run
 from bench.records import checkpoint as checkpoints
 from bench.records.schedules import schedule_of
@@ -28,9 +28,9 @@ from bench.records.training import Evaluation, ParameterGroup, Recipe, read_trai
 from bench.suites.case import Case
 from bench.suites.suite import Suite
 from bench.system.signals import termination_interrupts
-from bench.training.display import PlainDisplay
+from bench.training.display import PlainTrainingDisplay
 from bench.training.recipe import make_recipe
-from bench.training.session import Request, models_of, train
+from bench.training.session import TrainRequest, models_of, train
 from bench.training.trainer import Trainer, entropy
 from bench.views import training as summary
 from implementations import registry
@@ -54,8 +54,8 @@ def in_this_process(monkeypatch):
     torch.set_num_threads(threads)
 
 
-def ask(suite: str, out: Path, *, resume: bool = False, overrides=None, **changes) -> Request:
-    return Request(suite, out, overrides or {}, {**SMALL, **changes}, "cpu", 1, resume)
+def ask(suite: str, out: Path, *, resume: bool = False, overrides=None, **changes) -> TrainRequest:
+    return TrainRequest(suite, out, overrides or {}, {**SMALL, **changes}, "cpu", 1, resume)
 
 
 class StopAt:
@@ -451,14 +451,14 @@ def test_plain_lines_where_there_is_no_terminal():
 
     from rich.console import Console
 
-    from bench.training.display import BarDisplay
+    from bench.training.display import TrainingBar
 
     stream = StringIO()
     evaluation = Evaluation(
         step=5, loss=0.5, accuracy=0.75, bits_per_character=None, chance_loss=0.69, chance_accuracy=0.5,
         sequences=8,
     )  # fmt: skip
-    for kind, terminal in ((PlainDisplay, False), (BarDisplay, True)):
+    for kind, terminal in ((PlainTrainingDisplay, False), (TrainingBar, True)):
         with kind(Console(file=stream, force_terminal=terminal, width=100)) as display:
             display.begins("seqboat", 2, 10)
             display.stepped(3, 0.6)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from bench.errors import UsageError
-from bench.records.training import SCHEMA, Begin, End, Evaluation, LayerActivation, Progress, Recipe
+from bench.records.training import SCHEMA, Begin, Evaluation, LayerActivation, Progress, Recipe, TrainingEnd
 from bench.records.writing import ResultFile
 from bench.views import study
 
@@ -53,7 +53,7 @@ def write(folder: Path, name: str, rates: tuple[float, ...]) -> None:
                     activation=layers,
                 )
             )
-        store.append(End(reason="finished", step=10, seconds=20.0))
+        store.append(TrainingEnd(reason="finished", step=10, seconds=20.0))
 
 
 def test_tables_and_figures_of_a_study(tmp_path):

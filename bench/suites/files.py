@@ -17,7 +17,7 @@ EITHER = ("batch", "tokens")
 
 
 @dataclass(frozen=True)
-class Source:
+class SuiteFile:
     """The file of a suite or of a collection: its keys, and those of the suite that it extends."""
 
     path: Path
@@ -33,17 +33,17 @@ def suite_folder() -> Path:
     return shipped("suites")
 
 
-def sources() -> list[Source]:
+def suite_files() -> list[SuiteFile]:
     """Every suite and collection of the package, by name."""
     return [_read(path) for path in sorted(suite_folder().glob("*.yaml"), key=lambda path: path.stem)]
 
 
-def source(name: str) -> Source:
+def suite_file(name: str) -> SuiteFile:
     """The file of that name, or at a path that ends in .yaml. Raises UsageError."""
     return _read(_path_of(name))
 
 
-def _read(path: Path, below: tuple[Path, ...] = ()) -> Source:
+def _read(path: Path, below: tuple[Path, ...] = ()) -> SuiteFile:
     """below: the files that extend this one, the first of them last."""
     try:
         keys = read_yaml(path)
@@ -53,7 +53,7 @@ def _read(path: Path, below: tuple[Path, ...] = ()) -> Source:
         raise UsageError(f"{path}: must be a mapping of keys (name, workload, lengths, …)")
     if keys.keys() >= set(EITHER):
         raise UsageError(f"{path}: `tokens`: takes the place of `batch`; give one of them")
-    return Source(path, _extended(path, keys, (path, *below)) if "extends" in keys else keys)
+    return SuiteFile(path, _extended(path, keys, (path, *below)) if "extends" in keys else keys)
 
 
 def _extended(path: Path, keys: dict[str, Any], chain: tuple[Path, ...]) -> dict[str, Any]:
