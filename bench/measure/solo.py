@@ -97,6 +97,7 @@ def _measure(case: Case, procedure: Procedure, worker: WorkerProcess, exact: boo
         variant=variant,
         decoding=decoding,
         backend=prepared.backend,
+        why_plain=prepared.why_plain,
         exact=counted,
         energy=energy,
         growth_bytes=memory.growth_bytes,

@@ -244,6 +244,8 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     variant: Variant | None = None
     decoding: Decoding | None = None
     backend: str | None = None
+    why_plain: str | None = None
+    """Why fused layers ran in their plain form, where nobody asked for it."""
     exact: Exact | None = None
     energy: Energy | None = None
     growth_bytes: Count | None = None

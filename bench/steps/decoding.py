@@ -74,6 +74,10 @@ class DecodeStep(Step):
         """The fused layers have no form for one token: theirs is the plain one."""
         return "torch"
 
+    @property
+    def why_plain(self) -> None:
+        """For one token, nothing else was to be expected."""
+
     def timed(self, steps: int) -> Elapsed:
         """Time the tokens alone; going back to the context is not counted."""
         seconds, waited = 0.0, 0.0 if self.device.type == "cpu" else None

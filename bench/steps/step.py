@@ -20,7 +20,7 @@ from bench.system import own_models
 from bench.workloads import Batch
 from bench.workloads.splits import Split
 from implementations import activation, registry
-from implementations.kernels.backend import backend_of, use_backend
+from implementations.kernels.backend import backend_of, use_backend, why_plain
 from implementations.task import Task
 
 AUTOCAST: Mapping[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -66,6 +66,12 @@ class Step:
         """
         with self._autocast():
             return backend_of(self.model, self.case.backend, self.device)
+
+    @property
+    def why_plain(self) -> str | None:
+        """Why fused layers that could run on kernels here do not; None if they do, or there are none."""
+        with self._autocast():
+            return why_plain(self.model, self.case.backend, self.device)
 
     @property
     def tokens(self) -> int:

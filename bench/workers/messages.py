@@ -79,6 +79,8 @@ class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
     real_tokens: int
     data: str
     backend: str
+    why_plain: str | None = None
+    """Why fused layers run in their plain form, where nobody asked for it."""
 
 
 class Located(msgspec.Struct, frozen=True, tag="located"):

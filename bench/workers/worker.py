@@ -2,10 +2,10 @@
 
 import gc
 import time
-import traceback
 from typing import TYPE_CHECKING
 
 from bench.records.run import Activation
+from bench.workers.failures import Faulty, failure_of
 from bench.workers.messages import (
     Answer,
     Check,
@@ -15,8 +15,6 @@ from bench.workers.messages import (
     Decode,
     Decoded,
     EnergyMeasured,
-    Failure,
-    FailureKind,
     Locate,
     MeasureEnergy,
     MeasureMemory,
@@ -36,22 +34,14 @@ if TYPE_CHECKING:
     from bench.probes.clock import Elapsed
 
 
-TRACEBACK_CHARACTERS = 8000
-
-
 class Worker:
     """Holds the case that it was given and answers questions about it."""
 
     def answer(self, question: Question) -> Answer:
         try:
             return self._answer(question)
-        except Faulty as fault:
-            return Failure(fault.kind, str(fault))
-        except MemoryError:
-            return Failure("oom", "out of memory")
         except Exception as error:
-            trace = "".join(traceback.format_exception(error))
-            return Failure(*_classify(error), trace[-TRACEBACK_CHARACTERS:])
+            return failure_of(error)
 
     def _answer(self, question: Question) -> Answer:
         match question:
@@ -102,6 +92,7 @@ class Worker:
             real_tokens=self.step.real_tokens,
             data=self.step.workload.data(),
             backend=self.step.backend,
+            why_plain=self.step.why_plain,
         )
 
     def _locate(self, question: Locate) -> Answer:
@@ -203,28 +194,6 @@ class Worker:
     def _activation(self) -> Activation | None:
         rates = self.step.activation_rates()
         return Activation(sum(rates) / len(rates), rates) if rates else None
-
-
-class Faulty(Exception):
-    """Steps that were run, and whose time is worth nothing."""
-
-    def __init__(self, kind: FailureKind, reason: str) -> None:
-        super().__init__(reason)
-        self.kind = kind
-
-
-def _classify(error: Exception) -> tuple[FailureKind, str]:
-    text = " ".join(str(error).split()) or type(error).__name__
-    lowered = text.lower()
-    if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in lowered:
-        return "oom", _first_sentence(text)
-    if isinstance(error, NotImplementedError):
-        return "unsupported", _first_sentence(text)
-    return "error", f"{type(error).__name__}: {_first_sentence(text)}"
-
-
-def _first_sentence(text: str, limit: int = 300) -> str:
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def _limit_memory(limit: int) -> None:

@@ -54,6 +54,15 @@ def backend_of(model: nn.Module, backend: Backend, device: torch.device) -> Chos
     return "torch"
 
 
+def why_plain(model: nn.Module, backend: Backend, device: torch.device) -> str | None:
+    """Why `auto` leaves a model's fused layers plain on a CUDA device, in one line; None if it does not."""
+    if backend != "auto" or device.type != "cuda":
+        return None
+    fused = (module for module in model.modules() if hasattr(module, "backend"))
+    reasons = ((getattr(module, "library", None) or unavailable)(device) for module in fused)
+    return next(reasons, None)
+
+
 def use_backend(model: nn.Module, backend: Backend) -> nn.Module:
     """The model, with this backend for all of its fused layers: those that have an attribute `backend`."""
     for module in model.modules():

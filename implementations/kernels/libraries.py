@@ -10,6 +10,8 @@ import importlib.util
 import torch
 from torch import Tensor
 
+from implementations.kernels.triton import trial
+
 
 def ssd_unavailable(device: torch.device) -> str | None:
     """Why `ssd` cannot run on a device, in one line; None where it can."""
@@ -29,7 +31,7 @@ def _unavailable(system: str, modules: tuple[str, ...], device: torch.device) ->
         return f"{system} needs {names}, not installed: pip install 'seqboat-bench[peers-cuda]'"
     if not torch.backends.cuda.matmul.allow_tf32 and not torch.is_autocast_enabled("cuda"):
         return f"the kernels of {system} multiply float32 in TF32: choose the precision tf32, bf16 or fp16"
-    return None
+    return trial.failure(device)
 
 
 def _is_installed(module: str) -> bool:

@@ -118,6 +118,7 @@ def run_notes(run: Results) -> list[str]:
     throttled = sum(sample.throttled is not None for sample in run.samples)
     if throttled:
         notes.append(f"{throttled} of {len(run.samples)} runs were made while the GPU was throttled")
+    notes += _plain(run)
     notes += _disturbances(run)
     notes += _growth(run)
     notes += _comparisons(run)
@@ -125,6 +126,15 @@ def run_notes(run: Results) -> list[str]:
     if run.notice:
         notes.append(run.notice)
     return notes
+
+
+def _plain(run: Results) -> list[str]:
+    """Which fused models were timed in their plain form, and why."""
+    names: dict[str, list[str]] = {}
+    for solo in run.solos.values():
+        if solo.why_plain is not None:
+            names.setdefault(solo.why_plain, []).append(_name(solo.case))
+    return [f"in the plain form, not fused: {', '.join(found)} ({why})" for why, found in names.items()]
 
 
 def _disturbances(run: Results) -> list[str]:

@@ -5,6 +5,8 @@ import os
 
 import torch
 
+from implementations.kernels.triton import trial
+
 
 def unavailable(device: torch.device) -> str | None:
     """Why these kernels cannot run on a device, in one line; None where they can."""
@@ -12,7 +14,7 @@ def unavailable(device: torch.device) -> str | None:
         return "triton is not installed: pip install 'seqboat-bench[fused]'"
     if device.type != "cuda" and not interpreted():
         return f"triton runs on CUDA devices, not on {device.type} (for tests: TRITON_INTERPRET=1)"
-    return None
+    return None if interpreted() else trial.failure(device)
 
 
 def interpreted() -> bool:

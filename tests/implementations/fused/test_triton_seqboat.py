@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from implementations.activation import threshold
 from implementations.kernels.backend import use_backend
-from implementations.kernels.triton import unavailable
+from implementations.kernels.triton import trial, unavailable
 from implementations.models.mega import MegaConfig, MovingAverageGatedAttention
 from implementations.models.seqboat import SeqBoatConfig, SeqBoatLayer
 from implementations.registry import find
@@ -175,6 +175,7 @@ def test_why_the_backend_is_unavailable(
     find: Callable[[str], object] = lambda name: object() if installed else None  # noqa: E731
     monkeypatch.setattr("importlib.util.find_spec", find)
     monkeypatch.setenv("TRITON_INTERPRET", interpret)
+    monkeypatch.setattr(trial, "failure", lambda device: None)
     found = unavailable(torch.device(device))
     if reason is None:
         assert found is None

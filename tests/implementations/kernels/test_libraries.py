@@ -16,7 +16,7 @@ from bench.correctness.reference import compare_with_reference
 from bench.steps.step import Step
 from bench.suites.case import Case
 from implementations.kernels import libraries
-from implementations.kernels.backend import BackendUnavailable, backend_of, choose
+from implementations.kernels.backend import BackendUnavailable, backend_of, choose, why_plain
 from implementations.models import gated_deltanet, mamba2
 
 from ..models.efficient_attention import random, seeded, task
@@ -133,6 +133,9 @@ def test_the_backend_of_a_model(build: Any, tiny: dict[str, int], monkeypatch: p
         backend_of(model, "triton", CUDA)
 
     monkeypatch.setattr(libraries, "_is_installed", lambda module: module == "fla")
+    monkeypatch.setattr(libraries.trial, "failure", lambda device: None)
+    assert why_plain(model, "auto", CPU) is None
+    assert "in TF32: choose" in (why_plain(model, "auto", CUDA) or "")
     assert backend_of(model, "auto", CUDA) == "torch"  # full float32, which those kernels do not give
     with pytest.raises(BackendUnavailable, match=r"^backend triton: [^\n]+tf32, bf16 or fp16$"):
         backend_of(model, "triton", CUDA)

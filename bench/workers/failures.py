@@ -1,0 +1,49 @@
+"""What an exception in a worker means for its row."""
+
+import re
+import traceback
+
+from bench.workers.messages import Failure, FailureKind
+
+TRACEBACK_CHARACTERS = 8000
+REASON_CHARACTERS = 300
+
+NO_MEMORY = re.compile(r"can't allocate memory|out of memory|_ALLOC_FAILED|_ALLOCATION_FAILED", re.IGNORECASE)
+"""How a full device or machine says so: torch's allocators, the CUDA driver (which Triton repeats), cuBLAS,
+cuDNN and cuFFT. What Triton calls "out of resource" is a kernel that fits no such device, full or empty."""
+
+ADVICE = re.compile(
+    r"\s*(Search for `cuda|CUDA kernel errors might be|For debugging consider|Compile with `TORCH_).*"
+)
+"""What torch adds to every error of CUDA, after the error."""
+
+
+class Faulty(Exception):
+    """Steps that were run, and whose time is worth nothing."""
+
+    def __init__(self, kind: FailureKind, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+def failure_of(error: Exception) -> Failure:
+    """An exception as the worker's answer."""
+    if isinstance(error, Faulty):
+        return Failure(error.kind, str(error))
+    if isinstance(error, MemoryError):
+        return Failure("oom", "out of memory")
+    trace = "".join(traceback.format_exception(error))
+    return Failure(*_classify(error), trace[-TRACEBACK_CHARACTERS:])
+
+
+def _classify(error: Exception) -> tuple[FailureKind, str]:
+    text = ADVICE.sub("", " ".join(str(error).split())) or type(error).__name__
+    if type(error).__name__ == "OutOfMemoryError" or NO_MEMORY.search(text):
+        return "oom", _shortened(text)
+    if isinstance(error, NotImplementedError):
+        return "unsupported", _shortened(text)
+    return "error", f"{type(error).__name__}: {_shortened(text)}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= REASON_CHARACTERS else f"{text[: REASON_CHARACTERS - 1]}…"
