@@ -100,6 +100,7 @@ class Block:
             throttled=timed.throttled,
             waited_seconds=timed.waited_seconds,
             disturbed=timed.disturbed,
+            aside_seconds=timed.aside_seconds,
         )
 
     def _time(self, solo: Solo) -> Timed:

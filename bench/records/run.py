@@ -277,6 +277,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, tag="sample", tag_field=
     """In which the thread that makes the steps was not on a processor; None on CUDA."""
     disturbed: bool = False
     """Whether it waited for more than half of the run, beyond what is usual of the model."""
+    aside_seconds: Quantity = 0.0
+    """Of `seconds`, those that the timed stream of a GPU did not show: work on other streams."""
     node: str | None = None
     device: str | None = None
     """Where it was measured; None on the machine of the header."""

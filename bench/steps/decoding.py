@@ -80,14 +80,14 @@ class DecodeStep(Step):
 
     def timed(self, steps: int) -> Elapsed:
         """Time the tokens alone; going back to the context is not counted."""
-        seconds, waited = 0.0, 0.0 if self.device.type == "cpu" else None
+        seconds, aside, waited = 0.0, 0.0, 0.0 if self.device.type == "cpu" else None
         for _ in range(steps):
             self._rewind()
             once = time_steps(super().__call__, 1, self.device)
-            seconds += once.seconds
+            seconds, aside = seconds + once.seconds, aside + once.aside
             if waited is not None and once.waited is not None:
                 waited += once.waited
-        return Elapsed(seconds, waited)
+        return Elapsed(seconds, waited, aside)
 
     def live(self) -> Iterator[Tensor]:
         yield from super().live()

@@ -132,6 +132,7 @@ class Timed(msgspec.Struct, frozen=True, tag="timed"):
     throttled: str | None = None
     waited_seconds: float | None = None
     disturbed: bool = False
+    aside_seconds: float = 0.0
 
 
 class Failure(msgspec.Struct, frozen=True, tag="failure"):

@@ -173,6 +173,7 @@ class Worker:
             throttled=throttled,
             waited_seconds=elapsed.waited,
             disturbed=self.waits.is_disturbed(elapsed, question.steps),
+            aside_seconds=elapsed.aside,
         )
 
     def _timed(self, steps: int) -> "Elapsed":

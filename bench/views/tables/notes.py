@@ -11,6 +11,7 @@ from bench.records.run import MEMORY_KIND, STOP_REASONS, MemoryKind, Status, Tra
 from bench.stats.intervals import MIN_BLOCKS
 from bench.suites.case import Case
 from bench.text.units import format_bytes, format_duration
+from bench.views.tables.gpu_notes import gpu_notes
 from bench.views.tables.rows import Row, title_of
 
 MEMORY_KIND_NAMES: dict[MemoryKind, str] = {
@@ -115,10 +116,7 @@ def run_notes(run: Results) -> list[str]:
     if unsteady:
         names = ", ".join(map(_name, unsteady))
         notes.append(f"warm-up ended before the step time was stationary: {names}")
-    throttled = sum(sample.throttled is not None for sample in run.samples)
-    if throttled:
-        notes.append(f"{throttled} of {len(run.samples)} runs were made while the GPU was throttled")
-    notes += _plain(run)
+    notes += gpu_notes(run)
     notes += _disturbances(run)
     notes += _growth(run)
     notes += _comparisons(run)
@@ -126,15 +124,6 @@ def run_notes(run: Results) -> list[str]:
     if run.notice:
         notes.append(run.notice)
     return notes
-
-
-def _plain(run: Results) -> list[str]:
-    """Which fused models were timed in their plain form, and why."""
-    names: dict[str, list[str]] = {}
-    for solo in run.solos.values():
-        if solo.why_plain is not None:
-            names.setdefault(solo.why_plain, []).append(_name(solo.case))
-    return [f"in the plain form, not fused: {', '.join(found)} ({why})" for why, found in names.items()]
 
 
 def _disturbances(run: Results) -> list[str]:

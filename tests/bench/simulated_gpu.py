@@ -1,0 +1,263 @@
+"""A GPU that is not there: a clock, streams and memory behind `torch.cuda`; its models are sizes and times.
+
+Command, run, plan and the worker's answers are the real ones; only what a device would do is played. Time
+passes when a step launches something, or somebody waits for it: no test waits.
+"""
+
+import contextlib
+import dataclasses
+import time
+from types import SimpleNamespace
+
+import msgspec
+import torch
+
+from bench.measure import block, executor, session
+from bench.probes import nvml
+from bench.probes.clock import time_steps
+from bench.records.run import Environment
+from bench.steps import decoding
+from bench.workers.handle import WorkerFailed
+from bench.workers.messages import Failure
+from bench.workers.worker import Worker
+
+from .made_up import CPU
+
+MIB, GIB = 1 << 20, 1 << 30
+CONTEXT = 500 * MIB
+START_SECONDS = 4.0
+"""Of a process, until it has its context."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What a step of a model does to a device."""
+
+    kernels: float = 0.010
+    """Seconds that the device computes."""
+    host: float = 0.001
+    """Seconds until everything is launched."""
+    compiles: float = 0.0
+    """Seconds that the first step takes more."""
+    cold: float = 0.0
+    """Seconds that the first step takes more after others had the device."""
+    aside: float = 0.0
+    """Seconds that it computes on a stream that nobody waits for."""
+    weights: int = 10 * MIB
+    activations: int = GIB
+    fails: Exception | None = None
+    """What its third step raises."""
+
+
+class Memory:
+    """Of one process on the device: what is live, and what its allocator keeps."""
+
+    def __init__(self, gpu: "Gpu") -> None:
+        self.gpu = gpu
+        self.live = self.reserved = 0
+        self.peak_live = self.peak_reserved = 0
+
+    def allocate(self, size: int) -> None:
+        needed = max(0, self.live + size - self.reserved)
+        if needed > self.gpu.free:
+            raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {size / GIB:.2f} GiB.")
+        self.live += size
+        self.reserved += needed
+        self.peak_live = max(self.peak_live, self.live)
+        self.peak_reserved = max(self.peak_reserved, self.reserved)
+
+    def empty_cache(self) -> None:
+        self.reserved = self.live
+
+    def reset_peaks(self, device: object = None) -> None:
+        self.peak_live, self.peak_reserved = self.live, self.reserved
+
+
+class Gpu:
+    """The device, and the host's clock."""
+
+    def __init__(self, total: int = 80 * GIB) -> None:
+        self.total = total
+        self.now = 0.0
+        self.stream = "main"
+        self.busy_until = {"main": 0.0, "side": 0.0}
+        self.memories: list[Memory] = []
+        self.mine: Memory
+        self.starts = 0
+
+    @property
+    def free(self) -> int:
+        return self.total - sum(memory.reserved + CONTEXT for memory in self.memories)
+
+    def launch(self, seconds: float, stream: str | None = None) -> None:
+        stream = stream or self.stream
+        self.busy_until[stream] = max(self.now, self.busy_until[stream]) + seconds
+
+    def synchronize(self, device: object = None) -> None:
+        self.now = max(self.now, *self.busy_until.values())
+
+    def event(self, enable_timing: bool = False) -> "Event":
+        return Event(self)
+
+    def stats(self, device: object = None) -> dict[str, int]:
+        allocated, reserved = self.mine.peak_live, self.mine.peak_reserved
+        peaks = {"allocated": allocated, "requested": allocated, "reserved": reserved}
+        return {f"{name}_bytes.all.peak": size for name, size in peaks.items()}
+
+
+class Event:
+    def __init__(self, gpu: Gpu) -> None:
+        self.gpu = gpu
+        self.at = 0.0
+
+    def record(self) -> None:
+        self.at = max(self.gpu.now, self.gpu.busy_until[self.gpu.stream])
+
+    def elapsed_time(self, later: "Event") -> float:
+        return 1e3 * (later.at - self.at)
+
+
+class Step:
+    """What a worker has of a case."""
+
+    def __init__(self, case, device: str, gpu: Gpu, model: Model) -> None:
+        self.case, self.device, self.gpu, self.played = case, torch.device(device), gpu, model
+        self.model = torch.nn.Linear(1, 1)
+        self.workload = SimpleNamespace(data=lambda: "made up")
+        self.tokens = self.real_tokens = case.length * case.batch
+        self.backend, self.why_plain = "torch", None
+        self.steps, self.cold = 0, False
+        gpu.mine.allocate(model.weights)
+
+    def calibrate(self) -> None:
+        self()
+
+    def __call__(self) -> None:
+        model, gpu = self.played, self.gpu
+        self.steps += 1
+        if model.fails is not None and self.steps == 3:
+            raise model.fails
+        size = model.activations * self.case.batch // 25
+        gpu.mine.allocate(size)
+        gpu.now += model.host + (model.compiles if self.steps == 1 else 0.0)
+        gpu.launch(model.kernels + (model.cold if self.cold else 0.0))
+        if model.aside:
+            gpu.launch(model.aside, "side")
+        self.cold = False
+        gpu.mine.live -= size
+
+    def timed(self, steps: int):
+        return time_steps(self, steps, self.device)
+
+    def live(self):
+        return ()
+
+    def not_finite(self) -> None:
+        return None
+
+    def activation_rates(self) -> list[float]:
+        return []
+
+
+class Process:
+    """A worker that is no process: asked, it answers at once."""
+
+    def __init__(self, case, gpu: Gpu) -> None:
+        self.case, self.gpu, self.printed = case, gpu, None
+        self.memory = Memory(gpu)
+        gpu.memories.append(self.memory)
+        gpu.now += START_SECONDS
+        gpu.starts += 1
+        self.worker = Worker()
+        self.answers = []
+
+    def ask(self, question, expected, deadline_seconds):
+        self.send(question)
+        return self.receive(expected, deadline_seconds)
+
+    def send(self, question) -> None:
+        self.gpu.mine = self.memory
+        begin = self.gpu.now
+        answer = self.worker.answer(question)
+        self.answers.append((answer, self.gpu.now - begin))
+
+    def receive(self, expected, deadline_seconds):
+        answer, took = self.answers.pop(0)
+        if took > deadline_seconds:
+            raise WorkerFailed("timeout", f"gave no answer within {deadline_seconds:.0f} s")
+        if isinstance(answer, Failure):
+            raise WorkerFailed(answer.kind, answer.reason, answer.traceback)
+        assert isinstance(answer, expected), answer
+        return answer
+
+    def stop(self) -> None:
+        if hasattr(self.worker, "step"):
+            self.worker.step.cold = True
+
+    @contextlib.contextmanager
+    def awake(self):
+        yield self
+        self.stop()
+
+    def kill(self) -> None:
+        if self.memory in self.gpu.memories:
+            self.gpu.memories.remove(self.memory)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.kill()
+
+
+class Server:
+    """A fork server of such workers."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        self.gpu = gpu
+
+    def __call__(self, threads, sources):
+        return self
+
+    def load(self, cases) -> None:
+        """Nothing is to be loaded."""
+
+    def start(self, case) -> Process:
+        return Process(case, self.gpu)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> None:
+        """It holds nothing."""
+
+
+def install(monkeypatch, models: dict[str, Model], total: int = 80 * GIB, **environment) -> Gpu:
+    """Put the device in the place of torch's, and models in that of steps, by implementation."""
+    gpu = Gpu(total)
+    where: Environment = msgspec.structs.replace(
+        CPU, device="cuda:0", hardware="a GPU", driver="1", cuda="13.0", memory_bytes=total, **environment
+    )
+    for name, played in {
+        "Event": gpu.event,
+        "synchronize": gpu.synchronize,
+        "device": lambda device: contextlib.nullcontext(),
+        "empty_cache": lambda: gpu.mine.empty_cache(),
+        "memory_stats": gpu.stats,
+        "memory_allocated": lambda device=None: gpu.mine.live,
+        "memory_reserved": lambda device=None: gpu.mine.reserved,
+        "max_memory_allocated": lambda device=None: gpu.mine.peak_live,
+        "reset_peak_memory_stats": lambda device=None: gpu.mine.reset_peaks(),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, played)
+    monkeypatch.setattr(nvml, "open_device", lambda device: (None, "no driver"))
+    for clock in ("monotonic", "perf_counter"):
+        monkeypatch.setattr(time, clock, lambda: gpu.now)
+    server = Server(gpu)
+    monkeypatch.setattr(executor, "ForkServer", server)
+    monkeypatch.setattr(block, "ForkServer", server)
+    monkeypatch.setattr(session, "probe_environment", lambda device, threads: where)
+    monkeypatch.setattr(
+        decoding, "open_step", lambda case, device: Step(case, device, gpu, models[case.implementation])
+    )
+    return gpu
