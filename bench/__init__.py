@@ -17,14 +17,25 @@ from bench.version import __version__
 if TYPE_CHECKING:
     from bench.api import Run, read, run
     from bench.errors import UsageError
+    from bench.suites.metrics import Figure
+    from bench.workloads.base import Batch, Workload
+    from implementations.task import Task
 
-__all__ = ["Run", "UsageError", "__version__", "read", "run"]
+__all__ = ["Batch", "Figure", "Run", "Task", "UsageError", "Workload", "__version__", "read", "run"]
+
+_PLACES = {
+    "Batch": "bench.workloads.base",
+    "Figure": "bench.suites.metrics",
+    "Task": "implementations.task",
+    "Workload": "bench.workloads.base",
+}
+"""What plug-ins are made of; the rest is in `bench.api`."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("bench.api"), name)
+    return getattr(importlib.import_module(_PLACES.get(name, "bench.api")), name)
 
 
 def __dir__() -> list[str]:

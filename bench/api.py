@@ -67,6 +67,7 @@ def run(
     suite: str,
     *,
     implementations: Sequence[Model] | None = None,
+    workload: str | None = None,
     lengths: Sequence[int] | None = None,
     batch: int | Sequence[int] | None = None,
     tokens: int | None = None,
@@ -77,6 +78,7 @@ def run(
     hyperparameters: HyperparameterMode | None = None,
     activation: Sequence[float] | None = None,
     baseline: Model | None = None,
+    metrics: Sequence[str | Callable[..., Any]] | None = None,
     backend: Backend | None = None,
     budget: str | None = None,
     threads: int | None = None,
@@ -90,6 +92,8 @@ def run(
     """Measure a suite, as `bench run` does with the options of the same names.
 
     suite: a suite's name, or a file that ends in .yaml; what is None is as the suite has it.
+    workload: in place of the suite's: a name, "tokens:file.npy", "text:file.txt" or
+    "package.module:WORKLOAD". metrics: functions of a step that give a `bench.Figure`, or their import paths.
     lengths: sequence lengths in time steps. batch: sequences per step; tokens: time steps per step, in its
     place, which makes the batch this over the length. batch, fill and precision may be several. activation:
     rates that sparse models are set to, one row each; an empty list leaves them as initialised. budget:
@@ -102,6 +106,7 @@ def run(
     """
     settings: dict[str, Any] = {
         "implementations": None if implementations is None else [_name(model) for model in implementations],
+        "workload": workload,
         "lengths": lengths,
         "tokens": tokens,
         "fill": fill,
@@ -110,6 +115,7 @@ def run(
         "hyperparameters": hyperparameters,
         "activation": activation,
         "baseline": None if baseline is None else _name(baseline),
+        "metrics": None if metrics is None else [_name(metric) for metric in metrics],
         "backend": backend,
         "seed": seed,
         "batch": batch,

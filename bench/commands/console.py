@@ -13,6 +13,11 @@ from bench.errors import UsageError
 
 OK, FAILED, BAD_USAGE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 
+WORKLOAD_HELP = (
+    "In place of the suite's: a name, tokens:file.npy, text:file.txt, or package.module:WORKLOAD for one of "
+    "your own."
+)
+
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Result files.", show_default=False)]
 FilesOrFolder = Annotated[
     list[Path],

@@ -12,7 +12,13 @@ app = typer.Typer()
 
 @app.command()
 def data(
-    workload: Annotated[str, typer.Argument(help="A workload's name (bench list workloads).")],
+    workload: Annotated[
+        str,
+        typer.Argument(
+            help="A workload's name (bench list workloads), tokens:file.npy, text:file.txt, or "
+            "package.module:WORKLOAD."
+        ),
+    ],
     length: Annotated[
         int | None,
         typer.Option(parser=one_length, metavar="STEPS", help="As 4k; by default published."),
@@ -25,8 +31,11 @@ def data(
     json: Json = False,
 ) -> None:
     """Where a workload's data comes from, what is missing and how to get it, statistics and a sample."""
+    from bench.system import own_models
     from bench.workloads import sheet as datasets
 
+    if ":" in workload:
+        own_models.look_here()
     sheet = datasets.describe(workload, length, seed, sequences)
     if picture is not None:
         write_bytes(picture, datasets.picture(workload, length, seed))

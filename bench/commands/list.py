@@ -17,23 +17,35 @@ LEFT_OUT_FIRST = {"citation": 3, "reference": 2, "tasks": 1}
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(metavar="[suites|implementations|workloads]")] = "suites",
+    what: Annotated[str, typer.Argument(metavar="[suites|implementations|workloads|metrics]")] = "suites",
     files: Annotated[
         list[str] | None, typer.Argument(metavar="[FILE]...", help="Suites of your own, to list instead.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """What there is: suites, implementations or workloads."""
+    """What there is: suites, implementations, workloads or metrics."""
+    from bench import workloads
+    from bench.suites import metrics
     from implementations import registry
 
-    kinds = {"suites": _suites, "implementations": _implementations, "workloads": _workloads}
+    kinds = {
+        "suites": _suites,
+        "implementations": _implementations,
+        "workloads": _workloads,
+        "metrics": _metrics,
+    }
     if what not in kinds:
         raise UsageError(f"list {what}: choose {', '.join(kinds)}")
     if files and what != "suites":
         raise UsageError(f"list {what} {files[0]}: files go with suites only")
     rows = [*kinds[what](files or ())]
     show(as_json(rows) if json else _as_text(rows))
-    for problem in registry.contested().values() if what == "implementations" else ():
+    contested = {
+        "implementations": registry.contested,
+        "workloads": workloads.DOOR.contested,
+        "metrics": metrics.DOOR.contested,
+    }
+    for problem in contested[what]().values() if what in contested else ():
         complain(problem)
 
 
@@ -99,7 +111,21 @@ def _workloads(_: Sequence[str]) -> Iterator[Row]:
     from bench import workloads
 
     for name in workloads.WORKLOADS:
-        yield {"name": name, "description": workloads.load(name).description}
+        if name not in workloads.DOOR.contested():
+            yield {"name": name, "description": workloads.load(name).description}
+    for name in workloads.DOOR.names():
+        try:
+            yield {"name": name, "description": workloads.load(name).description}
+        except UsageError as error:
+            yield {"name": name, "description": f"cannot be had: {error}"}
+
+
+def _metrics(_: Sequence[str]) -> Iterator[Row]:
+    """Those of installed packages; none is imported."""
+    from bench.suites.metrics import DOOR
+
+    for name in DOOR.names():
+        yield {"name": name, "path": DOOR.path_of(name)}
 
 
 def _cell(value: Any) -> str:

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.console import Json, Traceback, as_json, given, one_length, rates, show, write_bytes
+from bench.commands.console import (
+    WORKLOAD_HELP,
+    Json,
+    Traceback,
+    as_json,
+    given,
+    one_length,
+    rates,
+    show,
+    write_bytes,
+)
 from bench.errors import UsageError
 
 app = typer.Typer()
@@ -16,6 +26,7 @@ app = typer.Typer()
 def profile_(
     impl: Annotated[str, typer.Option(help="The implementation; package.module:build for one of your own.")],
     suite: Annotated[str, typer.Option(help="A suite's name, or a file that ends in .yaml.")],
+    workload: Annotated[str | None, typer.Option(help=WORKLOAD_HELP)] = None,
     length: Annotated[
         int | None, typer.Option(parser=one_length, metavar="STEPS", help="As 1000 or 4k; the suite's first.")
     ] = None,
@@ -47,6 +58,7 @@ def profile_(
         "implementations": [impl],
         "baseline": impl,
         "lengths": None if length is None else [length],
+        "workload": workload,
         "precision": precision,
         "activation": rates(activation),
         "batch": batch,

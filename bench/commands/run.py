@@ -10,6 +10,7 @@ from bench.commands.console import (
     INCOMPLETE,
     INTERRUPTED,
     OK,
+    WORKLOAD_HELP,
     Traceback,
     complain,
     known_format,
@@ -40,6 +41,7 @@ def run(
             "seqboat(window=64) for a setting."
         ),
     ] = None,
+    workload: Annotated[str | None, typer.Option(help=WORKLOAD_HELP)] = None,
     length: Annotated[str | None, typer.Option(help="Sequence lengths, comma-separated; 4k is 4096.")] = None,
     batch: Annotated[str | None, typer.Option(help="Sequences a step, comma-separated.")] = None,
     tokens: Annotated[
@@ -61,6 +63,10 @@ def run(
         str | None, typer.Option(help="Activation rates of sparse models, comma-separated; init leaves them.")
     ] = None,
     baseline: Annotated[str | None, typer.Option(help="What ratios are against.")] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="Figures of your own, comma-separated: package.module:function of a step."),
+    ] = None,
     backend: Annotated[str | None, typer.Option(help="auto, torch, cpu or triton.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for the whole run, as 90s, 5m or 1h.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
@@ -99,6 +105,7 @@ def run(
     request = request_for(
         read,
         implementations=names(impl, "--impl"),
+        workload=workload,
         lengths=numbers(length, parse_length, "--length"),
         batch=numbers(batch, int, "--batch"),
         tokens=tokens,
@@ -109,6 +116,7 @@ def run(
         hyperparameters=hyperparameters,
         activation=rates(activation),
         baseline=baseline,
+        metrics=names(metric, "--metric"),
         backend=backend,
         budget=budget,
         threads=threads,

@@ -9,6 +9,7 @@ from bench.commands.console import (
     INCOMPLETE,
     INTERRUPTED,
     OK,
+    WORKLOAD_HELP,
     Json,
     Traceback,
     as_json,
@@ -29,6 +30,7 @@ def train(
     impl: Annotated[
         str | None, typer.Option(help="Implementations, comma-separated; by default all of the suite's.")
     ] = None,
+    workload: Annotated[str | None, typer.Option(help=WORKLOAD_HELP)] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
     epochs: Annotated[
         float | None, typer.Option(min=0, help="In place of steps, where the data has an end.")
@@ -80,6 +82,7 @@ def train(
     overrides = {
         "implementations": chosen,
         "baseline": chosen[0] if chosen else None,
+        "workload": workload,
         "lengths": None if length is None else [length],
         "seed": seed,
         "hyperparameters": hyperparameters,

@@ -9,12 +9,14 @@ import msgspec
 
 from bench import workloads
 from bench.errors import UsageError
-from bench.probes.code import digest_of, harness_digest, measured_commit, source_digest
+from bench.probes.code import digest_of, harness_digest, measured_commit, module_digest, source_digest
 from bench.probes.environment import command_line
 from bench.records import checkpoint as checkpoints
 from bench.records.reading import Results
 from bench.records.run import SCHEMA, Environment, Header
+from bench.suites import metrics
 from bench.suites.suite import Suite, Timing, Training
+from bench.workloads.own_files import is_own_file
 from implementations import registry
 
 HARNESS = "bench"
@@ -55,6 +57,19 @@ def _sources(suite: Suite) -> dict[str, str]:
             made_with = registry.find(name).hyperparameters(task, suite.hyperparameters)
             content = f"{source} {msgspec.json.encode(made_with, order='deterministic').decode()}"
             found[name] = digest_of(content.encode())
+    return found | _sources_of_others(suite)
+
+
+def _sources_of_others(suite: Suite) -> dict[str, str]:
+    """Digests of a workload and of metrics that are not this package's; a file's stands in the data."""
+    named = [] if suite.workload in workloads.WORKLOADS else [(workloads.DOOR, suite.workload)]
+    if is_own_file(suite.workload):
+        named = []
+    found = {}
+    for door, name in [*named, *((metrics.DOOR, name) for name in suite.metrics)]:
+        digest = module_digest(door.path_of(name).partition(":")[0])
+        if digest is not None:
+            found[f"{door.kind} {name}"] = digest
     return found
 
 

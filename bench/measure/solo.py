@@ -6,7 +6,7 @@ import time
 import msgspec
 
 from bench.measure.procedure import Procedure
-from bench.records.run import Decoding, Solo, Variant
+from bench.records.run import Decoding, MetricFigure, Solo, Variant
 from bench.suites.case import Case
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed, WorkerProcess
@@ -18,6 +18,8 @@ from bench.workers.messages import (
     Decode,
     Decoded,
     EnergyMeasured,
+    Measure,
+    Measured,
     MeasureEnergy,
     MeasureMemory,
     MemoryMeasured,
@@ -81,6 +83,8 @@ def _measure(case: Case, procedure: Procedure, worker: WorkerProcess, exact: boo
     variant = _compared(worker, procedure) if _has_reference(case, prepared) else None
     decoding = worker.ask(Decode(), Decoded, left()).decoding if case.phase == "decode" else None
     wrong = _disagreement(variant, decoding)
+    # Last, since nothing of the user's own may touch what is measured.
+    figures = _figures(worker, procedure)
     return Solo(
         case=case,
         status="ok" if wrong is None else "wrong",
@@ -101,7 +105,22 @@ def _measure(case: Case, procedure: Procedure, worker: WorkerProcess, exact: boo
         exact=counted,
         energy=energy,
         growth_bytes=memory.growth_bytes,
+        metrics=figures,
+        batch_digest=prepared.batch_digest,
     )
+
+
+def _figures(worker: WorkerProcess, procedure: Procedure) -> list[MetricFigure]:
+    """Those of the suite's metrics; one that ends or hangs the process costs its own and those after it."""
+    figures: list[MetricFigure] = []
+    for number, name in enumerate(procedure.suite.metrics):
+        try:
+            figures.append(worker.ask(Measure(name), Measured, procedure.deadline_seconds).figure)
+        except WorkerFailed as failure:
+            figures.append(MetricFigure(metric=name, failure=f"{failure.status}: {failure.reason}"))
+            later = procedure.suite.metrics[number + 1 :]
+            return figures + [MetricFigure(metric=each, failure=f"not asked after {name}") for each in later]
+    return figures
 
 
 def _compared(worker: WorkerProcess, procedure: Procedure) -> Variant:

@@ -45,9 +45,13 @@ def source_digest(name: str) -> str | None:
     Nothing is imported. None if its source is not found.
     """
     try:
-        module = registry.find(name).path.partition(":")[0]
+        return module_digest(registry.find(name).path.partition(":")[0])
     except RegistryError:
         return None
+
+
+def module_digest(module: str) -> str | None:
+    """A digest of a module and of what it imports, as `source_digest` has it."""
     top = module.partition(".")[0]
     place = _place(top)
     if place is None:

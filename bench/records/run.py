@@ -220,6 +220,19 @@ class Exact(msgspec.Struct, frozen=True, kw_only=True):
     """Operators dispatched."""
 
 
+class MetricFigure(msgspec.Struct, frozen=True, kw_only=True):
+    """What a metric of the user's own says of a case."""
+
+    metric: str
+    """As the suite names it."""
+    name: str = ""
+    """As it heads a column."""
+    value: float | None = None
+    unit: str = ""
+    failure: str | None = None
+    """Why there is no value."""
+
+
 class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="type"):
     """A case alone in its process: what it needs, and whether it runs at all."""
 
@@ -248,6 +261,9 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     """Why fused layers ran in their plain form, where nobody asked for it."""
     exact: Exact | None = None
     energy: Energy | None = None
+    metrics: list[MetricFigure] = []
+    batch_digest: str | None = None
+    """Checksum of the batch; None in files that do not say."""
     growth_bytes: Count | None = None
     """Live after a step of the warm model and not before it: a leak. None if that can't be seen."""
     node: str | None = None

@@ -13,10 +13,12 @@ import msgspec
 
 from bench import workloads
 from bench.errors import UsageError
-from bench.suites import rows
+from bench.suites import metrics, rows
 from bench.suites.files import SuiteFile, suite_file
 from bench.suites.suite import STRETCH, Allowed, BatchSizes, Suite, Timing, Training, several
+from bench.system import own_models
 from bench.text.units import parse_duration, parse_percentage
+from bench.workloads.others import Others
 from implementations import registry
 from implementations.errors import RegistryError
 
@@ -24,6 +26,7 @@ OPTIONS: Mapping[str, str] = {
     "implementations": "--impl",
     "lengths": "--length",
     "checkpoints": "--checkpoint",
+    "metrics": "--metric",
 }
 """Options whose names are not those of the fields that they replace."""
 
@@ -164,8 +167,12 @@ def _problems(suite: Suite) -> Iterator[tuple[str, str]]:
     yield from _axis_problems(suite)
     for timing, place in ((suite.timing, "timing"), (suite.quick, "quick")):
         yield from _timing_problems(timing, place)
+    yield from _repeated("metrics", suite.metrics)
+    yield from _import_problems(suite)
     try:
         workload = workloads.load(suite.workload)
+        if isinstance(workload, Others) and suite.lengths:
+            workload.same_again(min(suite.lengths), suite.fills[0], suite.seed)
     except UsageError as error:
         yield "workload", str(error)
         return
@@ -185,6 +192,17 @@ def _problems(suite: Suite) -> Iterator[tuple[str, str]]:
             registry.find(name).hyperparameters(workload.task(suite.lengths[0]).name, suite.hyperparameters)
         except RegistryError as error:
             yield "implementations", str(error)
+
+
+def _import_problems(suite: Suite) -> Iterator[tuple[str, str]]:
+    """Metrics that can't be imported; what the user has in the current folder can be from here on."""
+    if any(":" in name for name in (suite.workload, *suite.metrics)):
+        own_models.look_here()
+    for name in suite.metrics:
+        try:
+            metrics.load(name)
+        except UsageError as error:
+            yield "metrics", str(error)
 
 
 def _axis_problems(suite: Suite) -> Iterator[tuple[str, str]]:

@@ -95,6 +95,8 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     activation: tuple[Rate, ...] = ()
     """Activation rates that sparse models are set to, a row each; empty leaves them as initialised."""
     backend: Backend = "auto"
+    metrics: tuple[str, ...] = ()
+    """Figures of the user's own beside the times: names, or import paths as `package.module:function`."""
     seed: Seed = 0
     training: Training = Training()
     checkpoints: dict[str, str] = {}

@@ -39,15 +39,18 @@ def load(implementation: Implementation) -> "Build":
     except RegistryError as error:
         failure = error
     # What has a name of its own is installed, whatever lies in the current folder.
-    if implementation.system == implementation.path and os.getcwd() in sys.path:
-        _refuse_collision(implementation.path, Path.cwd())
+    if implementation.system == implementation.path:
+        refuse_collision(implementation.path)
     if failure is not None:
         raise failure
     return build
 
 
-def _refuse_collision(path: str, folder: Path) -> None:
+def refuse_collision(path: str) -> None:
     """Raises RegistryError if the current folder has such a module, and another one was imported."""
+    if os.getcwd() not in sys.path:
+        return
+    folder = Path.cwd()
     names = path.partition(":")[0].split(".")
     meant = _module_in(folder, names)
     found = _imported(names)

@@ -7,7 +7,16 @@ from typing import Literal
 
 import msgspec
 
-from bench.records.run import Activation, Decoding, Energy, Exact, MemoryFigure, Prediction, Variant
+from bench.records.run import (
+    Activation,
+    Decoding,
+    Energy,
+    Exact,
+    MemoryFigure,
+    MetricFigure,
+    Prediction,
+    Variant,
+)
 from bench.suites.case import Case
 
 FailureKind = Literal["oom", "nan", "error", "unsupported"]
@@ -64,13 +73,31 @@ class MeasureEnergy(msgspec.Struct, frozen=True, tag="energy"):
     """Run steps for some seconds, and be idle for as long, and ask the device's counter."""
 
 
+class Measure(msgspec.Struct, frozen=True, tag="measure"):
+    """Run a step, and ask a metric of the user's about it."""
+
+    metric: str
+
+
 class Time(msgspec.Struct, frozen=True, tag="time"):
     """Run that many steps, and time them."""
 
     steps: int
 
 
-Question = Prepare | Locate | Warm | MeasureMemory | Check | Decode | Predict | Count | MeasureEnergy | Time
+Question = (
+    Prepare
+    | Locate
+    | Warm
+    | MeasureMemory
+    | Check
+    | Decode
+    | Predict
+    | Count
+    | MeasureEnergy
+    | Measure
+    | Time
+)
 
 
 class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
@@ -81,6 +108,7 @@ class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
     backend: str
     why_plain: str | None = None
     """Why fused layers run in their plain form, where nobody asked for it."""
+    batch_digest: str | None = None
 
 
 class Located(msgspec.Struct, frozen=True, tag="located"):
@@ -126,6 +154,10 @@ class EnergyMeasured(msgspec.Struct, frozen=True, tag="energy"):
     energy: Energy | None
 
 
+class Measured(msgspec.Struct, frozen=True, tag="measured"):
+    figure: MetricFigure
+
+
 class Timed(msgspec.Struct, frozen=True, tag="timed"):
     seconds: float
     activation: float | None
@@ -153,6 +185,7 @@ Answer = (
     | Predicted
     | Counted
     | EnergyMeasured
+    | Measured
     | Timed
     | Failure
 )

@@ -4,7 +4,8 @@ import gc
 import time
 from typing import TYPE_CHECKING
 
-from bench.records.run import Activation
+from bench.errors import UsageError
+from bench.records.run import Activation, MetricFigure
 from bench.workers.failures import Faulty, failure_of
 from bench.workers.messages import (
     Answer,
@@ -16,6 +17,8 @@ from bench.workers.messages import (
     Decoded,
     EnergyMeasured,
     Locate,
+    Measure,
+    Measured,
     MeasureEnergy,
     MeasureMemory,
     MemoryMeasured,
@@ -63,6 +66,8 @@ class Worker:
                 return self._count()
             case MeasureEnergy():
                 return self._measure_energy()
+            case Measure():
+                return self._measure(question)
             case Time():
                 return self._time(question)
 
@@ -93,6 +98,7 @@ class Worker:
             data=self.step.workload.data(),
             backend=self.step.backend,
             why_plain=self.step.why_plain,
+            batch_digest=self.step.batch.digest,
         )
 
     def _locate(self, question: Locate) -> Answer:
@@ -159,6 +165,19 @@ class Worker:
             return self.step.timed(1).seconds
 
         return EnergyMeasured(energy_of(step, lambda: nvml.energy_millijoules(self.nvml)))
+
+    def _measure(self, question: Measure) -> Answer:
+        """What a metric raises costs its own figure only."""
+        from bench.suites import metrics
+
+        self.step()
+        try:
+            figure = metrics.checked(metrics.load(question.metric)(self.step))
+        except Exception as error:
+            plain = isinstance(error, metrics.NoFigure | UsageError)
+            reason = str(error) if plain else failure_of(error).reason
+            return Measured(MetricFigure(metric=question.metric, failure=reason))
+        return Measured(MetricFigure(metric=question.metric, **figure._asdict()))
 
     def _time(self, question: Time) -> Answer:
         from bench.probes import nvml

@@ -1,21 +1,24 @@
-"""Workloads by name; one file each."""
+"""Workloads by name: our own, one file each; files of the user's; and those of somebody else."""
 
-import difflib
 import importlib
 
-from bench.errors import UsageError
+from bench.system.plugins import Door
+from bench.workloads import own_files
 from bench.workloads.base import Batch, Workload
+from bench.workloads.others import Others
 
-__all__ = ["WORKLOADS", "Batch", "Workload", "load"]
+__all__ = ["DOOR", "WORKLOADS", "Batch", "Workload", "load"]
 
 WORKLOADS = ("listops", "text", "retrieval", "image", "pathfinder", "path-x", "speech", "lm")
+DOOR = Door("workload", "seqboat_bench.workloads", WORKLOADS)
 
 
 def load(name: str) -> Workload:
-    """The workload of that name. Raises UsageError, naming the nearest."""
-    if name not in WORKLOADS:
-        near = difflib.get_close_matches(name, WORKLOADS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(WORKLOADS)}"
-        raise UsageError(f"unknown workload {name!r}; {hint}")
-    workload: Workload = importlib.import_module(f"bench.workloads.{name.replace('-', '_')}").WORKLOAD
-    return workload
+    """The workload of that name, `tokens:file.npy`, `text:file.txt`, or the one at an import path.
+
+    Raises UsageError, naming the nearest, or what is wrong with the file or the object.
+    """
+    if name in WORKLOADS and name not in DOOR.contested():
+        workload: Workload = importlib.import_module(f"bench.workloads.{name.replace('-', '_')}").WORKLOAD
+        return workload
+    return own_files.load(name) if own_files.is_own_file(name) else Others(name, DOOR.load(name))

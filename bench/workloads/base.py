@@ -1,5 +1,6 @@
 """What a workload is: a deterministic batch for (seed, index), the same to every model of a suite."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -32,6 +33,15 @@ class Batch:
     def real_tokens(self) -> int:
         """Positions that hold data."""
         return self.tokens if self.lengths is None else int(self.lengths.sum())
+
+    @property
+    def digest(self) -> str:
+        """A checksum of all that is in it."""
+        found = hashlib.sha256()
+        for part in (self.inputs, self.lengths, self.targets):
+            found.update(b"none" if part is None else f"{part.dtype} {part.shape} ".encode())
+            found.update(b"" if part is None else np.ascontiguousarray(part).data)
+        return found.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Data sets on this machine: the user's own folders, files inside installed packages, lines of big tables."""
 
+import hashlib
 import importlib.util
 import os
 from pathlib import Path
@@ -13,6 +14,31 @@ LRA_VARIABLE = "SEQBOAT_BENCH_LRA"
 """Environment variable that names the unpacked `lra_release` folder of the Long Range Arena."""
 
 SCAN_BYTES = 1 << 26
+WHOLE_BYTES = 1 << 28
+"""Files up to this size are read whole for their checksum, larger ones in pieces that are spread evenly."""
+PIECES, PIECE_BYTES = 1024, 1 << 16
+
+
+def fingerprint(path: Path) -> str:
+    """A checksum of a file, in words. Raises UsageError if the file can't be read.
+
+    Of a large file it is one of its size and of pieces, and says so.
+    """
+    try:
+        size = path.stat().st_size
+        found = hashlib.sha256(f"{size} ".encode() if size > WHOLE_BYTES else b"")
+        with path.open("rb") as file:
+            if size <= WHOLE_BYTES:
+                while piece := file.read(SCAN_BYTES):
+                    found.update(piece)
+            else:
+                for number in range(PIECES):
+                    file.seek(number * (size - PIECE_BYTES) // (PIECES - 1))
+                    found.update(file.read(PIECE_BYTES))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    words = "sha256" if size <= WHOLE_BYTES else f"sha256 of {PIECES} pieces"
+    return f"{words} {found.hexdigest()[:16]}"
 
 
 def user_folder(variable: str) -> Path | None:

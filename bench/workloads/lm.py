@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from bench.errors import UsageError
 from bench.workloads.base import Batch, DataSource, Fill
-from bench.workloads.splits import PARTS, Split, generator_of
+from bench.workloads.splits import Split
+from bench.workloads.stream import MAX_LENGTH, excerpts, part_of
 from implementations.task import Task
 
 VOCABULARY = 257
-MAX_LENGTH = 1 << 18
 FILE_VARIABLE = "SEQBOAT_BENCH_LM_FILE"
 """Environment variable that names a file whose bytes to model, such as enwik8."""
 ZIP_BEGINS = b"PK\3\4"
@@ -33,12 +33,6 @@ class Corpus:
 
     content: npt.NDArray[np.uint8]
     description: str
-
-    def part(self, split: Split) -> npt.NDArray[np.uint8]:
-        """The bytes of a split: the last part is for validation, as with enwik8."""
-        border = self.content.size - self.content.size // PARTS
-        parts = {"all": self.content, "train": self.content[:border], "validation": self.content[border:]}
-        return parts[split]
 
 
 class LanguageModelling:
@@ -82,15 +76,12 @@ class LanguageModelling:
         """Excerpts that start anywhere; the targets are one byte further. Either fill is full."""
         if not 1 <= length <= MAX_LENGTH:
             raise UsageError(f"lm gives lengths from 1 to {MAX_LENGTH}, not {length}")
-        content = source().part(split)
+        content = part_of(source().content, split)
         if content.size <= length:
             raise UsageError(
                 f"lm: {content.size} bytes are too few for a sequence of {length} and its target"
             )
-        generator = generator_of(seed, index, length, split)
-        starts = generator.integers(content.size - length, size=batch)
-        tokens = content[starts[:, None] + np.arange(length + 1)].astype(np.int64) + 1
-        return Batch(inputs=tokens[:, :-1].copy(), lengths=None, targets=tokens[:, 1:].copy())
+        return excerpts(content, length, batch, seed, index, split)
 
     def show(self, batch: Batch, row: int = 0) -> str:
         return bytes((batch.inputs[row] - 1).astype(np.uint8)).decode("utf-8", "replace")

@@ -113,10 +113,36 @@ def columns_of(
     )
     if "decode" in phases:
         columns.append(_ranked("State", _bytes, lambda row: row.state_bytes, min, timed=True))
-    columns += _FIGURES
+    columns += [*_FIGURES, *metric_columns(rows)]
     if timed:
         return columns
     return [column for column in columns if any(column.show(row) is not None for row in rows)]
+
+
+def metric_columns(rows: Sequence[Row]) -> list[Column]:
+    """A column for each figure of the user's metrics, with the metric's name if two give the same figure."""
+    found = {
+        (figure.name, figure.unit, figure.metric): None
+        for row in rows
+        for figure in row.metrics
+        if figure.value is not None
+    }
+    names = [key[:2] for key in found]
+
+    def column(name: str, unit: str, metric: str) -> Column:
+        words = f"{name} of {metric}" if names.count((name, unit)) > 1 else name
+
+        def value(row: Row) -> float | None:
+            mine = (one for one in row.metrics if (one.name, one.unit, one.metric) == (name, unit, metric))
+            return next((one.value for one in mine), None)
+
+        def show(row: Row) -> str | None:
+            number = value(row)
+            return None if number is None else f"{number:.4g}"
+
+        return Column(f"{words}\n[{unit}]" if unit else words, show, value=value)
+
+    return [column(*key) for key in found]
 
 
 def _settings(rows: Sequence[Row]) -> list[Column]:

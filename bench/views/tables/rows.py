@@ -12,7 +12,7 @@ import msgspec
 from bench.errors import UsageError
 from bench.records.published import TASKS, long_range_arena
 from bench.records.reading import Results
-from bench.records.run import MEMORY_KIND, Machine, MemoryKind, Sample, Solo, Status
+from bench.records.run import MEMORY_KIND, Machine, MemoryKind, MetricFigure, Sample, Solo, Status
 from bench.stats.ratios import baseline_of, speed_ratio, step_seconds
 from bench.suites.case import Case
 from bench.suites.rows import named
@@ -73,6 +73,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     blocks: int
     """Blocks behind the ratio."""
     case_id: str
+    metrics: list[MetricFigure] = []
+    """Of the user's own, as the suite names them."""
+    batch_digest: str | None = None
+    """Checksum of the batch; None if the file does not say."""
     run: str
     """The file that it comes from."""
     created: str
@@ -203,6 +207,8 @@ def _row(
         data=results.header.data,
         blocks=speed.blocks if speed else 0,
         case_id=case.id,
+        metrics=solo.metrics if solo else [],
+        batch_digest=solo.batch_digest if solo else None,
         run=results.path,
         created=results.header.created,
     )

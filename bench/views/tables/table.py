@@ -22,7 +22,7 @@ from bench.records.reading import Results
 from bench.suites.rows import named
 from bench.text.units import format_ratio
 from bench.views.tables import formats
-from bench.views.tables.columns import Column, cells_of, columns_of
+from bench.views.tables.columns import Column, cells_of, columns_of, metric_columns
 from bench.views.tables.formats import Format
 from bench.views.tables.grid import Cell, Grid, Section
 from bench.views.tables.notes import (
@@ -76,11 +76,13 @@ class Table(msgspec.Struct, frozen=True):
 
     def figures(self) -> Iterator[list[object]]:
         """Every figure in full, a column each."""
-        nested = {"activation_by_layer", "published_accuracy"}
+        nested = {"activation_by_layer", "published_accuracy", "metrics"}
         names = [name for name in Row.__struct_fields__ if name not in nested]
-        yield [*names]
+        metrics = metric_columns(self.rows)
+        yield [*names, *(column.head.one_line for column in metrics)]
         for row in self.rows:
-            yield [getattr(row, name) for name in names]
+            own = [column.value(row) if column.value else None for column in metrics]
+            yield [*(getattr(row, name) for name in names), *own]
 
     @property
     def below(self) -> list[str]:

@@ -2,15 +2,37 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bench.errors import UsageError
 from bench.measure import session
-from bench.measure.header import make_header
+from bench.measure.header import check_same_run, make_header
 from bench.measure.request import load_suite, request_for
 from bench.records.writing import ResultFile
 
-from ..made_up import CPU
+from ..made_up import CPU, results
+
+DATA = """
+import numpy as np
+from bench import Batch, Task
+
+
+class Ones:
+    max_length = 64
+
+    def task(self, length):
+        return Task("text", length=length, classes=2, vocabulary=2)
+
+    def batch(self, length, batch, fill, seed, index=0, split="all"):
+        return Batch(np.ones((batch, length), dtype=int), None, np.zeros(batch, dtype=int))
+
+    def data(self):
+        return "ones"
+
+
+WORKLOAD = Ones()
+"""
 
 
 @pytest.fixture
@@ -86,3 +108,41 @@ def test_a_file_from_before_there_were_digests_continues(resume, model):
     header = path.read_text()
     path.write_text(header[: header.index('"sources"')].rstrip(",") + "}\n")
     assert resume() is None
+
+
+@pytest.mark.parametrize(
+    ("file", "named"),
+    [
+        ("data_of_mine.py", "workload data_of_mine:WORKLOAD"),
+        ("figures_of_mine.py", "metric figures_of_mine:one"),
+    ],
+)
+def test_another_version_of_a_workload_or_metric_does_not_continue_a_file(
+    model, write_suite, monkeypatch, file, named
+):
+    (model / "data_of_mine.py").write_text(DATA)
+    (model / "figures_of_mine.py").write_text("def one(step): ...\n")
+    others = {"workload": "data_of_mine:WORKLOAD", "metrics": ["figures_of_mine:one"]}
+    suite = write_suite("transformer", lengths=[16], hyperparameters="small", **others)
+    request = request_for(suite)
+    before = make_header(load_suite(request), CPU)
+    assert make_header(load_suite(request), CPU).sources == before.sources
+    with (model / file).open("a") as source:
+        source.write("\nWIDTH = 1024\n")
+    run = results(("transformer",))
+    earlier = [msgspec.structs.replace(run, header=before)]
+    with pytest.raises(UsageError, match=f"was made before {named} changed"):
+        check_same_run(earlier, make_header(load_suite(request), CPU), [CPU], cluster=False)
+
+
+def test_another_file_does_not_continue_a_file(model, write_suite):
+    (model / "book.txt").write_text("to be or not to be " * 9)
+    suite = write_suite("transformer", lengths=[16], hyperparameters="small", workload="text:book.txt")
+    earlier = [
+        msgspec.structs.replace(
+            results(("transformer",)), header=make_header(load_suite(request_for(suite)), CPU)
+        )
+    ]
+    (model / "book.txt").write_text("to be or not to bo " * 9)
+    with pytest.raises(UsageError, match="was made of other data"):
+        check_same_run(earlier, make_header(load_suite(request_for(suite)), CPU), [CPU], cluster=False)

@@ -90,6 +90,7 @@ def test_a_name_that_another_module_has_is_one_line(tmp_path, monkeypatch, name,
 def test_a_copy_of_what_is_installed_is_no_collision(tmp_path, monkeypatch, imported):
     """Whether it was imported already, or only the package that holds it."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     name = "peers.local_attention"
     importlib.import_module("peers")
     if imported:
@@ -100,10 +101,10 @@ def test_a_copy_of_what_is_installed_is_no_collision(tmp_path, monkeypatch, impo
     copy = tmp_path / "peers" / "local_attention.py"
     copy.parent.mkdir()
     shutil.copy(ROOT / "peers" / "local_attention.py", copy)
-    own_models._refuse_collision(f"{name}:build", tmp_path)
+    own_models.refuse_collision(f"{name}:build")
     copy.write_text("def build(task, hyperparameters): ...\n")
     with pytest.raises(RegistryError, match=r"peers/local_attention\.py in this folder has the name of"):
-        own_models._refuse_collision(f"{name}:build", tmp_path)
+        own_models.refuse_collision(f"{name}:build")
 
 
 def test_a_plug_in_that_cannot_be_imported_is_found_before_anything_is_trained(crowded, write_suite):
