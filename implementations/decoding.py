@@ -43,6 +43,10 @@ class Generation:
     """Tokens taken in so far."""
     state: State
 
+    def rewind(self, time: int) -> None:
+        """Go back to a time; whoever asks puts the state's tensors back to what they were then."""
+        self.time = time
+
     @property
     def bytes(self) -> int:
         """Of all memory, for the whole batch; caches count in full, with the room that is still free."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from implementations import settings
+from implementations import by_configuration, settings
 from implementations.errors import RegistryError, YamlError
 from implementations.yaml_files import read_yaml
 
@@ -71,6 +71,8 @@ class Implementation:
     sparse: bool | None = None
     """Whether a latent configurator decides how much is computed, so that an activation rate can be set;
     None where nobody knows before the model is built."""
+    sized: bool = False
+    """Whether it has no published hyper-parameters, and takes the layers and dim of every mode."""
     setting: Mapping[str, Any] = field(default_factory=dict)
     """Hyper-parameters that the user has set, whatever the task and mode."""
 
@@ -94,7 +96,9 @@ class Implementation:
         if mode not in ("published", *SIZES):
             raise RegistryError(f"hyper-parameters {mode!r}: choose published, {' or '.join(SIZES)}")
         if not self.published:
-            return {**self.options, **self.setting}
+            layers, dim = SIZES.get(mode, SIZES["matched"])
+            sizes = {"layers": layers, "dim": dim} if self.sized else {}
+            return {**sizes, **self.options, **self.setting}
         if task not in self.published:
             known = ", ".join(sorted(self.published))
             why = self.unpublished.get(task, f"its card has {known}")
@@ -156,6 +160,8 @@ def find(name: str) -> Implementation:
     """
     if "(" in name or "=" in name:
         return _with_setting(settings.parse(name))
+    if name.startswith(by_configuration.PREFIX):
+        return _by_configuration(name)
     if ":" in name:
         return _plugged_in(name, name)
     if (problem := contested().get(name)) is not None:
@@ -174,6 +180,13 @@ def _with_setting(setting: settings.Setting) -> Implementation:
     words = setting.unlabelled.removeprefix(setting.use)
     title = setting.label or " ".join(filter(None, (item.title, words)))
     return replace(item, name=str(setting), title=title, reference=reference, setting=setting.values)
+
+
+def _by_configuration(name: str) -> Implementation:
+    """A file has sizes of its own."""
+    item = _plugged_in(name, by_configuration.BUILD)
+    sized = not by_configuration.is_file(name)
+    return replace(item, title=name, options=by_configuration.options_of(name), sized=sized)
 
 
 def _plugged_in(name: str, path: str) -> Implementation:

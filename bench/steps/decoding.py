@@ -123,7 +123,7 @@ class DecodeStep(Step):
                 yield self.model.step(tokens, self.generation)  # type: ignore[operator]
 
     def _rewind(self) -> None:
-        self.generation.time = self.context
+        self.generation.rewind(self.context)
         with _disable_current_modes():  # Whoever watches the step is not to see the harness's copy.
             for tensor, saved in zip(self.generation.state.tensors(), self._saved, strict=True):
                 _as_numpy_has_it(tensor).copy_(torch.from_numpy(saved))

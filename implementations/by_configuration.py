@@ -1,0 +1,48 @@
+"""Models of transformers by configuration alone: `hf:mamba2` by its type, `hf:path/config.json` by a file.
+
+What builds them is an adapter that is named here, and imported by whoever builds one.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from implementations.errors import RegistryError
+
+PREFIX = "hf:"
+BUILD = "peers.huggingface:build"
+MOST_BYTES = 1 << 20
+"""A configuration is a page or two."""
+
+
+def is_file(name: str) -> bool:
+    """Whether a name such as `hf:path/config.json` is that of a file."""
+    rest = name.removeprefix(PREFIX)
+    return "/" in rest or rest.endswith(".json")
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """What the adapter is to build, a type of model or a file's configuration.
+
+    Raises RegistryError: the name and what is wrong.
+    """
+    rest = name.removeprefix(PREFIX)
+    if not rest:
+        raise RegistryError(f"{name}: give a type of model, hf:mamba2, or a file, hf:path/config.json")
+    if not is_file(name):
+        return {"model": rest}
+    return {"configuration": _read(Path(rest).expanduser(), name)}
+
+
+def _read(path: Path, name: str) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise RegistryError(f"{name}: is too large for a configuration")
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise RegistryError(f"{name}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise RegistryError(f"{name}: is not JSON ({error})") from None
+    if not isinstance(found, dict) or not isinstance(found.get("model_type"), str):
+        raise RegistryError(f"{name}: has no model_type; give a config.json of transformers")
+    return found
