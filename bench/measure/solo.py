@@ -11,6 +11,7 @@ from bench.suites.case import Case
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed, WorkerProcess
 from bench.workers.messages import (
+    BusyMeasured,
     Check,
     Checked,
     Count,
@@ -19,6 +20,7 @@ from bench.workers.messages import (
     Decoded,
     EnergyMeasured,
     Measure,
+    MeasureBusy,
     Measured,
     MeasureEnergy,
     MeasureMemory,
@@ -79,6 +81,7 @@ def _measure(case: Case, procedure: Procedure, worker: WorkerProcess, exact: boo
     counted = worker.ask(Count(), Counted, left()).exact if exact else None
     warmed = worker.ask(procedure.solo_warm_up, Warmed, left())
     memory = worker.ask(MeasureMemory(), MemoryMeasured, left())
+    busy = worker.ask(MeasureBusy(), BusyMeasured, left()).busy if procedure.kind == "cuda" else None
     energy = worker.ask(MeasureEnergy(), EnergyMeasured, left()).energy if procedure.energy else None
     variant = _compared(worker, procedure) if _has_reference(case, prepared) else None
     decoding = worker.ask(Decode(), Decoded, left()).decoding if case.phase == "decode" else None
@@ -104,6 +107,7 @@ def _measure(case: Case, procedure: Procedure, worker: WorkerProcess, exact: boo
         why_plain=prepared.why_plain,
         exact=counted,
         energy=energy,
+        gpu_busy=busy,
         growth_bytes=memory.growth_bytes,
         metrics=figures,
         batch_digest=prepared.batch_digest,

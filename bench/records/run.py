@@ -208,6 +208,15 @@ class Energy(msgspec.Struct, frozen=True, kw_only=True):
     seconds: AboveZero
 
 
+class GpuBusy(msgspec.Struct, frozen=True, kw_only=True):
+    """What the device's own profiler says of one step."""
+
+    seconds: Quantity
+    """In which at least one kernel, copy or fill ran."""
+    kernels: Positive
+    """How many of them there were."""
+
+
 class Exact(msgspec.Struct, frozen=True, kw_only=True):
     """Costs of one step, after a first one has made the optimiser's state."""
 
@@ -264,6 +273,8 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     metrics: list[MetricFigure] = []
     batch_digest: str | None = None
     """Checksum of the batch; None in files that do not say."""
+    gpu_busy: GpuBusy | None = None
+    """None on a CPU, and where the profiler shows nothing."""
     growth_bytes: Count | None = None
     """Live after a step of the warm model and not before it: a leak. None if that can't be seen."""
     node: str | None = None

@@ -12,6 +12,7 @@ from bench.records.run import (
     Decoding,
     Energy,
     Exact,
+    GpuBusy,
     MemoryFigure,
     MetricFigure,
     Prediction,
@@ -79,6 +80,10 @@ class Measure(msgspec.Struct, frozen=True, tag="measure"):
     metric: str
 
 
+class MeasureBusy(msgspec.Struct, frozen=True, tag="busy"):
+    """One more step, under the GPU's profiler: how long the device computes in it."""
+
+
 class Time(msgspec.Struct, frozen=True, tag="time"):
     """Run that many steps, and time them."""
 
@@ -96,6 +101,7 @@ Question = (
     | Count
     | MeasureEnergy
     | Measure
+    | MeasureBusy
     | Time
 )
 
@@ -158,6 +164,10 @@ class Measured(msgspec.Struct, frozen=True, tag="measured"):
     figure: MetricFigure
 
 
+class BusyMeasured(msgspec.Struct, frozen=True, tag="busy"):
+    busy: GpuBusy | None
+
+
 class Timed(msgspec.Struct, frozen=True, tag="timed"):
     seconds: float
     activation: float | None
@@ -186,6 +196,7 @@ Answer = (
     | Counted
     | EnergyMeasured
     | Measured
+    | BusyMeasured
     | Timed
     | Failure
 )

@@ -9,6 +9,7 @@ from bench.records.run import Activation, MetricFigure
 from bench.workers.failures import Faulty, failure_of
 from bench.workers.messages import (
     Answer,
+    BusyMeasured,
     Check,
     Checked,
     Count,
@@ -18,6 +19,7 @@ from bench.workers.messages import (
     EnergyMeasured,
     Locate,
     Measure,
+    MeasureBusy,
     Measured,
     MeasureEnergy,
     MeasureMemory,
@@ -68,6 +70,8 @@ class Worker:
                 return self._measure_energy()
             case Measure():
                 return self._measure(question)
+            case MeasureBusy():
+                return self._measure_busy()
             case Time():
                 return self._time(question)
 
@@ -178,6 +182,11 @@ class Worker:
             reason = str(error) if plain else failure_of(error).reason
             return Measured(MetricFigure(metric=question.metric, failure=reason))
         return Measured(MetricFigure(metric=question.metric, **figure._asdict()))
+
+    def _measure_busy(self) -> Answer:
+        from bench.probes import gpu_busy
+
+        return BusyMeasured(gpu_busy.busy_of(self.step, self.step.device))
 
     def _time(self, question: Time) -> Answer:
         from bench.probes import nvml

@@ -13,7 +13,7 @@ import msgspec
 import torch
 
 from bench.measure import block, executor, session
-from bench.probes import nvml
+from bench.probes import gpu_busy, nvml
 from bench.probes.clock import time_steps
 from bench.records.run import Environment
 from bench.steps import decoding
@@ -84,6 +84,8 @@ class Gpu:
         self.memories: list[Memory] = []
         self.mine: Memory
         self.starts = 0
+        self.kernels: list[tuple[float, float]] = []
+        """When each began and ended, in seconds."""
 
     @property
     def free(self) -> int:
@@ -91,10 +93,19 @@ class Gpu:
 
     def launch(self, seconds: float, stream: str | None = None) -> None:
         stream = stream or self.stream
-        self.busy_until[stream] = max(self.now, self.busy_until[stream]) + seconds
+        begin = max(self.now, self.busy_until[stream])
+        self.busy_until[stream] = begin + seconds
+        self.kernels.append((begin, begin + seconds))
 
     def synchronize(self, device: object = None) -> None:
         self.now = max(self.now, *self.busy_until.values())
+
+    def kernels_of(self, step, device) -> list[tuple[float, float]]:
+        """As the profiler shows them, in microseconds."""
+        first = len(self.kernels)
+        step()
+        self.synchronize()
+        return [(1e6 * begin, 1e6 * end) for begin, end in self.kernels[first:]]
 
     def event(self, enable_timing: bool = False) -> "Event":
         return Event(self)
@@ -124,6 +135,7 @@ class Step:
         self.case, self.device, self.gpu, self.played = case, torch.device(device), gpu, model
         self.model = torch.nn.Linear(1, 1)
         self.workload = SimpleNamespace(data=lambda: "made up")
+        self.batch = SimpleNamespace(digest=None)
         self.tokens = self.real_tokens = case.length * case.batch
         self.backend, self.why_plain = "torch", None
         self.steps, self.cold = 0, False
@@ -251,6 +263,7 @@ def install(monkeypatch, models: dict[str, Model], total: int = 80 * GIB, **envi
     }.items():
         monkeypatch.setattr(torch.cuda, name, played)
     monkeypatch.setattr(nvml, "open_device", lambda device: (None, "no driver"))
+    monkeypatch.setattr(gpu_busy, "kernels_of", gpu.kernels_of)
     for clock in ("monotonic", "perf_counter"):
         monkeypatch.setattr(time, clock, lambda: gpu.now)
     server = Server(gpu)

@@ -15,7 +15,8 @@ Value = Callable[[Row], float | None]
 LABELS = frozenset({"Model", *(one.header for one in SETTINGS)})
 LEFT_OUT_FIRST = (
     *("Published\nmem", "Published\nspeed", "real\ntokens/s", "Params", "tokens/s"),
-    *(*TASKS.values(), "Activation", "State", "Peak\nmemory", "95% interval", "ms/step", "ms/token"),
+    *(*TASKS.values(), "GPU\nbusy"),
+    *("Activation", "State", "Peak\nmemory", "95% interval", "ms/step", "ms/token"),
 )
 """Columns that a narrow terminal goes without, the least important first."""
 
@@ -113,7 +114,10 @@ def columns_of(
     )
     if "decode" in phases:
         columns.append(_ranked("State", _bytes, lambda row: row.state_bytes, min, timed=True))
-    columns += [*_FIGURES, *metric_columns(rows)]
+    columns += _FIGURES
+    if any(row.gpu_busy is not None for row in rows):
+        columns.append(_GPU_BUSY)
+    columns += metric_columns(rows)
     if timed:
         return columns
     return [column for column in columns if any(column.show(row) is not None for row in rows)]
@@ -216,4 +220,10 @@ _FIGURES = (
     ),
     Column("Params", lambda row: _count(row.parameters), value=lambda row: row.parameters),
     Column("Activation", lambda row: _percent(row.activation_rate), value=lambda row: row.activation_rate),
+)
+_GPU_BUSY = Column(
+    "GPU\nbusy",
+    lambda row: None if row.gpu_busy is None else f"{row.gpu_busy:.0%}",
+    timed=True,
+    value=lambda row: row.gpu_busy,
 )

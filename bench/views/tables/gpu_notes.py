@@ -5,13 +5,17 @@ from collections.abc import Callable, Iterator
 
 from bench.records.reading import Results
 from bench.records.run import Sample
+from bench.stats.ratios import step_seconds
 from bench.suites.case import Case
-from bench.views.tables.rows import title_of
+from bench.views.tables.rows import busy_share, title_of
+
+BUSY_ENOUGH = 0.8
+"""Below this share of a step, a GPU waits for the host so much that a faster one would change little."""
 
 
 def gpu_notes(run: Results) -> list[str]:
     """Notes of one run, on what it holds of a GPU."""
-    return [*_throttled(run), *_aside(run), *_plain(run)]
+    return [*_throttled(run), *_aside(run), *_hosts(run), *_plain(run)]
 
 
 def _throttled(run: Results) -> Iterator[str]:
@@ -24,6 +28,17 @@ def _aside(run: Results) -> Iterator[str]:
     """Which rows worked on streams of a GPU that no event times."""
     if found := _runs_of(run, lambda sample: sample.aside_seconds > 0):
         yield f"the GPU worked on when the timed stream had ended, and wall-clock time counts: {found}"
+
+
+def _hosts(run: Results) -> Iterator[str]:
+    """Which rows are as fast as the host can launch them."""
+    found = []
+    for name, solo in run.solos.items():
+        share = busy_share(solo, step_seconds(run.samples, name))
+        if share is not None and share < BUSY_ENOUGH and solo.gpu_busy is not None:
+            found.append(f"{_name(solo.case)} ({share:.0%} busy, {solo.gpu_busy.kernels} kernels a step)")
+    if found:
+        yield f"limited by the host, not by the GPU: {', '.join(found)}"
 
 
 def _plain(run: Results) -> Iterator[str]:

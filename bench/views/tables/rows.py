@@ -46,6 +46,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     peak_memory_bytes: int | None
     peak_memory_kind: MemoryKind
     parameters: int | None
+    gpu_busy: float | None
+    """Share of a step in which the GPU computes; None on a CPU."""
     activation_rate: float | None
     activation_by_layer: list[float] | None
     activation_set: float | None
@@ -185,6 +187,7 @@ def _row(
         peak_memory_bytes=memory,
         peak_memory_kind=MEMORY_KIND[results.kind],
         parameters=solo.parameters if solo else None,
+        gpu_busy=busy_share(solo, seconds),
         activation_rate=statistics.fmean(timed_rates) if timed_rates else None,
         activation_by_layer=activation.by_layer if activation else None,
         activation_set=case.activation,
@@ -212,6 +215,13 @@ def _row(
         run=results.path,
         created=results.header.created,
     )
+
+
+def busy_share(solo: Solo | None, step_seconds: float | None) -> float | None:
+    """The share of a timed step in which the GPU computes, as the solo pass saw it."""
+    if solo is None or solo.gpu_busy is None or not step_seconds:
+        return None
+    return min(1.0, solo.gpu_busy.seconds / step_seconds)
 
 
 NOT_REACHED = "was not reached before the run stopped"

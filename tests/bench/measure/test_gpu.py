@@ -5,6 +5,7 @@ from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.records.reading import read
+from bench.views.tables.table import build_table
 
 from ..simulated_gpu import Model, install
 
@@ -42,3 +43,11 @@ def test_work_on_a_side_stream_is_not_too_fast(bench_run):
     assert all(value == pytest.approx(0.020, rel=0.05) for values in seconds.values() for value in values)
     assert "the GPU worked on when the timed stream had ended, and wall-clock time counts: S4 at 32" in said
     assert {s.case_id.split("/")[0] for s in results.samples if s.aside_seconds} == {"s4"}
+
+
+def test_a_row_that_the_host_limits_says_so(bench_run):
+    models = {"transformer": Model(kernels=0.020), "s4": Model(kernels=0.002, host=0.020)}
+    said, results, _ = bench_run(models=models)
+    assert [row.gpu_busy for row in build_table(results).rows] == pytest.approx([0.95, 0.1], abs=0.05)
+    assert "limited by the host, not by the GPU: S4 at 32 (10% busy, 1 kernels a step)" in said
+    assert "Transformer at 32 (" not in said
