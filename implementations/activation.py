@@ -71,7 +71,7 @@ def calibrate(model: nn.Module, inputs: Tensor, lengths: Tensor | None, rate: fl
     states, so the rate of a training step scatters around the one set here; the random state is put back,
     and the next forward pass, which draws the same dropout, has it exactly. Gradients and the other
     buffers (BatchNorm's running statistics) are left as they were.
-    Raises ValueError where the rate is outside [0, 1], the model has no configurator, or the batch has no
+    Raises ValueError if the rate is outside [0, 1], the model has no configurator, or the batch has no
     real step.
     """
     if not 0.0 <= rate <= 1.0:

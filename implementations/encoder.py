@@ -17,7 +17,7 @@ from implementations.task import PADDING
 
 
 def padding_mask_of(lengths: Tensor | None, length: int) -> Tensor | None:
-    """`(batch, length)` mask, True beyond each row's true length; None where every position is real."""
+    """`(batch, length)` mask, True beyond each row's true length; None if every position is real."""
     if lengths is None:
         return None
     return torch.arange(length, device=lengths.device) >= lengths[:, None]
@@ -58,7 +58,7 @@ class Encoder(nn.Module):
         self.padding_token = padding_token
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """inputs `(batch, length)`, lengths `(batch,)` or None where every position is real.
+        """inputs `(batch, length)`, lengths `(batch,)` or None if every position is real.
 
         Returns states `(batch, length, dim)` and the padding mask `(batch, length)` or None.
         """

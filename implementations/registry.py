@@ -70,7 +70,7 @@ class Implementation:
     """Whether it comes from a module of someone else, which may not even be importable."""
     sparse: bool | None = None
     """Whether a latent configurator decides how much is computed, so that an activation rate can be set;
-    None where nobody knows before the model is built."""
+    None if nobody knows before the model is built."""
     sized: bool = False
     """Whether it has no published hyper-parameters, and takes the layers and dim of every mode."""
     setting: Mapping[str, Any] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class Implementation:
 
         mode `published`: those of its authors; `matched`: depth 4 and width 128 for every model, the
         other sizes in the card's proportion; `small`: depth 4 and width 32, and windows and chunks for short
-        sequences. Raises RegistryError where there are none.
+        sequences. Raises RegistryError if there are none.
         """
         if mode not in ("published", *SIZES):
             raise RegistryError(f"hyper-parameters {mode!r}: choose published, {' or '.join(SIZES)}")
@@ -113,7 +113,7 @@ class Implementation:
         return settings.replaced(self.unset, values, self.setting)
 
     def load(self) -> "Build":
-        """Import the function that builds the model. Raises RegistryError where that fails."""
+        """Import the function that builds the model. Raises RegistryError if that fails."""
         module, _, name = self.path.partition(":")
         try:
             build: Build = getattr(importlib.import_module(module), name)
@@ -156,7 +156,7 @@ def contested() -> dict[str, str]:
 def find(name: str) -> Implementation:
     """The implementation of that name, or at that import path; with a setting, `seqboat(window=64)`.
 
-    Raises RegistryError where there is none, naming the nearest, or where there are several.
+    Raises RegistryError if there is none, naming the nearest, or if there are several.
     """
     if "(" in name or "=" in name:
         return _with_setting(settings.parse(name))

@@ -37,7 +37,7 @@ class Setting:
 
 
 def parse(text: str) -> Setting:
-    """A name as a setting, which may be empty. Raises RegistryError where it cannot be read."""
+    """A name as a setting, which may be empty. Raises RegistryError if it cannot be read."""
     head, bracket, values = text.partition("(")
     label, equals, use = head.rpartition("=")
     label, use = label.strip(), use.strip()
@@ -61,7 +61,7 @@ def split(text: str) -> list[str]:
 def replaced(name: str, own: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """A model's own hyper-parameters with those of a setting in their place.
 
-    Raises RegistryError where it has none of that name, or where a number stands for a word.
+    Raises RegistryError if it has none of that name, or if a number stands for a word.
     """
     for key, value in values.items():
         if key not in own:

@@ -29,7 +29,7 @@ class NotInstalled(NotImplementedError):
 def package(module: str, distribution: str, extra: str = "peers") -> ModuleType:
     """Import a module of a peer's package.
 
-    Raises NotInstalled, with the command that installs it, and NotImplementedError with the reason where it
+    Raises NotInstalled, with the command that installs it, and NotImplementedError with the reason if it
     is installed and cannot be imported.
     """
     try:
@@ -50,7 +50,7 @@ def bidirectional(task: Task, peer: str) -> None:
 class Adapter(nn.Module):
     """A peer's module in the place of ours: states `(batch, length, dim)` and padding mask to states.
 
-    mask: the keyword under which the module takes a mask, True at real positions; None where it takes none.
+    mask: the keyword under which the module takes a mask, True at real positions; None if it takes none.
     cuda: whether it runs on CUDA devices only, which forward says elsewhere by NotImplementedError.
     """
 

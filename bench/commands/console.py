@@ -62,7 +62,7 @@ def show(text: str, safe: bool = False) -> None:
     """Print to standard output: only text, whatever a file or a model named something.
 
     safe: its control sequences are ours, and whatever else it holds is escaped.
-    Raises UsageError where it can't be written; a reader that has seen enough (`bench table … | head`) is
+    Raises UsageError if it can't be written; a reader that has seen enough (`bench table … | head`) is
     no error.
     """
     try:
@@ -98,7 +98,7 @@ def _write(stream: TextIO, text: str, safe: bool = False) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """A file of the user's. Raises UsageError where it can't be written."""
+    """A file of the user's. Raises UsageError if it can't be written."""
     try:
         path.write_bytes(content)
     except OSError as error:
@@ -108,7 +108,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def names(text: str | None, option: str) -> list[str] | None:
     """The words of a comma-separated option; commas in brackets are a word's own.
 
-    Raises UsageError where it has none.
+    Raises UsageError if it has none.
     """
     from implementations.settings import split
 

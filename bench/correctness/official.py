@@ -52,7 +52,7 @@ def verify(
     """A check of every case below a folder, as they come.
 
     systems: only these; variant: hold this fused form against the vectors of its system.
-    Raises GoldenError where the folder holds no cases, or none of those systems.
+    Raises GoldenError if the folder holds no cases, or none of those systems.
     """
     files = list(find_cases(golden))
     if systems is not None:

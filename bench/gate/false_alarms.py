@@ -1,4 +1,4 @@
-"""How often the gate cries wolf, and what it finds: simulated noise, and a machine's own.
+"""How often the gate raises a false alarm, and what it finds: under simulated noise, and a machine's own.
 
 Run as `python -m bench.gate.false_alarms [NOISE.jsonl] > docs/statistics.md`; the file is what
 `bench doctor --aa --out NOISE.jsonl` wrote.
@@ -31,17 +31,17 @@ Blocks = Callable[[int, np.random.Generator], list[float]]
 
 @dataclass(frozen=True)
 class NoiseModel:
-    """What disturbs a timed run, each as a relative standard deviation or size."""
+    """Disturbances of a timed run, each as a relative standard deviation or size."""
 
     name: str
     process: float = 0.0
-    """Luck of a process (addresses, caches), which all its runs share."""
+    """Effect of a process (addresses, caches), which all its runs share."""
     run: float = 0.005
-    """Of a single run."""
+    """Noise of a single run."""
     drift: float = 0.0
-    """Linear, from one visit to the next (clocks, temperature)."""
+    """Linear drift from one visit to the next (clocks, temperature)."""
     burst: float = 0.0
-    """Chance that other work makes a run take half as long again."""
+    """Probability that other work makes a run take half as long again."""
 
     def blocks(self, count: int, random: np.random.Generator) -> list[float]:
         """Log ratios of identical code, by the design and the estimator of a real gate."""
@@ -65,7 +65,7 @@ NOISES = (
     NoiseModel("process effect 0.5%", process=0.005),
     NoiseModel("process effect 1%", process=0.01),
     NoiseModel("process effect 2%", process=0.02),
-    NoiseModel("drift, 2% a visit", process=0.005, drift=0.02),
+    NoiseModel("drift, 2% per visit", process=0.005, drift=0.02),
     NoiseModel("bursts, 5% of the runs", process=0.005, burst=0.05),
     NoiseModel("bursts, 20% of the runs", process=0.005, burst=0.2),
     NoiseModel("all: 1%, drift, bursts of 5%", process=0.01, drift=0.02, burst=0.05),
@@ -86,7 +86,7 @@ def gate(blocks: Blocks, slowdown: float, cases: int, random: np.random.Generato
 def rates(
     blocks: Blocks, slowdown: float, cases: int, experiments: int, seed: int = 0
 ) -> dict[Verdict, float]:
-    """How often each verdict comes out."""
+    """Share of gates that end in each verdict."""
     random = np.random.default_rng(seed)
     verdicts = [gate(blocks, slowdown, cases, random) for _ in range(experiments)]
     names: tuple[Verdict, ...] = ("REGRESSED", "PASSED", "INCONCLUSIVE")
@@ -94,20 +94,20 @@ def rates(
 
 
 def resampled(values: Sequence[float]) -> Blocks:
-    """Blocks drawn from those that a machine gave, their mean taken out: identical code has none."""
+    """Blocks drawn from those that a machine gave, without their mean, which is 0 for identical code."""
     centred = np.asarray(values) - np.mean(values)
     return lambda count, random: list(random.choice(centred, size=count))
 
 
 def self_comparisons(results: Results) -> dict[str, list[float]]:
-    """Per case of a `bench doctor --aa` run, the log ratios of its blocks."""
+    """Log ratios of the blocks of each case in a `bench doctor --aa` run."""
     bases = [solo.case.id for solo in results.solos.values() if solo.status == "ok"]
     values = {name: block_values(results.samples, name.replace("@base", "@control"), name) for name in bases}
     return {name: found for name, found in values.items() if len(found) > 2}
 
 
 def table(noises: Sequence[tuple[str, Blocks]], cases: int) -> str:
-    """Rates of false alarms and of planted slowdowns found, a row a noise."""
+    """Rates of false alarms and of planted slowdowns found, one row per noise model."""
     rows = []
     for name, blocks in noises:
         same, slower = (rates(blocks, slowdown, cases, EXPERIMENTS) for slowdown in (0.0, SLOWDOWN))
@@ -125,11 +125,11 @@ Made by `python -m bench.gate.false_alarms{argument} > docs/statistics.md`; the 
 A gate (`bench regress`) times every case of two revisions in {blocks} blocks, each of fresh processes and
 {rounds} rounds of A B B A. A block's value is the median over its rounds of the log ratio of the times.
 A case has REGRESSED when the one-sided 99% lower bound of its slowdown (Student's t over the blocks)
-exceeds {margin:.0%}, and PASSED when its upper bound is under {tolerance:.0%}. What is neither gets {more}
-blocks more, and is judged again by all of its blocks. Over all cases an alarm needs Holm's correction; and
-base against itself, the control, must pass, or the whole gate is INCONCLUSIVE.
+exceeds {margin:.0%}, and PASSED when its upper bound is under {tolerance:.0%}. A case that is neither
+gets {more} blocks more, and is judged again by all of its blocks. Over all cases an alarm needs Holm's
+correction; and base against itself, the control, must pass, or the whole gate is INCONCLUSIVE.
 
-Asked for: an alarm in at most 1% of the gates of unchanged code; a 5% slowdown found in at least 90% where
+The aim: an alarm in at most 1% of the gates of unchanged code; a 5% slowdown found in at least 90% if
 the process effect is at most 1%.
 
 ## Simulated noise
@@ -152,8 +152,8 @@ MACHINE = """
 ## A machine
 
 {hardware}, {threads} threads, torch {torch}, load {load:.1f} when it began: identical code against itself,
-block by block. Gates are drawn from these blocks with replacement, without their mean ({experiments:,} a row,
-one case each); the noise is the standard deviation of a block's log ratio.
+block by block. Gates are drawn from these blocks with replacement, without their mean ({experiments:,} per
+row, one case each); the noise is the standard deviation of a block's log ratio.
 
 {noise}
 

@@ -13,7 +13,7 @@ Span = tuple[float, float]
 
 
 def busy_of(step: Callable[[], object], device: torch.device) -> GpuBusy | None:
-    """Run a step under the profiler; None where it shows no kernels, for want of permission or of a GPU."""
+    """Run a step under the profiler; None if it shows no kernels, for want of permission or of a GPU."""
     spans = kernels_of(step, device)
     return GpuBusy(seconds=1e-6 * covered(spans), kernels=len(spans)) if spans else None
 

@@ -58,7 +58,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write(path: Path, checkpoint: Checkpoint, tensors: dict[str, "Tensor"]) -> None:
-    """Write a checkpoint in the place of an older one, never half. Raises UsageError where it cannot be."""
+    """Write a checkpoint in the place of an older one, never half. Raises UsageError if it cannot be."""
     from safetensors.torch import save_file
 
     fresh = path.with_name(f"{path.name}.new")
@@ -74,7 +74,7 @@ def write(path: Path, checkpoint: Checkpoint, tensors: dict[str, "Tensor"]) -> N
 
 
 def read(path: Path) -> Checkpoint:
-    """The metadata alone. Raises UsageError where the file is no checkpoint of a training."""
+    """The metadata alone. Raises UsageError if the file is no checkpoint of a training."""
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(KEY)

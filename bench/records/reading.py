@@ -143,7 +143,7 @@ def files_of(paths: Iterable[Path]) -> list[Path]:
 
 
 def _end(records: list[Record]) -> End | None:
-    """How the run ended, with the seconds of all its parts; None where the last part has no end."""
+    """How the run ended, with the seconds of all its parts; None if the last part has no end."""
     last = records[-1]
     if not isinstance(last, End):
         return None

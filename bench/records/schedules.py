@@ -20,7 +20,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     batch: int
     """Sequences a step."""
     steps: int | None = None
-    """None where they follow from epochs of a training set of unknown size."""
+    """None if they follow from epochs of a training set of unknown size."""
     epochs: int | None = None
     length: int | None = None
     """Of a sequence, where the task leaves it open."""
@@ -66,7 +66,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def schedule_of(system: str, task: str) -> Schedule | None:
-    """The published schedule of a system on a task; None where there is none. Raises UsageError."""
+    """The published schedule of a system on a task; None if there is none. Raises UsageError."""
     return _schedules().get((system, task))
 
 

@@ -109,7 +109,7 @@ def add(path: Path, folder: Path, commit: str | None = None) -> Path:
 
 
 def find(folder: Path, suite: str, implementation: str) -> list[Stored]:
-    """The runs of a suite that have this implementation. Raises UsageError where there are none."""
+    """The runs of a suite that have this implementation. Raises UsageError if there are none."""
     found = query(
         folder,
         'SELECT DISTINCT file, "commit" FROM cases WHERE suite = ? AND implementation = ? ORDER BY file',

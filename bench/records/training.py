@@ -179,7 +179,7 @@ class TrainingResults(msgspec.Struct, frozen=True):
     evaluations: list[Evaluation]
     plateau: Plateau | None
     end: TrainingEnd | None
-    """None where it was killed."""
+    """None if it was killed."""
 
     @property
     def finished(self) -> bool:

@@ -49,7 +49,7 @@ class RecordFile:
             raise
 
     def append(self, record: msgspec.Struct) -> None:
-        """Write and sync one record. Raises NotWritten where the disk does not take it."""
+        """Write and sync one record. Raises NotWritten if the disk does not take it."""
         try:
             self._file.write(msgspec.json.encode(record) + b"\n")
             self._file.flush()
@@ -113,7 +113,7 @@ class ResultFile(RecordFile):
         super().__init__(path, resume=resume)
 
     def append(self, record: msgspec.Struct) -> None:
-        """Write and sync one record. Raises NotWritten where the disk does not take it."""
+        """Write and sync one record. Raises NotWritten if the disk does not take it."""
         with self._uninterrupted():
             super().append(record)
 

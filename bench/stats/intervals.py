@@ -78,7 +78,7 @@ def ratio_interval(block_values: Sequence[float], confidence: float = 0.95) -> I
 def unpaired_ratio(baseline: Sequence[float], other: Sequence[float], confidence: float = 0.95) -> Interval:
     """Ratio of two runs' times, baseline over other, and Welch's interval: for blocks that are no pairs.
 
-    Both are the logs of block times. Low and high are None where either has fewer than MIN_BLOCKS.
+    Both are the logs of block times. Low and high are None if either has fewer than MIN_BLOCKS.
     """
     mean, blocks = _mean(baseline) - _mean(other), min(len(baseline), len(other))
     if blocks < MIN_BLOCKS:
@@ -91,7 +91,7 @@ def unpaired_ratio(baseline: Sequence[float], other: Sequence[float], confidence
 def average_ratio(ratios: Sequence[Interval], confidence: float = 0.95) -> Interval:
     """Geometric mean of ratios that were measured apart, and its interval by Welch.
 
-    The ratios' own intervals are of the same confidence. Low and high are None where one of them has none.
+    The ratios' own intervals are of the same confidence. Low and high are None if one of them has none.
     Raises ValueError for no ratio.
     """
     mean = _mean([math.log(ratio.ratio) for ratio in ratios])

@@ -29,7 +29,7 @@ BACKWARD = "autograd::engine::evaluate_function"
 
 
 def profile(case: Case, environment: Environment, steps: int = 3, trace: Path | None = None) -> Profile:
-    """Profile one case on the environment's device. Raises UsageError where the trace can't be written."""
+    """Profile one case on the environment's device. Raises UsageError if the trace can't be written."""
     torch.set_num_threads(environment.threads)
     step = Step(case, environment.device)
     step.calibrate()

@@ -51,7 +51,7 @@ class Step:
         self.loss = self._run()
 
     def calibrate(self) -> None:
-        """Set the activation rate that the case asks for. Raises ValueError where the model has none."""
+        """Set the activation rate that the case asks for. Raises ValueError if the model has none."""
         if self.case.activation is not None and (
             registry.find(self.case.implementation).sparse or activation.configurators(self.model)
         ):
@@ -62,7 +62,7 @@ class Step:
     def backend(self) -> str:
         """Which kernels compute: `torch` for a model without fused layers.
 
-        Raises BackendUnavailable where the case asks for one that cannot run here.
+        Raises BackendUnavailable if the case asks for one that cannot run here.
         """
         with self._autocast():
             return backend_of(self.model, self.case.backend, self.device)

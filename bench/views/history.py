@@ -47,7 +47,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     status: Status
     reason: str | None
     value: float | None
-    """Ratio, seconds or bytes, by the history's figure; None where it was not measured."""
+    """Ratio, seconds or bytes, by the history's figure; None if it was not measured."""
     low: float | None
     """Of the 95% interval over blocks; None with fewer than three, and for memory, which has no noise."""
     high: float | None
@@ -124,7 +124,7 @@ def history(
     baseline: str | None = None,
     shelf: Shelf | None = None,
 ) -> History:
-    """A model's history in a suite. Raises UsageError where the store or the figure is not there."""
+    """A model's history in a suite. Raises UsageError if the store or the figure is not there."""
     shelf = shelf or Shelf()
     if figure not in FIGURES:
         raise UsageError(f"--figure {figure}: choose {', '.join(FIGURES)}")

@@ -26,7 +26,7 @@ from bench.views.tables.table import Table, build_table
 
 
 def write(runs: Sequence[Results], path: Path, baseline: str | None = None) -> None:
-    """Write the page. Raises UsageError where the runs do not fit together or the file can't be written."""
+    """Write the page. Raises UsageError if the runs do not fit together or the file can't be written."""
     text = page(runs, baseline)
     try:
         path.write_text(text, encoding="utf-8")

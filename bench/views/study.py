@@ -35,7 +35,7 @@ class Study:
 
 
 def read_study(folder: Path) -> Study:
-    """A study's records. Raises UsageError where there are none."""
+    """A study's records. Raises UsageError if there are none."""
     paths = sorted(path for path in folder.glob("*.jsonl") if path.name != SPEED)
     if not paths:
         raise UsageError(f"{folder}: holds no records of bench train")

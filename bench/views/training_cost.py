@@ -68,7 +68,7 @@ def training_costs(name: str, device: str, files: Sequence[Path]) -> TrainingCos
     """Estimate the training of a suite's or a collection's models on `cpu` or `cuda`.
 
     files: result files, or folders of them; those of results/baselines where none is given.
-    Raises UsageError where the suite or a file cannot be read.
+    Raises UsageError if the suite or a file cannot be read.
     """
     if device not in ("cpu", "cuda"):
         raise UsageError(

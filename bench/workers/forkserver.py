@@ -38,7 +38,7 @@ class ForkServer:
                 self._templates[case.revision] = _TemplateProcess(self._threads, source)
 
     def start(self, case: Case) -> WorkerProcess:
-        """A worker for a case. Raises WorkerFailed where none can be started."""
+        """A worker for a case. Raises WorkerFailed if none can be started."""
         self.load([case])
         return self._templates[case.revision].fork(case)
 

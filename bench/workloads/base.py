@@ -17,7 +17,7 @@ Fill = Literal["full", "real"]
 @dataclass(frozen=True)
 class Batch:
     """inputs `(batch, length)` int64 tokens or float32 reals (`(batch, 2, length)` for two towers);
-    lengths `(batch,)` true lengths, or None where every position is real; targets `(batch,)` int64,
+    lengths `(batch,)` true lengths, or None if every position is real; targets `(batch,)` int64,
     or `(batch, length)` for a language model."""
 
     inputs: npt.NDArray[np.int64] | npt.NDArray[np.float32]
@@ -52,7 +52,7 @@ class DataSource:
     kind: Literal["real", "generated", "synthetic"]
     """real: recorded data; generated: the task's own published procedure; synthetic: made up."""
     location: str | None
-    """Where it is on this machine; None where it is missing."""
+    """Where it is on this machine; None if it is missing."""
     obtain: str = ""
     """How to get it."""
 
@@ -76,7 +76,7 @@ class Workload(Protocol):
         """The batch number `index` of that seed, from a part of the data."""
 
     def sequences(self, split: Split) -> int | None:
-        """Sequences of a split; None where they are generated without end."""
+        """Sequences of a split; None if they are generated without end."""
 
     def data(self) -> str:
         """Which data the batches are made of, as every output states it."""

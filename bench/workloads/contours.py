@@ -93,7 +93,7 @@ def _contours(geometry: Geometry, generator: np.random.Generator) -> list[Contou
 def _contour(
     geometry: Geometry, dashes: int, taken: Floats, generator: np.random.Generator
 ) -> Contour | None:
-    """A contour clear of the points `taken` `(points, 2)`; None where none was found."""
+    """A contour clear of the points `taken` `(points, 2)`; None if none was found."""
     for _ in range(ATTEMPTS):
         middles, angles = _walks(geometry, dashes, taken, generator)
         if len(angles):

@@ -42,9 +42,9 @@ def fingerprint(path: Path) -> str:
 
 
 def user_folder(variable: str) -> Path | None:
-    """The folder that an environment variable names, None where it is unset.
+    """The folder that an environment variable names, None if it is unset.
 
-    Raises UsageError where there is no such folder: a name that was given is never silently passed over.
+    Raises UsageError if there is no such folder: a name that was given is never silently passed over.
     """
     name = os.environ.get(variable)
     if not name:
@@ -56,12 +56,12 @@ def user_folder(variable: str) -> Path | None:
 
 
 def lra_file(relative: str) -> Path | None:
-    """A file of the user's LRA folder, which may be the folder above it; None where it is not there."""
+    """A file of the user's LRA folder, which may be the folder above it; None if it is not there."""
     return next((path for path in _lra_paths(relative) if path.is_file()), None)
 
 
 def lra_folder(relative: str) -> Path | None:
-    """A folder in the user's LRA folder, which may be the folder above it; None where it is not there."""
+    """A folder in the user's LRA folder, which may be the folder above it; None if it is not there."""
     return next((path for path in _lra_paths(relative) if path.is_dir()), None)
 
 

@@ -199,7 +199,7 @@ class Tree:
 
 
 def grow(generator: np.random.Generator, limit: int) -> Tree | None:
-    """The shape of a random tree; None where it has more than `limit` symbols."""
+    """The shape of a random tree; None if it has more than `limit` symbols."""
     operators: list[npt.NDArray[np.bool_]] = []
     arguments: list[Integers] = []
     nodes, size = 1, 0
@@ -233,7 +233,7 @@ def apply(kinds: Integers, values: Integers, starts: Integers, counts: Integers)
 
 
 def _file(split: Split) -> Path | None:
-    """LRA's file of a split; None without LRA's training file. Raises UsageError where another is missing."""
+    """LRA's file of a split; None without LRA's training file. Raises UsageError if another is missing."""
     if files.lra_file(LRA_FILES["all"]) is None:
         return None
     path = files.lra_file(LRA_FILES[split])
@@ -243,7 +243,7 @@ def _file(split: Split) -> Path | None:
 
 
 class Table:
-    """The expressions of an LRA file. Raises UsageError where it is not one."""
+    """The expressions of an LRA file. Raises UsageError if it is not one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -256,7 +256,7 @@ class Table:
         return self._expression(1 + int(generator.integers(len(self._lines) - 1)))
 
     def draw_bounded(self, length: int, generator: np.random.Generator) -> Expression:
-        """One within the bounds of a length. Raises UsageError where the file has none.
+        """One within the bounds of a length. Raises UsageError if the file has none.
 
         The sizes of all expressions are looked up only where such a one is too rare to be met by chance.
         """

@@ -38,7 +38,7 @@ class Pictures(Splittable):
         return replace(self, paths=tuple(self.paths[n] for n in numbers), labels=self.labels[numbers])
 
     def read(self, number: int) -> npt.NDArray[np.uint8]:
-        """Grey values `(side, side)`. Raises UsageError where the file is no such picture."""
+        """Grey values `(side, side)`. Raises UsageError if the file is no such picture."""
         path = self.paths[number]
         image = require("PIL.Image", "data")
         try:
@@ -53,13 +53,13 @@ class Pictures(Splittable):
 
 
 def folder_of(side: int) -> Path | None:
-    """The folder of the hard set at that size in the user's LRA folder; None where it is not there."""
+    """The folder of the hard set at that size in the user's LRA folder; None if it is not there."""
     return files.lra_folder(f"pathfinder{side}/{HARD_SET}") if side in SIDES else None
 
 
 @functools.cache
 def listed(folder: Path, side: int) -> Pictures:
-    """The pictures that a folder's tables list. Raises UsageError where one is not as it should be."""
+    """The pictures that a folder's tables list. Raises UsageError if one is not as it should be."""
     tables = sorted((folder / "metadata").glob("*.npy"), key=lambda path: (len(path.stem), path.stem))
     paths: list[Path] = []
     labels: list[int] = []

@@ -41,7 +41,7 @@ Draw = Callable[[np.random.Generator], Pair]
 
 @dataclass(frozen=True)
 class Pairs:
-    """What draws pairs, what they are, and how many there are; None where they are made without end."""
+    """What draws pairs, what they are, and how many there are; None if they are made without end."""
 
     draw: Draw
     description: str

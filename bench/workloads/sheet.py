@@ -25,7 +25,7 @@ class SheetSource(msgspec.Struct, frozen=True, kw_only=True):
     """real, generated (by the task's published procedure) or synthetic."""
     used: bool
     location: str | None
-    """Where it is; None where it is missing."""
+    """Where it is; None if it is missing."""
     obtain: str
     """How to get it; empty where it is built in."""
 
@@ -47,7 +47,7 @@ class DataSheet(msgspec.Struct, frozen=True, kw_only=True):
 def describe(name: str, length: int | None = None, seed: int = 0, sequences: int = SEQUENCES) -> DataSheet:
     """The sheet of a workload, over sequences of true lengths; `length` None is the published one.
 
-    Raises UsageError where the workload or the length is unknown, or where data cannot be read.
+    Raises UsageError if the workload or the length is unknown, or if data cannot be read.
     """
     workload = workloads.load(name)
     length = length or workload.published_length
@@ -74,7 +74,7 @@ def describe(name: str, length: int | None = None, seed: int = 0, sequences: int
 
 
 def picture(name: str, length: int | None = None, seed: int = 0) -> bytes:
-    """A PNG file of a dozen samples. Raises UsageError where the workload has no pictures."""
+    """A PNG file of a dozen samples. Raises UsageError if the workload has no pictures."""
     workload = workloads.load(name)
     if name not in OF_PICTURES:
         raise UsageError(f"{name} has no pictures; {', '.join(OF_PICTURES)} have")

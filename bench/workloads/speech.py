@@ -114,7 +114,7 @@ class Speech:
 
 @functools.cache
 def clips() -> Clips | None:
-    """The clips of the user's folder; None where none is named. Raises UsageError where words are missing."""
+    """The clips of the user's folder; None if none is named. Raises UsageError if words are missing."""
     folder = files.user_folder(FOLDER_VARIABLE)
     if folder is None:
         return None

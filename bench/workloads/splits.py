@@ -40,7 +40,7 @@ class Splittable(ABC):
         """These items alone."""
 
     def part(self, split: Split) -> Self:
-        """The items of a split. Raises UsageError where it has none."""
+        """The items of a split. Raises UsageError if it has none."""
         if split == "all":
             return self
         if not (self._held_out == (split == "validation")).any():

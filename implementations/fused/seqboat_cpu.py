@@ -67,7 +67,7 @@ class ActiveSteps(NamedTuple):
 
     memory: Memory
     scaled_margin: Tensor | None
-    """`(active,)`: (logit 1 − logit 0) over the temperature; None where the layer has no router."""
+    """`(active,)`: (logit 1 − logit 0) over the temperature; None if the layer has no router."""
     saved: Saved
     dropped_values: Tensor | None
     dropped: Tensor | None

@@ -11,7 +11,7 @@ from implementations.kernels.triton import unavailable
 Backend = Literal["auto", "torch", "cpu", "triton"]
 Chosen = Literal["torch", "cpu", "triton"]
 Library = Callable[[torch.device], str | None]
-"""Why another library's kernels cannot run on a device, in one line; None where they can."""
+"""Why another library's kernels cannot run on a device, in one line; None if they can."""
 
 
 class BackendUnavailable(RuntimeError):
@@ -23,7 +23,7 @@ def choose(backend: Backend, device: torch.device, library: Library | None = Non
 
     `auto` is `cpu` on the CPU, `triton` on CUDA devices where triton is installed, else `torch`, the plain
     form. library: of a layer whose only fused form is another library's, in Triton; on the CPU it is plain.
-    Raises BackendUnavailable, in one line, where another one is asked for and cannot run on that device, and
+    Raises BackendUnavailable, in one line, if another one is asked for and cannot run on that device, and
     ValueError for an unknown name.
     """
     missing = library or unavailable
@@ -45,7 +45,7 @@ def choose(backend: Backend, device: torch.device, library: Library | None = Non
 def backend_of(model: nn.Module, backend: Backend, device: torch.device) -> Chosen:
     """What a model's fused layers run on a device; `torch` for a model without them.
 
-    Raises BackendUnavailable where the backend that is asked for cannot run there.
+    Raises BackendUnavailable if the backend that is asked for cannot run there.
     """
     for module in model.modules():
         if hasattr(module, "backend"):

@@ -14,12 +14,12 @@ from implementations.kernels.triton import trial
 
 
 def ssd_unavailable(device: torch.device) -> str | None:
-    """Why `ssd` cannot run on a device, in one line; None where it can."""
+    """Why `ssd` cannot run on a device, in one line; None if it can."""
     return _unavailable("Mamba-2", ("mamba_ssm", "fla"), device)
 
 
 def delta_rule_unavailable(device: torch.device) -> str | None:
-    """Why `gated_delta_rule` cannot run on a device, in one line; None where it can."""
+    """Why `gated_delta_rule` cannot run on a device, in one line; None if it can."""
     return _unavailable("Gated DeltaNet", ("fla",), device)
 
 

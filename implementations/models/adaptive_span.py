@@ -98,7 +98,7 @@ class AdaptiveMask(nn.Module):
 class SpanAttention(nn.Module):
     """Attention of a segment to the `window` positions before each query.
 
-    mask: an AdaptiveMask, or None where all positions of the window are seen.
+    mask: an AdaptiveMask, or None if all positions of the window are seen.
     """
 
     def __init__(self, mask: AdaptiveMask | None, dropout: float = 0.0) -> None:

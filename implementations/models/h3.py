@@ -93,7 +93,7 @@ class H3(nn.Module):
     """`q ⊙ SSM_diag(SSM_shift(k) ⊙ v)`, where k and v meet in an outer product within each head.
 
     Section 3.1 of the paper. Causal, so that padding, which comes last, is left as it is.
-    Raises ValueError where head_dim does not divide dim.
+    Raises ValueError if head_dim does not divide dim.
     """
 
     def __init__(

@@ -90,7 +90,7 @@ def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
 class LiquidS4Block(S4Block):
     """S4's block over `(batch, length, dim)` whose state space adds a liquid term before the activation.
 
-    Raises ValueError where degree is below 2 or `liquid` unknown.
+    Raises ValueError if degree is below 2 or `liquid` unknown.
     """
 
     kernel: "LiquidKernel"

@@ -47,7 +47,7 @@ class Mamba2Config:
 
     @property
     def heads(self) -> int:
-        """Raises ValueError where the heads do not divide the inner width."""
+        """Raises ValueError if the heads do not divide the inner width."""
         inner = self.expand * self.dim
         if inner % self.head_dim:
             raise ValueError(f"heads of width {self.head_dim} do not divide the inner width {inner}")

@@ -70,14 +70,14 @@ class SimpleRelativeBias(nn.Module):
         self.rel_pos_bias = nn.Parameter(nn.init.normal_(table, std=INITIAL_DEVIATION))
 
     def forward(self, length: int) -> Tensor:
-        """`(length, length)`. Raises ValueError where the length is beyond the table."""
+        """`(length, length)`. Raises ValueError if the length is beyond the table."""
         # Row i is the window of the table that starts at max_positions − 1 − i.
         return self.by_distance(length).unfold(0, length, 1).flip(0)
 
     def by_distance(self, length: int) -> Tensor:
         """`(2·length − 1,)`: the bias of a key that is 1 − length to length − 1 steps after the query.
 
-        Raises ValueError where the length is beyond the table.
+        Raises ValueError if the length is beyond the table.
         """
         if length > self.max_positions:
             raise ValueError(
@@ -90,7 +90,7 @@ class SimpleRelativeBias(nn.Module):
 class RotaryRelativeBias(nn.Module):
     """`bias[i, j] = ⟨R_i α, R_j β⟩`: R_t turns the pairs (k, k + dim/2) by `t·10000^(-2k/dim)`.
 
-    Queries and keys themselves are not rotated. Raises ValueError where dim is odd.
+    Queries and keys themselves are not rotated. Raises ValueError if dim is odd.
     """
 
     def __init__(self, dim: int) -> None:

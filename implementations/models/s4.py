@@ -84,7 +84,7 @@ class SSMKernel(nn.Module):
     """What S4's and S4D's kernels are parametrised by; a subclass's forward gives the kernels.
 
     A, B: complex `(n_ssm, states)`, of which channel h takes the one at h mod n_ssm; kernels: how many C, and
-    so how many kernels, a channel has. Raises ValueError where n_ssm does not divide dim.
+    so how many kernels, a channel has. Raises ValueError if n_ssm does not divide dim.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class DPLRKernel(SSMKernel):
     def forward(self, length: int, rate: float = 1.0) -> Tensor:
         """Kernels of that length; rate: time steps of the l_kernel's unit that one step here takes.
 
-        Raises ValueError where `length·rate` is beyond l_kernel.
+        Raises ValueError if `length·rate` is beyond l_kernel.
         """
         with torch.autocast(self.C.device.type, enabled=False):
             full = self._prepare(round(length * rate))
@@ -282,7 +282,7 @@ class S4Block(nn.Module):
         return F.glu(y, dim=-1) if self.gated else y
 
     def state_after(self, u: Tensor, room: int) -> State:
-        """That of the kernel. Raises NoRecurrentForm where it runs both ways."""
+        """That of the kernel. Raises NoRecurrentForm if it runs both ways."""
         if self.bidirectional:
             raise NoRecurrentForm("no recurrent form: the state space runs over the future too")
         state: State = self.kernel.state_after(at_least_float32(u))  # type: ignore[operator]

@@ -146,7 +146,7 @@ class S5SSM(nn.Module):
         return F.linear(torch.view_as_real(states).flatten(-2), weight)
 
     def state_after(self, u: Tensor, room: int) -> State:
-        """States, complex `(batch, kept states)`. Raises NoRecurrentForm where it runs both ways."""
+        """States, complex `(batch, kept states)`. Raises NoRecurrentForm if it runs both ways."""
         if self.directions > 1:
             raise NoRecurrentForm("no recurrent form: the state space runs backwards too")
         decay, B = self.discretized()
@@ -236,7 +236,7 @@ class S5Layer(nn.Module):
 def hippo_blocks(state: int, blocks: int, conj_sym: bool = True) -> tuple[Tensor, Tensor]:
     """Λ `(kept,)` and V `(state, kept)` of a block-diagonal normal HiPPO-LegS matrix, complex128.
 
-    kept: half of the states, those of negative frequency, with conj_sym; else all. Raises ValueError where
+    kept: half of the states, those of negative frequency, with conj_sym; else all. Raises ValueError if
     the state does not divide into blocks of even size.
     """
     if state % (2 * blocks):

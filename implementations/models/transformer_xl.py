@@ -58,7 +58,7 @@ class TransformerXLConfig:
 
     @property
     def head_width(self) -> int:
-        """Raises ValueError where the heads do not divide the width."""
+        """Raises ValueError if the heads do not divide the width."""
         if self.d_head is None and self.dim % self.heads:
             raise ValueError(f"{self.heads} heads do not divide the width {self.dim}: give d_head")
         return self.d_head or self.dim // self.heads

@@ -32,7 +32,7 @@ class MultiHeadAttention(nn.Module):
 
     inner: width of all heads together, `dim` unless given; bias: of the four projections, Xavier uniform;
     qkv_bias: the same for queries, keys and values only, where it differs.
-    Raises ValueError where the heads do not divide the width.
+    Raises ValueError if the heads do not divide the width.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ def attend(scores: Tensor, values: Tensor, allowed: Tensor | None, kind: Attenti
     """Sum of values by the weights that the scores give; a pair that is not allowed weighs nothing.
 
     scores `(…, queries, keys)`; values `(…, keys, dim)`; allowed boolean, broadcast against the scores, or
-    None where every pair is. Returns `(…, queries, dim)`; zeros for a query without any allowed key.
+    None if every pair is. Returns `(…, queries, dim)`; zeros for a query without any allowed key.
     Raises ValueError for an unknown kind.
     """
     if kind == "softmax":

@@ -24,7 +24,7 @@ def batch_norm(
     """Rows `(rows, dim)`, two at least, normalised; weight, bias `(dim,)` or None for 1 and 0.
 
     Returns the rows, and their mean and unbiased variance `(dim,)`, which have no gradient.
-    Raises ValueError where there is one row.
+    Raises ValueError if there is one row.
     """
     if rows.device.type != "cpu" or rows.dtype not in (torch.float32, torch.float64) or len(rows) < 2:
         return _by_torch(rows, weight, bias, epsilon)

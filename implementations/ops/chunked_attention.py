@@ -28,7 +28,7 @@ def chunked_attention(
     size; padding_mask `(batch, length)` True at padding; dropout on the weights. chunk: None, or a chunk
     longer than the sequence, makes it one chunk. Linear in the length for a given chunk.
 
-    Returns `(batch, length, width)`. Raises ValueError where the chunks do not divide the length.
+    Returns `(batch, length, width)`. Raises ValueError if the chunks do not divide the length.
     """
     length = q.shape[1]
     size = min(chunk or length, length)

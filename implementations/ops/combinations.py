@@ -13,7 +13,7 @@ def products(u: Tensor, degree: int, all_combinations: bool) -> Iterator[Tensor]
     """Products of 2, 3, … degree steps of u `(batch, length, dim)`, each of that shape.
 
     all_combinations: those of the last combinations of steps, in lexicographic order; else each product is
-    that of fewer steps times itself one step earlier. Raises ValueError where the length is below degree + 1.
+    that of fewer steps times itself one step earlier. Raises ValueError if the length is below degree + 1.
     """
     product = u
     for size in range(2, degree + 1):
@@ -31,7 +31,7 @@ def last_combinations(length: int, size: int, device: torch.device) -> tuple[Ten
 
     Returns, each `(length,)`: the first step of every combination, and where its other steps stand among the
     last `length` combinations of `size − 1`. The combinations with one first step are as many as those of the
-    steps after it, which are the last ones of their own list. Raises ValueError where there are too few.
+    steps after it, which are the last ones of their own list. Raises ValueError if there are too few.
     """
     if math.comb(length, size) < length:
         raise ValueError(f"a length of {length} has fewer than {length} combinations of {size} steps")

@@ -22,7 +22,7 @@ class Expected:
     """What stands in the place of sizes that would be read."""
 
     activation: float | None
-    """Active steps of every row over its length; None where nothing is known of them."""
+    """Active steps of every row over its length; None if nothing is known of them."""
 
     def active(self, length: int) -> int:
         """Active steps of a row. Raises SizeUnknown."""
@@ -45,7 +45,7 @@ def shapes_only(activation: float | None = None) -> Iterator[None]:
 
 
 def expected() -> Expected | None:
-    """What is expected, or None where sizes are read from values."""
+    """What is expected, or None if sizes are read from values."""
     return _expected.get()
 
 

@@ -39,10 +39,10 @@ def differ(because: str, **tasks: tuple[int, int]) -> dict[str, Count]:
     return {task: Count(official, ours, because) for task, (official, ours) in tasks.items()}
 
 
-TABLES = "official tables of relative positions hold two time steps more, for `<CLS>` and an end"
+TABLES = "official tables of relative positions hold two more time steps, for `<CLS>` and an end"
 ARENA = (
-    "attention has biases, which the official code has not; there is no class vector and no bias of the "
-    "logits; the official head has one layer more on Retrieval"
+    "attention has biases, which the official code lacks; there is no class vector and no bias of the "
+    "logits; the official head has one more layer on Retrieval"
 )
 
 OFFICIAL: Mapping[str, Mapping[str, Count]] = {
@@ -51,7 +51,7 @@ OFFICIAL: Mapping[str, Mapping[str, Count]] = {
         listops=5153792, text=4348160, retrieval=1191040, image=88704, pathfinder=248960, path_x=248960
     ),
     "reformer": differ(
-        f"attention has an output projection, which the official one has not; {ARENA}",
+        f"attention has an output projection, which the official one lacks; {ARENA}",
         listops=(6851082, 7901184),
         text=(2962434, 3225344),
         retrieval=(956546, 891776),
@@ -67,7 +67,7 @@ OFFICIAL: Mapping[str, Mapping[str, Count]] = {
         pathfinder=(87874, 88512),
     ),
     "linformer": differ(
-        f"keys and values have a projection along time each, where the official ones share one; {ARENA}",
+        f"keys and values have a projection along time each, while the official ones share one; {ARENA}",
         listops=(9076298, 9205760),
         text=(3742786, 3999488),
         retrieval=(1343618, 1469312),

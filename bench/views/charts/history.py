@@ -19,7 +19,7 @@ _AXES: Mapping[Figure, tuple[str, float]] = {
 
 
 def specification(history: History) -> Spec:
-    """The chart as a Vega-Lite specification. Raises UsageError where no commit has the figure."""
+    """The chart as a Vega-Lite specification. Raises UsageError if no commit has the figure."""
     lines = [line for line in history.lines if any(point.value is not None for point in line.points)]
     if not lines:
         raise UsageError(f"{history.model}, {history.suite}: nothing to draw: no stored run has its figure")

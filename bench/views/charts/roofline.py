@@ -25,7 +25,7 @@ STAGE_DOTS = [25, 400]
 
 
 def roofline(profiles: Sequence[Profile]) -> Spec:
-    """Stages of profiles under the ceilings of their device. Raises UsageError where devices differ."""
+    """Stages of profiles under the ceilings of their device. Raises UsageError if devices differ."""
     ceilings = profiles[0].ceilings
     if len({profile.environment.machine for profile in profiles}) > 1:
         raise UsageError("roofline: the profiles come from different machines, whose ceilings differ")

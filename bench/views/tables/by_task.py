@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Ratios of one model to the baseline, by task; None where not measured.
+    """Ratios of one model to the baseline, by task; None if not measured.
 
     Intervals are of 95%; None too where a task has too few blocks.
     """
@@ -100,7 +100,7 @@ def build(
 ) -> TaskTable:
     """The table of runs of one length each, on one machine, every one of another workload.
 
-    Raises UsageError where they are not, and where a run lacks the baseline.
+    Raises UsageError if they are not, or if a run lacks the baseline.
     """
     by_task = _by_task(runs)
     name = common_baseline(runs) if baseline is None else named(runs[0].header.suite, baseline)

@@ -28,7 +28,7 @@ class Tabular(Protocol):
         """Every figure in full, for JSON."""
 
     def figures(self) -> Iterable[Sequence[object]]:
-        """Every figure in full, for CSV: names, then lines of values; None where nothing was measured."""
+        """Every figure in full, for CSV: names, then lines of values; None if nothing was measured."""
 
     def grids(self) -> list[Grid]:
         """What people read, in one grid or several, one below the other."""

@@ -106,7 +106,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rows_of(results: Results, baseline: str) -> list[Row]:
-    """Every case of a run, in its suite's order. Raises UsageError where the baseline is not in the file."""
+    """Every case of a run, in its suite's order. Raises UsageError if the baseline is not in the file."""
     header = results.header
     baseline = named(header.suite, baseline)
     if header.revisions is not None:

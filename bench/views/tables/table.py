@@ -110,7 +110,7 @@ def build_table(
 
     models: those that have rows, by name; all by default.
 
-    Raises UsageError where a file lacks the baseline, or where the files' own baselines differ.
+    Raises UsageError if a file lacks the baseline, or if the files' own baselines differ.
     """
     runs = _distinct(results)
     name = common_baseline(runs) if baseline is None else named(runs[0].header.suite, baseline)

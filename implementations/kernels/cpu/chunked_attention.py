@@ -25,7 +25,7 @@ def fused_chunked_attention(
 
     q, k `(batch, length, dim)`, v `(batch, length, width)`; by_distance gives `(2·size − 1,)`, the bias of a
     key that is 1 − size to size − 1 steps after the query. Computed in float32 at least.
-    Returns `(batch, length, width)`. Raises ValueError where the chunks do not divide the length.
+    Returns `(batch, length, width)`. Raises ValueError if the chunks do not divide the length.
     """
     length = q.shape[1]
     size = min(chunk or length, length)

@@ -32,7 +32,7 @@ def dropped_indices(count: int, probability: float, device: torch.device | None 
 
 
 def draw(count: int, probability: float) -> Tensor | None:
-    """Indices to drop, or None where the probability is 0."""
+    """Indices to drop, or None if the probability is 0."""
     return dropped_indices(count, probability) if probability else None
 
 

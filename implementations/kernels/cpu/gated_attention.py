@@ -65,7 +65,7 @@ class GatedAttention:
     """`confidence·(h_proj(attention(q, k, v)·r))` of one row: silu of mx_proj is z, r, v; z gives q and k.
 
     scale: of the queries, a number; counts: `(active, 1)`, by which they are divided too, or None.
-    slots: where the active steps stand in the working memory, `(active,)` int64; None where they are it.
+    slots: where the active steps stand in the working memory, `(active,)` int64; None if they are it.
     turns: `(active, z/2)` complex, rotary angles, or None.
     dropped: flat indices of dropped values, with their probability.
     """

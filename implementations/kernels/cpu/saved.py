@@ -13,7 +13,7 @@ def save(ctx: Any, tree: Any) -> None:
 
 
 def load(ctx: Any) -> Any:
-    """The tree that was saved. Raises RuntimeError where the graph has been freed."""
+    """The tree that was saved. Raises RuntimeError if the graph has been freed."""
     return _with_tensors(ctx.tree, ctx.saved_tensors)
 
 

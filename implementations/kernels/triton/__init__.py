@@ -9,7 +9,7 @@ from implementations.kernels.triton import trial
 
 
 def unavailable(device: torch.device) -> str | None:
-    """Why these kernels cannot run on a device, in one line; None where they can."""
+    """Why these kernels cannot run on a device, in one line; None if they can."""
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed: pip install 'seqboat-bench[fused]'"
     if device.type != "cuda" and not interpreted():

@@ -44,7 +44,7 @@ class Packing:
     slot: Tensor
     """`(rows·length,)`: the packed step that a step of the batch becomes, −1 for an inactive one."""
     hidden: Tensor | None = None
-    """`(capacity,)` boolean, True at steps that nobody attends to; None where there are none."""
+    """`(capacity,)` boolean, True at steps that nobody attends to; None if there are none."""
 
     @property
     def capacity(self) -> int:

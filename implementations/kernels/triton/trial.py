@@ -11,7 +11,7 @@ ADVICE = "it takes a C compiler (gcc, or CC) and a folder that can be written (H
 
 @functools.cache
 def failure(device: torch.device) -> str | None:
-    """Why no kernel can be compiled and run on a device, in one line; None where one can.
+    """Why no kernel can be compiled and run on a device, in one line; None if one can.
 
     Tried once per process and device. Raises what a full device raises, which is another matter.
     """

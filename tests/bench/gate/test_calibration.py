@@ -34,7 +34,7 @@ def test_no_noise_raises_false_alarms(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["quiet", "process effect 1%", "drift, 2% a visit", "bursts, 5% of the runs"]
+    "name", ["quiet", "process effect 1%", "drift, 2% per visit", "bursts, 5% of the runs"]
 )
 def test_a_slowdown_of_five_percent_is_found(name):
     assert rates(BY_NAME[name].blocks, 0.05, 1, experiments=200)["REGRESSED"] >= 0.9
