@@ -13,7 +13,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
+
+import msgspec
 
 from bench.suites.case import Case
 from bench.system import allocator
@@ -22,25 +26,32 @@ from bench.workers.source import CodeSource
 
 
 class ForkServer:
-    """Starts workers, from one template a revision."""
+    """Starts workers. Revisions share a template unless what it loads is theirs, as an environment is."""
 
     def __init__(self, threads: int, sources: Mapping[str, CodeSource]) -> None:
         """sources: by revision, where its code is imported from; without one it is what is at hand."""
         self._threads = threads
         self._sources = sources
-        self._templates: dict[str | None, _TemplateProcess] = {}
+        self._templates: dict[_Loaded | None, _TemplateProcess] = {}
 
     def load(self, cases: Iterable[Case]) -> None:
-        """Begin to load the revisions of these cases, side by side, and wait for none."""
+        """Begin to load what these cases need, side by side, and wait for none."""
         for case in cases:
-            if case.revision not in self._templates:
-                source = self._sources.get(case.revision or "")
-                self._templates[case.revision] = _TemplateProcess(self._threads, source)
+            self._template(self._source(case))
 
     def start(self, case: Case) -> WorkerProcess:
         """A worker for a case. Raises WorkerFailed if none can be started."""
-        self.load([case])
-        return self._templates[case.revision].fork(case)
+        source = self._source(case)
+        return self._template(source).fork(case, None if source is None else source.paths)
+
+    def _source(self, case: Case) -> CodeSource | None:
+        return self._sources.get(case.revision or "")
+
+    def _template(self, source: CodeSource | None) -> "_TemplateProcess":
+        loaded = None if source is None else _Loaded(source.python, tuple(source.python_path))
+        if loaded not in self._templates:
+            self._templates[loaded] = _TemplateProcess(self._threads, loaded)
+        return self._templates[loaded]
 
     def __enter__(self) -> "ForkServer":
         return self
@@ -52,29 +63,39 @@ class ForkServer:
             template.kill()
 
 
+class _Loaded(NamedTuple):
+    """What a template is made of: an interpreter, and where it looks for the harness."""
+
+    python: str
+    path: tuple[str, ...]
+
+
 class _TemplateProcess:
     """`python -m bench.workers.template`, seen from the parent. Orders go over a Unix socket, a line each.
 
     An answer repeats its order: where Ctrl-C comes between the two, the next to ask is not given it.
     """
 
-    def __init__(self, threads: int, source: CodeSource | None) -> None:
+    def __init__(self, threads: int, loaded: _Loaded | None) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by kill)
         self._orders, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                _command(source),
+                _command(loaded),
                 stdin=theirs.fileno(),
                 stdout=self._stderr,
                 stderr=self._stderr,
-                env=_environment(threads, source),
+                env=_environment(threads, loaded),
                 # Its own session: a Ctrl-C in the terminal reaches the parent alone, which then decides.
                 start_new_session=True,
             )
         self._answers = self._orders.makefile("rb")
 
-    def fork(self, case: Case) -> WorkerProcess:
-        """A worker, ready for questions. Raises WorkerFailed."""
+    def fork(self, case: Case, paths: tuple[Path, ...] | None) -> WorkerProcess:
+        """A worker, ready for questions. Raises WorkerFailed.
+
+        paths: where its models come from, before everything else; None for the current folder, after all.
+        """
         stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by the worker's kill)
         (their_questions, questions), (answers, their_answers) = os.pipe(), os.pipe()
         theirs = [their_questions, their_answers, stderr.fileno()]
@@ -90,6 +111,8 @@ class _TemplateProcess:
         finally:
             for handle in theirs[:2]:
                 os.close(handle)
+        with contextlib.suppress(BrokenPipeError):  # A worker that is dead says so when it is asked.
+            os.write(questions, msgspec.json.encode(paths and [str(path) for path in paths]) + b"\n")
         return WorkerProcess(case, pid, self.exit_code, questions, answers, stderr)
 
     def exit_code(self, pid: int) -> int:
@@ -120,7 +143,7 @@ class _TemplateProcess:
         raise WorkerFailed("crashed", f"no worker could be started: the process that loads torch {how}")
 
 
-def _environment(threads: int, source: CodeSource | None) -> dict[str, str]:
+def _environment(threads: int, loaded: _Loaded | None) -> dict[str, str]:
     environment = {
         **os.environ,
         **allocator.worker_variables(),
@@ -131,12 +154,9 @@ def _environment(threads: int, source: CodeSource | None) -> dict[str, str]:
         # torch may ask whether there is a GPU without touching it: a process that touched it can't fork.
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     }
-    if source is None:
-        return environment
-    return environment | {"PYTHONPATH": os.pathsep.join(source.python_path)}
+    return environment if loaded is None else environment | {"PYTHONPATH": os.pathsep.join(loaded.path)}
 
 
-def _command(source: CodeSource | None) -> list[str]:
-    python, paths = (sys.executable, ()) if source is None else (source.python, source.paths)
+def _command(loaded: _Loaded | None) -> list[str]:
     # Safe path: what lies in the current folder takes no module's place.
-    return [python, "-P", "-m", "bench.workers.template", *map(str, paths)]
+    return [sys.executable if loaded is None else loaded.python, "-P", "-m", "bench.workers.template"]

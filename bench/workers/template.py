@@ -1,6 +1,7 @@
 """The process that workers are forked from: it has loaded torch, and forks one for every order.
 
-Run as `python -m bench.workers.template`. Each worker has pipes of its own for questions and answers.
+Run as `python -m bench.workers.template`. Each worker has pipes of its own for questions and answers; before
+the first question it is told the folders that its models come from.
 """
 
 import contextlib
@@ -75,11 +76,6 @@ def main() -> None:
     _adopt_strays()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _load_libraries()
-    if sys.argv[1:]:
-        # The harness is loaded: from here on the folders that it was given come before everything else.
-        sys.path[:0] = sys.argv[1:]
-    else:
-        own_models.look_here()
     workers: set[int] = set()
     with socket.socket(fileno=os.dup(0)) as orders:
         while _obey(orders, workers):
@@ -127,11 +123,20 @@ def _become_worker(handles: list[int]) -> NoReturn:
             text.reconfigure(line_buffering=True, write_through=True)
     worker = Worker()
     with os.fdopen(0, "rb", closefd=False) as questions:
+        _look_in(msgspec.json.decode(questions.readline(), type=list[str] | None))
         for line in questions:
             answer = worker.answer(msgspec.json.decode(line, type=Question))
             answers.write(msgspec.json.encode(answer) + b"\n")
             answers.flush()
     os._exit(0)
+
+
+def _look_in(folders: list[str] | None) -> None:
+    """Let models come from these folders, which the loaded harness is safe from; or from the current one."""
+    if folders is None:
+        own_models.look_here()
+    else:
+        sys.path[:0] = folders
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from unittest.mock import Mock
 
 import msgspec
@@ -15,8 +16,11 @@ from bench.suites import reading as suites
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed
 from bench.workers.messages import Prepared
+from bench.workers.source import CodeSource
 
 from ..made_up import CPU
+
+ROOT = Path(__file__).parents[3]
 
 pytestmark = pytest.mark.usefixtures("plug_ins")
 
@@ -64,15 +68,26 @@ def test_an_interrupt_between_order_and_answer_leaves_no_answer_to_others(plan, 
         assert template.exit_code(worker.pid) == -signal.SIGABRT
 
 
-def test_revisions_have_a_template_each(plan):
+def test_revisions_share_a_template_unless_what_it_loads_is_theirs(plan, tmp_path):
+    """Their models come from their own folders all the same."""
     case = plan.suite.cases("cpu")[0]
-    with ForkServer(plan.threads, plan.sources) as server:
-        revisions = [msgspec.structs.replace(case, revision=name) for name in ("base", "control")]
-        workers = [server.start(revision) for revision in revisions]
-        parents = [psutil.Process(worker.pid).ppid() for worker in workers]
-        for worker in workers:
-            worker.kill()
-    assert len(set(parents)) == 2
+    sources = {}
+    for name in ("base", "head", "own"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.py").write_text(f"raise ImportError('this is {name}')\n")
+        own = ROOT if name == "own" else None
+        sources[name] = CodeSource((tmp_path / name,), tmp_path, own)
+    parents, words = {}, {}
+    with ForkServer(plan.threads, sources) as server:
+        for name in sources:
+            revision = msgspec.structs.replace(case, revision=name, implementation="mine:build")
+            with server.start(revision) as worker:
+                parents[name] = psutil.Process(worker.pid).ppid()
+                with pytest.raises(WorkerFailed) as failure:
+                    worker.ask(plan.prepare(revision), Prepared, 60)
+                words[name] = failure.value.reason
+    assert parents["base"] == parents["head"] != parents["own"]
+    assert all(f"this is {name}" in words[name] for name in sources)
 
 
 def test_a_torch_that_does_not_load_is_one_line(plan, tmp_path, monkeypatch):
