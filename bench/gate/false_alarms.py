@@ -41,23 +41,33 @@ class NoiseModel:
     drift: float = 0.0
     """Linear drift from one visit to the next (clocks, temperature)."""
     burst: float = 0.0
-    """Probability that other work makes a run take half as long again."""
+    """Probability that other work makes a run take longer."""
+    burst_factor: float = 1.5
+    """How many times as long."""
+    wander: float = 0.0
+    """Of the machine from one visit to the next: a random walk that both sides share."""
 
     def blocks(self, count: int, random: np.random.Generator) -> list[float]:
         """Log ratios of identical code, by the design and the estimator of a real gate."""
-        totals = self.times(count, random).sum(axis=-1)
-        return list(np.median(np.log(totals[..., 1]) - np.log(totals[..., 0]), axis=-1))
+        logs = np.log(self.times(count, random))
+        differences = logs[:, :, 1, :, None] - logs[:, :, 0, None, :]
+        return list(np.median(differences.reshape(count, -1), axis=-1))
 
-    def times(self, count: int, random: np.random.Generator) -> Array:
+    def times(self, count: int, random: np.random.Generator, rounds: int = ROUNDS) -> Array:
         """Run times `(count, rounds, side, visit)`: palindromes, A B B A or B A A B."""
-        shape = (count, ROUNDS, 2, 2)
+        shape = (count, rounds, 2, 2)
         luck = random.normal(0, self.process, size=(count, 1, 2, 1))
-        first = random.integers(2, size=(count, ROUNDS, 1))
+        first = random.integers(2, size=(count, rounds, 1))
         # Of the four places of a round, the outer two are the first side's.
         outer = first == np.arange(2)
         position = np.where(outer[..., None], [0, 3], [1, 2])
-        seconds = np.exp(luck + random.normal(0, self.run, size=shape)) + self.drift * position
-        return np.where(random.random(shape) < self.burst, 1.5 * seconds, seconds)
+        walk = random.normal(0, self.wander, size=(count, 4 * rounds)).cumsum(axis=-1)
+        state = np.take_along_axis(
+            walk.reshape(count, rounds, 4), position.reshape(count, rounds, 4), axis=-1
+        )
+        noise = luck + state.reshape(shape) + random.normal(0, self.run, size=shape)
+        seconds = np.exp(noise) + self.drift * position
+        return np.where(random.random(shape) < self.burst, self.burst_factor * seconds, seconds)
 
 
 NOISES = (
@@ -66,8 +76,10 @@ NOISES = (
     NoiseModel("process effect 1%", process=0.01),
     NoiseModel("process effect 2%", process=0.02),
     NoiseModel("drift, 2% per visit", process=0.005, drift=0.02),
+    NoiseModel("wandering, 1% per visit", process=0.005, wander=0.01),
     NoiseModel("bursts, 5% of the runs", process=0.005, burst=0.05),
     NoiseModel("bursts, 20% of the runs", process=0.005, burst=0.2),
+    NoiseModel("bursts to eight times, 5%", process=0.005, burst=0.05, burst_factor=8.0),
     NoiseModel("all: 1%, drift, bursts of 5%", process=0.01, drift=0.02, burst=0.05),
 )
 
@@ -102,7 +114,11 @@ def resampled(values: Sequence[float]) -> Blocks:
 def self_comparisons(results: Results) -> dict[str, list[float]]:
     """Log ratios of the blocks of each case in a `bench doctor --aa` run."""
     bases = [solo.case.id for solo in results.solos.values() if solo.status == "ok"]
-    values = {name: block_values(results.samples, name.replace("@base", "@control"), name) for name in bases}
+    estimator = results.header.estimator
+    values = {
+        name: block_values(results.samples, name.replace("@base", "@control"), name, estimator=estimator)
+        for name in bases
+    }
     return {name: found for name, found in values.items() if len(found) > 2}
 
 

@@ -2,18 +2,31 @@
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from bench.measure.procedure import Procedure
 from bench.records.run import Lost, Sample, Solo
+from bench.stats.disturbance import disturbance
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed, WorkerProcess
 from bench.workers.messages import Prepared, Time, Timed, Warmed
 
 DEADLINE_FACTOR = 20
 """A run that takes this many times longer than its solo pass foretold has hung."""
+TRIES = 3
+"""A visit is made at most this often, until a run of it is not disturbed."""
+REPEATED_SHARE = 0.5
+"""Of a block's visits, how many may be repeated: on a machine that is never quiet more would gain nothing."""
+
+
+class Place(NamedTuple):
+    """Of a visit in a block."""
+
+    round: int
+    visit: Literal[0, 1]
+    position: int
 
 
 class Block:
@@ -41,6 +54,8 @@ class Block:
         self.random = random
         self.resident = procedure.fits(solos)
         self.workers: dict[str, WorkerProcess] = {}
+        self.repeats = int(REPEATED_SHARE * 2 * rounds * len(solos))
+        """Disturbed runs that may yet be repeated."""
 
     def run(self) -> Generator[Sample | Lost, None, None]:
         """Every timed run as it is made, and every case that failed."""
@@ -79,28 +94,36 @@ class Block:
         order = [self.alive[index] for index in self.random.permutation(len(self.alive))]
         for position, solo in enumerate([*order, *reversed(order)]):
             if solo in self.alive:
-                visit: Literal[0, 1] = 0 if position < len(order) else 1
-                yield from self._guarded(
-                    solo,
-                    lambda s, v=visit, p=position: self._visit(s, round_number, v, p),  # type: ignore[misc]
-                )
+                yield from self._visit(solo, Place(round_number, 0 if position < len(order) else 1, position))
 
-    def _visit(self, solo: Solo, round_number: int, visit: Literal[0, 1], position: int) -> Sample:
+    def _visit(self, solo: Solo, place: Place) -> Iterator[Sample | Lost]:
+        """A timed run; a disturbed one is repeated at once, within limits."""
+        for attempt in range(TRIES):
+            found = list(self._guarded(solo, lambda s, a=attempt: self._sample(s, place, a)))  # type: ignore[misc]
+            yield from found
+            if self.repeats == 0 or not any(isinstance(r, Sample) and r.disturbed_by for r in found):
+                return
+            self.repeats -= 1
+
+    def _sample(self, solo: Solo, place: Place, attempt: int) -> Sample:
         timed = self._time(solo)
         return Sample(
             case_id=solo.case.id,
             block=self.number,
             group=self.group,
-            round=round_number,
-            visit=visit,
-            position=position,
+            round=place.round,
+            visit=place.visit,
+            position=place.position,
             steps=self.procedure.steps(solo),
             seconds=timed.seconds,
             activation=timed.activation,
             throttled=timed.throttled,
             waited_seconds=timed.waited_seconds,
-            disturbed=timed.disturbed,
             aside_seconds=timed.aside_seconds,
+            step_deviation=timed.step_deviation,
+            conditions=timed.conditions,
+            disturbed_by=disturbance(timed.conditions, timed.throttled),
+            attempt=attempt,
         )
 
     def _time(self, solo: Solo) -> Timed:

@@ -13,7 +13,7 @@ from bench.probes.code import digest_of, harness_digest, measured_commit, module
 from bench.probes.environment import command_line
 from bench.records import checkpoint as checkpoints
 from bench.records.reading import Results
-from bench.records.run import SCHEMA, Environment, Header
+from bench.records.run import ESTIMATOR, SCHEMA, Environment, Header
 from bench.suites import metrics
 from bench.suites.suite import Suite, Timing, Training
 from bench.workloads.own_files import is_own_file
@@ -45,6 +45,7 @@ def make_header(
             name: checkpoints.read(Path(file)).trained(Path(file)) for name, file in suite.checkpoints.items()
         },
         sources={} if revisions is not None else _sources(suite),
+        estimator=ESTIMATOR,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from bench.measure.jobs import BlockJob
 from bench.records.reading import Findings
-from bench.records.run import Solo, Void
+from bench.records.run import ESTIMATOR, Estimator, Solo, Void
 from bench.stats.intervals import Interval
 from bench.stats.ratios import baseline_of, block_values, speed_ratio
 from bench.suites.case import Case
@@ -15,8 +15,19 @@ from bench.suites.suite import Suite
 class Panel:
     """Decides for its cases whether they are precise, have enough blocks, or are out of time."""
 
-    def __init__(self, cases: list[Case], suite: Suite, found: Findings, voids: Sequence[Void] = ()) -> None:
-        """found: everything that is known of the run, now and later. voids: an earlier run's."""
+    def __init__(
+        self,
+        cases: list[Case],
+        suite: Suite,
+        found: Findings,
+        voids: Sequence[Void] = (),
+        estimator: Estimator = ESTIMATOR,
+    ) -> None:
+        """found: everything that is known of the run, now and later. voids: an earlier run's.
+
+        estimator: of the run's file.
+        """
+        self.estimator = estimator
         self.cases = cases
         self.ids = {case.id for case in cases}
         self.timing = suite.timing
@@ -61,7 +72,7 @@ class Panel:
         if self.blocks < self.timing.min_blocks or not alive:
             return False
         reference = self._reference(alive).case.id
-        ratios = [speed_ratio(self.found.samples, reference, solo.case.id) for solo in alive]
+        ratios = [self._ratio(reference, solo.case.id) for solo in alive]
         return all(ratio is not None and ratio.half_width <= self.target for ratio in ratios)
 
     @property
@@ -73,7 +84,7 @@ class Panel:
     def ratios(self) -> dict[str, Interval | None]:
         """How many times faster than the baseline, by case."""
         return {
-            case.id: speed_ratio(self.found.samples, self.baseline.id, case.id)
+            case.id: self._ratio(self.baseline.id, case.id)
             for case in self.cases
             if self.found.solos[case.id].status == "ok"
         }
@@ -113,6 +124,9 @@ class Panel:
             return 0
         reference = self._reference(alive).case.id
         return min(len(block_values(self.found.samples, reference, solo.case.id)) for solo in alive)
+
+    def _ratio(self, reference: str, other: str) -> Interval | None:
+        return speed_ratio(self.found.samples, reference, other, estimator=self.estimator)
 
     def _reference(self, alive: list[Solo]) -> Solo:
         """What is resident in every group: the baseline, or the first that runs if it does not."""

@@ -8,7 +8,7 @@ from bench.measure.panel import Panel
 from bench.measure.procedure import BLOCKS_WANTED, Procedure
 from bench.measure.recorder import Observer, Recorder
 from bench.records.reading import Findings, Results
-from bench.records.run import Finding, Lost, Solo, StopReason, Void
+from bench.records.run import ESTIMATOR, Finding, Lost, Solo, StopReason, Void
 from bench.records.writing import ResultFile
 from bench.suites.case import Case
 from implementations import registry
@@ -41,9 +41,10 @@ class Scheduler:
         self.devices = devices
         self.begin = time.monotonic()
         suite, voids = procedure.suite, earlier.voids if earlier else []
+        estimator = earlier.header.estimator if earlier else ESTIMATOR
         self.cases = suite.cases(procedure.kind)
         self.panels = [
-            Panel([case for case in self.cases if case.cell == cell], suite, self.found, voids)
+            Panel([case for case in self.cases if case.cell == cell], suite, self.found, voids, estimator)
             for cell in dict.fromkeys(case.cell for case in self.cases)
         ]
         self.alone: set[str] = set()

@@ -1,5 +1,7 @@
 """How long a number of steps takes: a monotonic clock on the CPU, events on CUDA, checked by the clock."""
 
+import itertools
+import statistics
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -24,6 +26,8 @@ class Elapsed(NamedTuple):
     aside: float = 0.0
     """Seconds of a run on CUDA that its stream's events do not show, where they are too many for the clock's
     own noise: the model works on other streams as well. They are part of `seconds`."""
+    step_deviation: float | None = None
+    """Standard deviation of the steps' times in seconds; None for a single step, and on CUDA."""
 
 
 def seconds_of(step: Step, steps: int, device: torch.device) -> float:
@@ -39,12 +43,16 @@ def time_steps(step: Step, steps: int, device: torch.device) -> Elapsed:
 
 
 def _on_the_cpu(step: Step, steps: int) -> Elapsed:
-    begin, begin_on_processor = time.perf_counter(), time.thread_time()
+    begin_on_processor = time.thread_time()
+    moments = [time.perf_counter()]
     for _ in range(steps):
         step()
-    seconds = time.perf_counter() - begin
+        moments.append(time.perf_counter())
     on_processor = time.thread_time() - begin_on_processor
-    return Elapsed(seconds, max(0.0, seconds - on_processor))
+    seconds = moments[-1] - moments[0]
+    each = [end - begin for begin, end in itertools.pairwise(moments)]
+    deviation = statistics.stdev(each) if steps > 1 else None
+    return Elapsed(seconds, max(0.0, seconds - on_processor), step_deviation=deviation)
 
 
 def _on_cuda(step: Step, steps: int, device: torch.device) -> Elapsed:

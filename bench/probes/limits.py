@@ -25,10 +25,17 @@ class Group:
         text = _read(self.folder / name)
         return int(text) if text is not None and text.lstrip("-").isdigit() and int(text) >= 0 else None
 
-    def statistic(self, key: str) -> int:
-        """A value of `memory.stat`; 0 if it is not there."""
-        lines = (_read(self.folder / "memory.stat") or "").splitlines()
+    def statistic(self, key: str, file: str = "memory.stat") -> int:
+        """A value of a file of several; 0 if it is not there."""
+        lines = (_read(self.folder / file) or "").splitlines()
         return next((int(line.split()[1]) for line in lines if line.startswith(f"{key} ")), 0)
+
+    @property
+    def throttled_seconds(self) -> float:
+        """Of processor time, in which the group had used up its quota, until now."""
+        if self.version == 2:
+            return self.statistic("throttled_usec", "cpu.stat") / 1e6
+        return self.statistic("throttled_time", "cpu.stat") / 1e9
 
 
 def total_memory(proc: Path = PROC) -> int:
@@ -51,6 +58,11 @@ def cpu_quota(proc: Path = PROC) -> float | None:
     """Cores that control groups grant; None without a limit."""
     quotas = [quota for group in _groups("cpu", proc) if (quota := _quota(group)) is not None]
     return min(quotas, default=None)
+
+
+def cpu_groups(proc: Path = PROC) -> list[Group]:
+    """This process's group of processor time, and those around it."""
+    return list(_groups("cpu", proc))
 
 
 def _memory_limit(group: Group) -> int | None:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
+from bench.records.conditions import Conditions
 from bench.suites.case import Case
 from bench.suites.suite import LARGEST, Positive, Suite
 from bench.text.units import format_error
@@ -39,6 +40,11 @@ StopReason = Literal["precise", "blocks", "budget", "interrupted", "failed", "de
 
 MEMORY_KIND: Mapping[DeviceKind, MemoryKind] = {"cpu": "tensor_bytes", "cuda": "allocated"}
 """Which of a solo's figures is the peak memory that tables show."""
+
+Estimator = Literal["rounds", "differences"]
+"""How a block's value for a pair is made of its visits; functions of `bench.stats.rounds`."""
+ESTIMATOR: Estimator = "differences"
+"""Of runs that are begun now."""
 
 STOP_REASONS: dict[StopReason, str] = {
     "precise": "every interval is under its target",
@@ -126,6 +132,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header", tag_field=
     """By implementation, the training behind the weights that it is timed with."""
     sources: dict[str, str] = {}
     """Digests of what was run: by implementation, its source and hyper-parameters; `bench`, what measures."""
+    estimator: Estimator = "rounds"
+    """By which its ratios are made; files that do not say are of the first one."""
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, tag="device", tag_field="type"):
@@ -302,8 +310,17 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, tag="sample", tag_field=
     throttled: str | None = None
     waited_seconds: Quantity | None = None
     """In which the thread that makes the steps was not on a processor; None on CUDA."""
+    step_deviation: Quantity | None = None
+    """Standard deviation of its steps' times in seconds; None for a single step, and on CUDA."""
+    conditions: Conditions | None = None
+    """What the kernel says of the run."""
+    disturbed_by: str | None = None
+    """Why it counts in no ratio, by what the kernel says: it was repeated at once. None if it counts."""
+    attempt: Count = 0
+    """How many runs at this place of the round were disturbed before it."""
     disturbed: bool = False
-    """Whether it waited for more than half of the run, beyond what is usual of the model."""
+    """Of files that have no `conditions`: whether it waited for more than half of the run, beyond what was
+    usual of the model. It counts."""
     aside_seconds: Quantity = 0.0
     """Of `seconds`, those that the timed stream of a GPU did not show: work on other streams."""
     node: str | None = None

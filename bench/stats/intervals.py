@@ -45,20 +45,11 @@ class Interval:
         return Interval(1 / self.ratio, low, high, self.blocks)
 
 
-def round_log_ratio(baseline: Sequence[float], other: Sequence[float]) -> float:
-    """Log of the baseline's time over the other's in one palindromic round.
-
-    Both are the step times of the two visits. Their sums are compared: time that drifts linearly over
-    the round adds the same to every case, since the two visits of each lie symmetrically in it.
-    """
-    return math.log(sum(baseline)) - math.log(sum(other))
-
-
-def block_value(log_ratios: Sequence[float]) -> float:
-    """A block's value for a pair: the median of its rounds' log ratios. Raises ValueError for none."""
-    if not log_ratios:
+def block_value(values: Sequence[float]) -> float:
+    """Median of what was found in a block. Raises ValueError for nothing."""
+    if not values:
         raise ValueError("a block without a round has no value")
-    return float(np.median(np.asarray(log_ratios, dtype=np.float64)))
+    return float(np.median(np.asarray(values, dtype=np.float64)))
 
 
 def ratio_interval(block_values: Sequence[float], confidence: float = 0.95) -> Interval:

@@ -1,13 +1,13 @@
 """From timed samples to ratios: which case is compared with which, and what the blocks say."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from bench.records.run import Sample
-from bench.stats.intervals import Interval, block_value, ratio_interval, round_log_ratio
+from bench.records.run import ESTIMATOR, Estimator, Sample
+from bench.stats.intervals import Interval, block_value, ratio_interval
+from bench.stats.rounds import VALUES, Round
 from bench.suites.case import Case
-
-Visits = Mapping[str, list[float]]
 
 
 def baseline_of(case: Case, cases: Iterable[Case], baseline: str) -> Case | None:
@@ -17,41 +17,91 @@ def baseline_of(case: Case, cases: Iterable[Case], baseline: str) -> Case | None
     )
 
 
-def block_values(samples: Iterable[Sample], baseline: str, other: str, via: str | None = None) -> list[float]:
-    """Per block, the median over rounds of the log ratio of baseline to other (case ids).
+@dataclass
+class Visits:
+    """Of one case in one round."""
 
-    A round counts when both cases were visited twice in it, in one group. Blocks that timed them in different
-    groups count by way of a third case that was in both, where one is named: a run's baseline is in all.
+    places: tuple[set[int], set[int]] = field(default_factory=lambda: (set(), set()))
+    """Positions that were visited in the order drawn, and in its reverse."""
+    undisturbed: list[float] = field(default_factory=list)
+    """Step times in seconds of the runs that nothing disturbed."""
+    every: list[float] = field(default_factory=list)
+
+    def add(self, sample: Sample) -> None:
+        self.places[sample.visit].add(sample.position)
+        self.every.append(sample.step_seconds)
+        if sample.disturbed_by is None:
+            self.undisturbed.append(sample.step_seconds)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the round was carried out to its end: it mirrors itself."""
+        there, back = self.places
+        return len(there) == len(back) > 0
+
+
+Place = tuple[int, int, int]
+"""Block, group and round."""
+
+
+def block_values(
+    samples: Iterable[Sample],
+    baseline: str,
+    other: str,
+    via: str | None = None,
+    estimator: Estimator = ESTIMATOR,
+) -> list[float]:
+    """Per block, the log ratio of baseline to other (case ids).
+
+    estimator: a file's header names its own.
+    A round counts when it was carried out to its end, with both cases in one group. Blocks that timed them in
+    different groups count by way of a third case that was in both, where one is named: a run's baseline is in
+    all.
     """
-    times = _times(sample for sample in samples if sample.case_id in (baseline, other, via))
-    found = _by_block(times, baseline, other)
+    visits = _visits(sample for sample in samples if sample.case_id in (baseline, other, via))
+    found = _by_block(visits, baseline, other, estimator)
     if via is not None and via not in (baseline, other):
-        there, back = _by_block(times, baseline, via), _by_block(times, via, other)
+        there, back = (_by_block(visits, *pair, estimator) for pair in ((baseline, via), (via, other)))
         found = {block: there[block] + back[block] for block in there.keys() & back.keys()} | found
     return [value for _, value in sorted(found.items())]
 
 
-def _times(samples: Iterable[Sample]) -> dict[tuple[int, int, int], Visits]:
-    """Step times of each case's visits, by block, group and round."""
-    times: dict[tuple[int, int, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+def _visits(samples: Iterable[Sample]) -> dict[Place, dict[str, Visits]]:
+    """Visits by place and case."""
+    visits: dict[Place, dict[str, Visits]] = defaultdict(lambda: defaultdict(Visits))
     for sample in samples:
-        times[sample.block, sample.group, sample.round][sample.case_id].append(sample.step_seconds)
-    return {place: dict(visits) for place, visits in times.items()}
+        visits[sample.block, sample.group, sample.round][sample.case_id].add(sample)
+    return {place: dict(cases) for place, cases in visits.items()}
 
 
-def _by_block(times: Mapping[tuple[int, int, int], Visits], baseline: str, other: str) -> dict[int, float]:
-    blocks: dict[int, list[float]] = defaultdict(list)
-    for (block, _, _), visits in times.items():
-        if all(len(visits.get(name, [])) == 2 for name in (baseline, other)):
-            blocks[block].append(round_log_ratio(visits[baseline], visits[other]))
-    return {block: block_value(values) for block, values in blocks.items()}
+def _by_block(
+    visits: Mapping[Place, Mapping[str, Visits]], baseline: str, other: str, estimator: Estimator
+) -> dict[int, float]:
+    """A block counts by its undisturbed runs, or by all if no round has such of both cases."""
+    quiet: dict[int, list[Round]] = defaultdict(list)
+    every: dict[int, list[Round]] = defaultdict(list)
+    for (block, _, _), cases in visits.items():
+        if baseline not in cases or other not in cases:
+            continue
+        pair = cases[baseline], cases[other]
+        if not all(case.complete for case in pair):
+            continue
+        every[block].append((pair[0].every, pair[1].every))
+        if all(case.undisturbed for case in pair):
+            quiet[block].append((pair[0].undisturbed, pair[1].undisturbed))
+    value = VALUES[estimator]
+    return {block: value(quiet.get(block) or rounds) for block, rounds in every.items()}
 
 
 def speed_ratio(
-    samples: Iterable[Sample], baseline: str, other: str, via: str | None = None
+    samples: Iterable[Sample],
+    baseline: str,
+    other: str,
+    via: str | None = None,
+    estimator: Estimator = ESTIMATOR,
 ) -> Interval | None:
     """How many times faster a case is than its baseline; None before the first complete round."""
-    values = block_values(samples, baseline, other, via)
+    values = block_values(samples, baseline, other, via, estimator)
     return ratio_interval(values) if values else None
 
 
@@ -62,9 +112,14 @@ def step_seconds(samples: Iterable[Sample], case_id: str) -> float | None:
 
 
 def block_step_seconds(samples: Iterable[Sample], case_id: str) -> list[float]:
-    """Per block, the median step time in seconds."""
-    blocks: dict[int, list[float]] = defaultdict(list)
+    """Per block, the median step time in seconds, of the runs that nothing disturbed if there are any."""
+    blocks: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
         if sample.case_id == case_id:
-            blocks[sample.block].append(sample.step_seconds)
-    return [block_value(times) for _, times in sorted(blocks.items())]
+            blocks[sample.block].append(sample)
+    return [block_value([s.step_seconds for s in counted(found)]) for _, found in sorted(blocks.items())]
+
+
+def counted(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """Those of one case in one block that count: what nothing disturbed, or all if there is nothing such."""
+    return [sample for sample in samples if sample.disturbed_by is None] or samples

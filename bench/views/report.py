@@ -85,7 +85,7 @@ def _rounds(samples: Sequence[Sample]) -> list[list[Any]]:
             s.steps,
             float(f"{s.seconds:.6g}"),
             s.activation,
-            s.throttled,
+            s.disturbed_by or s.throttled,
         ]
         for s in samples
     ]

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from bench.records.conditions import Conditions
 from bench.records.run import (
     Activation,
     Decoding,
@@ -173,8 +174,9 @@ class Timed(msgspec.Struct, frozen=True, tag="timed"):
     activation: float | None
     throttled: str | None = None
     waited_seconds: float | None = None
-    disturbed: bool = False
     aside_seconds: float = 0.0
+    step_deviation: float | None = None
+    conditions: Conditions | None = None
 
 
 class Failure(msgspec.Struct, frozen=True, tag="failure"):

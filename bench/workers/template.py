@@ -122,6 +122,7 @@ def _become_worker(handles: list[int]) -> NoReturn:
         if isinstance(text, io.TextIOWrapper):
             text.reconfigure(line_buffering=True, write_through=True)
     worker = Worker()
+    worker.watcher.notice_stops()
     with os.fdopen(0, "rb", closefd=False) as questions:
         _look_in(msgspec.json.decode(questions.readline(), type=list[str] | None))
         for line in questions:

@@ -5,6 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bench.errors import UsageError
+from bench.probes.conditions import Watcher, between
 from bench.records.run import Activation, MetricFigure
 from bench.workers.failures import Faulty, failure_of
 from bench.workers.messages import (
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 
 class Worker:
     """Holds the case that it was given and answers questions about it."""
+
+    def __init__(self) -> None:
+        self.watcher = Watcher()
 
     def answer(self, question: Question) -> Answer:
         try:
@@ -80,7 +84,6 @@ class Worker:
 
         from bench.probes import nvml
         from bench.steps.decoding import open_step
-        from bench.workers.waits import Waits
         from implementations.encoder import parameter_count
 
         self.threads = question.threads
@@ -94,7 +97,7 @@ class Worker:
         self.step.calibrate()
         # A module may have set them when it was imported, or the model when it was built.
         torch.set_num_threads(self.threads)
-        self.waits, self.steps = Waits(), 0
+        self.steps = 0
         return Prepared(
             parameters=parameter_count(self.step.model),
             tokens=self.step.tokens,
@@ -118,7 +121,6 @@ class Worker:
         while len(times) < question.max_steps:
             elapsed = self._timed(1)
             times.append(elapsed.seconds)
-            self.waits.warmed(elapsed)
             if len(times) == 1:
                 self._check_steps()
             enough = len(times) >= question.min_steps
@@ -191,7 +193,9 @@ class Worker:
     def _time(self, question: Time) -> Answer:
         from bench.probes import nvml
 
+        before = self.watcher.read()
         elapsed = self._timed(question.steps)
+        conditions = between(before, self.watcher.read())
         throttled = nvml.throttle_reason(self.nvml)
         self._check_steps()
         activation = self._activation()
@@ -200,8 +204,9 @@ class Worker:
             activation=activation.mean if activation else None,
             throttled=throttled,
             waited_seconds=elapsed.waited,
-            disturbed=self.waits.is_disturbed(elapsed, question.steps),
             aside_seconds=elapsed.aside,
+            step_deviation=elapsed.step_deviation,
+            conditions=conditions,
         )
 
     def _timed(self, steps: int) -> "Elapsed":

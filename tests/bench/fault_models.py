@@ -4,6 +4,7 @@ import mmap
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -33,6 +34,36 @@ def tiny(task, hyperparameters):
 
 def slow(task, hyperparameters):
     return Tiny(task, lambda: time.sleep(0.02))
+
+
+def spinning(task, hyperparameters):
+    """Needs 20 ms of processor time a step, however long that takes."""
+
+    def spin():
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+
+    return Tiny(task, spin)
+
+
+def stopped_in_a_step(task, hyperparameters):
+    """From its fifth step on, stops itself in each, and is continued by a process that it has started."""
+    code = (
+        "import os, signal, sys, time\n"
+        "def state(): return open(f'/proc/{sys.argv[1]}/stat').read().rpartition(')')[2].split()[0]\n"
+        "while state() != 'T': time.sleep(0.01)\n"
+        "os.kill(int(sys.argv[1]), signal.SIGCONT)"
+    )
+    steps = []
+
+    def fault():
+        steps.append(1)
+        if len(steps) >= 5:
+            with subprocess.Popen([sys.executable, "-c", code, str(os.getpid())], start_new_session=True):
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+    return Tiny(task, fault)
 
 
 def noisy(task, hyperparameters):

@@ -260,20 +260,20 @@ def _activation_sweep(points: list[Point], table: Table) -> Chart:
 
 
 def _rounds(points: list[Point], table: Table) -> Chart:
-    """Each timed run over its case's median, in the order made; a ring where the GPU was throttled."""
+    """Each timed run over its case's median, in the order made; a ring where it was disturbed."""
     base = base_chart(points).encode(
         x=alt.X("number:Q", title="Timed run, in the order made", axis=alt.Axis(tickMinStep=1)),
         y=alt.Y("relative:Q", title="Step time over the median of its case", scale=alt.Scale(zero=False)),
-        tooltip=["case:N", "block:Q", alt.Tooltip("relative:Q", format=".3f"), "throttled:N"],
+        tooltip=["case:N", "block:Q", alt.Tooltip("relative:Q", format=".3f"), "disturbed:N"],
     )
     dots = base.mark_point(filled=True, opacity=1, size=45).encode(
         color=by_model(points, "color"), shape=by_model(points, "shape")
     )
     layers = [_one("y"), dots]
-    throttled = [point for point in points if point["throttled"] != "no"]
-    if throttled:
+    disturbed = [point for point in points if point["disturbed"] != "no"]
+    if disturbed:
         ring = {"size": 160, "color": "#D55E00", "strokeWidth": 2}
-        layers.append(base.properties(data=alt.InlineData(values=throttled)).mark_point(**ring))
+        layers.append(base.properties(data=alt.InlineData(values=disturbed)).mark_point(**ring))
     return alt.layer(*layers).properties(width=WIDTH * 1.3)
 
 

@@ -161,7 +161,7 @@ def rounds(runs: Sequence[Results]) -> list[Point]:
                     "number": len(points) + 1,
                     "block": sample.block + 1,
                     "relative": round(sample.step_seconds / medians[sample.case_id], 4),
-                    "throttled": sample.throttled or "no",
+                    "disturbed": sample.disturbed_by or sample.throttled or "no",
                 }
             )
     return points

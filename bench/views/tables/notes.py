@@ -1,6 +1,5 @@
 """What stands below a table: why figures are missing, and what they were measured with."""
 
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
 import msgspec
@@ -11,6 +10,7 @@ from bench.records.run import MEMORY_KIND, STOP_REASONS, MemoryKind, Status, Tra
 from bench.stats.intervals import MIN_BLOCKS
 from bench.suites.case import Case
 from bench.text.units import format_bytes, format_duration
+from bench.views.tables.disturbed import disturbances, share_of
 from bench.views.tables.gpu_notes import gpu_notes
 from bench.views.tables.rows import Row, title_of
 
@@ -117,7 +117,7 @@ def run_notes(run: Results) -> list[str]:
         names = ", ".join(map(_name, unsteady))
         notes.append(f"warm-up ended before the step time was stationary: {names}")
     notes += gpu_notes(run)
-    notes += _disturbances(run)
+    notes += disturbances(run, _name)
     notes += _growth(run)
     notes += _other_batches(run)
     notes += _failed_metrics(run)
@@ -126,23 +126,6 @@ def run_notes(run: Results) -> list[str]:
     if run.notice:
         notes.append(run.notice)
     return notes
-
-
-def _disturbances(run: Results) -> list[str]:
-    """Which rows hold runs that something else held up."""
-    timed = Counter(sample.case_id for sample in run.samples)
-    disturbed = Counter(sample.case_id for sample in run.samples if sample.disturbed)
-    if not disturbed:
-        return []
-    found = [
-        f"{_name(solo.case)} ({disturbed[name]} of {timed[name]} runs)"
-        for name, solo in run.solos.items()
-        if disturbed[name]
-    ]
-    return [
-        "timing was disturbed: more than half of a run's time its model waited for a processor, which is not "
-        f"usual of it: {', '.join(found)}"
-    ]
 
 
 def _growth(run: Results) -> list[str]:
@@ -278,9 +261,10 @@ def _devices(run: Results) -> list[str]:
 
 def _how_it_stopped(run: Results) -> str:
     blocks = 1 + max((sample.block for sample in run.samples), default=-1)
+    disturbed = share_of(run)
     if run.end is None:
-        return f"{blocks} blocks, {len(run.samples)} runs; the run has not ended, or was killed"
+        return f"{blocks} blocks, {len(run.samples)} runs{disturbed}; the run has not ended, or was killed"
     return (
-        f"{blocks} blocks, {len(run.samples)} runs in {format_duration(run.end.seconds)}; "
+        f"{blocks} blocks, {len(run.samples)} runs in {format_duration(run.end.seconds)}{disturbed}; "
         f"stopped because {STOP_REASONS[run.end.reason]}"
     )

@@ -157,7 +157,7 @@ def _row(
     if timed and base_id is not None:
         via = measured.id if measured else base_id
         together = [sample for name in {base_id, case.id, via} for sample in samples[name]]
-        speed = speed_ratio(together, base_id, case.id, via)
+        speed = speed_ratio(together, base_id, case.id, via, results.header.estimator)
     seconds = step_seconds(samples[case.id], case.id) if timed else None
     memory = _memory(results, case.id) if status in ("ok", "wrong") else None
     base_memory = _memory(results, base_id) if base_id is not None else None

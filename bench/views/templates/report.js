@@ -53,7 +53,7 @@ controls.forEach((control) => control.addEventListener("input", filter));
 filter();
 
 // Rounds are many: a case's table is made when it is opened.
-const ROUNDS = ["block", "group", "round", "visit", "position", "steps", "seconds", "activation", "throttled"];
+const ROUNDS = ["block", "group", "round", "visit", "position", "steps", "seconds", "activation", "disturbed"];
 
 function cellsOf(values, kind) {
   const line = document.createElement("tr");

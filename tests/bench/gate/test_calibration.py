@@ -5,7 +5,7 @@ import pytest
 
 from bench.gate.false_alarms import NOISES, NoiseModel, gate, rates, report, resampled
 from bench.gate.gate import ROUNDS
-from bench.stats.intervals import block_value, round_log_ratio
+from bench.stats.rounds import median_of_differences
 
 BY_NAME = {noise.name: noise for noise in NOISES}
 
@@ -16,7 +16,7 @@ def test_the_simulation_has_the_estimator_of_real_blocks():
     values = noise.blocks(4, np.random.default_rng(5))
     assert times.shape == (4, ROUNDS, 2, 2)
     for block, value in zip(times, values, strict=True):
-        assert value == pytest.approx(block_value([round_log_ratio(side[1], side[0]) for side in block]))
+        assert value == pytest.approx(median_of_differences([(side[1], side[0]) for side in block]))
 
 
 def test_drift_alone_cancels_and_a_process_effect_does_not():

@@ -2,10 +2,11 @@
 
 import math
 
+import msgspec
 import pytest
 
 from bench.records.run import Sample
-from bench.stats.ratios import block_values, speed_ratio
+from bench.stats.ratios import block_step_seconds, block_values, speed_ratio
 
 
 def visits(block: int, group: int, **seconds: float) -> list[Sample]:
@@ -53,3 +54,52 @@ def test_half_a_way_leads_nowhere():
     assert block_values(lacking, "a", "b", "base") == []
     unfinished = [*visits(0, 0, base=1.0, a=0.5), *visits(0, 1, base=3.0, b=1.0)[:-1]]
     assert block_values(unfinished, "a", "b", "base") == []
+
+
+def disturbed(sample: Sample, factor: float) -> Sample:
+    return msgspec.structs.replace(sample, seconds=factor * sample.seconds, disturbed_by="waited")
+
+
+def again(sample: Sample) -> Sample:
+    return msgspec.structs.replace(sample, attempt=1)
+
+
+def test_a_disturbed_run_is_left_out_and_its_repetition_counts():
+    first, *rest = visits(0, 0, base=1.0, a=0.5)
+    samples = [disturbed(first, 8.0), again(first), *rest]
+    assert block_values(samples, "base", "a") == pytest.approx([math.log(2)])
+    assert block_step_seconds(samples, "base") == [1.0]
+    # The same runs without the mark all count, and so does a run that merely took long.
+    slow = msgspec.structs.replace(first, seconds=8.0)
+    assert block_values([slow, *rest], "base", "a") == pytest.approx([math.log(16) / 2 + math.log(2) / 2])
+
+
+def test_a_place_without_an_undisturbed_run_leaves_the_rest_of_its_round():
+    first, *rest = visits(0, 0, base=1.0, a=0.5)
+    assert block_values([disturbed(first, 8.0), *rest], "base", "a") == pytest.approx([math.log(2)])
+
+
+def test_a_block_of_disturbed_runs_alone_counts_with_all_of_them():
+    samples = [disturbed(sample, 2.0) for sample in visits(0, 0, base=1.0, a=0.5)]
+    assert block_values(samples, "base", "a") == pytest.approx([math.log(2)])
+    assert block_step_seconds(samples, "a") == [1.0]
+    one_side = [sample if sample.case_id == "a" else disturbed(sample, 1.0) for sample in samples]
+    assert block_values(one_side, "base", "a") == pytest.approx([math.log(2)])
+
+
+def test_rounds_with_more_visits_of_cheap_cases_count_when_they_mirror_themselves():
+    order = ["a", "base", "a", "a", "base", "a"]
+    seconds = {"base": 1.0, "a": 0.5}
+    samples = [
+        Sample(case_id=name, block=0, group=0, round=0, visit=position // 3, position=position, steps=1,
+               seconds=seconds[name])
+        for position, name in enumerate(order)
+    ]  # fmt: skip
+    assert block_values(samples, "base", "a") == pytest.approx([math.log(2)])
+    assert block_values(samples[:-1], "base", "a") == [], "cut off before its end"
+
+
+def test_files_of_the_first_estimator_keep_it():
+    samples = [*visits(0, 0, base=1.0, a=0.5)]
+    samples[0] = msgspec.structs.replace(samples[0], seconds=8.0)
+    assert block_values(samples, "base", "a", estimator="rounds") == [math.log(9.0) - math.log(1.0)]

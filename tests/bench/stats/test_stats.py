@@ -16,13 +16,13 @@ from bench.stats.intervals import (
     lower_bound,
     p_value_above,
     ratio_interval,
-    round_log_ratio,
     smallest_difference,
     student_t,
     unpaired_ratio,
     upper_bound,
     verdict,
 )
+from bench.stats.rounds import VALUES, median_of_differences, median_of_rounds, round_log_ratio
 
 positive = st.floats(0.01, 100)
 
@@ -80,6 +80,37 @@ def test_block_value_is_the_median_and_needs_a_round():
         block_value([])
     with pytest.raises(ValueError, match="no block"):
         ratio_interval([])
+
+
+rounds_of_two = st.lists(
+    st.tuples(st.lists(positive, min_size=2, max_size=4), st.lists(positive, min_size=2, max_size=4)),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(rounds_of_two, st.sampled_from(sorted(VALUES)), st.floats(0.1, 10))
+def test_a_blocks_value_mirrors_and_scales_with_its_times(rounds, name, factor):
+    value = VALUES[name]
+    mirrored = [(other, baseline) for baseline, other in rounds]
+    assert value(mirrored) == pytest.approx(-value(rounds), abs=1e-9)
+    slower = [(baseline, [factor * seconds for seconds in other]) for baseline, other in rounds]
+    assert value(slower) == pytest.approx(value(rounds) - math.log(factor), abs=1e-9)
+
+
+def test_one_burst_leaves_the_median_of_differences_alone():
+    """One run of four takes eight times as long; the median of two rounds' ratios is moved by half of it."""
+    calm, burst = ([1.0, 1.01], [0.5, 0.5]), ([1.0, 1.0], [4.0, 0.5])
+    assert median_of_differences([calm, burst]) == pytest.approx(math.log(2), abs=0.01)
+    assert median_of_rounds([calm, burst]) < math.log(2) - 0.7
+
+
+def test_records_of_two_visits_have_the_value_that_they_had():
+    """To the last bit: files of earlier versions print as they did."""
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        baseline, other = random.uniform(0.01, 10, size=(2, 2)).tolist()
+        assert round_log_ratio(baseline, other) == math.log(sum(baseline)) - math.log(sum(other))
 
 
 def test_half_width_is_relative():

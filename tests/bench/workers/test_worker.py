@@ -2,8 +2,8 @@
 
 import contextlib
 import os
-import signal
-import threading
+import subprocess
+import sys
 import time
 
 import msgspec
@@ -14,6 +14,7 @@ import pytest
 from bench.measure.block import Block
 from bench.measure.procedure import Procedure
 from bench.records.run import Sample, Solo
+from bench.stats.disturbance import disturbance
 from bench.suites import reading as suites
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed
@@ -134,20 +135,39 @@ def test_a_process_that_left_its_session_ends_with_its_worker(server):
     assert not psutil.pid_exists(stray)
 
 
-def test_a_run_that_was_stopped_is_disturbed_and_a_slow_one_is_not(server):
+def test_a_model_that_sleeps_gives_its_processor_away_itself(server):
+    """The rule is held against such figures in tests/bench/stats/test_disturbance.py, where no load is."""
     with begun(server, "slow") as worker:
         runs = [worker.ask(Time(10), Timed, 60) for _ in range(3)]
-        assert [run.disturbed for run in runs] == [False] * 3
         assert min(run.waited_seconds for run in runs) > 0.15
-        os.kill(worker.pid, signal.SIGSTOP)
-        threading.Timer(1.0, os.kill, (worker.pid, signal.SIGCONT)).start()
-        worker.send(Time(10))
-        time.sleep(0.1)
-        assert not worker.receive(Timed, 60).disturbed, "stopped before it began, not while it was timed"
-        worker.send(Time(10))
-        time.sleep(0.05)
-        os.kill(worker.pid, signal.SIGSTOP)
-        threading.Timer(1.0, os.kill, (worker.pid, signal.SIGCONT)).start()
-        disturbed = worker.receive(Timed, 60)
-        assert disturbed.disturbed
-        assert disturbed.seconds > 1
+        for run in runs:
+            assert run.conditions.stops == 0
+            assert run.conditions.processor_seconds < run.conditions.wall_seconds - 0.15
+            assert run.step_deviation < run.seconds
+
+
+def test_a_run_that_was_stopped_is_disturbed_and_those_around_it_are_not(server):
+    with begun(server, "stopped_in_a_step") as worker:
+        before = worker.ask(Time(1), Timed, 60)
+        stopped = worker.ask(Time(1), Timed, 60)
+        assert before.conditions.stops == 0
+        assert disturbance(stopped.conditions) == "its process was stopped and continued"
+        with begun(server, "tiny") as other:
+            other.stop()
+            with other.awake() as resumed:
+                assert resumed.ask(Time(1), Timed, 60).conditions.stops == 0, "before it was asked"
+
+
+def test_a_busy_loop_on_its_processor_disturbs_a_run(server):
+    processor = min(os.sched_getaffinity(0))
+    code = f"import os; os.sched_setaffinity(0, [{processor}]); print(flush=True)\nwhile True: pass"
+    with begun(server, "spinning") as worker:
+        os.sched_setaffinity(worker.pid, [processor])
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as busy:
+            try:
+                busy.stdout.readline()
+                timed = worker.ask(Time(10), Timed, 60)
+            finally:
+                busy.kill()
+    assert "waited for a processor that other work had" in disturbance(timed.conditions)
+    assert timed.conditions.processor_seconds > 0.19, "as much as it needs alone"

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from bench.errors import UsageError
+from bench.records.conditions import Conditions
 from bench.records.run import Solo
 from bench.stats.ratios import baseline_of
 from bench.views.tables.table import build_table
@@ -167,6 +168,32 @@ def test_rows_with_disturbed_runs_and_models_that_leak_are_named():
     assert "memory grows with every step: SeqBoat at 256 by 4.00 MiB" in notes
     clean = build_table(run).notes
     assert not any("disturbed" in note or "grows" in note for note in clean)
+
+
+def test_the_share_of_disturbed_runs_stands_in_the_footer_and_their_rows_in_a_note():
+    run = results(["transformer", "seqboat"], [256])
+    calm = Conditions(wall_seconds=1.0)
+    first, *rest = (msgspec.structs.replace(sample, conditions=calm) for sample in run.samples)
+    disturbed = msgspec.structs.replace(first, disturbed_by="was stopped and continued", seconds=99.0)
+    table = build_table(msgspec.structs.replace(run, samples=[disturbed, first, *rest]))
+    assert any("25 runs in 1 min 40 s, 1 of them (4%) disturbed; stopped" in line for line in table.footer)
+    (note,) = [note for note in table.notes if "disturbed" in note]
+    assert "repeated and count in no ratio: Transformer at 256 (1 of 13 runs); for example, was st" in note
+    assert table.rows == build_table(msgspec.structs.replace(run, samples=[first, *rest])).rows
+    quiet = build_table(msgspec.structs.replace(run, samples=[first, *rest]))
+    assert any("none disturbed; stopped" in line for line in quiet.footer)
+
+
+def test_a_block_of_disturbed_runs_alone_is_told():
+    run = results(["transformer", "seqboat"], [256])
+    samples = [
+        msgspec.structs.replace(sample, disturbed_by="was stopped and continued")
+        if sample.block == 1 and "seqboat" in sample.case_id
+        else sample
+        for sample in run.samples
+    ]
+    notes = build_table(msgspec.structs.replace(run, samples=samples)).notes
+    assert any("all runs of a block were disturbed" in n and "SeqBoat at 256 (1 blocks)" in n for n in notes)
 
 
 def test_a_throttled_run_is_counted_and_a_dropped_line_told():

@@ -1,0 +1,71 @@
+"""What a table says of runs that were disturbed: how many, why, and where there were no others."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+
+from bench.records.reading import Results
+from bench.records.run import Sample
+from bench.suites.case import Case
+
+SHOWN = 5
+"""Rows that are named; more would hide the message."""
+
+
+def share_of(run: Results) -> str:
+    """`, 12 of them (7%) disturbed`; empty in files that do not say."""
+    if not any(sample.conditions for sample in run.samples):
+        return ""
+    count = sum(sample.disturbed_by is not None for sample in run.samples)
+    return f", {count} of them ({count / len(run.samples):.0%}) disturbed" if count else ", none disturbed"
+
+
+def disturbances(run: Results, name: Callable[[Case], str]) -> list[str]:
+    """Which rows hold runs that something held up, and what became of them.
+
+    name: of a case, in a note.
+    """
+    timed = Counter(sample.case_id for sample in run.samples)
+    repeated = Counter(sample.case_id for sample in run.samples if sample.disturbed_by)
+    counted = Counter(sample.case_id for sample in run.samples if sample.disturbed)
+
+    def rows(disturbed: Counter[str]) -> list[str]:
+        return [
+            f"{name(solo.case)} ({disturbed[case_id]} of {timed[case_id]} runs)"
+            for case_id, solo in run.solos.items()
+            if disturbed[case_id]
+        ]
+
+    notes = []
+    if counted:
+        notes.append(
+            "timing was disturbed: more than half of a run's time its model waited for a processor, which is "
+            f"not usual of it: {', '.join(rows(counted))}"
+        )
+    if repeated:
+        found = rows(repeated)
+        more = f" and {len(found) - SHOWN} more rows" if len(found) > SHOWN else ""
+        notes.append(
+            f"disturbed runs were repeated and count in no ratio: {', '.join(found[:SHOWN])}{more}; "
+            f"for example, {_example(run.samples)}"
+        )
+    return [*notes, *_without_quiet_runs(run, name)]
+
+
+def _example(samples: list[Sample]) -> str:
+    return next(sample.disturbed_by for sample in samples if sample.disturbed_by)
+
+
+def _without_quiet_runs(run: Results, name: Callable[[Case], str]) -> list[str]:
+    """Blocks in which every run of a case was disturbed."""
+    quiet: dict[tuple[str, int], bool] = defaultdict(bool)
+    for sample in run.samples:
+        quiet[sample.case_id, sample.block] |= sample.disturbed_by is None
+    blocks = Counter(case_id for (case_id, _), any_quiet in quiet.items() if not any_quiet)
+    if not blocks:
+        return []
+    found = [f"{name(run.solos[case_id].case)} ({count} blocks)" for case_id, count in blocks.items()]
+    more = f" and {len(found) - SHOWN} more rows" if len(found) > SHOWN else ""
+    return [
+        "all runs of a block were disturbed, so that all of them count there: "
+        f"{', '.join(found[:SHOWN])}{more}; quiet the machine, or measure again"
+    ]
