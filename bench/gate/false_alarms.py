@@ -49,9 +49,8 @@ class NoiseModel:
 
     def blocks(self, count: int, random: np.random.Generator) -> list[float]:
         """Log ratios of identical code, by the design and the estimator of a real gate."""
-        logs = np.log(self.times(count, random))
-        differences = logs[:, :, 1, :, None] - logs[:, :, 0, None, :]
-        return list(np.median(differences.reshape(count, -1), axis=-1))
+        first, second = np.moveaxis(np.log(self.times(count, random)), 2, 0).reshape(2, count, -1)
+        return list(np.median(second[:, :, None] - first[:, None, :], axis=(-2, -1)))
 
     def times(self, count: int, random: np.random.Generator, rounds: int = ROUNDS) -> Array:
         """Run times `(count, rounds, side, visit)`: palindromes, A B B A or B A A B."""
@@ -67,7 +66,8 @@ class NoiseModel:
         )
         noise = luck + state.reshape(shape) + random.normal(0, self.run, size=shape)
         seconds = np.exp(noise) + self.drift * position
-        return np.where(random.random(shape) < self.burst, self.burst_factor * seconds, seconds)
+        factor = np.where(random.random(shape) < self.burst, self.burst_factor, 1.0)
+        return np.asarray(factor * seconds)
 
 
 NOISES = (

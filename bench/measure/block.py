@@ -101,7 +101,8 @@ class Block:
         for attempt in range(TRIES):
             found = list(self._guarded(solo, lambda s, a=attempt: self._sample(s, place, a)))  # type: ignore[misc]
             yield from found
-            if self.repeats == 0 or not any(isinstance(r, Sample) and r.disturbed_by for r in found):
+            disturbed = any(isinstance(record, Sample) and record.disturbed_by for record in found)
+            if not disturbed or attempt == TRIES - 1 or self.repeats == 0:
                 return
             self.repeats -= 1
 

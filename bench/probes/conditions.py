@@ -77,8 +77,9 @@ class Watcher:
                 # A thread may end between the two.
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                     text = (self.proc / "self" / "task" / thread / "schedstat").read_text(encoding="ascii")
-                    found[thread] = int(text.split()[1]) * NANOSECONDS
-        except (OSError, ValueError, IndexError):
+                    _, queued, _ = map(int, text.split())
+                    found[thread] = queued * NANOSECONDS
+        except (OSError, ValueError):
             return None
         return found or None
 

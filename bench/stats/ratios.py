@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from bench.records.run import ESTIMATOR, Estimator, Sample
 from bench.stats.intervals import Interval, block_value, ratio_interval
-from bench.stats.rounds import VALUES, Round
+from bench.stats.rounds import VALUES
 from bench.suites.case import Case
 
 
@@ -77,20 +77,21 @@ def _visits(samples: Iterable[Sample]) -> dict[Place, dict[str, Visits]]:
 def _by_block(
     visits: Mapping[Place, Mapping[str, Visits]], baseline: str, other: str, estimator: Estimator
 ) -> dict[int, float]:
-    """A block counts by its undisturbed runs, or by all if no round has such of both cases."""
-    quiet: dict[int, list[Round]] = defaultdict(list)
-    every: dict[int, list[Round]] = defaultdict(list)
+    rounds: dict[int, list[tuple[Visits, Visits]]] = defaultdict(list)
     for (block, _, _), cases in visits.items():
-        if baseline not in cases or other not in cases:
-            continue
-        pair = cases[baseline], cases[other]
-        if not all(case.complete for case in pair):
-            continue
-        every[block].append((pair[0].every, pair[1].every))
-        if all(case.undisturbed for case in pair):
-            quiet[block].append((pair[0].undisturbed, pair[1].undisturbed))
+        if baseline in cases and other in cases and cases[baseline].complete and cases[other].complete:
+            rounds[block].append((cases[baseline], cases[other]))
     value = VALUES[estimator]
-    return {block: value(quiet.get(block) or rounds) for block, rounds in every.items()}
+    return {
+        block: value(list(zip(*(_counted(side) for side in zip(*found, strict=True)), strict=True)))
+        for block, found in rounds.items()
+    }
+
+
+def _counted(rounds: Sequence[Visits]) -> list[list[float]]:
+    """Step times of one case in one block: of its undisturbed runs, or of all if there are none."""
+    quiet = [visits.undisturbed for visits in rounds]
+    return quiet if any(quiet) else [visits.every for visits in rounds]
 
 
 def speed_ratio(

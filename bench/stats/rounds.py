@@ -10,7 +10,8 @@ from bench.stats.intervals import block_value
 
 Round = tuple[Sequence[float], Sequence[float]]
 """Step times of the baseline's visits and of the other's in one palindromic round: cases are visited in some
-order and then in its reverse, so that time which drifts linearly adds the same to the mean of each."""
+order and then in its reverse, so that time which drifts linearly adds the same to the mean of each. A side is
+empty where all its visits were disturbed."""
 
 
 def round_log_ratio(baseline: Sequence[float], other: Sequence[float]) -> float:
@@ -19,18 +20,25 @@ def round_log_ratio(baseline: Sequence[float], other: Sequence[float]) -> float:
 
 
 def median_of_rounds(rounds: Sequence[Round]) -> float:
-    """Median over rounds of the log ratio of means. One burst moves a whole round: of two it leaves none."""
-    return block_value([round_log_ratio(*each) for each in rounds])
+    """Median over rounds of the log ratio of means. One burst moves a whole round: of two it leaves none.
+
+    Where no round has visits of both, that of all visits together.
+    """
+    whole = [each for each in rounds if all(each)]
+    return block_value([round_log_ratio(*each) for each in whole or [_together(rounds)]])
 
 
 def median_of_differences(rounds: Sequence[Round]) -> float:
-    """Median of the log ratios of each visit of the baseline to each of the other in the same round.
+    """Median of the log ratios of each visit of the baseline to each of the other: Hodges–Lehmann.
 
-    The Hodges–Lehmann estimator of a shift, within rounds, so that drift from round to round cancels too.
     One burst moves the differences of its own visit only: with two rounds, a quarter.
     """
-    logs = [(np.log(baseline), np.log(other)) for baseline, other in rounds]
-    return block_value(np.concatenate([np.subtract.outer(*pair).ravel() for pair in logs]).tolist())
+    return block_value(np.subtract.outer(*map(np.log, _together(rounds))).ravel().tolist())
+
+
+def _together(rounds: Sequence[Round]) -> Round:
+    baseline, other = ([seconds for each in rounds for seconds in each[side]] for side in (0, 1))
+    return baseline, other
 
 
 VALUES: Mapping[Estimator, Callable[[Sequence[Round]], float]] = {

@@ -176,7 +176,7 @@ def test_the_share_of_disturbed_runs_stands_in_the_footer_and_their_rows_in_a_no
     first, *rest = (msgspec.structs.replace(sample, conditions=calm) for sample in run.samples)
     disturbed = msgspec.structs.replace(first, disturbed_by="was stopped and continued", seconds=99.0)
     table = build_table(msgspec.structs.replace(run, samples=[disturbed, first, *rest]))
-    assert any("25 runs in 1 min 40 s, 1 of them (4%) disturbed; stopped" in line for line in table.footer)
+    assert any("25 runs in 1m 40s, 1 of them (4%) disturbed; stopped" in line for line in table.footer)
     (note,) = [note for note in table.notes if "disturbed" in note]
     assert "repeated and count in no ratio: Transformer at 256 (1 of 13 runs); for example, was st" in note
     assert table.rows == build_table(msgspec.structs.replace(run, samples=[first, *rest])).rows
