@@ -2,7 +2,7 @@
 
 
 class YamlError(ValueError):
-    """A file that is no YAML. The message says what is wrong, in which line."""
+    """A file that is not YAML. The message says what is wrong, in which line."""
 
 
 class RegistryError(ValueError):

@@ -175,4 +175,4 @@ def _refuse_foresight(model: nn.Module, kind: str) -> None:
         first = model.eval()(input_ids=tokens, use_cache=False).logits[:, 0]
     model.train(training)
     if not torch.allclose(first[0], first[1], rtol=1e-4, atol=1e-5):
-        raise NotImplementedError(f"hf:{kind} looks at later tokens: it is no language model")
+        raise NotImplementedError(f"hf:{kind} looks at later tokens: it is not a language model")

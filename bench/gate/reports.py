@@ -176,7 +176,7 @@ def _counts_as(case: CaseVerdict, overall: Verdict) -> Verdict:
 
 
 def _plain(text: str) -> str:
-    """Text of a model's or a user's, which is no markup."""
+    """Text of a model's or a user's, which is not markup."""
     return escape_markdown(one_line(text))
 
 

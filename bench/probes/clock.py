@@ -12,7 +12,7 @@ Step = Callable[[], object]
 
 
 ASIDE_SHARE, ASIDE_SECONDS = 0.02, 1e-3
-"""Wall-clock time that exceeds a stream's own by both is no latency of a launch or of a wait."""
+"""Wall-clock time that exceeds a stream's own by both is not the latency of a launch or of a wait."""
 
 
 class Elapsed(NamedTuple):

@@ -19,7 +19,7 @@ class TensorBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     `before` are the bytes that were live at entry: the tensors that were named, and all others that an
     operator then reads. Views count once; a sparse tensor counts as its indices and values, a jagged one as
     its values and offsets. Scratch memory inside an operator (an FFT's work space, a matrix product's
-    packing buffers) is no tensor and is not seen, nor is what compiled code makes: see `is_compiled`.
+    packing buffers) is not a tensor and is not seen, nor is what compiled code makes: see `is_compiled`.
     `operators` counts the operators dispatched.
     """
 

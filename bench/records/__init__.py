@@ -1,1 +1,1 @@
-"""Records: every file that outlives a process; its structs, written and read."""
+"""Records: the structs of every file that outlives a process, and their reading and writing."""

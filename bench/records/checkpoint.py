@@ -1,6 +1,6 @@
 """Checkpoints: one safetensors file with weights, optimiser state and random state, exactly as they were.
 
-What else a training needs to go on stands in the file's metadata as JSON. Reading that needs no torch.
+Whatever else a training needs to continue is in the file's metadata, as JSON. Reading that needs no torch.
 """
 
 import os
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 KEY = "seqboat_bench"
 MODEL, OPTIMIZER, RANDOM = "model.", "optimizer.", "random."
-"""What the names of the tensors begin with."""
+"""Prefixes of the tensors' names."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,16 +32,16 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     recipe: Recipe
     data: str
     step: int
-    """Steps done; the next batch of the training data has this number."""
+    """Steps done; also the number of the next batch of training data."""
     seconds: float
-    """Of training, evaluations not counted."""
+    """Seconds of training, without evaluations."""
     losses: list[float]
-    """Of the steps since the last Progress record, in nats."""
+    """Losses of the steps since the last Progress record, in nats."""
     evaluation: Evaluation | None
-    """The last one."""
+    """The latest one."""
 
     def trained(self, path: Path) -> Trained:
-        """What a run that is timed with it records."""
+        """The record that a run with this checkpoint keeps of it."""
         evaluation = self.evaluation
         return Trained(
             file=str(path),
@@ -58,11 +58,11 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write(path: Path, checkpoint: Checkpoint, tensors: dict[str, "Tensor"]) -> None:
-    """Write a checkpoint in the place of an older one, never half. Raises UsageError if it cannot be."""
+    """Write a checkpoint in place of an older one, never half. Raises UsageError if it cannot be written."""
     from safetensors.torch import save_file
 
     fresh = path.with_name(f"{path.name}.new")
-    # A copy of each: tied weights would be one storage under two names, which the format does not know.
+    # A copy of each: tied weights share storage under two names, which the format does not support.
     copies = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     try:
         save_file(copies, fresh, metadata={KEY: msgspec.json.encode(checkpoint).decode()})
@@ -74,14 +74,14 @@ def write(path: Path, checkpoint: Checkpoint, tensors: dict[str, "Tensor"]) -> N
 
 
 def read(path: Path) -> Checkpoint:
-    """The metadata alone. Raises UsageError if the file is no checkpoint of a training."""
+    """The metadata alone. Raises UsageError if the file is not a checkpoint of a training."""
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(KEY)
     except (OSError, SafetensorError) as error:
         raise UsageError(f"{path}: cannot be read as a checkpoint ({error})") from None
     if text is None:
-        raise UsageError(f"{path}: is no checkpoint of bench train (its metadata has no {KEY!r})")
+        raise UsageError(f"{path}: is not a checkpoint of bench train (its metadata has no {KEY!r})")
     try:
         checkpoint = msgspec.json.decode(text, type=Checkpoint)
     except msgspec.DecodeError as error:

@@ -1,4 +1,4 @@
-"""What a profile holds, as one JSON file: where a step's time and memory go. Knows no torch."""
+"""A profile, as one JSON file: where a step's time and memory go. Needs no torch."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +16,12 @@ Phase = Literal["forward", "backward"]
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """What one phase of a stage costs in a step, without the stages inside it."""
+    """Cost of one phase of a stage per step, without the stages inside it."""
 
     seconds: Quantity = 0.0
     flops: Count = 0
     bytes: Count = 0
-    """Read and written by its operators, as if nothing stayed in a cache between two of them."""
+    """Bytes that its operators read and write, as if nothing stayed in a cache between two of them."""
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     path: tuple[str, ...]
     """Names from the outermost stage to this one; empty for what is in no stage."""
     calls: Count
-    """In the forward pass of one step."""
+    """Calls in the forward pass of one step."""
     forward: Cost
     backward: Cost
     peak_bytes: Count
@@ -41,9 +41,9 @@ class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     """The best that this device was measured to do, in the precision of the case."""
 
     flops_per_second: AboveZero
-    """Of a large matrix product."""
+    """Rate of a large matrix product."""
     bytes_per_second: AboveZero
-    """Of a large copy, read and written."""
+    """Rate of a large copy, reads and writes together."""
     matrix: str
     copy: str
 
@@ -58,17 +58,17 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, tag="profile", tag_fiel
     environment: Environment
     steps: Count
     plain_seconds: AboveZero
-    """Of a step without any of this: median."""
+    """Median seconds of a step without any of this."""
     named_seconds: AboveZero
-    """Of a step with stages named, but no profiler."""
+    """Seconds of a step with stages named, without the profiler."""
     profiled_seconds: AboveZero
-    """Of a step under the profiler: what the stages' times are of."""
+    """Seconds of a step under the profiler, as the stages' times are."""
     stages: list[Stage]
     timeline: list[tuple[Quantity, Count, str]]
     """Live tensor bytes after operators: how far through the step (by operator), bytes, stage."""
     ceilings: Ceilings
     flops_from: str
-    """The implementation whose operators were counted: the plain form, where a fused one hides them."""
+    """Implementation whose operators were counted: the plain form if the fused one hides them."""
 
     def ideal_seconds(self, cost: Cost) -> float:
         """The least time that a cost could take under the ceilings."""
@@ -77,14 +77,14 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, tag="profile", tag_fiel
 
 
 def read_profile(path: Path) -> Profile:
-    """A profile from its file. Raises UsageError: what is wrong with it."""
+    """Read a profile. Raises UsageError, which says what is wrong with the file."""
     try:
         profile = msgspec.json.decode(path.read_bytes(), type=Profile)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(
-            f"{path}: is no profile ({error}); make one with: bench profile --out FILE"
+            f"{path}: is not a profile ({error}); make one with: bench profile --out FILE"
         ) from None
     if profile.schema != SCHEMA:
         raise UsageError(f"{path}: has schema {profile.schema}, this version reads {SCHEMA}")
@@ -113,7 +113,7 @@ def add(one: Cost, other: Cost) -> Cost:
 
 
 def tree(profile: Profile) -> Iterator[Node]:
-    """The stages from the outermost inwards, each with the sum of what is inside it; the longest first."""
+    """Stages from the outermost inwards, each with the sum of what is inside it; the longest first."""
     yield _sum_below(profile, (), "step")
     yield from _below(profile, ())
 

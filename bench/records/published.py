@@ -34,7 +34,7 @@ def long_range_arena() -> Mapping[str, Mapping[str, Any]]:
 
 
 def sources(models: Iterable[str]) -> list[str]:
-    """Which papers the published figures of these models come from, and what they were measured on."""
+    """Papers that the published figures of these models come from, and their hardware."""
     protocols = _content()["protocols"]
     rows = [row for name in models if (row := long_range_arena().get(name))]
     used = dict.fromkeys(row["protocol"] for row in rows)
@@ -65,7 +65,7 @@ class _Model(msgspec.Struct, kw_only=True):
 
 
 class _Published(msgspec.Struct):
-    """What the file must have; it may have more."""
+    """Keys that the file must have; it may have more."""
 
     protocols: dict[str, _Protocol]
     models: list[_Model]

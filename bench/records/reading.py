@@ -1,4 +1,4 @@
-"""What result files hold: every record, by kind of device, less what is void.
+"""Reading of result files: every record, by kind of device, without what is void.
 
 A torn last line, as a crash or a full disk leaves it, is dropped with a notice.
 """
@@ -33,14 +33,14 @@ T = TypeVar("T")
 
 
 class _Version(msgspec.Struct, frozen=True, tag="header", tag_field="type"):
-    """As much of a header as one of any version has."""
+    """The part of a header that every version has."""
 
     schema: int
 
 
 @dataclass
 class Findings:
-    """What was found out, less what is void."""
+    """Records by kind, without what is void."""
 
     solos: dict[str, Solo] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Findings:
 
 
 class Results(msgspec.Struct, frozen=True):
-    """What a result file holds."""
+    """Contents of a result file."""
 
     path: str
     header: Header
@@ -71,29 +71,29 @@ class Results(msgspec.Struct, frozen=True):
     lost: dict[str, Lost]
     end: End | None
     notice: str | None = None
-    """A torn line that was dropped."""
+    """Notice that a torn last line was dropped."""
     devices: list[Device] = []
-    """Of a cluster, in the order that they joined."""
+    """Devices of a cluster, in the order in which they joined."""
     voids: list[Void] = []
 
     @property
     def kind(self) -> DeviceKind:
-        """Kind of device that it was measured on."""
+        """Kind of device that the run was measured on."""
         return self.header.environment.kind
 
     @property
     def ended(self) -> bool:
-        """Whether there is nothing to go on with."""
+        """Whether there is nothing left to measure."""
         return self.end is not None and self.end.reason not in ("interrupted", "devices")
 
     @property
     def complete(self) -> bool:
-        """Whether every case ran, and was timed to the end."""
+        """Whether every case ran and was timed to the end."""
         return self.ended and not self.lost and all(solo.status == "ok" for solo in self.solos.values())
 
 
 def read(path: Path) -> Results:
-    """Everything a result file holds. Raises ResultError: what is wrong, in which line.
+    """Read a result file. Raises ResultError, which says what is wrong, and in which line.
 
     A file of several kinds of device is refused, since no ratio may be formed across them.
     """
@@ -108,7 +108,7 @@ def read(path: Path) -> Results:
 
 
 def read_kinds(path: Path) -> list[Results]:
-    """What a result file holds, by kind of device. Raises ResultError: what is wrong, in which line.
+    """Read a result file by kind of device. Raises ResultError, which says what is wrong, and in which line.
 
     Each kind is like a run of its own; its header has the environment of its first device.
     """
@@ -123,7 +123,7 @@ def read_kinds(path: Path) -> list[Results]:
     records = [_decode(line, number, path) for number, line in enumerate(lines, 1)]
     header = _header(records, path)
     end = _end(records)
-    # In another locale, or in bytes that are no text, a path's own string can't be printed.
+    # In another locale, or in bytes that are not text, a path's own string can't be printed.
     name = os.fsencode(path).decode(errors="replace")
     return [
         _results(name, msgspec.structs.replace(header, environment=environment), part, end, notice)
@@ -143,7 +143,7 @@ def files_of(paths: Iterable[Path]) -> list[Path]:
 
 
 def _end(records: list[Record]) -> End | None:
-    """How the run ended, with the seconds of all its parts; None if the last part has no end."""
+    """End of the run, with the seconds of all its parts; None if the last part has no end."""
     last = records[-1]
     if not isinstance(last, End):
         return None
@@ -153,7 +153,7 @@ def _end(records: list[Record]) -> End | None:
 def _by_kind(
     header: Header, records: list[Record], path: Path
 ) -> list[tuple[Environment, list[Device | Finding | Void]]]:
-    """The records of each kind of device: what a machine's environment says of it is the same."""
+    """Records by kind of device: all devices of a kind have the same `Environment.machine`."""
     environments: dict[tuple[str | None, str | None], Environment] = {(None, None): header.environment}
     kinds: dict[Machine, tuple[Environment, list[Device | Finding | Void]]] = {}
     kinds[header.environment.machine] = (header.environment, [])
@@ -203,7 +203,7 @@ def _check_schema(lines: list[bytes], path: Path) -> None:
     try:
         found = msgspec.json.decode(lines[0] if lines else b"", type=_Version).schema
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return  # It is no header at all: whoever decodes it says what is wrong.
+        return  # Not a header at all: decoding it says what is wrong.
     if found != SCHEMA:
         newer = "; it comes from a newer version: pip install --upgrade seqboat-bench"
         raise ResultError(
@@ -214,7 +214,7 @@ def _check_schema(lines: list[bytes], path: Path) -> None:
 def _header(records: list[Record], path: Path) -> Header:
     if not records or not isinstance(records[0], Header):
         raise ResultError(
-            f"{path}: does not begin with a header; it is no result file, or was cut off at once"
+            f"{path}: does not begin with a header; it is not a result file, or was cut off at once"
         )
     for number, record in enumerate(records[1:], 2):
         if isinstance(record, Header):
@@ -232,7 +232,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _cleaned(schema: Any) -> Any:
-    """The schema with docstrings freed of their indentation, which some versions of msgspec keep."""
+    """The schema with docstrings dedented, which not every version of msgspec does."""
     match schema:
         case dict():
             return {
@@ -256,7 +256,7 @@ def _decode(
     try:
         return decode(line, type=Record)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ResultError(f"{path}: line {number} is no record of a result file ({error})") from None
+        raise ResultError(f"{path}: line {number} is not a record of a result file ({error})") from None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What was measured: the schema of the records of a result file."""
+"""Schema of the records of a result file: what was measured."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal, NamedTuple
@@ -12,7 +12,7 @@ from bench.text.units import format_error
 
 
 class Machine(NamedTuple):
-    """What is equal for all figures that may be compared: two of other machines are never the same."""
+    """Identity of a machine: figures may be compared only if it is the same for both."""
 
     device: str
     hardware: str
@@ -39,12 +39,12 @@ MemoryKind = Literal["tensor_bytes", "allocated", "predicted"]
 StopReason = Literal["precise", "blocks", "budget", "interrupted", "failed", "devices"]
 
 MEMORY_KIND: Mapping[DeviceKind, MemoryKind] = {"cpu": "tensor_bytes", "cuda": "allocated"}
-"""Which of a solo's figures is the peak memory that tables show."""
+"""Memory figure of a solo that tables show as its peak memory."""
 
 Estimator = Literal["rounds", "differences"]
-"""How a block's value for a pair is made of its visits; functions of `bench.stats.rounds`."""
+"""How a block's value for a pair is computed from its visits; functions of `bench.stats.rounds`."""
 ESTIMATOR: Estimator = "differences"
-"""Of runs that are begun now."""
+"""Estimator of new runs."""
 
 STOP_REASONS: dict[StopReason, str] = {
     "precise": "every interval is under its target",
@@ -57,7 +57,7 @@ STOP_REASONS: dict[StopReason, str] = {
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a run was made: what must be equal for two runs to be one."""
+    """The machine, software and code that a run was made with."""
 
     device: str
     """`cpu` or `cuda:0`."""
@@ -66,7 +66,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     processor: str
     threads: Positive
     memory_bytes: Count
-    """Of the machine, or of the GPU."""
+    """Memory of the machine, or of the GPU."""
     driver: str | None
     cuda: str | None
     torch: str
@@ -74,15 +74,15 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     platform: str
     libraries: dict[str, str]
     commit: str | None
-    """Of the code that was measured: the repository around a user's model, else the harness's own."""
+    """Commit of the code that was measured: of the repository around a user's model, else of the harness."""
     dirty: bool | None
-    """Whether it had uncommitted changes."""
+    """Whether that code had uncommitted changes."""
     load_average: Quantity
     allocator: str | None = None
-    """Of a worker's memory on the host; None in files that do not say."""
+    """Allocator of a worker's memory on the host; None in files that do not say."""
     clocks: dict[str, Count] | None = None
     harness: str | None = None
-    """Version of what measured, and its commit if it runs from a checkout; None in files that do not say."""
+    """Version of the harness, and its commit if it runs from a checkout; None in files that do not say."""
 
     @property
     def kind(self) -> DeviceKind:
@@ -108,12 +108,12 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     of_steps: int
     """Steps of the whole training."""
     batch: int
-    """Sequences a training step."""
+    """Sequences per training step."""
     seed: int
     accuracy: float | None = None
     bits_per_character: float | None = None
     activation_by_layer: list[float] = []
-    """Means over validation sequences, when it was trained."""
+    """Mean activation rates over the validation sequences, at the last evaluation of the training."""
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header", tag_field="type"):
@@ -129,19 +129,19 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header", tag_field=
     revisions: dict[str, str] | None = None
     """Commits that a gate compares, by the name that their cases carry."""
     checkpoints: dict[str, Trained] = {}
-    """By implementation, the training behind the weights that it is timed with."""
+    """Training behind the weights that an implementation is timed with, by implementation."""
     sources: dict[str, str] = {}
-    """Digests of what was run: by implementation, its source and hyper-parameters; `bench`, what measures."""
+    """Digests of source and hyper-parameters by implementation; `bench`: of the code that measures."""
     estimator: Estimator = "rounds"
-    """By which its ratios are made; files that do not say are of the first one."""
+    """Estimator of its ratios; files that do not say used the first one."""
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, tag="device", tag_field="type"):
-    """A device of a cluster, before anything that was measured on it."""
+    """A device of a cluster; written before anything that was measured on it."""
 
     node: str
     device: str
-    """`cpu`, or `cuda:i` as the node counts; a worker sees it as the only one, as its environment says."""
+    """`cpu`, or `cuda:i` as the node counts; in its environment it is `cuda:0`, the only one of a worker."""
     environment: Environment
 
 
@@ -161,7 +161,7 @@ class Activation(msgspec.Struct, frozen=True):
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a variant is from its reference, as largest relative errors.
+    """Difference of a variant from its reference, as largest relative errors.
 
     They are those of the comparison that failed, else of the one on the case's own batch. An error is None if
     it is infinite: NaN, or another shape.
@@ -169,14 +169,14 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
 
     reference: str
     output_error: float | None
-    """Error of the logits or of what a layer gives, at the worst position."""
+    """Error of the logits or of a layer's output, at the worst position."""
     gradient_error: float | None
     worst_gradient: str
     """Empty if the phase has no gradients."""
     agrees: bool
     worst_output: str = ""
     sample: str = ""
-    """Which sequences and weights the errors are of, in words."""
+    """Sequences and weights of the comparison, in words."""
     seconds: float | None = None
     """Seconds that the comparison took."""
 
@@ -192,37 +192,37 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decoding(msgspec.Struct, frozen=True, kw_only=True):
-    """Of the phase `decode`, a step of which is a stretch of tokens after a context of the case's length."""
+    """What decoding measured. One step takes in a stretch of tokens after a context of the case's length."""
 
     tokens: int
-    """That each sequence takes in, one after another, in one step."""
+    """Tokens per sequence in one step, one after another."""
     state_bytes: int
-    """All that depends on the sequences so far (caches, windows, recurrent states), of the whole batch; with
-    room for the stretch, constants of the parameters not included."""
+    """Bytes of all that depends on the sequences so far (caches, windows, recurrent states), for the whole
+    batch; with room for the stretch, without what follows from the parameters alone."""
     prefill_seconds: float
-    """Of taking the context in, by the parallel form."""
+    """Seconds of taking the context in, by the parallel form."""
     parallel_error: float
     """Relative error of the stretch's logits against those of the parallel form."""
     agrees: bool
 
 
 class Energy(msgspec.Struct, frozen=True, kw_only=True):
-    """What a device's own counter says, over some seconds of steps."""
+    """Reading of a device's own energy counter, over some seconds of steps."""
 
     step_joules: Quantity
-    """Of a whole step, what the idle device uses included."""
+    """Joules per step, including what the device draws when idle."""
     idle_watts: float
     steps: Positive
     seconds: AboveZero
 
 
 class GpuBusy(msgspec.Struct, frozen=True, kw_only=True):
-    """What the device's own profiler says of one step."""
+    """Reading of the device's own profiler for one step."""
 
     seconds: Quantity
-    """In which at least one kernel, copy or fill ran."""
+    """Seconds in which at least one kernel, copy or fill ran."""
     kernels: Positive
-    """How many of them there were."""
+    """Number of these kernels, copies and fills."""
 
 
 class Exact(msgspec.Struct, frozen=True, kw_only=True):
@@ -230,7 +230,7 @@ class Exact(msgspec.Struct, frozen=True, kw_only=True):
 
     parameters: Count
     flops: Count
-    """Of every operator, forward, backward and optimiser; what a Triton kernel does within is not seen."""
+    """FLOPs of all operators, forward, backward and optimiser; the inside of a Triton kernel is not seen."""
     tensor_bytes: Count
     """Exact peak of live tensor bytes."""
     operators: Count
@@ -238,12 +238,12 @@ class Exact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MetricFigure(msgspec.Struct, frozen=True, kw_only=True):
-    """What a metric of the user's own says of a case."""
+    """Figure of a metric of the user's own for a case."""
 
     metric: str
-    """As the suite names it."""
+    """Name of the metric in the suite."""
     name: str = ""
-    """As it heads a column."""
+    """Name of the figure, which heads a column."""
     value: float | None = None
     unit: str = ""
     failure: str | None = None
@@ -257,15 +257,15 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     status: Status
     reason: str | None = None
     traceback: str | None = None
-    """Python's, where the case failed with an exception."""
+    """Python's traceback, if the case failed with an exception."""
     printed: str | None = None
     """The end of what the model and its libraries printed."""
     parameters: Count | None = None
     tokens: Count | None = None
-    """Positions a step computes."""
+    """Positions that a step computes."""
     real_tokens: Count | None = None
     prepare_seconds: Quantity = 0.0
-    """From the start of the process to a model that is ready."""
+    """Seconds from the start of the process until the model is ready."""
     warmup_seconds: list[Quantity] = []
     stationary: bool | None = None
     step_seconds: AboveZero | None = None
@@ -275,19 +275,19 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     decoding: Decoding | None = None
     backend: str | None = None
     why_plain: str | None = None
-    """Why fused layers ran in their plain form, where nobody asked for it."""
+    """Why fused layers ran in their plain form, if nobody asked for that."""
     exact: Exact | None = None
     energy: Energy | None = None
     metrics: list[MetricFigure] = []
     batch_digest: str | None = None
     """Checksum of the batch; None in files that do not say."""
     gpu_busy: GpuBusy | None = None
-    """None on a CPU, and where the profiler shows nothing."""
+    """None on a CPU, or if the profiler shows nothing."""
     growth_bytes: Count | None = None
-    """Live after a step of the warm model and not before it: a leak. None if that can't be seen."""
+    """Bytes live after a step of the warm model and not before it: a leak. None if that can't be seen."""
     node: str | None = None
     device: str | None = None
-    """Where it was measured; None on the machine of the header."""
+    """Node and device that it was measured on; both None on the machine of the header."""
 
     def memory_bytes(self, kind: str) -> int | None:
         return next((figure.bytes for figure in self.memory if figure.kind == kind), None)
@@ -302,30 +302,30 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, tag="sample", tag_field=
     """Cases that were resident together; ratios are formed within a group only."""
     round: Count
     visit: Literal[0, 1]
-    """0 in the order drawn, 1 in its reverse."""
+    """0 for the order drawn, 1 for its reverse."""
     position: Count
     steps: Positive
     seconds: AboveZero
     activation: Quantity | None = None
     throttled: str | None = None
     waited_seconds: Quantity | None = None
-    """In which the thread that makes the steps was not on a processor; None on CUDA."""
+    """Seconds in which the thread that makes the steps was not on a processor; None on CUDA."""
     step_deviation: Quantity | None = None
     """Standard deviation of its steps' times in seconds; None for a single step, and on CUDA."""
     conditions: Conditions | None = None
     """What the kernel says of the run."""
     disturbed_by: str | None = None
-    """Why it counts in no ratio, by what the kernel says: it was repeated at once. None if it counts."""
+    """Why it counts in no ratio, by what the kernel says; it was repeated at once. None if it counts."""
     attempt: Count = 0
-    """How many runs at this place of the round were disturbed before it."""
+    """Number of disturbed runs before it at this place of the round."""
     disturbed: bool = False
-    """Of files that have no `conditions`: whether it waited for more than half of the run, beyond what was
-    usual of the model. It counts."""
+    """In files without `conditions`: whether it waited for more than half of the run, beyond what was usual
+    for the model. It counts."""
     aside_seconds: Quantity = 0.0
-    """Of `seconds`, those that the timed stream of a GPU did not show: work on other streams."""
+    """Part of `seconds` that the timed stream of a GPU did not show: work on other streams."""
     node: str | None = None
     device: str | None = None
-    """Where it was measured; None on the machine of the header."""
+    """Node and device that it was measured on; both None on the machine of the header."""
 
     @property
     def step_seconds(self) -> float:
@@ -333,7 +333,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, tag="sample", tag_field=
 
 
 class Lost(msgspec.Struct, frozen=True, kw_only=True, tag="lost", tag_field="type"):
-    """A case that failed while it was timed, and takes no part from that block on."""
+    """A case that failed while it was timed, and takes no part in later blocks."""
 
     case_id: str
     block: Count
@@ -341,11 +341,11 @@ class Lost(msgspec.Struct, frozen=True, kw_only=True, tag="lost", tag_field="typ
     reason: str
     node: str | None = None
     device: str | None = None
-    """Where it was measured; None on the machine of the header."""
+    """Node and device that it was measured on; both None on the machine of the header."""
 
 
 class Void(msgspec.Struct, frozen=True, kw_only=True, tag="void", tag_field="type"):
-    """A job that ended with its device: what stands above of it counts no more."""
+    """A job that ended with its device: its records above no longer count."""
 
     case_ids: Annotated[list[str], msgspec.Meta(min_length=1)]
     block: Count | None
@@ -355,14 +355,14 @@ class Void(msgspec.Struct, frozen=True, kw_only=True, tag="void", tag_field="typ
     device: str
 
     def covers(self, record: "Solo | Sample | Lost") -> bool:
-        """Whether a record, if it stands above, is of that job."""
+        """Whether a record above belongs to that job."""
         if isinstance(record, Solo):
             return self.block is None and record.case.id in self.case_ids
         return self.block == record.block and record.case_id in self.case_ids
 
     @property
     def words(self) -> str:
-        """What was cut off, where and why."""
+        """What was cut off, where, and why, in a message."""
         part = "" if self.block is None else f"block {self.block + 1} of "
         return (
             f"{part}{', '.join(self.case_ids)} was cut off on {self.node} ({self.device}) and counts in no "
@@ -371,11 +371,11 @@ class Void(msgspec.Struct, frozen=True, kw_only=True, tag="void", tag_field="typ
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", tag_field="type"):
-    """Last line of a run, or of a part of it that was resumed later: why it stopped."""
+    """Last line of a run, or of a part that was resumed later: why it stopped."""
 
     reason: StopReason
     seconds: Quantity
-    """Since the start, or the resumption."""
+    """Seconds since the start, or since the run was resumed."""
 
 
 Finding = Solo | Sample | Lost
@@ -383,7 +383,7 @@ Record = Header | Device | Finding | Void | End
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
-    """Peak bytes of a step from shapes alone, or why there are none; an answer, no record of a file."""
+    """Peak bytes of a step from shapes alone, or why there are none; an answer, not a record of a file."""
 
     tensor_bytes: int | None
     parameters: int | None = None

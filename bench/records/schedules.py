@@ -1,4 +1,4 @@
-"""How published models train: batches, steps, warm-ups, rates and decay, by system and task."""
+"""Published training schedules: batches, steps, warm-ups, rates and decay, by system and task."""
 
 import functools
 import math
@@ -15,58 +15,58 @@ from implementations.yaml_files import read_yaml
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a published model trains on a task."""
+    """Training schedule of a published model on a task."""
 
     batch: int
-    """Sequences a step."""
+    """Sequences per step."""
     steps: int | None = None
-    """None if they follow from epochs of a training set of unknown size."""
+    """Steps; None if they follow from epochs of a training set of unknown size."""
     epochs: int | None = None
     length: int | None = None
-    """Of a sequence, where the task leaves it open."""
+    """Length of a sequence, if the task leaves it open."""
     warm_up: int | None = None
     """Steps in which the learning rate rises."""
     warm_up_epochs: int | None = None
-    """In place of the steps."""
+    """Warm-up in epochs, in place of steps."""
     warm_up_power: float = 1.0
     warm_up_from: float = 0.0
     schedule_steps: int | None = None
-    """Where the cosine comes to its lowest, if that is not the last step."""
+    """Step at which the cosine reaches its minimum, if that is not the last step."""
     learning_rate: float | None = None
-    """The highest."""
+    """Highest learning rate."""
     rsqrt_factor: float | None = None
-    """In its place: after the warm-up the rate is this over the root of the step."""
+    """Factor of an inverse square root: after the warm-up the rate is this over the root of the step."""
     kernel_learning_rate: float | None = None
-    """Of the parameters that the card gives a rate of their own."""
+    """Learning rate of the parameters that have one of their own on the card."""
     weight_decay: float
     source: str = ""
 
     @property
     def highest_rate(self) -> float:
-        """The learning rate where the warm-up ends."""
+        """Learning rate at the end of the warm-up."""
         if self.learning_rate is not None:
             return self.learning_rate
         return (self.rsqrt_factor or 0.0) / math.sqrt(self.warm_up or 1)
 
     @property
     def extent(self) -> str:
-        """How long it is: `25000 steps` or `40 epochs`."""
+        """Length in words: `25000 steps` or `40 epochs`."""
         return f"{self.epochs} epochs" if self.steps is None else f"{self.steps} steps"
 
     def share_of_steps(self, steps: int) -> float:
-        """What so many of its steps are of the whole training."""
+        """Share of the whole training that so many steps are."""
         return steps / (self.steps or self.schedule_steps or math.inf)
 
     @property
     def warm_up_share(self) -> float:
-        """What the warm-up is of the whole training."""
+        """Share of the whole training that the warm-up is."""
         if self.warm_up_epochs is not None and self.epochs:
             return self.warm_up_epochs / self.epochs
         return self.share_of_steps(self.warm_up or 0)
 
 
 def schedule_of(system: str, task: str) -> Schedule | None:
-    """The published schedule of a system on a task; None if there is none. Raises UsageError."""
+    """Published schedule of a system on a task; None if there is none. Raises UsageError."""
     return _schedules().get((system, task))
 
 
@@ -86,7 +86,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_schedules(path: Path) -> Mapping[tuple[str, str], Schedule]:
-    """A file of schedules, by system and task. Raises UsageError: file, place and reason in one line."""
+    """Read a file of schedules, by system and task. Raises UsageError: file, place and reason in one line."""
     try:
         content: Any = read_yaml(path)
         file = msgspec.convert(content, _File)
@@ -104,7 +104,7 @@ def read_schedules(path: Path) -> Mapping[tuple[str, str], Schedule]:
 
 
 def _in_steps(schedule: Schedule, sequences: int | None, source: str) -> Schedule:
-    """The schedule with its epochs as steps, where the training set's size is known."""
+    """The schedule with its epochs as steps, if the training set's size is known."""
     steps, warm_up = schedule.steps, schedule.warm_up
     if sequences is not None:
         epoch = math.ceil(sequences / schedule.batch)

@@ -45,7 +45,7 @@ _FIELDS = {
     "activation": "JSON",
     "throttled": "VARCHAR",
 }
-"""Fields of records that queries see. A solo's activation is an object, a sample's a number."""
+"""Fields of records that queries see. The activation of a solo is an object, that of a sample a number."""
 
 _VIEWS = {
     "runs": """
@@ -64,7 +64,7 @@ _VIEWS = {
             seconds / steps AS step_seconds, activation::DOUBLE AS activation_rate, throttled
         FROM records WHERE type = 'sample'""",
 }
-"""What can be queried: a run's header, its cases alone, and its timed runs."""
+"""Tables of queries: headers of runs, cases alone, and timed runs."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a query found."""
+    """Answer to a query."""
 
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
@@ -90,14 +90,14 @@ class Answer:
 
 
 def add(path: Path, folder: Path, commit: str | None = None) -> Path:
-    """Copy a run into the store, and return its place there; a run that grew since replaces its copy.
+    """Copy a run into the store, and return its path there; a run that has grown since replaces its copy.
 
-    commit: the hash of what was measured, where the file does not say (an installed package has no commit).
-    Raises UsageError: no result file, no commit, or another file in its place.
+    commit: hash of the code that was measured, if the file does not say (an installed package has no commit).
+    Raises UsageError: not a result file, no commit, or another file in its place.
     """
     results = read(path)
     if results.header.revisions is not None:
-        raise UsageError(f"{path}: holds a gate's raw data (bench regress or doctor), no run of a suite")
+        raise UsageError(f"{path}: holds a gate's raw data (bench regress or doctor), not a run of a suite")
     values = (results.header.suite.name, results.kind, _commit(results, commit))
     pairs = zip(PARTITIONS, values, strict=True)
     target = folder.joinpath(*(f"{name}={quote(value, safe='')}" for name, value in pairs), _name(results))
@@ -140,7 +140,7 @@ def suites(folder: Path) -> list[str]:
 
 
 def query(folder: Path, sql: str, parameters: Sequence[object] = ()) -> Answer:
-    """Ask the store in DuckDB's SQL, of the tables `runs`, `cases` and `samples`.
+    """Query the store's tables `runs`, `cases` and `samples` in DuckDB's SQL.
 
     Raises UsageError: no store, or what DuckDB says is wrong with the query.
     """
@@ -187,7 +187,7 @@ def _commit(results: Results, named: str | None) -> str:
 
 
 def _name(results: Results) -> str:
-    """The same for the same run, however much of it was measured yet."""
+    """File name of a run, the same however much of it has been measured."""
     header: Header = results.header
     which = hashlib.sha256(msgspec.json.encode(header)).hexdigest()[:12]
     return f"{re.sub('[^0-9T]', '', header.created.partition('+')[0])}-{which}.jsonl"

@@ -22,33 +22,33 @@ class ParameterGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Parameters with a learning rate or a weight decay of their own."""
 
     pattern: str
-    """Regular expression that their names match somewhere; the first group that matches has a parameter."""
+    """Regular expression that is searched for in names; the first group that matches has a parameter."""
     learning_rate: float | None = None
-    """Theirs at most; None for that of all."""
+    """Upper bound of their learning rate; None for that of all parameters."""
     weight_decay: float | None = 0.0
-    """None for that of all."""
+    """None for that of all parameters."""
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that decides the course of a training, beside the model and the data."""
+    """Everything that decides the course of a training, besides the model and the data."""
 
     steps: int
     batch: int
-    """Sequences a step."""
+    """Sequences per step."""
     learning_rate: float
-    """Where the warm-up ends."""
+    """Learning rate at the end of the warm-up."""
     warm_up: int
-    """Steps in which the learning rate rises; it may end beyond the last step."""
+    """Steps in which the learning rate rises; may be more than the training has."""
     warm_up_power: float = 1.0
-    """It rises as this power of the step."""
+    """The rate rises as this power of the step."""
     warm_up_from: float = 0.0
-    """Learning rate where it begins to rise."""
+    """Learning rate at the start of the warm-up."""
     schedule: Literal["linear", "cosine", "inverse-sqrt"] = "linear"
-    """How it falls from there: to 0 at the end, or as one over the root of the step."""
+    """Fall of the rate after the warm-up: to 0 at the end, or as one over the root of the step."""
     schedule_steps: int | None = None
-    """The step at which it has fallen to 0, beyond which a cosine rises again; None for the last one."""
+    """Step at which the rate has fallen to 0, beyond which a cosine rises again; None for the last step."""
     optimizer: Literal["adam", "adamw", "radam"] = "adam"
-    """Each with decoupled weight decay, as fairseq's Adam has it too."""
+    """Optimiser; each has decoupled weight decay, as fairseq's Adam does too."""
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
@@ -57,21 +57,21 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     slow: list[ParameterGroup] | ParameterGroup | None = None
     """Parameters with a rate or a decay of their own; one group alone in records of earlier versions."""
     activation_penalty: float = 0.0
-    """Times the mean confidence of the configurators, added to the loss; the published recipe has none."""
+    """Factor of the configurators' mean confidence, which is added to the loss; 0 in the published recipe."""
     evaluate_every: int = 100
     """Steps from one evaluation and checkpoint to the next."""
     validation_sequences: int = 512
     source: str = ""
-    """Where the settings are from, before anything was changed by hand."""
+    """Source of the settings, before anything was changed by hand."""
     scaled_from: str | None = None
-    """How long the published training is, where its warm-up and schedule were scaled to these steps."""
+    """Length of the published training, if its warm-up and schedule were scaled to these steps."""
 
     def groups(self) -> list[ParameterGroup]:
         """Parameters with a rate or a decay of their own."""
         return [self.slow] if isinstance(self.slow, ParameterGroup) else self.slow or []
 
     def rate(self, step: int) -> float:
-        """The learning rate of step number `step` (from 0) over the highest one."""
+        """Learning rate of step number `step` (from 0) over the highest one."""
         if step < self.warm_up:
             start = min(1.0, self.warm_up_from / self.learning_rate)
             risen = math.pow((step + 1) / self.warm_up, self.warm_up_power)
@@ -97,7 +97,7 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True, tag="training", tag_field
     data: str
     parameters: int
     unit: Literal["accuracy", "bits_per_character"]
-    """What validation measures."""
+    """Measure of quality on the validation sequences."""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress", tag_field="type"):
@@ -108,20 +108,20 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress", tag_fi
     loss: float
     """Mean over these steps, in nats."""
     learning_rate: float
-    """Of the last of them."""
+    """Learning rate of the last of these steps."""
     seconds: float
-    """Of training up to here, evaluations not counted."""
+    """Seconds of training so far, without evaluations."""
 
 
 class LayerActivation(msgspec.Struct, frozen=True, kw_only=True):
-    """Activation rates of one layer over the validation sequences, a rate a sequence."""
+    """Activation rates of one layer over the validation sequences, one rate per sequence."""
 
     mean: float
     deviation: float
     low: float
-    """A tenth of the sequences lies below."""
+    """10th percentile."""
     high: float
-    """A tenth of them lies above."""
+    """90th percentile."""
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True, tag="evaluation", tag_field="type"):
@@ -129,18 +129,18 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True, tag="evaluation", ta
 
     step: int
     loss: float
-    """In nats a label, or a character."""
+    """Loss in nats per label, or per character."""
     accuracy: float | None
     bits_per_character: float | None
     chance_loss: float
-    """Of the best guess that does not look at the sequence: the entropy of the labels."""
+    """Loss of the best guess that does not look at the sequence: the entropy of the labels."""
     chance_accuracy: float
     sequences: int
     activation: list[LayerActivation] = []
-    """By layer, of models with configurators."""
+    """Activation by layer; empty for models without configurators."""
 
     def is_chance(self, loss: float) -> bool:
-        """Whether a loss, in nats, is no better than that guess's."""
+        """Whether a loss, in nats, is not better than that of the best guess."""
         return loss > PLATEAU * self.chance_loss
 
 
@@ -153,17 +153,17 @@ class Plateau(msgspec.Struct, frozen=True, kw_only=True, tag="plateau", tag_fiel
 
     step: int
     loss: float
-    """Of the training steps since the last evaluation; that of the validation sequences is no better."""
+    """Loss of the training steps since the last evaluation; the validation loss is not better."""
     chance_loss: float
 
 
 class TrainingEnd(msgspec.Struct, frozen=True, kw_only=True, tag="training-end", tag_field="type"):
-    """Why a training stopped; a resumed one goes on below this line."""
+    """Why a training stopped; a resumed one continues below this line."""
 
     reason: EndReason
     step: int
     seconds: float
-    """Of training, evaluations not counted."""
+    """Seconds of training, without evaluations."""
     detail: str | None = None
 
 
@@ -171,7 +171,7 @@ TrainingRecord = Begin | Progress | Evaluation | Plateau | TrainingEnd
 
 
 class TrainingResults(msgspec.Struct, frozen=True):
-    """What the record file of a training holds."""
+    """Contents of a training's record file."""
 
     path: str
     begin: Begin
@@ -179,7 +179,7 @@ class TrainingResults(msgspec.Struct, frozen=True):
     evaluations: list[Evaluation]
     plateau: Plateau | None
     end: TrainingEnd | None
-    """None if it was killed."""
+    """End of the training; None if it was killed."""
 
     @property
     def finished(self) -> bool:
@@ -187,7 +187,7 @@ class TrainingResults(msgspec.Struct, frozen=True):
 
 
 def read_training(path: Path) -> TrainingResults:
-    """A training's records, of each step the newest. Raises ResultError: what is wrong, in which line."""
+    """Read a training's records, the newest of each step. Raises ResultError: what is wrong, and where."""
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
     except OSError as error:
@@ -216,5 +216,5 @@ def _decode(line: bytes, number: int, path: Path) -> TrainingRecord:
     try:
         record: TrainingRecord = msgspec.json.decode(line, type=TrainingRecord)
     except msgspec.DecodeError as error:
-        raise ResultError(f"{path}: line {number} is no record of a training ({error})") from None
+        raise ResultError(f"{path}: line {number} is not a record of a training ({error})") from None
     return record

@@ -1,6 +1,6 @@
 """The append-only file of a run or of a training: one line of JSON per record.
 
-A record is written, flushed and synced as its measurement finishes, so that a crash costs one at most.
+A record is written, flushed and synced as its measurement finishes, so that a crash costs at most one.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ class NotWritten(ResultError):
 
 
 class RecordFile:
-    """Appends records to one file, locked meanwhile: two runs in one file would be neither."""
+    """Appends records to one file, and locks it meanwhile, so that two runs never mix in one file."""
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
         self.path = path
@@ -70,8 +70,8 @@ class RecordFile:
         self._close()
 
     def _close(self) -> None:
-        """A new file into which nothing came is removed: it would be in the next run's way."""
-        # A failed append has already been reported; close would only repeat its flush.
+        """Close the file, and remove a new one that is still empty: it would block the next run."""
+        # A failed append has been reported already; closing would only repeat its flush.
         with contextlib.suppress(OSError):
             self._file.close()
         if self._is_new and self.path.exists() and self.path.stat().st_size == 0:
@@ -85,10 +85,10 @@ class RecordFile:
                 f"{self.path}: another run is writing to it; let it end, or choose another file with --out"
             ) from None
         except OSError:
-            return  # Some network file systems have no locks; measuring there is better than not at all.
+            return  # Some network file systems have no locks; measuring without is better than not at all.
 
     def _resume(self) -> None:
-        """Drop what a crash left behind the last whole line."""
+        """Drop what a crash left after the last whole line."""
         self._file.seek(0)
         content = self._file.read()
         self.count = content.count(b"\n")
@@ -97,8 +97,8 @@ class RecordFile:
 
 
 class ResultFile(RecordFile):
-    """The file of a run. uninterrupted: a context in which a record is written whole; what it raises at its
-    end ends the run."""
+    """The file of a run. uninterrupted: context in which a record is written whole; an exception at its end
+    ends the run."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class ResultFile(RecordFile):
     ) -> None:
         self._uninterrupted = uninterrupted
         self.earlier: list[Results] = []
-        """What a file that is resumed holds, by kind of device; empty where nothing is there yet."""
+        """Contents of a resumed file by kind of device; empty if nothing is there yet."""
         super().__init__(path, resume=resume)
 
     def append(self, record: msgspec.Struct) -> None:
@@ -125,6 +125,6 @@ class ResultFile(RecordFile):
 
 
 def _is_torn_header(content: bytes) -> bool:
-    """Whether a file holds nothing but the beginning of its first record, or not even that."""
+    """Whether a file holds at most the beginning of its first record."""
     beginning = b'{"type":"header",'
     return content[: len(beginning)] == beginning[: len(content)]

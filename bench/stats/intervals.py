@@ -67,7 +67,7 @@ def ratio_interval(block_values: Sequence[float], confidence: float = 0.95) -> I
 
 
 def unpaired_ratio(baseline: Sequence[float], other: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Ratio of two runs' times, baseline over other, and Welch's interval: for blocks that are no pairs.
+    """Ratio of two runs' times, baseline over other, and Welch's interval: for blocks that are not pairs.
 
     Both are the logs of block times. Low and high are None if either has fewer than MIN_BLOCKS.
     """
@@ -137,7 +137,7 @@ def upper_bound(block_values: Sequence[float], confidence: float = GATE_CONFIDEN
 def p_value_above(block_values: Sequence[float], threshold: float) -> float:
     """How likely so high a mean is where the true one is at most `threshold` (one-sided t test).
 
-    1 with fewer than MIN_BLOCKS values: they are no evidence.
+    1 with fewer than MIN_BLOCKS values: they are not evidence.
     """
     values: Array = np.asarray(block_values, dtype=np.float64)
     if values.size < MIN_BLOCKS:

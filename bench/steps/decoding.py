@@ -136,7 +136,7 @@ class DecodeStep(Step):
 
 
 def _on_host(tensor: Tensor) -> npt.NDArray[Any]:
-    """A copy that is no tensor: it is the harness's, and must not count as the model's memory."""
+    """A copy that is not a tensor: it is the harness's, and must not count as the model's memory."""
     saved: npt.NDArray[Any] = _as_numpy_has_it(tensor).cpu().numpy().copy()
     return saved
 

@@ -20,29 +20,29 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     length: int
     """Sequence length in time steps."""
     batch: int
-    """Sequences a step."""
+    """Sequences per step."""
     fill: Fill
     """`full`: every position is real; `real`: true lengths, right-padded."""
     precision: Precision
     phase: Phase
     hyperparameters: HyperparameterMode
     activation: float | None
-    """The activation rate that is set before measuring; None leaves the model as it was initialised."""
+    """Activation rate that is set before measuring; None leaves the model as it was initialised."""
     backend: Backend
     seed: int
     revision: str | None = None
-    """Which of a gate's revisions of `implementations` is measured; None for the one at hand."""
+    """The gate's revision that is measured; None for the code at hand."""
 
     checkpoint: str | None = None
-    """The file whose weights it has; None for those that it was initialised with."""
+    """File that the weights come from; None for those that the model was initialised with."""
     held_out: bool = False
-    """Whether its batch is of sequences that no training sees."""
+    """Whether its batch has sequences that no training sees."""
 
     @property
     def cell(self) -> "Case":
-        """The place in the grid, without the model: ratios are between cases of one cell only.
+        """Place in the grid, without the model: ratios are formed only between cases of one cell.
 
-        Neither a model's activation rate nor whose weights it has is part of it.
+        A model's activation rate and its checkpoint are not part of the cell.
         """
         return msgspec.structs.replace(self, implementation="", activation=None, checkpoint=None)
 

@@ -1,4 +1,4 @@
-"""Several suites under one name, as a file of the package or of the user has them."""
+"""Several suites under one name, from a file of the package or of the user."""
 
 from typing import Annotated
 
@@ -16,7 +16,7 @@ class Collection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     description: str
     suites: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     baseline: str
-    """What every ratio of every suite is against."""
+    """Implementation that every ratio of every suite is against."""
 
 
 def load(of: str | SuiteFile) -> Collection | None:

@@ -13,7 +13,7 @@ from implementations.yaml_files import read_yaml
 
 ENDINGS = (".yaml", ".yml")
 EITHER = ("batch", "tokens")
-"""Keys that take each other's place."""
+"""Keys that replace each other."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class SuiteFile:
 
 
 def suite_folder() -> Path:
-    """Where the suites lie."""
+    """Folder of the package's suites."""
     return shipped("suites")
 
 
@@ -44,7 +44,7 @@ def suite_file(name: str) -> SuiteFile:
 
 
 def _read(path: Path, below: tuple[Path, ...] = ()) -> SuiteFile:
-    """below: the files that extend this one, the first of them last."""
+    """Read a file and what it extends. below: the files that extend this one, the first of them last."""
     try:
         keys = read_yaml(path)
     except YamlError as error:
@@ -57,7 +57,7 @@ def _read(path: Path, below: tuple[Path, ...] = ()) -> SuiteFile:
 
 
 def _extended(path: Path, keys: dict[str, Any], chain: tuple[Path, ...]) -> dict[str, Any]:
-    """The keys of a file over those of the suite that it extends, which gives all but its name."""
+    """Keys of a file over those of the suite that it extends, whose name is not taken over."""
     name = keys["extends"]
     if not isinstance(name, str):
         raise UsageError(f"{path}: `extends`: give one suite's name, or a file that ends in .yaml")
@@ -88,7 +88,7 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _path_of(name: str, folder: Path = Path()) -> Path:
-    """folder: where a path begins."""
+    """Path of a suite's file. folder: what a relative path starts from. Raises UsageError."""
     if name.endswith(ENDINGS):
         path = Path(name)
         if not _is_file(folder / path):

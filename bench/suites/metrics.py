@@ -1,4 +1,4 @@
-"""Figures of the user's own: functions of a finished step, by entry point or import path."""
+"""Metrics of the user's own: functions of a finished step, by entry point or import path."""
 
 import inspect
 import math
@@ -12,7 +12,7 @@ DOOR = Door("metric", "seqboat_bench.metrics")
 
 
 class Figure(NamedTuple):
-    """What a metric gives: a name, which heads a column, a value, and its unit, which may be empty."""
+    """A metric's result: a name, which heads a column, a value, and its unit, which may be empty."""
 
     name: str
     value: float
@@ -20,7 +20,7 @@ class Figure(NamedTuple):
 
 
 class NoFigure(ValueError):
-    """What a metric gave is not a figure; the message says why."""
+    """A metric's result that is not a figure; the message says why."""
 
 
 Metric = Callable[[Any], Figure]
@@ -37,7 +37,7 @@ def load(name: str) -> Metric:
 
 
 def checked(given: Any) -> Figure:
-    """What a metric gave as a figure. Raises NoFigure."""
+    """A metric's result as a figure. Raises NoFigure."""
     if not isinstance(given, tuple) or not 2 <= len(given) <= 3:
         raise NoFigure(f"gives {type(given).__name__}; give bench.Figure(name, value, unit)")
     name, value, unit = Figure(*given)

@@ -1,6 +1,6 @@
 """Suites from YAML, with what a user changes in them, strictly checked.
 
-A file is read once: whoever looks into it first (is it a suite, or a collection?) hands on its `SuiteFile`.
+A file is read once: whoever reads it first (is it a suite, or a collection?) passes its `SuiteFile` on.
 """
 
 import difflib
@@ -31,7 +31,7 @@ OPTIONS: Mapping[str, str] = {
 """Options whose names are not those of the fields that they replace."""
 
 AXES = ("batch", "precision", "fill")
-"""Fields that are one value or several; one in a list is that one."""
+"""Fields that take one value or several; a list of one is that one."""
 
 PARTS = (Suite, rows.Row, Timing, Training, BatchSizes, Allowed)
 FIELDS: Mapping[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Suite)}
@@ -73,15 +73,15 @@ def load(
         changes["baseline"] = rows.named(suite, changes["baseline"])
     chosen, baseline = changes.get("implementations"), suite.baseline
     if chosen is not None and "baseline" not in changes and baseline not in chosen:
-        # Ratios need their baseline, also if the user named only her own models.
+        # Ratios need their baseline, even if the user named only her own models.
         changes["implementations"] = [baseline, *chosen]
     return changed(suite, changes, path)
 
 
 def changed(suite: Suite, changes: Mapping[str, Any], path: Path | None = None) -> Suite:
-    """A suite with some of its fields replaced, as a whole checked.
+    """A suite with some of its fields replaced, checked as a whole.
 
-    path: its file, which is named for what no change is to blame for. Raises UsageError.
+    path: its file, which is named in an error that no change is to blame for. Raises UsageError.
     """
     values = {name: _value(name, value) for name, value in changes.items()}
     suite = msgspec.structs.replace(suite, **values)
@@ -105,13 +105,13 @@ def _value(name: str, value: object) -> Any:
 
 
 def _on_every_device(keys: dict[str, Any]) -> dict[str, Any]:
-    """The keys, with batch sizes that are told for all devices at once told for each."""
+    """The keys, with a batch size that is given for all devices at once given for each."""
     batch = keys.get("batch")
     return keys | {"batch": {"cpu": batch, "cuda": batch}} if isinstance(batch, int | list | tuple) else keys
 
 
 def _plain(message: str) -> str:
-    """A decoder's message about one value of an option."""
+    """A decoder's message about one value of an option, in plain words."""
     bound = re.match(r"Expected `(int|float)` (>=|<=) ([\d.]+)", message)
     if not bound:
         return message
@@ -120,7 +120,7 @@ def _plain(message: str) -> str:
 
 
 def _choices(kind: Any) -> tuple[str, ...]:
-    """The words that a field takes, alone or in a list."""
+    """Words that a field takes, alone or in a list."""
     kinds = (kind, *get_args(kind))
     return next((get_args(each) for each in kinds if get_origin(each) is Literal), ())
 
@@ -145,7 +145,7 @@ def _timing(timing: Timing, budget: str | None) -> Timing:
 
 
 def _with_hint(message: str) -> str:
-    """A decoder's message, with what the word in question could be."""
+    """A decoder's message, with the words that the wrong one could be."""
     unknown = re.search(r"unknown field `(\w+)`", message)
     if unknown:
         fields = {name for part in PARTS for name in part.__struct_fields__}
@@ -157,7 +157,7 @@ def _with_hint(message: str) -> str:
 
 
 def _problems(suite: Suite) -> Iterator[tuple[str, str]]:
-    """What no type says: the key, and what is wrong with it."""
+    """Faults that types can't express: the key, and what is wrong with it."""
     if not suite.lengths:
         yield "lengths", "give at least one sequence length"
     yield from _repeated("lengths", suite.lengths)
@@ -195,7 +195,7 @@ def _problems(suite: Suite) -> Iterator[tuple[str, str]]:
 
 
 def _import_problems(suite: Suite) -> Iterator[tuple[str, str]]:
-    """Metrics that can't be imported; what the user has in the current folder can be from here on."""
+    """Metrics that can't be imported; from here on, modules of the current folder can be."""
     if any(":" in name for name in (suite.workload, *suite.metrics)):
         own_models.look_here()
     for name in suite.metrics:
@@ -213,7 +213,7 @@ def _axis_problems(suite: Suite) -> Iterator[tuple[str, str]]:
         yield from _repeated(key, values)
     for length in suite.lengths:
         if suite.tokens is not None and suite.tokens % length:
-            yield "tokens", f"{suite.tokens} is no multiple of the length {length}"
+            yield "tokens", f"{suite.tokens} is not a multiple of the length {length}"
 
 
 def _timing_problems(timing: Timing, place: str) -> Iterator[tuple[str, str]]:
@@ -230,7 +230,7 @@ def _timing_problems(timing: Timing, place: str) -> Iterator[tuple[str, str]]:
 
 
 def _limit_problems(suite: Suite) -> Iterator[tuple[str, str]]:
-    """A suite's models may be fewer than it has limits for (`--impl`), but each must be one."""
+    """Limits may name models that are not measured (`--impl`), but each must exist."""
     for key, models in (("limits", suite.limits), ("ignore", suite.ignored)):
         for model in models:
             try:
@@ -251,5 +251,5 @@ def _repeated(key: str, values: Iterable[object]) -> Iterator[tuple[str, str]]:
     seen: set[object] = set()
     for value in values:
         if value in seen:
-            yield key, f"{value} stands there twice"
+            yield key, f"{value} is given twice"
         seen.add(value)

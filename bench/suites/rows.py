@@ -1,4 +1,4 @@
-"""Rows of a suite that are a model with a setting, and the names by which they are told."""
+"""Rows of a suite that are a model with a setting, and the names that they are known by."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
@@ -19,13 +19,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 def named(suite: Suite, name: str) -> str:
-    """The suite's implementation of that name, or whose row has it; else the name, written in one way."""
+    """The suite's implementation of that name, or its row with that label; else the canonical name."""
     return _of(suite.implementations, name)
 
 
 def with_rows_named(keys: Mapping[str, Any]) -> dict[str, Any]:
     """A file's keys with rows such as `{name: w64, use: seqboat, set: {window: 64}}` as names with a setting,
-    `w64=seqboat(window=64)`, also where a row is told by its own name. Raises msgspec.ValidationError."""
+    `w64=seqboat(window=64)`, also in keys that name a row by its label. Raises msgspec.ValidationError."""
     entries = keys.get("implementations")
     if not isinstance(entries, list):
         return dict(keys)
@@ -40,7 +40,7 @@ def with_rows_named(keys: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def canonical(name: str) -> str:
-    """One text for one setting, however it is written; what can't be read stays, to be refused."""
+    """One text for one setting, however it is written; what can't be read is left for a later check."""
     try:
         return str(settings.parse(name))
     except RegistryError:
@@ -48,7 +48,7 @@ def canonical(name: str) -> str:
 
 
 def label_problems(names: tuple[str, ...]) -> Iterator[str]:
-    """Rows whose names something else has."""
+    """Rows whose labels are taken by an implementation or by another row."""
     seen: dict[str, str] = {}
     for name in names:
         label = _label(name)

@@ -1,4 +1,4 @@
-"""What to measure: a suite, and the grid of cases that it stands for."""
+"""A suite: what to measure, and the grid of cases that it stands for."""
 
 from typing import Annotated, TypeVar
 
@@ -11,9 +11,9 @@ from implementations import registry
 from implementations.errors import RegistryError
 
 LARGEST = (1 << 63) - 1
-"""What numpy and torch count with."""
+"""Largest integer that numpy and torch count with."""
 STRETCH = 32
-"""Tokens that a step of the phase `decode` takes in after its context."""
+"""Tokens per step of the phase `decode`, after the context."""
 
 Positive = Annotated[int, msgspec.Meta(ge=1, le=LARGEST)]
 Seed = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
@@ -34,44 +34,44 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     min_blocks: Positive = 3
     max_blocks: Positive = 12
     max_rounds: Positive = 8
-    """Rounds in a block at most; fewer where a round is long."""
+    """Most rounds per block; fewer if a round is long."""
     target: str | float = "3%"
-    """Half-width of every interval at which there is nothing more to gain."""
+    """Half-width at which an interval is narrow enough; at this width of all, the run ends."""
     budget: str | float = "8m"
-    """Of the whole run: beyond min_blocks, no block is begun that would pass it."""
+    """Time for the whole run: beyond min_blocks, no block is begun that would exceed it."""
     deadline: str | float = "2m"
-    """Of one case's solo pass; a case that passes it gets an X."""
+    """Time for one case's solo pass; a case that exceeds it gets an X."""
     min_run: str | float | None = None
-    """Of one timed run, as many steps as that takes; 50 ms on CUDA and 500 ms on a CPU where not given."""
+    """Duration of one timed run, in as many steps as it takes; by default 50 ms on CUDA, 500 ms on a CPU."""
 
 
 class BatchSizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Sequences a step by kind of device, one number or several."""
+    """Sequences per step by kind of device, one number or several."""
 
     cpu: Positive | tuple[Positive, ...] = 1
     cuda: Positive | tuple[Positive, ...] = 25
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How `bench train` trains a suite's models, where the cards' settings do not say or are too big."""
+    """Settings of `bench train` for a suite's models, in place of the published ones."""
 
     steps: Positive = 10_000
     batch: Positive | None = None
-    """Sequences a step; None for the published number."""
+    """Sequences per step; None for the published number."""
     learning_rate: dict[str, Annotated[float, msgspec.Meta(gt=0)]] = {}
-    """By implementation, in place of the published one."""
+    """Learning rate by implementation, in place of the published one."""
     evaluate_every: Positive = 100
     """Steps from one evaluation and checkpoint to the next."""
     validation_sequences: Positive = 512
 
 
 class Allowed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a gate lets a model grow by; None for the gate's own limit."""
+    """Growth that a gate allows a model; None for the gate's own limit."""
 
     margin: str | float | None = None
-    """Slower than this for sure, or bigger: REGRESSED."""
+    """For sure slower than this, or bigger: REGRESSED."""
     tolerance: str | float | None = None
-    """For sure no slower than this: PASSED."""
+    """For sure not slower than this: PASSED."""
 
 
 class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,28 +86,28 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The implementation that every ratio is against."""
     batch: BatchSizes = BatchSizes()
     tokens: Positive | None = None
-    """Time steps of a step's sequences together, in place of `batch`, which is this over the length."""
+    """Time steps per step, all sequences together, in place of `batch`: the batch is this over the length."""
     fill: Fill | tuple[Fill, ...] = "full"
     precision: Precision | tuple[Precision, ...] = "fp32"
     phase: Phase = "train"
     """`decode`: `lengths` are contexts, after which tokens come one after another."""
     hyperparameters: HyperparameterMode = "published"
     activation: tuple[Rate, ...] = ()
-    """Activation rates that sparse models are set to, a row each; empty leaves them as initialised."""
+    """Activation rates that sparse models are set to, one row per rate; empty leaves them as initialised."""
     backend: Backend = "auto"
     metrics: tuple[str, ...] = ()
-    """Figures of the user's own beside the times: names, or import paths as `package.module:function`."""
+    """Metrics of the user's own beside the times: names, or import paths as `package.module:function`."""
     seed: Seed = 0
     training: Training = Training()
     checkpoints: dict[str, str] = {}
-    """By implementation, the checkpoint file that it and its other forms are timed with."""
+    """Checkpoint file by implementation; its other forms are timed with it too."""
     limits: dict[str, Allowed] = {}
-    """What `bench regress` allows, by implementation; `default` is for all the others."""
+    """Limits of `bench regress` by implementation; `default` is for all others."""
     ignore: dict[str, str] | list[dict[str, str]] = {}
     """Implementations whose regressions are shown but do not count, each with the reason."""
     timing: Timing = Timing()
     quick: Timing = Timing(min_blocks=1, max_blocks=1, max_rounds=1, budget="150s")
-    """What --quick replaces `timing` by."""
+    """Timing that --quick uses in place of `timing`."""
 
     @property
     def ignored(self) -> dict[str, str]:
@@ -132,7 +132,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return None if self.timing.min_run is None else parse_duration(self.timing.min_run)
 
     def batches(self, device: str, length: int) -> tuple[int, ...]:
-        """Sequences a step on a kind of device, at a length in time steps."""
+        """Sequences per step on a kind of device, at a length in time steps."""
         if self.tokens is not None:
             return (self.tokens // length,)
         return several(self.batch.cuda if device == "cuda" else self.batch.cpu)
@@ -146,7 +146,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return several(self.precision)
 
     def axes(self, device: str) -> list[str]:
-        """The settings beside the length that have several values on a kind of device."""
+        """Settings, besides the length, that have several values on a kind of device."""
         batches = self.batches(device, self.lengths[0])
         values = {"batch": batches, "precision": self.precisions, "fill": self.fills}
         return [name for name, choices in values.items() if len(choices) > 1]
@@ -197,7 +197,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def _sparse(name: str) -> bool | None:
-    """As the registry has it; a plug-in that is not installed here counts as every plug-in does."""
+    """Whether the registry says that it is sparse; None for a plug-in, installed here or not."""
     try:
         return registry.find(name).sparse
     except RegistryError:

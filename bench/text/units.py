@@ -16,7 +16,7 @@ def parse_duration(text: str | float) -> float:
     else:
         match = _DURATION.fullmatch(text)
         if not match:
-            raise ValueError(f"{text!r} is no duration; write it as 90s, 5m or 1h")
+            raise ValueError(f"{text!r} is not a duration; write it as 90s, 5m or 1h")
         seconds = float(match[1]) * _SECONDS[match[2]]
     if not 0 < seconds < math.inf:
         raise ValueError(f"a duration of {text!r} leaves no time to measure, or no end")
@@ -39,7 +39,7 @@ def parse_percentage(text: str | float) -> float:
     try:
         value = float(text[:-1]) / 100 if isinstance(text, str) and text.endswith("%") else float(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no percentage; write it as 3% or 0.03") from None
+        raise ValueError(f"{text!r} is not a percentage; write it as 3% or 0.03") from None
     if not 0 < value < 1:
         raise ValueError(f"{text!r} must lie between 0% and 100%")
     return value
@@ -49,7 +49,7 @@ def parse_bytes(text: str) -> int:
     """Bytes in `8GiB`, `512 MiB`, `8GB` (10⁹ each) or `1000000`. Raises ValueError."""
     match = _BYTES.fullmatch(text)
     if not match:
-        raise ValueError(f"{text!r} is no amount of memory; write it as 8GiB or 512MiB")
+        raise ValueError(f"{text!r} is not an amount of memory; write it as 8GiB or 512MiB")
     count = int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index((match[2] or " ").upper()))
     if count <= 0:
         raise ValueError(f"{text!r} leaves no memory at all")

@@ -74,7 +74,7 @@ def _bencher(results: Results, rows: list[Row]) -> str:
 
 
 def _bounded(value: float, times: Sequence[float], scale: float) -> dict[str, float]:
-    """A value with the 95% interval of its blocks, which may not hold it: a median is no mean."""
+    """A value with the 95% interval of its blocks, which may not hold it: a median is not a mean."""
     interval = ratio_interval([math.log(seconds) for seconds in times])
     if interval.low is None or interval.high is None:
         return {"value": value}

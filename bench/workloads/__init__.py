@@ -1,4 +1,4 @@
-"""Workloads by name: our own, one file each; files of the user's; and those of somebody else."""
+"""Workloads by name: our own, one file each; the user's files; and workloads that others have written."""
 
 import importlib
 
@@ -16,7 +16,7 @@ DOOR = Door("workload", "seqboat_bench.workloads", WORKLOADS)
 def load(name: str) -> Workload:
     """The workload of that name, `tokens:file.npy`, `text:file.txt`, or the one at an import path.
 
-    Raises UsageError, naming the nearest, or what is wrong with the file or the object.
+    Raises UsageError, which names the nearest name, or what is wrong with the file or the object.
     """
     if name in WORKLOADS and name not in DOOR.contested():
         workload: Workload = importlib.import_module(f"bench.workloads.{name.replace('-', '_')}").WORKLOAD

@@ -1,4 +1,4 @@
-"""What a workload is: a deterministic batch for (seed, index), the same to every model of a suite."""
+"""What a workload is: a deterministic batch for (seed, index), the same for every model of a suite."""
 
 import hashlib
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Batch:
 
     @property
     def digest(self) -> str:
-        """A checksum of all that is in it."""
+        """Checksum of everything in the batch."""
         found = hashlib.sha256()
         for part in (self.inputs, self.lengths, self.targets):
             found.update(b"none" if part is None else f"{part.dtype} {part.shape} ".encode())
@@ -46,7 +46,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where batches can come from; a workload uses the first of its sources that is there."""
+    """A source of batches; a workload uses the first of its sources that is there."""
 
     name: str
     kind: Literal["real", "generated", "synthetic"]
@@ -58,17 +58,17 @@ class DataSource:
 
 
 class Workload(Protocol):
-    """One task of the arena: the shapes a model must accept, and batches of them."""
+    """One task: the shapes that a model must accept, and batches of them."""
 
     name: str
     description: str
     max_length: int
-    """The longest sequence it can give."""
+    """Length of the longest sequence, in time steps."""
     published_length: int
-    """Of the published task."""
+    """Length of the published task, in time steps."""
 
     def task(self, length: int) -> Task:
-        """What a model is built for at this length."""
+        """The task that a model is built for at this length."""
 
     def batch(
         self, length: int, batch: int, fill: Fill, seed: int, index: int = 0, split: Split = "all"
@@ -79,10 +79,10 @@ class Workload(Protocol):
         """Sequences of a split; None if they are generated without end."""
 
     def data(self) -> str:
-        """Which data the batches are made of, as every output states it."""
+        """The data that the batches are made of, as every output states it."""
 
     def sources(self) -> tuple[DataSource, ...]:
-        """All that the batches could be made of, the best first. Reads no data."""
+        """Everything that the batches could be made of, the best first. Reads no data."""
 
     def show(self, batch: Batch, row: int = 0) -> str:
         """One sequence of a batch as a person reads it."""

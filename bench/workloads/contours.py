@@ -14,11 +14,11 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 WALKS = 32
-"""Contours begun at once, of which the first that finds its way is taken."""
+"""Contours begun at once; the first that finds room is taken."""
 ATTEMPTS = 4
-"""Times that so many are begun before the whole picture is."""
+"""Attempts at a contour before the whole picture is begun again."""
 PICTURES = 1000
-"""Times that a picture is begun; hardly ever more than a few."""
+"""Attempts at a picture; hardly ever more than a few are needed."""
 TURNS = 4
 """Turns tried for the next dash of a contour."""
 NEIGHBOURS = 2
@@ -31,16 +31,16 @@ class Geometry:
 
     side: int
     dashes: int
-    """In each of the two long contours."""
+    """Dashes in each of the two long contours."""
     dash: float
     thickness: float
     distractors: int
     distractor_dashes: int
     contrast: float
     gap: float
-    """Between the dashes of a contour."""
+    """Gap between the dashes of a contour."""
     clearance: float
-    """From dash to dash, unless they are neighbours; contours cannot cross where it is more than
+    """Distance from dash to dash, unless they are neighbours; contours cannot cross if it is more than
     (dash + gap) / √2."""
     disc: float
     """Radius of the marks."""
@@ -48,7 +48,7 @@ class Geometry:
     """Standard deviation of the turn from a dash to the next."""
     largest_turn: float = 0.7
     antialias: int = 2
-    """Samples a pixel, in each direction."""
+    """Samples per pixel, in each direction."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _contour(
 def _walks(
     geometry: Geometry, dashes: int, taken: Floats, generator: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Those of many random walks that found room: middles `(walks, dashes, 2)`, angles `(walks, dashes)`."""
+    """Random walks that found room: middles `(walks, dashes, 2)` and angles `(walks, dashes)`."""
     step = geometry.dash + geometry.gap
     middles = generator.uniform(0, geometry.side, size=(WALKS, 1, 2))
     angles = generator.uniform(-math.pi, math.pi, size=(WALKS, 1))
@@ -125,7 +125,7 @@ def _walks(
 
 
 def _clear(geometry: Geometry, middles: Floats, angles: Floats, taken: Floats) -> npt.NDArray[np.bool_]:
-    """Which dashes `(walks, turns)`, with the gap ahead of them, lie inside the picture and apart from the
+    """`(walks, turns)`: whether a dash, with the gap ahead of it, lies inside the picture and apart from the
     points `taken` `(points, 2)`."""
     ahead = middles + (geometry.dash / 2 + geometry.gap) * _unit(angles)
     margin = geometry.disc
@@ -135,7 +135,7 @@ def _clear(geometry: Geometry, middles: Floats, angles: Floats, taken: Floats) -
 
 
 def _apart(geometry: Geometry, points: Floats, others: Floats) -> npt.NDArray[np.bool_]:
-    """Whether points `(walks, turns, 2)` keep clear of all `others` `(…, points, 2)`: `(walks, turns)`."""
+    """`(walks, turns)`: whether points `(walks, turns, 2)` keep clear of all `others` `(…, points, 2)`."""
     distances = np.square(points[:, :, None] - others).sum(axis=-1)
     apart: npt.NDArray[np.bool_] = (distances > geometry.clearance**2).all(axis=-1)
     return apart

@@ -1,4 +1,4 @@
-"""Data sets on this machine: the user's own folders, files inside installed packages, lines of big tables."""
+"""Data sets on this machine: the user's folders, files inside installed packages, lines of big tables."""
 
 import hashlib
 import importlib.util
@@ -20,9 +20,9 @@ PIECES, PIECE_BYTES = 1024, 1 << 16
 
 
 def fingerprint(path: Path) -> str:
-    """A checksum of a file, in words. Raises UsageError if the file can't be read.
+    """Checksum of a file, in words. Raises UsageError if the file can't be read.
 
-    Of a large file it is one of its size and of pieces, and says so.
+    For a large file it is a checksum of its size and of pieces, and says so.
     """
     try:
         size = path.stat().st_size

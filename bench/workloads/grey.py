@@ -24,7 +24,7 @@ def side_of(name: str, length: int, sides: tuple[int, ...]) -> int:
 
 
 def as_text(pixels: Reals) -> str:
-    """A picture `(length,)` in characters, two a pixel; at most 64 pixels wide."""
+    """A picture `(length,)` in characters, two per pixel; at most 64 pixels wide."""
     side = math.isqrt(pixels.size)
     picture = pixels.reshape(side, side)
     if side > 64:

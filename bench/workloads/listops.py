@@ -1,8 +1,8 @@
 """ListOps: the value of a nested expression of MIN, MAX, MED and SM over digits (10 classes).
 
 The generator is equal in distribution to the published one (Tay et al., Long Range Arena, arXiv 2011.04006):
-trees of depth at most 10 with 2 to 10 arguments, a node being an operator with probability ¼, kept where they
-have more than 500 and fewer than 2000 symbols. It draws a tree's shape level by level, so that the eleven of
+trees of depth at most 10 with 2 to 10 arguments, a node being an operator with probability ¼, kept if they
+have more than 500 and fewer than 2000 symbols. It draws a tree's shape level by level, so that the eleven in
 twelve trees that are not kept cost little.
 
 Tokens: digit v is v + 1, then MIN, MAX, MED, SM and the closing bracket; 0 is padding.
@@ -35,7 +35,7 @@ VOCABULARY = len(SYMBOLS) + 1
 
 SHORTEST, LONGEST = 8, 1 << 16
 TRIES = 1000
-"""Random expressions looked at for one that fits. Of generated ones about every twelfth does."""
+"""Random expressions tried for one that fits. Of generated ones, about one in twelve does."""
 
 LRA_FILES: Mapping[Split, str] = {
     "all": "listops-1000/basic_train.tsv",
@@ -82,7 +82,7 @@ class ListOps:
         self, length: int, batch: int, fill: Fill, seed: int, index: int = 0, split: Split = "all"
     ) -> Batch:
         """real: expressions of the published distribution (of more than length / 4 and fewer than `length`
-        symbols where the length is below 2000), padded on the right.
+        symbols if the length is below 2000), padded on the right.
 
         full: as no published expression has all of its 2000 symbols, one operator over as many expressions
         as make exactly `length` symbols.
@@ -113,7 +113,7 @@ def _bounded(length: int, generator: np.random.Generator, table: "Table | None")
 
 
 def _bounds(length: int) -> tuple[int, int]:
-    """Of the symbols of an expression, both exclusive."""
+    """Bounds of the symbols of an expression, both exclusive."""
     return min(MIN_SIZE, length // 4), min(MAX_SIZE, length)
 
 
@@ -137,7 +137,7 @@ def _filled(length: int, generator: np.random.Generator, table: "Table | None") 
 
 
 def _arguments(room: int, generator: np.random.Generator, table: "Table | None") -> Iterator[Expression]:
-    """Expressions of `room` symbols together; each has one at least."""
+    """Expressions that have `room` symbols together."""
     while room > 0:
         expression = table.draw(generator) if table else _grown(generator, 0, room + 1)
         if expression[0].size > room:
@@ -249,16 +249,18 @@ class Table:
         self.path = path
         self._lines = files.Lines(path)
         if self._lines[0] != b"Source\tTarget" or len(self._lines) < 2:
-            raise UsageError(f"{path}: is no LRA ListOps table (its first line must be Source, tab, Target)")
+            raise UsageError(
+                f"{path}: is not an LRA ListOps table (its first line must be Source, tab, Target)"
+            )
 
     def draw(self, generator: np.random.Generator) -> Expression:
         """Any expression of the file."""
         return self._expression(1 + int(generator.integers(len(self._lines) - 1)))
 
     def draw_bounded(self, length: int, generator: np.random.Generator) -> Expression:
-        """One within the bounds of a length. Raises UsageError if the file has none.
+        """An expression within the bounds of a length. Raises UsageError if the file has none.
 
-        The sizes of all expressions are looked up only where such a one is too rare to be met by chance.
+        The sizes of all expressions are looked up only if one that fits is too rare to be drawn by chance.
         """
         low, high = _bounds(length)
         for _ in range(TRIES):
@@ -276,7 +278,7 @@ class Table:
 
     @functools.cached_property
     def _sizes(self) -> Integers:
-        """`(expressions,)`, in symbols."""
+        """Sizes of all expressions in symbols, `(expressions,)`."""
         lines = (self._lines[number] for number in range(1, len(self._lines)))
         return np.array([len(_symbols(line.decode("ascii", "replace"))) for line in lines], dtype=np.int64)
 
@@ -295,14 +297,14 @@ def _parse(line: str, place: str) -> Expression:
         tokens = [TOKENS[symbol] for symbol in _symbols(line)]
         expression = np.array(tokens, dtype=np.int64), int(line.partition("\t")[2])
     except (KeyError, ValueError) as error:
-        raise UsageError(f"{place}: is no ListOps expression ({error})") from None
+        raise UsageError(f"{place}: is not a ListOps expression ({error})") from None
     if not tokens:
-        raise UsageError(f"{place}: is no ListOps expression (it has no symbols)")
+        raise UsageError(f"{place}: is not a ListOps expression (it has no symbols)")
     return expression
 
 
 def _symbols(line: str) -> list[str]:
-    """Of the source in a line, without its round brackets."""
+    """Symbols of the source in a line, without its round brackets."""
     return [symbol for symbol in line.partition("\t")[0].split() if symbol not in ("(", ")")]
 
 

@@ -5,7 +5,6 @@ Byte b is token b + 1, so that 0 stays the padding token.
 
 import bz2
 import functools
-import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from bench.errors import UsageError
 from bench.workloads.base import Batch, DataSource, Fill
+from bench.workloads.files import package_file
 from bench.workloads.splits import Split
 from bench.workloads.stream import MAX_LENGTH, excerpts, part_of
 from implementations.task import Task
@@ -47,7 +47,7 @@ class LanguageModelling:
         return Task("enwik8", length=length, classes=VOCABULARY, head="language-model", vocabulary=VOCABULARY)
 
     def sources(self) -> tuple[DataSource, ...]:
-        path, archive = os.environ.get(FILE_VARIABLE) or None, _enwiki_archive()
+        path, archive = os.environ.get(FILE_VARIABLE) or None, package_file("gensim", ENWIKI)
         return (
             DataSource(
                 "a file of your own",
@@ -73,7 +73,7 @@ class LanguageModelling:
     def batch(
         self, length: int, batch: int, fill: Fill, seed: int, index: int = 0, split: Split = "all"
     ) -> Batch:
-        """Excerpts that start anywhere; the targets are one byte further. Either fill is full."""
+        """Excerpts that start anywhere; the targets are one byte ahead. Batches are always full."""
         if not 1 <= length <= MAX_LENGTH:
             raise UsageError(f"lm gives lengths from 1 to {MAX_LENGTH}, not {length}")
         content = part_of(source().content, split)
@@ -89,11 +89,11 @@ class LanguageModelling:
 
 @functools.cache
 def source() -> Corpus:
-    """The user's file, else enwiki where the extra `data` is installed, else the Python manual."""
+    """The user's file, else enwiki if the extra `data` is installed, else the Python manual."""
     path = os.environ.get(FILE_VARIABLE)
     if path:
         return _file(Path(path))
-    archive = _enwiki_archive()
+    archive = package_file("gensim", ENWIKI)
     return _python_manual() if archive is None else _enwiki(archive)
 
 
@@ -103,15 +103,8 @@ def _file(path: Path) -> Corpus:
     except (OSError, ValueError) as error:
         raise UsageError(f"{FILE_VARIABLE}={path}: cannot be read ({error})") from None
     if bytes(content[:4]) == ZIP_BEGINS:
-        raise UsageError(f"{FILE_VARIABLE}={path}: is a zip archive, whose bytes are no text: unpack it")
+        raise UsageError(f"{FILE_VARIABLE}={path}: is a zip archive, whose bytes are not text: unpack it")
     return Corpus(content, f"{path.name}, {content.size} bytes ({FILE_VARIABLE})")
-
-
-def _enwiki_archive() -> Path | None:
-    spec = importlib.util.find_spec("gensim")
-    if spec is None or spec.origin is None:
-        return None
-    return min(Path(spec.origin).parent.glob(ENWIKI), default=None)
 
 
 def _enwiki(archive: Path) -> Corpus:

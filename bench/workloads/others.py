@@ -1,4 +1,4 @@
-"""A workload that somebody else has written, held to what a workload promises."""
+"""A workload that somebody else has written, checked against what a workload promises."""
 
 import inspect
 from collections.abc import Callable
@@ -20,9 +20,9 @@ HEADS, INPUTS = ("classifier", "two-tower", "language-model"), ("tokens", "reals
 
 
 class Others:
-    """Somebody else's object as a workload: what it need not have gets a default, what it gives is checked.
+    """Somebody else's object as a workload: optional members get defaults, and what it gives is checked.
 
-    Every method raises UsageError, which names the workload and what is wrong, if theirs does not keep to
+    Every method raises UsageError, which names the workload and what is wrong, if theirs does not follow
     `bench.Workload`.
     """
 
@@ -77,7 +77,7 @@ class Others:
         return str(self._optional("show", lambda: " ".join(map(str, batch.inputs[row].ravel())), batch, row))
 
     def same_again(self, length: int, fill: Fill, seed: int) -> None:
-        """Raises UsageError if the same seed gives other batches: every model would have data of its own."""
+        """Raise UsageError if the same seed gives other batches: every model would have data of its own."""
         first, again = (self.batch(length, 1, fill, seed) for _ in range(2))
         if not all(np.array_equal(_part(first, name), _part(again, name)) for name in PARTS):
             raise self._wrong(

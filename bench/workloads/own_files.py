@@ -1,4 +1,4 @@
-"""Files of the user's own as workloads, without a line of code: `tokens:file.npy` and `text:file.txt`.
+"""The user's files as workloads, without a line of code: `tokens:file.npy` and `text:file.txt`.
 
 Both are language modelling over one stream. The files are memory-mapped: they may be larger than memory.
 """
@@ -29,7 +29,7 @@ SHOWN = 1024
 
 
 class Stream(ABC):
-    """Language modelling over a file. Raises UsageError, which names the file, if it can't be."""
+    """Language modelling over a file. Raises UsageError, which names the file, if it is not fit for that."""
 
     kind: ClassVar[str]
     unit: ClassVar[str]
@@ -55,18 +55,18 @@ class Stream(ABC):
 
     @cached_property
     def vocabulary(self) -> int:
-        """Of the stream, the padding token not among it: as given, else counted."""
+        """Size of the stream's vocabulary without the padding token: as given, else counted."""
         return self._given or self._count()
 
     def task(self, length: int) -> Task:
-        """As that of enwik8, whose published hyper-parameters are borrowed."""
+        """The task enwik8, whose published hyper-parameters are borrowed, with this vocabulary."""
         size = self.vocabulary + 1
         return Task("enwik8", length=length, classes=size, head="language-model", vocabulary=size)
 
     def batch(
         self, length: int, batch: int, fill: Fill, seed: int, index: int = 0, split: Split = "all"
     ) -> Batch:
-        """Excerpts that start anywhere; the targets are one step further. Either fill is full."""
+        """Excerpts that start anywhere; the targets are one step ahead. Batches are always full."""
         content = part_of(self.content, split)
         if not 1 <= length <= MAX_LENGTH:
             raise UsageError(f"{self.name} gives lengths from 1 to {MAX_LENGTH}, not {length}")
@@ -164,12 +164,12 @@ SCHEMES: Mapping[str, type[Stream]] = {"tokens": Tokens, "text": Text}
 
 
 def is_own_file(name: str) -> bool:
-    """Whether a workload's name is that of a file, such as `tokens:corpus.npy`."""
+    """Whether a workload's name names a file, such as `tokens:corpus.npy`."""
     return name.partition(":")[0] in SCHEMES and ":" in name
 
 
 def load(name: str) -> Stream:
-    """The workload of a file, with `(vocabulary=N)` behind its name or without. Raises UsageError."""
+    """The workload of a file, with or without `(vocabulary=N)` after its name. Raises UsageError."""
     scheme, _, rest = name.partition(":")
     path, values = Path(rest).expanduser(), dict[str, Any]()
     if rest.endswith(")") and not path.exists():
@@ -193,5 +193,5 @@ def load(name: str) -> Stream:
 
 @functools.lru_cache(maxsize=8)
 def _opened(scheme: str, name: str, path: Path, vocabulary: int | None, size: int, changed: int) -> Stream:
-    """Opened, counted and summed once for each state of the file."""
+    """The workload of a file; cached, so that each state of the file is opened, counted and summed once."""
     return SCHEMES[scheme](name, path, vocabulary)

@@ -1,6 +1,6 @@
 """Pathfinder: do the two discs mark the ends of one contour? 32 × 32 grey values in reading order.
 
-Read from the user's LRA folder where it has pictures of that size, else generated.
+Read from the user's LRA folder if it has pictures of that size, else generated.
 Published: contours of 14 dashes of length 2, thickness ½, 5 distractors of 4 dashes, contrast ¾, antialias 2.
 """
 
@@ -80,8 +80,8 @@ class Pathfinder:
     def batch(
         self, length: int, batch: int, fill: Fill, seed: int, index: int = 0, split: Split = "all"
     ) -> Batch:
-        """Pictures as grey values from -1 to 1: the user's where there are some of that size, else drawn,
-        either label with probability ½. Either fill is full."""
+        """Pictures as grey values from -1 to 1: the user's if there are some of that size, else drawn,
+        either label with probability ½. Batches are always full."""
         side = grey.side_of(self.name, length, self.sides)
         generator = generator_of(seed, index, length, split)
         folder = pathfinder_files.folder_of(side)

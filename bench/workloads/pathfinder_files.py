@@ -1,7 +1,7 @@
 """The Long Range Arena's own Pathfinder pictures, of the hard set: PNG files, and text tables that list them.
 
-A line of a table `metadata/NUMBER.npy`, which is text in spite of its name, begins with the folder of a
-picture, its file, a number and the label.
+A line of a table `metadata/NUMBER.npy`, which is text despite its name, begins with the folder of a picture,
+its file, a number and the label.
 """
 
 import functools
@@ -38,14 +38,14 @@ class Pictures(Splittable):
         return replace(self, paths=tuple(self.paths[n] for n in numbers), labels=self.labels[numbers])
 
     def read(self, number: int) -> npt.NDArray[np.uint8]:
-        """Grey values `(side, side)`. Raises UsageError if the file is no such picture."""
+        """Grey values `(side, side)` of a picture. Raises UsageError if the file is not one of that size."""
         path = self.paths[number]
         image = require("PIL.Image", "data")
         try:
             with image.open(io.BytesIO(path.read_bytes())) as picture:
                 pixels: npt.NDArray[np.uint8] = np.asarray(picture.convert("L"))
         except (OSError, ValueError) as error:
-            raise UsageError(f"{path}: is no picture that can be read ({error})") from None
+            raise UsageError(f"{path}: is not a picture that can be read ({error})") from None
         if pixels.shape != (self.side, self.side):
             height, width = pixels.shape
             raise UsageError(f"{path}: has {width} × {height} pixels, not {self.side} × {self.side}")
@@ -59,7 +59,7 @@ def folder_of(side: int) -> Path | None:
 
 @functools.cache
 def listed(folder: Path, side: int) -> Pictures:
-    """The pictures that a folder's tables list. Raises UsageError if one is not as it should be."""
+    """Pictures that a folder's tables list. Raises UsageError if a table is missing or wrong."""
     tables = sorted((folder / "metadata").glob("*.npy"), key=lambda path: (len(path.stem), path.stem))
     paths: list[Path] = []
     labels: list[int] = []
@@ -68,7 +68,7 @@ def listed(folder: Path, side: int) -> Pictures:
             columns = line.split()
             if len(columns) < 4 or columns[3] not in ("0", "1"):
                 raise UsageError(
-                    f"{table}, line {number}: lists no picture (folder, file, number and the label 0 or 1)"
+                    f"{table}, line {number}: does not list a picture (folder, file, number, label 0 or 1)"
                 )
             paths.append(folder / columns[0] / columns[1])
             labels.append(int(columns[3]))
@@ -81,4 +81,4 @@ def _lines(table: Path) -> list[str]:
     try:
         return table.read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{table}: is no table of pictures ({error})") from None
+        raise UsageError(f"{table}: is not a table of pictures ({error})") from None

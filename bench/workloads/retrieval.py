@@ -27,7 +27,7 @@ from implementations.task import Task
 VOCABULARY = 257
 MAX_LENGTH = 1 << 16
 MIN_ARTICLE_BYTES = 1024
-"""Shorter ones are redirections and stubs."""
+"""Shorter articles are redirections and stubs."""
 LRA_FILES: Mapping[Split, str] = {
     "all": "tsv_data/new_aan_pairs.train.tsv",
     "train": "tsv_data/new_aan_pairs.train.tsv",
@@ -35,13 +35,13 @@ LRA_FILES: Mapping[Split, str] = {
 }
 
 Pair = tuple[bytes, bytes, int]
-"""Two documents, and 1 where they are related."""
+"""Two documents, and 1 if they are related, else 0."""
 Draw = Callable[[np.random.Generator], Pair]
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """What draws pairs, what they are, and how many there are; None if they are made without end."""
+    """Source of pairs, its description, and the number of pairs; None if they are made without end."""
 
     draw: Draw
     description: str
@@ -50,7 +50,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Articles(Splittable):
-    """Texts that pairs are made of: both halves of one are in the same split."""
+    """Texts that pairs are made of; both halves of one are in the same split."""
 
     texts: tuple[bytes, ...]
 
@@ -101,8 +101,8 @@ class Retrieval:
     ) -> Batch:
         """Pairs, related with probability ½: inputs `(batch, 2, length)`, lengths `(batch, 2)`.
 
-        real: documents cut at `length`, padded on the right to it. full: documents shorter than that are
-        followed by further ones.
+        real: documents cut at `length`, or padded on the right to it. full: documents shorter than that are
+        followed by others.
         """
         if not 1 <= length <= MAX_LENGTH:
             raise UsageError(f"retrieval gives lengths from 1 to {MAX_LENGTH}, not {length}")
@@ -196,7 +196,7 @@ def _anthology(split: Split) -> Pairs:
         columns = lines[number].split(b"\t")
         if len(columns) != 5 or columns[0] not in (b"0.0", b"1.0", b"0", b"1"):
             raise UsageError(
-                f"{path}, line {number + 1}: is no pair (label, two identifiers and two texts between tabs)"
+                f"{path}, line {number + 1}: is not a pair (label, two identifiers, two texts, between tabs)"
             )
         return columns[3], columns[4], int(float(columns[0]))
 

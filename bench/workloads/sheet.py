@@ -1,4 +1,4 @@
-"""What a workload's batches are made of: where the data comes from, what is missing, statistics, a sample."""
+"""Data sheet of a workload: where the data comes from, what is missing, statistics, a sample."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ OF_PICTURES = ("image", "pathfinder", "path-x")
 
 
 class SheetSource(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that the batches could be made of."""
+    """A source that the batches could be made of."""
 
     name: str
     kind: str
@@ -27,7 +27,7 @@ class SheetSource(msgspec.Struct, frozen=True, kw_only=True):
     location: str | None
     """Where it is; None if it is missing."""
     obtain: str
-    """How to get it; empty where it is built in."""
+    """How to get it; empty if it is built in."""
 
 
 class DataSheet(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,16 +36,16 @@ class DataSheet(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     description: str
     data: str
-    """As every result states it."""
+    """The data in words, as every result states it."""
     length: int
-    """Of the sequences that statistics and sample are taken from, in time steps."""
+    """Length of the sequences that statistics and sample are taken from, in time steps."""
     sources: list[SheetSource]
     statistics: dict[str, Any]
     sample: str
 
 
 def describe(name: str, length: int | None = None, seed: int = 0, sequences: int = SEQUENCES) -> DataSheet:
-    """The sheet of a workload, over sequences of true lengths; `length` None is the published one.
+    """Data sheet of a workload, over sequences of true lengths; `length` None: the published length.
 
     Raises UsageError if the workload or the length is unknown, or if data cannot be read.
     """

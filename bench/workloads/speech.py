@@ -1,8 +1,8 @@
 """Raw speech: which of ten words is said in one second of sound, sample by sample (10 classes).
 
-Read from the folder of Google's Speech Commands of the user's own (Warden 2018, arXiv 1804.03209): clips of
-exactly 16,000 samples of the ten words, as the published pipelines take them. Else two-formant vowels that
-glide as their class says, which are no speech.
+Read from the user's own folder of Google's Speech Commands (Warden 2018, arXiv 1804.03209): clips of exactly
+16,000 samples of the ten words, as the published pipelines take them. Else two-formant vowels that glide as
+their class says, which are not speech.
 """
 
 import functools
@@ -22,10 +22,10 @@ from bench.workloads.splits import Split, Splittable, generator_of
 from implementations.task import Task
 
 FOLDER_VARIABLE = "SEQBOAT_BENCH_SPEECH_COMMANDS"
-"""Environment variable that names the folder of Speech Commands, with a folder a word."""
+"""Environment variable that names the folder of Speech Commands, with a folder per word."""
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 RATE = 16_000
-"""Samples a second, and in a clip."""
+"""Samples per second, and per clip."""
 HEADER_BYTES, SAMPLE_BYTES = 44, 2
 
 HARMONICS = 24
@@ -42,7 +42,7 @@ class Clips(Splittable):
     labels: npt.NDArray[np.int64]
 
     def keys(self) -> Iterable[bytes]:
-        """The speaker, whom a file's name begins with: one is in one part alone."""
+        """The speaker, whom a file's name begins with: all clips of one are in the same part."""
         return (path.name.partition("_nohash_")[0].encode() for path in self.paths)
 
     def take(self, numbers: npt.NDArray[np.int64]) -> "Clips":
@@ -86,7 +86,7 @@ class Speech:
     def batch(
         self, length: int, batch: int, fill: Fill, seed: int, index: int = 0, split: Split = "all"
     ) -> Batch:
-        """Samples from -1 to 1; below 16,000, those in the middle of the clip. Either fill is full."""
+        """Samples from -1 to 1; below 16,000, those in the middle of the clip. Batches are always full."""
         if not SHORTEST <= length <= RATE:
             raise UsageError(f"speech gives lengths from {SHORTEST} to {RATE} samples, not {length}")
         generator = generator_of(seed, index, length, split)

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from bench.errors import UsageError
 
 Split = Literal["all", "train", "validation"]
-"""all: everything there is, as timing has it."""
+"""all: everything there is, which is what timing uses."""
 
 PARTS = 10
-"""One part in so many is for validation."""
+"""One item in so many is for validation."""
 
 _STREAMS: Mapping[Split, tuple[int, ...]] = {"all": (), "train": (1,), "validation": (2,)}
 
@@ -28,7 +28,7 @@ def generator_of(seed: int, index: int, length: int, split: Split) -> np.random.
 class Splittable(ABC):
     """Items that fall into parts by a checksum of each one's key.
 
-    So an item stays in its part whatever stands beside it, and copies of it are all in the same one.
+    So an item stays in its part whatever other items there are, and all copies of it are in the same part.
     """
 
     @abstractmethod
@@ -37,7 +37,7 @@ class Splittable(ABC):
 
     @abstractmethod
     def take(self, numbers: npt.NDArray[np.int64]) -> Self:
-        """These items alone."""
+        """The items with these numbers."""
 
     def part(self, split: Split) -> Self:
         """The items of a split. Raises UsageError if it has none."""

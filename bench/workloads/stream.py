@@ -21,7 +21,7 @@ def part_of(content: npt.NDArray[Any], split: Split) -> npt.NDArray[Any]:
 def excerpts(
     content: npt.NDArray[Any], length: int, batch: int, seed: int, index: int, split: Split
 ) -> Batch:
-    """Excerpts of a split's tokens `(size,)` that start anywhere; the targets are one token further.
+    """Excerpts of a split's tokens `(size,)` that start anywhere; the targets are one token ahead.
 
     Token t of the stream is t + 1 in the batch, so that 0 stays the padding token. There must be more tokens
     than the length.

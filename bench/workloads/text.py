@@ -1,4 +1,4 @@
-"""Byte-level text classification: IMDb reviews, or the Python manual's topics where they are not installed.
+"""Byte-level text classification: IMDb reviews, or the Python manual's topics if they are not installed.
 
 Byte b is token b + 1, so that 0 stays the padding token.
 """
@@ -76,8 +76,8 @@ class Text:
     ) -> Batch:
         """Documents drawn without regard to their label.
 
-        full: documents of at least `length` bytes, cut there; where there are none so long, documents are
-        joined. real: any documents, cut at `length` and padded on the right to it.
+        full: documents of at least `length` bytes, cut there; if none is so long, documents are joined.
+        real: any documents, cut at `length` or padded on the right to it.
         """
         if not 1 <= length <= MAX_LENGTH:
             raise UsageError(f"text gives lengths from 1 to {MAX_LENGTH}, not {length}")
@@ -120,7 +120,7 @@ def _real(source: Corpus, length: int, generator: np.random.Generator) -> tuple[
 
 @functools.cache
 def corpus() -> Corpus:
-    """IMDb where the extra `data` is installed, else the topics of the Python manual."""
+    """IMDb if the extra `data` is installed, else the topics of the Python manual."""
     table = _imdb_table()
     return _python_topics() if table is None else _imdb(table)
 

@@ -38,7 +38,7 @@ def chunked_attention(
         raise ValueError("backend triton has no attention_dropout: the weights are never all there")
     size = min(config.chunk or length, length)
     if length % size:
-        raise ValueError(f"{length} time steps are no multiple of the chunk {size}: pad them")
+        raise ValueError(f"{length} time steps are not a multiple of the chunk {size}: pad them")
     unseen = None if padding_mask is None else padding_mask.reshape(-1, size)
     if unseen is not None and config.attention == "softmax":
         # The softmax over a chunk of nothing but padding sees the padding.

@@ -12,7 +12,7 @@ Oddities of the official code, kept because its figures come from it:
 - With all combinations, the products are those of the last few inputs (92 for pairs of 4096) in lexicographic
   order, cut to the last `length` of them, and stand in for a sequence.
 - `kb` multiplies a transform of length 2·length by one of length + 1, whose frequencies are others: what it
-  adds is no convolution with the kernel, and of a backward kernel it takes one tap.
+  adds is not a convolution with the kernel, and of a backward kernel it takes one tap.
 - The diagonal state space, too, is bilinear.
 """
 

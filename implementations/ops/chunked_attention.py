@@ -33,7 +33,7 @@ def chunked_attention(
     length = q.shape[1]
     size = min(chunk or length, length)
     if length % size:
-        raise ValueError(f"{length} time steps are no multiple of the chunk {size}: pad them")
+        raise ValueError(f"{length} time steps are not a multiple of the chunk {size}: pad them")
 
     def split(x: Tensor) -> Tensor:
         return x.reshape(-1, size, *x.shape[2:])

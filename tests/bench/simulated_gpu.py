@@ -172,7 +172,7 @@ class Step:
 
 
 class Process:
-    """A worker that is no process: asked, it answers at once."""
+    """A worker that is not a process: asked, it answers at once."""
 
     def __init__(self, case, gpu: Gpu) -> None:
         self.case, self.gpu, self.printed = case, gpu, None

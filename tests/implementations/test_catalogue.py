@@ -56,7 +56,7 @@ def test_an_unknown_hyperparameter_is_an_error(item):
 
 @pytest.mark.parametrize("item", LINEAR, ids=lambda item: item.name)
 def test_doubling_the_length_doubles_bytes_and_operations(item):
-    """Class `linear` is no claim: peak tensor bytes and FLOPs of a training step, +10% at most."""
+    """Class `linear` is not just a claim: peak tensor bytes and FLOPs of a training step, +10% at most."""
     small, large = (cost(item, length) for length in (2048, 4096))
     assert large[0] <= 2.2 * small[0]
     assert large[1] <= 2.2 * small[1]

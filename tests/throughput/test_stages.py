@@ -38,7 +38,7 @@ class Stage:
 
 
 def seconds(run: Callable[[], object], repeats: int = REPEATS) -> float:
-    """The least of several runs: what the machine's other work adds is no part of a stage."""
+    """The least of several runs: what the machine's other work adds is not part of a stage."""
     times = []
     for _ in range(repeats + 1):
         begin = time.perf_counter()

@@ -30,7 +30,7 @@ def fused_chunked_attention(
     length = q.shape[1]
     size = min(chunk or length, length)
     if length % size:
-        raise ValueError(f"{length} time steps are no multiple of the chunk {size}: pad them")
+        raise ValueError(f"{length} time steps are not a multiple of the chunk {size}: pad them")
     dtype = torch.promote_types(v.dtype, torch.float32)
     with torch.autocast(q.device.type, enabled=False):
         split = [x.to(dtype).reshape(-1, size, x.shape[-1]) for x in (q, k, v)]

@@ -99,7 +99,7 @@ def test_list_follows_the_published_table():
         (["run", "--suite", "ci", "--length", "-4"], "--length -4: "),
         (["run", "--suite", "ci", "--length", "2000000000"], "at most"),
         (["run", "--suite", "ci", "--activation", "2"], "--activation 2.0: "),
-        (["run", "--suite", "ci", "--budget", "soon"], "'soon' is no duration"),
+        (["run", "--suite", "ci", "--budget", "soon"], "'soon' is not a duration"),
         (["run", "--suite", "ci", "--precision", "int8"], "int8"),
         (["run", "--suite", "ci", "--device", "tpu"], "--device tpu: choose auto, cpu, cuda or cuda:i"),
         (["run", "--suite", "ci", "--format", "word"], "--format word: choose terminal"),

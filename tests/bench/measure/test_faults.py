@@ -157,7 +157,7 @@ def test_a_broken_line_is_named_when_a_run_is_resumed_and_nothing_is_changed(res
     lines = run_file.read_bytes().splitlines(keepends=True)
     run_file.write_bytes(b"".join([*lines[:4], b'{"type":"sam\x00\n', *lines[5:], b'{"type":']))
     before = run_file.read_bytes()
-    with pytest.raises(ResultError, match=rf"{run_file}: line 5 is no record"):
+    with pytest.raises(ResultError, match=rf"{run_file}: line 5 is not a record"):
         resume(run_file)
     assert run_file.read_bytes() == before
 
@@ -189,7 +189,7 @@ def test_a_run_that_was_cut_off_before_its_header_begins_when_it_is_resumed(star
 def test_a_file_that_is_no_result_is_not_touched(resume, tmp_path):
     path = tmp_path / "notes.txt"
     path.write_bytes(b"dear diary\ntoday I")
-    with pytest.raises(ResultError, match="line 1 is no record"):
+    with pytest.raises(ResultError, match="line 1 is not a record"):
         resume(path)
     assert path.read_bytes() == b"dear diary\ntoday I"
 

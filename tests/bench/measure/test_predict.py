@@ -151,7 +151,7 @@ def test_what_is_no_amount_of_memory(text):
 
 
 def test_a_budget_that_is_none_is_bad_usage():
-    with pytest.raises(UsageError, match="--max-length: 'much' is no amount of memory"):
+    with pytest.raises(UsageError, match="--max-length: 'much' is not an amount of memory"):
         memory_needs(Request("ci", Path()), predicted=True, max_length="much")
     with pytest.raises(UsageError, match=r"--executor ray: .* are for this machine alone"):
         memory_needs(Request("ci", Path(), executor="ray"), predicted=True, max_length=None)

@@ -83,7 +83,7 @@ def test_a_resumed_run_took_the_time_of_its_parts(written):
 def test_a_broken_line_inside_names_its_number(written):
     lines = written.read_bytes().splitlines(keepends=True)
     written.write_bytes(b"".join([*lines[:2], lines[2][: len(lines[2]) // 2] + b"\n", *lines[3:]]))
-    with pytest.raises(ResultError, match="line 3 is no record"):
+    with pytest.raises(ResultError, match="line 3 is not a record"):
         read(written)
 
 
@@ -92,8 +92,8 @@ def test_a_broken_line_inside_names_its_number(written):
     [
         (b"", "does not begin with a header"),
         (b'{"type":"end","reason":"blocks","seconds":1.0}\n', "does not begin with a header"),
-        (b"\x89PNG\r\n\x1a\n", "line 1 is no record"),
-        (b'{"type":"header"}\n', "line 1 is no record"),
+        (b"\x89PNG\r\n\x1a\n", "line 1 is not a record"),
+        (b'{"type":"header"}\n', "line 1 is not a record"),
     ],
 )
 def test_other_files_are_refused(tmp_path, content, words):

@@ -240,7 +240,7 @@ def test_a_profile_is_read_back_and_other_files_are_refused(tmp_path):
     path.write_bytes(msgspec.json.encode(made_up_profile()))
     assert read_profile(path) == made_up_profile()
     path.write_text('{"type": "header"}')
-    with pytest.raises(UsageError, match="is no profile"):
+    with pytest.raises(UsageError, match="is not a profile"):
         read_profile(path)
 
 

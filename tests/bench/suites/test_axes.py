@@ -77,10 +77,10 @@ def test_options_replace_the_file_and_one_value_stays_one(tmp_path):
     ("changes", "words"),
     [
         ({"batch": 1, "tokens": 64}, "`tokens`: takes the place of `batch`"),
-        ({"tokens": 64}, "`tokens`: 64 is no multiple of the length 128"),
+        ({"tokens": 64}, "`tokens`: 64 is not a multiple of the length 128"),
         ({"precision": ["fp32", "fp8"]}, "choose fp32, tf32, bf16, fp16 or fp64"),
         ({"precision": []}, "`precision`: give at least one"),
-        ({"batch": [2, 2]}, "`batch`: 2 stands there twice"),
+        ({"batch": [2, 2]}, "`batch`: 2 is given twice"),
         ({"batch": [0]}, ">= 1"),
         ({"fill": "empty"}, "choose full or real"),
     ],
@@ -98,10 +98,10 @@ def test_a_bad_axis_of_a_file_is_one_line(tmp_path, changes, words):
     ("changes", "message"),
     [
         ({"batch": [1], "tokens": 64}, "--tokens and --batch: give one of them"),
-        ({"tokens": 100}, "--tokens: 100 is no multiple of the length 256"),
+        ({"tokens": 100}, "--tokens: 100 is not a multiple of the length 256"),
         ({"batch": [1, 0]}, "--batch 1,0: must be at least 1"),
         ({"precision": ["fp32", "fp8"]}, "--precision fp32,fp8: choose fp32, tf32"),
-        ({"fill": ["full", "full"]}, "--fill: full stands there twice"),
+        ({"fill": ["full", "full"]}, "--fill: full is given twice"),
     ],
 )
 def test_a_bad_option_is_one_line(changes, message):

@@ -153,7 +153,7 @@ def test_a_figure_is_one_line():
         ("nothing_of_that_name:f", "No module named 'nothing_of_that_name'"),
         ("metrics_of_mine:os", "is not a function of a step"),
         ("norm", "unknown metric 'norm'; none is installed"),
-        ("metrics_of_mine:after,metrics_of_mine:after", "stands there twice"),
+        ("metrics_of_mine:after,metrics_of_mine:after", "is given twice"),
     ],
 )
 def test_a_metric_that_is_not_there_is_told_before_anything_runs(folder, name, words):

@@ -54,15 +54,15 @@ def test_a_comparison_with_a_fused_model_has_all_of_them(name):
         ({"lengths": ["long"]}, ["$.lengths[0]", "int"]),
         ({"lengths": [0]}, ["$.lengths[0]", ">= 1"]),
         ({"lengths": []}, ["`lengths`: give at least one"]),
-        ({"lengths": [64, 64]}, ["64 stands there twice"]),
+        ({"lengths": [64, 64]}, ["64 is given twice"]),
         ({"lengths": [1 << 30]}, ["at most 1048576"]),
         ({"workload": "txet"}, ["`workload`", "'text'"]),
         ({"implementations": ["transformer", "seqboot"]}, ["seqboot", "'seqboat'"]),
         ({"implementations": ["seqboat"]}, ["`baseline`", "not among"]),
         ({"activation": [1.5]}, ["$.activation[0]", "<= 1"]),
         ({"precision": "fp8"}, ["$.precision", "fp8", "choose fp32, tf32, bf16, fp16 or fp64"]),
-        ({"timing": {"budget": "soon"}}, ["`timing`", "'soon' is no duration"]),
-        ({"timing": {"min_run": "briefly"}}, ["`timing`", "'briefly' is no duration"]),
+        ({"timing": {"budget": "soon"}}, ["`timing`", "'soon' is not a duration"]),
+        ({"timing": {"min_run": "briefly"}}, ["`timing`", "'briefly' is not a duration"]),
         ({"timing": {"target": "300%"}}, ["`timing`", "between 0% and 100%"]),
         ({"timing": {"min_blocks": 5, "max_blocks": 4}}, ["max_blocks", "min_blocks (5)"]),
         ({"workload": ...}, ["missing required field `workload`"]),
@@ -100,7 +100,7 @@ def test_a_bad_option_is_named_and_not_the_file(changes, message):
 
 
 def test_a_bad_budget_is_named():
-    with pytest.raises(UsageError, match=r"^--budget: 'soon' is no duration"):
+    with pytest.raises(UsageError, match=r"^--budget: 'soon' is not a duration"):
         suites.load("ci", budget="soon")
 
 

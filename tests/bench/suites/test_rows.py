@@ -47,7 +47,7 @@ def test_options_name_rows_and_settings_too(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([ROW, ROW], "stands there twice"),
+        ([ROW, ROW], "is given twice"),
         ([ROW, {**ROW, "use": "mega"}], "has that name, too"),
         ([{**ROW, "name": "mega"}], "mega is the name of an implementation"),
         ([{**ROW, "set": {"windwo": 64}}], "unknown hyper-parameter 'windwo'"),

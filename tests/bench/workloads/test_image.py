@@ -53,10 +53,10 @@ def test_broken_folders_are_one_clear_line(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="no such folder"):
         WORKLOAD.data()
     folder = cifar(tmp_path, monkeypatch, label=11)
-    with pytest.raises(UsageError, match="label 11 is no class"):
+    with pytest.raises(UsageError, match="label 11 is not a class"):
         WORKLOAD.data()
     (folder / "data_batch_1.bin").write_bytes(b"too short")
-    with pytest.raises(UsageError, match="9 bytes are no whole number of 3073-byte records"):
+    with pytest.raises(UsageError, match="9 bytes are not a whole number of 3073-byte records"):
         WORKLOAD.data()
     (folder / "data_batch_1.bin").unlink()
     with pytest.raises(UsageError, match=r"has no data_batch_1\.bin; unpack"):

@@ -156,10 +156,10 @@ def test_the_one_expression_that_fits_is_found(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        (["MAX 4 7"], "is no LRA ListOps table"),
-        (["Source\tTarget", "( [MAP 4 ) ]\t4"], "line 2: is no ListOps expression"),
-        (["Source\tTarget", "( ( [MAX 4 ) 3 ) ]"], "line 2: is no ListOps expression"),
-        (["Source\tTarget", "( )\t3"], "line 2: is no ListOps expression"),
+        (["MAX 4 7"], "is not an LRA ListOps table"),
+        (["Source\tTarget", "( [MAP 4 ) ]\t4"], "line 2: is not a ListOps expression"),
+        (["Source\tTarget", "( ( [MAX 4 ) 3 ) ]"], "line 2: is not a ListOps expression"),
+        (["Source\tTarget", "( )\t3"], "line 2: is not a ListOps expression"),
     ],
 )
 def test_broken_lra_files_are_one_clear_line(tmp_path, monkeypatch, lines, words):

@@ -8,6 +8,7 @@ import pytest
 
 from bench.errors import UsageError
 from bench.workloads import lm, load
+from bench.workloads.files import package_file
 
 WORKLOAD = load("lm")
 ARTICLE = b"<page><title>AccessibleComputing</title></page>\n" * 40
@@ -105,7 +106,7 @@ def test_the_longest_sequence_comes_even_from_the_manual(monkeypatch):
 
 
 def test_the_enwiki_excerpt_is_the_known_one():
-    if lm._enwiki_archive() is None:
+    if package_file("gensim", lm.ENWIKI) is None:
         pytest.skip("the extra 'data' is not installed")
     assert len(content()) == 6_089_746
     assert len(set(content())) == 201

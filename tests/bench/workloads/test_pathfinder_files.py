@@ -58,9 +58,9 @@ def test_sizes_that_are_not_there_are_generated(release: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "words"),
     [
-        ("metadata/0.npy", b"imgs/0 sample_0.png 0 7\n", "0.npy, line 1: lists no picture"),
-        ("metadata/0.npy", b"\x93NUMPY\x01\x00", "is no table of pictures"),
-        ("imgs/0/sample_0.png", b"", "sample_0.png: is no picture"),
+        ("metadata/0.npy", b"imgs/0 sample_0.png 0 7\n", "0.npy, line 1: does not list a picture"),
+        ("metadata/0.npy", b"\x93NUMPY\x01\x00", "is not a table of pictures"),
+        ("imgs/0/sample_0.png", b"", "sample_0.png: is not a picture"),
         (
             "imgs/0/sample_0.png",
             grey.png(np.zeros((16, 32), dtype=np.uint8)),

@@ -102,7 +102,7 @@ def test_the_anthology_is_read_from_the_lra_folder(tmp_path, monkeypatch, end):
 
 def test_a_broken_table_is_one_clear_line(tmp_path, monkeypatch):
     anthology(tmp_path, monkeypatch, b"maybe\ta\tb\tc\td\n")
-    with pytest.raises(UsageError, match=r"line 1: is no pair"):
+    with pytest.raises(UsageError, match=r"line 1: is not a pair"):
         WORKLOAD.batch(20, 1, "real", seed=0)
 
 

@@ -117,5 +117,5 @@ def test_digits_of_float32() -> None:
 
 
 def test_chunks_that_do_not_divide_the_length() -> None:
-    with pytest.raises(ValueError, match="48 time steps are no multiple of the chunk 20"):
+    with pytest.raises(ValueError, match="48 time steps are not a multiple of the chunk 20"):
         fused_chunked_attention(*inputs(), SimpleRelativeBias(20).double().by_distance, chunk=20)
