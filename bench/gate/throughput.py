@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from bench.errors import UsageError
+from bench.measure.compilation import compile_kernels
 from bench.measure.procedure import Procedure
 from bench.measure.solo import measure_solo
 from bench.probes.environment import probe_environment
@@ -113,6 +114,7 @@ class Throughput:
                     last.enter_context(ForkServer(procedure.threads, procedure.sources)).start(case)
                 )
                 worker.ask(procedure.prepare(case), Prepared, procedure.deadline_seconds)
+                compile_kernels(worker, procedure)
                 worker.ask(procedure.block_warm_up(solo), Warmed, procedure.deadline_seconds)
                 return (worker,), {}
 

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from bench.measure.compilation import compile_kernels
 from bench.measure.procedure import Procedure
 from bench.records.run import Lost, Sample, Solo
 from bench.stats.disturbance import disturbance
@@ -82,12 +83,17 @@ class Block:
         worker.send(self.procedure.prepare(solo.case))
 
     def _await_prepared(self, solo: Solo) -> None:
+        if solo.case.id not in self.workers:
+            return
         worker = self.workers[solo.case.id]
         worker.receive(Prepared, self.procedure.deadline_seconds)
         worker.stop()
 
     def _warm(self, solo: Solo) -> None:
+        if solo.case.id not in self.workers:
+            return
         with self.workers[solo.case.id].awake() as worker:
+            compile_kernels(worker, self.procedure)
             worker.ask(self.procedure.block_warm_up(solo), Warmed, self.procedure.deadline_seconds)
 
     def _round(self, round_number: int) -> Iterator[Sample | Lost]:
@@ -136,6 +142,7 @@ class Block:
                 return worker.ask(question, Timed, deadline)
         with self.server.start(solo.case) as worker:
             worker.ask(self.procedure.prepare(solo.case), Prepared, self.procedure.deadline_seconds)
+            compile_kernels(worker, self.procedure)
             worker.ask(self.procedure.block_warm_up(solo), Warmed, self.procedure.deadline_seconds)
             return worker.ask(question, Timed, deadline)
 
@@ -144,6 +151,9 @@ class Block:
         try:
             sample = action(solo)
         except WorkerFailed as failure:
+            if failure.status == "oom" and self._take_turns():
+                yield from self._guarded(solo, action)
+                return
             self.alive.remove(solo)
             if solo.case.id in self.workers:
                 self.workers[solo.case.id].kill()
@@ -152,3 +162,13 @@ class Block:
         else:
             if sample is not None:
                 yield sample
+
+    def _take_turns(self) -> bool:
+        """From now on one worker at a time has a GPU that is too small for all; False if it did before."""
+        if not self.resident or self.procedure.kind != "cuda" or len(self.workers) < 2:
+            return False
+        for worker in self.workers.values():
+            worker.kill()
+        self.workers.clear()
+        self.resident = False
+        return True

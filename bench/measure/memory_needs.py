@@ -11,6 +11,7 @@ import msgspec
 
 from bench import workloads
 from bench.errors import UsageError
+from bench.measure.compilation import compile_kernels
 from bench.measure.header import make_header
 from bench.measure.procedure import Procedure
 from bench.measure.request import Request, load_suite
@@ -143,6 +144,7 @@ def _measuring(plan: Procedure, server: ForkServer) -> Probe:
         try:
             with server.start(case) as worker:
                 prepared = worker.ask(plan.prepare(case), Prepared, plan.deadline_seconds)
+                compile_kernels(worker, plan)
                 worker.ask(Warm(1, 1, 1.0), Warmed, plan.deadline_seconds)
                 memory = worker.ask(MeasureMemory(), MemoryMeasured, plan.deadline_seconds)
         except WorkerFailed as failure:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench.measure.residency import needed_bytes, room_bytes
 from bench.probes.limits import free_memory
 from bench.records.run import DeviceKind, Environment, Solo
 from bench.suites.case import Case
@@ -16,12 +17,10 @@ from bench.workers.source import CodeSource
 
 MEMORY_RESERVE_BYTES = 1 << 30
 """Left to the parent and to the rest of the machine; half of what is free, if that is less."""
-RESIDENT_SHARE = 0.8
-"""Of the memory that is free, what the workers of one block may fill together."""
-PROCESS_BYTES = 600 << 20
-"""A CUDA context and its libraries, beside what the allocator reserves."""
 SLOW_STEP_SECONDS = 2.0
 """From this step time on, one warm-up step in a block is enough."""
+UNCOUNTED_STEPS = 2
+"""On a GPU the first steps load libraries and modules; the optimiser has its state from the second on."""
 BLOCKS_WANTED = 5
 """Rounds are shortened until this many blocks fit into the budget: a block more narrows an interval by
 more than a round more does."""
@@ -57,12 +56,12 @@ class Procedure:
     def min_run_seconds(self) -> float:
         """A run is as many steps as take this long: shorter ones are lost in the clock's own noise, and on a
         CPU in the first step after a wait, whose caches are cold."""
-        return self.suite.min_run_seconds or (0.05 if self.kind == "cuda" else 0.5)
+        return self.suite.min_run_seconds or (0.2 if self.kind == "cuda" else 0.5)
 
     @property
     def solo_warm_up(self) -> Warm:
         if self.quick:
-            return Warm(min_steps=1, max_steps=4, max_seconds=1)
+            return Warm(min_steps=self._least_steps, max_steps=4, max_seconds=1)
         return Warm(min_steps=3, max_steps=30, max_seconds=10)
 
     def prepare(self, case: Case) -> Prepare:
@@ -75,8 +74,13 @@ class Procedure:
         if solo.step_seconds is not None and solo.step_seconds > SLOW_STEP_SECONDS:
             return Warm(min_steps=1, max_steps=1, max_seconds=1)
         if self.quick:
-            return Warm(min_steps=1, max_steps=4, max_seconds=0.5)
+            return Warm(min_steps=self._least_steps, max_steps=4, max_seconds=0.5)
         return Warm(min_steps=3, max_steps=20, max_seconds=2)
+
+    @property
+    def _least_steps(self) -> int:
+        """Steps of the shortest warm-up: a GPU's first ones are long after what compiled is known."""
+        return 3 if self.kind == "cuda" else 1
 
     def steps(self, solo: Solo) -> int:
         """Steps in one timed run."""
@@ -89,44 +93,51 @@ class Procedure:
 
     def rounds_within(self, solos: list[Solo], seconds: float) -> int:
         """Rounds of one block, so that it takes no longer than that; at least one."""
-        overhead = sum(self._start_up_seconds(solo) for solo in solos)
-        a_round = 2 * sum(self.steps(solo) * (solo.step_seconds or 0) for solo in solos)
+        groups = self.groups(solos, self._baseline_of(solos))
+        resident = [self.fits(group) for group in groups]
+        overhead = sum(
+            self._start_up_seconds(solo)
+            for group, stays in zip(groups, resident, strict=True)
+            if stays
+            for solo in group
+        )
+        a_round = 2 * sum(
+            self._visit_seconds(solo, stays)
+            for group, stays in zip(groups, resident, strict=True)
+            for solo in group
+        )
         most = self.suite.timing.max_rounds
         return most if a_round == 0 else max(1, min(most, int((seconds - overhead) / a_round)))
 
+    def _baseline_of(self, solos: list[Solo]) -> Solo:
+        named = (solo for solo in solos if solo.case.implementation == self.suite.baseline)
+        return next(named, solos[0])
+
+    def _visit_seconds(self, solo: Solo, resident: bool) -> float:
+        """Of a visit, which begins with a process where the workers take turns."""
+        untimed = 1 if self.kind == "cuda" else 0
+        run = (untimed + self.steps(solo)) * (solo.step_seconds or 0)
+        return run if resident else run + self._start_up_seconds(solo)
+
     def _start_up_seconds(self, solo: Solo) -> float:
-        steps = self.block_warm_up(solo).min_steps
+        uncounted = UNCOUNTED_STEPS if self.kind == "cuda" else 0
+        steps = uncounted + self.block_warm_up(solo).min_steps
         return solo.prepare_seconds + steps * (solo.step_seconds or 0)
 
     def groups(self, solos: list[Solo], baseline: Solo) -> list[list[Solo]]:
         """Cases that are resident together, the baseline in each group; as few groups as memory allows."""
-        room = self._room_bytes() - self._resident_bytes(baseline)
         groups: list[list[Solo]] = []
-        free = 0
         for solo in solos:
             if solo is baseline:
                 continue
-            need = self._resident_bytes(solo)
-            if not groups or need > free:
+            if not groups or not self.fits([*groups[-1], solo]):
                 groups.append([baseline])
-                free = room
             groups[-1].append(solo)
-            free -= need
         return groups or [[baseline]]
 
     def fits(self, group: list[Solo]) -> bool:
         """Whether the workers of a group may all be resident; else they take turns."""
-        return sum(self._resident_bytes(solo) for solo in group) <= self._room_bytes()
-
-    def _room_bytes(self) -> int:
-        free = free_memory() if self.kind == "cpu" else self.environment.memory_bytes
-        return int(free * RESIDENT_SHARE)
-
-    def _resident_bytes(self, solo: Solo) -> int:
-        if self.kind == "cuda":
-            return (solo.memory_bytes("reserved") or 0) + PROCESS_BYTES
-        figures = [solo.memory_bytes(kind) or 0 for kind in ("rss_high_water_whole_run", "tensor_bytes")]
-        return max(figures)
+        return needed_bytes(group, self.kind) <= room_bytes(self.environment)
 
     def _memory_limit(self) -> int | None:
         """Bytes that a worker may take on a CPU, so that it fails before the machine swaps."""

@@ -5,6 +5,7 @@ import time
 
 import msgspec
 
+from bench.measure.compilation import compile_kernels
 from bench.measure.procedure import Procedure
 from bench.records.run import Decoding, MetricFigure, Solo, Variant
 from bench.suites.case import Case
@@ -61,6 +62,7 @@ def measure_exact(case: Case, procedure: Procedure, server: ForkServer) -> Solo:
     try:
         with server.start(case) as worker:
             prepared = worker.ask(procedure.prepare(case), Prepared, procedure.deadline_seconds)
+            compile_kernels(worker, procedure)
             counted = worker.ask(Count(), Counted, procedure.deadline_seconds)
     except WorkerFailed as failure:
         return _failed(case, failure)
@@ -78,6 +80,8 @@ def _measure(case: Case, procedure: Procedure, worker: WorkerProcess, exact: boo
     begin = time.monotonic()
     prepared = worker.ask(procedure.prepare(case), Prepared, left())
     prepare_seconds = time.monotonic() - begin
+    compile_seconds = compile_kernels(worker, procedure)
+    end += compile_seconds
     counted = worker.ask(Count(), Counted, left()).exact if exact else None
     warmed = worker.ask(procedure.solo_warm_up, Warmed, left())
     memory = worker.ask(MeasureMemory(), MemoryMeasured, left())
@@ -96,6 +100,7 @@ def _measure(case: Case, procedure: Procedure, worker: WorkerProcess, exact: boo
         tokens=prepared.tokens,
         real_tokens=prepared.real_tokens,
         prepare_seconds=prepare_seconds,
+        compile_seconds=compile_seconds,
         warmup_seconds=warmed.step_seconds,
         stationary=warmed.stationary,
         step_seconds=statistics.median(warmed.step_seconds[-3:]),

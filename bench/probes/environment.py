@@ -69,6 +69,7 @@ def read_environment(device: str, threads: int) -> Environment:
         allocator=allocator.description(),
         load_average=os.getloadavg()[0],
         clocks=_clocks(device) if gpu else None,
+        free_bytes=torch.cuda.mem_get_info(device)[0] if gpu else None,
     )
 
 

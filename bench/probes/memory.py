@@ -74,9 +74,10 @@ def reset_high_water() -> str | None:
 
 
 def _cuda_peaks(step: Step, device: torch.device, idle_bytes: int) -> StepMemory:
+    # Before the driver's figure is tried out, which allocates.
+    whole_run = torch.cuda.max_memory_allocated(device)
     driver, missing = nvml.open_device(str(device))
     distrusted = missing if driver is None else nvml.trusted_process_bytes(driver, str(device))
-    whole_run = torch.cuda.max_memory_allocated(device)
     torch.cuda.synchronize(device)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
@@ -84,14 +85,27 @@ def _cuda_peaks(step: Step, device: torch.device, idle_bytes: int) -> StepMemory
     step()
     torch.cuda.synchronize(device)
     stats = torch.cuda.memory_stats(device)
+    process = nvml.read_figure("nvml_process", driver, lambda gpu: gpu.process_bytes(), distrusted)
+    outside = _outside(process, torch.cuda.memory_reserved(device))
     gc.collect()
+    torch.cuda.empty_cache()
     growth = max(0, torch.cuda.memory_allocated(device) - before)
     figures = [
         MemoryFigure(kind="allocated", bytes=stats["allocated_bytes.all.peak"]),
         MemoryFigure(kind="requested", bytes=stats["requested_bytes.all.peak"]),
         MemoryFigure(kind="reserved", bytes=stats["reserved_bytes.all.peak"]),
-        nvml.read_figure("nvml_process", driver, lambda gpu: gpu.process_bytes(), distrusted),
+        MemoryFigure(kind="reserved_idle", bytes=torch.cuda.memory_reserved(device)),
+        process,
+        outside,
         nvml.read_figure("nvml_device", driver, lambda gpu: gpu.device_bytes() - idle_bytes, missing),
         MemoryFigure(kind="allocated_whole_run", bytes=whole_run),
     ]
     return StepMemory(figures, growth)
+
+
+def _outside(process: MemoryFigure, reserved: int) -> MemoryFigure:
+    """What the driver has of this process beside torch's allocator: its context, libraries, modules, and the
+    local memory that spilled registers take."""
+    if process.bytes is None:
+        return MemoryFigure(kind="driver_only", bytes=None, unavailable=process.unavailable)
+    return MemoryFigure(kind="driver_only", bytes=max(0, process.bytes - reserved))

@@ -111,10 +111,13 @@ def why_distrusted(nvml: Nvml, allocated: Callable[[], AbstractContextManager[No
 def _allocated(device: str) -> Iterator[None]:
     import torch
 
-    block = torch.empty(PROBE_BYTES, dtype=torch.uint8, device=device)
+    # In a pool of its own, where no block of the allocator's cache can serve it.
+    pool = torch.cuda.MemPool()
+    with torch.cuda.use_mem_pool(pool, device):
+        block = torch.empty(PROBE_BYTES, dtype=torch.uint8, device=device)
     torch.cuda.synchronize(device)
     yield
-    del block
+    del block, pool
     torch.cuda.empty_cache()
 
 

@@ -81,6 +81,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     allocator: str | None = None
     """Allocator of a worker's memory on the host; None in files that do not say."""
     clocks: dict[str, Count] | None = None
+    free_bytes: Count | None = None
+    """Bytes free on a GPU when the run began."""
     harness: str | None = None
     """Version of the harness, and its commit if it runs from a checkout; None in files that do not say."""
 
@@ -266,6 +268,8 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     real_tokens: Count | None = None
     prepare_seconds: Quantity = 0.0
     """Seconds from the start of the process until the model is ready."""
+    compile_seconds: Quantity = 0.0
+    """Seconds of the first steps on a GPU, which compile and load; they count nowhere else."""
     warmup_seconds: list[Quantity] = []
     stationary: bool | None = None
     step_seconds: AboveZero | None = None

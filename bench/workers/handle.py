@@ -114,8 +114,10 @@ class WorkerProcess:
         # What it had not read is of no use any more.
         with contextlib.suppress(BrokenPipeError):
             self._questions.close()
-        with contextlib.suppress(OSError):
+        # Once: another's may have the number by now.
+        if self._answers >= 0:
             os.close(self._answers)
+            self._answers = -1
         self._stderr.close()
 
     def __enter__(self) -> "WorkerProcess":

@@ -33,6 +33,12 @@ class Prepare(msgspec.Struct, frozen=True, tag="prepare"):
     memory_limit_bytes: int | None
 
 
+class Compile(msgspec.Struct, frozen=True, tag="compile"):
+    """On a GPU, before anything is counted: set the activation rate, and run the first steps."""
+
+    steps: int
+
+
 class Locate(msgspec.Struct, frozen=True, tag="locate"):
     """Import and build a model, and say where each module came from."""
 
@@ -93,6 +99,7 @@ class Time(msgspec.Struct, frozen=True, tag="time"):
 
 Question = (
     Prepare
+    | Compile
     | Locate
     | Warm
     | MeasureMemory
@@ -125,6 +132,10 @@ class Located(msgspec.Struct, frozen=True, tag="located"):
     """Why it can't be had, if the module or the function does not exist; None if it does."""
     files: dict[str, str]
     """Of every module that is loaded, by its name."""
+
+
+class Compiled(msgspec.Struct, frozen=True, tag="compiled"):
+    """Nothing is left to compile."""
 
 
 class Warmed(msgspec.Struct, frozen=True, tag="warmed"):
@@ -190,6 +201,7 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
 Answer = (
     Prepared
     | Located
+    | Compiled
     | Warmed
     | MemoryMeasured
     | Checked

@@ -13,6 +13,8 @@ from bench.workers.messages import (
     BusyMeasured,
     Check,
     Checked,
+    Compile,
+    Compiled,
     Count,
     Counted,
     Decode,
@@ -45,10 +47,14 @@ class Worker:
 
     def __init__(self) -> None:
         self.watcher = Watcher()
+        self.on_gpu = False
+        """Whether a GPU computes the case that it holds."""
 
     def answer(self, question: Question) -> Answer:
         try:
-            return self._answer(question)
+            answer = self._answer(question)
+            self._rest()
+            return answer
         except Exception as error:
             return failure_of(error)
 
@@ -56,6 +62,8 @@ class Worker:
         match question:
             case Prepare():
                 return self._prepare(question)
+            case Compile():
+                return self._compile(question)
             case Locate():
                 return self._locate(question)
             case Warm():
@@ -94,7 +102,9 @@ class Worker:
         self.nvml = nvml.open_device(question.device)[0] if question.device.startswith("cuda") else None
         self.idle_bytes = nvml.device_bytes(self.nvml) or 0
         self.step = open_step(question.case, question.device)
-        self.step.calibrate()
+        self.on_gpu = self.step.device.type == "cuda"
+        if not self.on_gpu:
+            self.step.calibrate()
         # A module may have set them when it was imported, or the model when it was built.
         torch.set_num_threads(self.threads)
         self.steps = 0
@@ -107,6 +117,13 @@ class Worker:
             why_plain=self.step.why_plain,
             batch_digest=self.step.batch.digest,
         )
+
+    def _compile(self, question: Compile) -> Answer:
+        self.step.calibrate()
+        for _ in range(question.steps):
+            self._timed(1)
+        self._check_steps()
+        return Compiled()
 
     def _locate(self, question: Locate) -> Answer:
         from bench.workers.location import locate
@@ -193,6 +210,9 @@ class Worker:
     def _time(self, question: Time) -> Answer:
         from bench.probes import nvml
 
+        if self.on_gpu:
+            # The first step after others had the device finds its caches cold and its memory given back.
+            self._timed(1)
         before = self.watcher.read()
         elapsed = self._timed(question.steps)
         conditions = between(before, self.watcher.read())
@@ -208,6 +228,13 @@ class Worker:
             step_deviation=elapsed.step_deviation,
             conditions=conditions,
         )
+
+    def _rest(self) -> None:
+        """Between questions a worker on a GPU keeps what is live, and leaves the rest to the others."""
+        if self.on_gpu:
+            import torch
+
+            torch.cuda.empty_cache()
 
     def _timed(self, steps: int) -> "Elapsed":
         self.steps += steps

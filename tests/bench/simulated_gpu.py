@@ -18,7 +18,7 @@ from bench.probes.clock import time_steps
 from bench.records.run import Environment
 from bench.steps import decoding
 from bench.workers.handle import WorkerFailed
-from bench.workers.messages import Failure
+from bench.workers.messages import Failure, Prepare
 from bench.workers.worker import Worker
 
 from .made_up import CPU
@@ -142,6 +142,7 @@ class Step:
         gpu.mine.allocate(model.weights)
 
     def calibrate(self) -> None:
+        """A forward pass, which compiles."""
         self()
 
     def __call__(self) -> None:
@@ -178,7 +179,6 @@ class Process:
         self.case, self.gpu, self.printed = case, gpu, None
         self.memory = Memory(gpu)
         gpu.memories.append(self.memory)
-        gpu.now += START_SECONDS
         gpu.starts += 1
         self.worker = Worker()
         self.answers = []
@@ -190,6 +190,8 @@ class Process:
     def send(self, question) -> None:
         self.gpu.mine = self.memory
         begin = self.gpu.now
+        if isinstance(question, Prepare):
+            self.gpu.now += START_SECONDS
         answer = self.worker.answer(question)
         self.answers.append((answer, self.gpu.now - begin))
 

@@ -1,0 +1,27 @@
+"""Compiling, on a GPU: a question of its own, neither a step nor a build."""
+
+import time
+
+from bench.measure.procedure import UNCOUNTED_STEPS, Procedure
+from bench.workers.handle import WorkerFailed, WorkerProcess
+from bench.workers.messages import Compile, Compiled
+
+COMPILE_DEADLINES = 5
+"""Compiling has this many times the deadline of a case."""
+
+
+def compile_kernels(worker: WorkerProcess, procedure: Procedure) -> float:
+    """Have a prepared worker compile what it runs; seconds that it took. On a CPU there is nothing to do.
+
+    Raises WorkerFailed.
+    """
+    if procedure.kind != "cuda":
+        return 0.0
+    begin = time.monotonic()
+    try:
+        worker.ask(Compile(UNCOUNTED_STEPS), Compiled, COMPILE_DEADLINES * procedure.deadline_seconds)
+    except WorkerFailed as failure:
+        if failure.status != "timeout":
+            raise
+        raise WorkerFailed("timeout", f"in its first steps, which compile: {failure.reason}") from None
+    return time.monotonic() - begin
