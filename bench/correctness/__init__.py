@@ -1,1 +1,1 @@
-"""Correctness: does it compute what the official code computes, and what its reference does?"""
+"""Correctness: a model against the official code, and a variant against its reference."""

@@ -1,7 +1,7 @@
-"""When two forms of a model agree: the rule, tensor by tensor and row by row.
+"""Agreement of two forms of a model: the rule, tensor by tensor and row by row.
 
 A tensor agrees if its worst row is within a bound, or not much further from the exact tensor than the
-reference's own rounding. Each is measured by itself: none is forgiven because others are larger.
+reference's own rounding. Each tensor is measured by itself: a small one is not lost beside larger ones.
 """
 
 import functools
@@ -27,15 +27,15 @@ from bench.suites.case import Precision
 GRADIENT_FACTOR = 10.0
 """Gradients may differ by this much more than outputs."""
 FLOAT64_BOUND = 1e-2
-"""A reference whose float32 logits are further than this from its float64 ones computes otherwise there, as
-when a configurator chose other time steps: float64 then says nothing of rounding."""
+"""A reference whose float32 logits are further than this from its float64 ones computes something else there,
+for instance because a configurator chose other time steps: float64 then says nothing about rounding."""
 
 
 class Difference(NamedTuple):
-    """Of one tensor in two forms."""
+    """Difference of one tensor in two forms."""
 
     error: float
-    """Of the worst row, relative to the reference's root mean square row."""
+    """Error of the worst row, relative to the reference's root mean square row."""
     bound: float
     agrees: bool
 
@@ -45,7 +45,7 @@ Differences = Mapping[str, Difference]
 
 @dataclass(frozen=True)
 class Compared:
-    """All that two forms computed on a sample, held against each other; at least the logits."""
+    """Everything that two forms computed on a sample, compared; at least the logits."""
 
     outputs: Differences
     gradients: Differences
@@ -72,10 +72,10 @@ def compare(
     precision: Precision,
     zeros: frozenset[str] = frozenset(),
 ) -> Compared:
-    """Hold what a form computed against what its reference did.
+    """Compare what a form computed with what its reference computed.
 
     exact: what the reference computes in float64; called only if a tensor is beyond its bound.
-    zeros: parameters whose gradient is analytically zero: the reference's is rounding, and ours must be.
+    zeros: parameters whose gradient is analytically zero: the reference's is rounding, and so must ours be.
     """
     bound = OUTPUT_BOUND[precision]
     exact = functools.cache(exact)
@@ -123,7 +123,7 @@ def row_error(ours: Tensor, reference: Tensor) -> float:
 
 
 def only_rounds(ours: Tensor, reference: Tensor, exact: Tensor) -> bool:
-    """Whether ours is not much further from the exact tensor than the reference's own rounding carries it."""
+    """Whether ours is not much further from the exact tensor than the reference is by its own rounding."""
     return _furthest(ours, exact) <= ROUNDING_FACTOR * _furthest(reference, exact)
 
 

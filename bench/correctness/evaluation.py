@@ -1,4 +1,4 @@
-"""What a form of a model computes on a sample: outputs and gradients, in rows that can be compared."""
+"""Outputs and gradients of a form of a model on a sample, in rows that can be compared."""
 
 import contextlib
 import functools
@@ -25,15 +25,15 @@ LOGITS = "logits"
 class Computed:
     """Tensors by name, each `(rows, features)`.
 
-    Outputs: logits and what each layer gives, a row per real position. Gradients: those of what each layer
-    gives, a row per real position, and those of parameters, one row each; none if nothing is differentiated.
+    Outputs: logits and each layer's output, one row per real position. Gradients: of each layer's output, one
+    row per real position, and of parameters, one row each; none if nothing is differentiated.
     """
 
     outputs: dict[str, Tensor] = field(default_factory=dict)
     gradients: dict[str, Tensor] = field(default_factory=dict)
 
     def whole_gradient(self) -> float:
-        """The norm of the gradients of all parameters."""
+        """Norm of the gradients of all parameters together."""
         return math.hypot(*self._parameter_norms().values())
 
     def zeros(self) -> frozenset[str]:
@@ -49,7 +49,7 @@ class Computed:
 def evaluate(model: nn.Module, sample: Sequences, case: Case) -> Computed:
     """Run a model in the phase and precision of a case, without dropout.
 
-    A layer is a member of a `ModuleList`; what it gives is compared if it is `(batch, length, dim)`.
+    A layer is a member of a `ModuleList`; its output is compared if it is `(batch, length, dim)`.
     """
     found = Computed()
     training = case.phase == "train"
@@ -73,7 +73,7 @@ def evaluate(model: nn.Module, sample: Sequences, case: Case) -> Computed:
 
 @contextlib.contextmanager
 def recomputed_layers(model: nn.Module) -> Iterator[None]:
-    """Within this context, each layer keeps its input only, and computes again in the backward pass."""
+    """Within this context, each layer keeps only its input, and computes again in the backward pass."""
     layers = [layer for _, layer in _layers(model)]
     for layer in layers:
         layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
@@ -96,7 +96,7 @@ def _logits(model: nn.Module, sample: Sequences) -> Tensor:
 
 @contextlib.contextmanager
 def _gathering(model: nn.Module, found: Computed) -> Iterator[None]:
-    """Within this context, keep what each layer gives, and its gradient; a layer that runs twice has two."""
+    """Within this context, keep each layer's output and its gradient; a layer that runs twice has two."""
     runs: Counter[str] = Counter()
 
     def listen(name: str, layer: nn.Module) -> Any:
@@ -155,7 +155,7 @@ def _as_real(x: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def no_dropout(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, but for batch norms: those take the batch's statistics, as in training."""
+    """Evaluation mode, except for batch norms: those use the batch's statistics, as in training."""
     training = model.training
     model.eval()
     for module in model.modules():

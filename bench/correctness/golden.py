@@ -1,6 +1,6 @@
 """Golden vectors: what official code computed, one `<system>/<case>.safetensors` per case.
 
-Tensors are keyed `<group>/<official name>`; see GROUPS. The header's metadata name the module and its config.
+Tensors are keyed `<group>/<official name>`; see GROUPS. Metadata in the header names the module and its config.
 """
 
 import fnmatch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 OPTIONAL = "OPTIONAL.txt"
 GROUPS = ("param", "buffer", "in", "out", "cot", "grad_in", "grad_param")
-"""`cot` holds the cotangents of outputs: the recorded loss is the sum of outputs times cotangents."""
+"""Groups of tensors. `cot` holds cotangents: the recorded loss is the sum of outputs times cotangents."""
 
 
 class GoldenError(UsageError):
@@ -42,7 +42,7 @@ class GoldenCase:
 
 @dataclass(frozen=True)
 class GoldenFile:
-    """Where a case lies, and whether an implementation must pass it."""
+    """The file of a case, and whether an implementation must pass it."""
 
     path: Path
     system: str
@@ -76,7 +76,7 @@ class GoldenFile:
 
 
 def systems(folder: Path) -> list[str]:
-    """The systems that a folder holds vectors of."""
+    """Systems that a folder holds vectors of."""
     return sorted({file.system for file in find_cases(folder)})
 
 

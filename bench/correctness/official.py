@@ -1,4 +1,4 @@
-"""Does an implementation compute what the official code computes? Outputs and gradients, per golden case."""
+"""Check of an implementation against official code: outputs and gradients, per golden case."""
 
 import math
 import traceback
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GOLDEN_BOUND = 1e-4
-"""The largest relative error of an output."""
+"""Largest relative error of an output that passes."""
 GRADIENT_BOUND = 1e-3
 RUNNING_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -30,7 +30,7 @@ Status = Literal["passed", "failed", "unsupported", "error"]
 
 
 class GoldenCheck(msgspec.Struct, frozen=True):
-    """What one case came to; max_error is the largest relative error over its tensors."""
+    """Result of one case; max_error is the largest relative error over its tensors."""
 
     system: str
     case: str
@@ -42,16 +42,16 @@ class GoldenCheck(msgspec.Struct, frozen=True):
 
     @property
     def counts_as_failure(self) -> bool:
-        """A case that must pass and did not; an optional one may be unsupported, but not wrong."""
+        """Whether a case that must pass did not; an optional one may be unsupported, but not wrong."""
         return self.status in ("failed", "error") or (self.required and self.status == "unsupported")
 
 
 def verify(
     golden: Path, systems: Iterable[str] | None = None, variant: str | None = None
 ) -> Iterator[GoldenCheck]:
-    """A check of every case below a folder, as they come.
+    """Check every case below a folder, and yield the results as they come.
 
-    systems: only these; variant: hold this fused form against the vectors of its system.
+    systems: only these; variant: the fused form to compare with the vectors of its system.
     Raises GoldenError if the folder holds no cases, or none of those systems.
     """
     files = list(find_cases(golden))
@@ -67,7 +67,7 @@ def verify(
 def verify_case(file: GoldenFile, variant: str | None = None) -> GoldenCheck:
     """Build our module from the case's own config and parameters, run it forward and backward, compare.
 
-    What is beyond its bound is looked at once more if it is a gradient: see `_zeros`.
+    A gradient that is beyond its bound is looked at once more: see `_zeros`.
     """
     from implementations.official import OfficialError, Unsupported
 
@@ -101,7 +101,7 @@ def verify_case(file: GoldenFile, variant: str | None = None) -> GoldenCheck:
 
 
 def bound(name: str) -> float:
-    """The largest relative error allowed for a tensor, by its key in the file."""
+    """Largest relative error allowed for a tensor, by its key in the file."""
     group, _, tensor = name.partition("/")
     if not _is_gradient(name):
         return GOLDEN_BOUND
@@ -118,10 +118,10 @@ def _recorded(case: GoldenCase, name: str) -> "Tensor":
 
 
 def _zeros(case: GoldenCase, ours: "Mapping[str, Tensor]") -> set[str]:
-    """Gradients that are analytically zero, and rounding alone both as recorded and as we compute them.
+    """Gradients that are analytically zero, and nothing but rounding both as recorded and as we compute them.
 
-    A bias of keys under a softmax is one, or a bias in front of a batch norm. Which ones are tells our plain
-    form in float64. Its other gradients say nothing here: where float64 differs from what was recorded, the
+    Examples are a bias of keys under a softmax and a bias in front of a batch norm. Our plain form in float64
+    tells which ones are zero. Its other gradients say nothing here: if float64 differs from the recording, the
     function may be another one.
     """
     exact = {name: value for name, value in _compute(case, None, exact=True).items() if _is_gradient(name)}
@@ -152,7 +152,7 @@ def _initial_state(case: GoldenCase) -> "dict[str, Tensor]":
 
 
 def _compute(case: GoldenCase, variant: str | None, *, exact: bool = False) -> "dict[str, Tensor]":
-    """What our module makes of a case, by the keys of what was recorded; exact: in float64."""
+    """Our module's outputs and gradients for a case, by the keys of the recorded ones; exact: in float64."""
     from implementations.official import build_module
 
     module = build_module(case.system, case.module, case.config, _initial_state(case), variant)

@@ -1,4 +1,4 @@
-"""Does a variant compute what its reference computes? Asked before it is timed.
+"""Comparison of a variant with its reference, before it is timed.
 
 The two are compared twice, in the phase and precision that is timed: on a pair of short sequences of unequal
 lengths with weights far from initialisation, and on the case's own batch with the weights that are timed.
@@ -25,8 +25,8 @@ def compare_with_reference(step: Step) -> Variant:
     """Largest relative errors of outputs and gradients against the plain form, at the same weights.
 
     Dropout is off. A model that has fused kernels of its own is its own reference, with the backend `torch`.
-    A model that differs on the pair is not run on its own batch any more. The step's weights are afterwards
-    what they were. Raises ValueError if there is no reference, or if it has other parameters.
+    A model that differs on the pair is not run on its own batch. Afterwards the step's weights are what they
+    were. Raises ValueError if there is no reference, or if it has other parameters.
     """
     begin = time.monotonic()
     name = step.case.implementation
@@ -49,7 +49,7 @@ def compare_with_reference(step: Step) -> Variant:
 
 
 class _Forms:
-    """The step's model and its reference, which takes the model's weights whenever the two are compared."""
+    """The step's model and its reference, which gets the model's weights whenever the two are compared."""
 
     def __init__(self, step: Step, plain: Case) -> None:
         self.step = step
@@ -57,7 +57,7 @@ class _Forms:
         self.reference = build_model(plain, step.task, step.device)
 
     def compare(self, sample: Sequences, zeros: frozenset[str], exact: Computed | None = None) -> Compared:
-        """zeros: parameters whose gradient is analytically zero; exact: if it is known already."""
+        """Compare on a sample. zeros: parameters whose gradient is analytically zero; exact: if known."""
         case = self.step.case
         self.reference.load_state_dict(self.step.model.state_dict())
         theirs = evaluate(self.reference, sample, self.plain)
@@ -65,8 +65,7 @@ class _Forms:
         return compare(ours, theirs, lambda: exact or self.exact(sample), case.precision, zeros)
 
     def exact(self, sample: Sequences) -> Computed:
-        """What the reference computes in float64 with the model's weights; layers are computed twice, so that
-        it needs less room."""
+        """The reference in float64 at the model's weights; layers are computed twice, to save memory."""
         exactly = msgspec.structs.replace(self.plain, precision="fp64")
         self.reference.double().load_state_dict(self.step.model.state_dict())
         try:
@@ -78,7 +77,7 @@ class _Forms:
 
 
 def _compare(forms: _Forms) -> tuple[Sequences, Compared]:
-    """On the pair; then, if they agree, on the case's own batch."""
+    """Compare on the pair; then, if the forms agree, on the case's own batch."""
     step = forms.step
     sample = pair_sample(step)
     with _weights_kept(step.model):

@@ -1,4 +1,4 @@
-"""What two forms of a model are compared on: the suite's own batch, and a pair of padded sequences."""
+"""Samples to compare two forms of a model on: the suite's own batch, and a pair of padded sequences."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,13 +15,13 @@ from implementations.encoder import padding_mask_of
 from implementations.task import PADDING
 
 PAIR_LENGTH = 500
-"""Most time steps of a pair: some windows, cheap, and not a multiple of a kernel's block."""
+"""Most time steps of a pair: several windows, cheap, and not a multiple of a kernel's block."""
 PAIR_STRETCH = 16
-"""Tokens that a pair is continued by when it is decoded."""
+"""Tokens after the context of a pair that is decoded."""
 PAIR_ACTIVATION = 0.5
-"""Activation rate on a pair if the case sets none above 0."""
+"""Activation rate on a pair if the case does not set one above 0."""
 SPREAD = 0.5
-"""Standard deviation of what parameters are moved by."""
+"""Standard deviation of the noise that moves parameters."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Sequences:
     """Sequences that a model is run on, and the scalar that is differentiated."""
 
     words: str
-    """How a message names it."""
+    """Name of the sample in a message."""
     inputs: Tensor
-    """As `Batch.inputs`."""
+    """Inputs, as in `Batch.inputs`."""
     lengths: Tensor | None
     loss: Callable[[Tensor], Tensor]
-    """Of logits."""
+    """The scalar, as a function of the logits."""
     context: int | None = None
-    """In the phase `decode`, time steps that are taken in at once; the others follow one by one."""
+    """Time steps that are taken in at once in the phase `decode`; the others follow one by one."""
 
     def double(self) -> "Sequences":
         """The same in float64."""
@@ -44,9 +44,9 @@ class Sequences:
 
 
 def own_sample(step: Step) -> Sequences:
-    """The batch that is timed; two sequences of it if it is one that goes through batch norms.
+    """The batch that is timed; two sequences in place of one for a model with batch norms.
 
-    A batch norm over one sequence and then a mean over its time leave the norm's bias, whatever was computed.
+    A batch norm over one sequence, followed by a mean over time, gives the norm's bias whatever was computed.
     """
     if isinstance(step, DecodeStep):
         return Sequences("on its own batch", step.inputs, step.lengths, step.loss_of, step.context)
@@ -62,7 +62,7 @@ def own_sample(step: Step) -> Sequences:
 
 
 def pair_sample(step: Step) -> Sequences:
-    """Two of the workload's sequences, shortened; padded to different true lengths unless they are decoded.
+    """Two of the workload's sequences, shortened; of different true lengths, padded, unless they are decoded.
 
     The loss is a sum of logits with random weights, so that no position counts for little.
     """
@@ -105,8 +105,8 @@ def is_batch_norm(module: nn.Module) -> bool:
 def move(model: nn.Module) -> None:
     """Move parameters away from where they start, so that no path of the model counts for little.
 
-    At initialisation a model hides much of what it computes: scales of queries and keys near 0 let attention
-    be uniform whatever they are, and biases of 0 are as good as none. Linear maps and convolutions are drawn
+    At initialisation a model hides much of what it computes: scales of queries and keys near 0 make attention
+    uniform whatever they are, and biases of 0 are as good as none. Linear maps and convolutions are drawn
     anew, `N(0, 1/fan-in)`; every other parameter but embeddings moves by `N(0, SPREAD²)`.
     """
     generator = torch.Generator().manual_seed(0)
@@ -125,8 +125,8 @@ def move(model: nn.Module) -> None:
 def settle(model: nn.Module, sample: Sequences) -> None:
     """Move each configurator's threshold into a wide gap between two steps nearby, at about the same rate.
 
-    Rounding would else decide, now and then, which side of a threshold a step is on. A configurator that runs
-    twice goes by its first run.
+    Otherwise rounding would decide, now and then, which side of a threshold a step is on. For a configurator
+    that runs twice, its first run counts.
     """
     seen: set[nn.Module] = set()
 

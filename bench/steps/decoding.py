@@ -1,8 +1,8 @@
 """Decoding as a step: after a context of the case's length, a stretch of tokens, one after another.
 
-The context goes in by the parallel form, once; every step starts from the same state, so that it is the
+The context is taken in once, by the parallel form; every step starts from the same state, so that it is the
 same step. The tokens of the stretch are the text's own, not the model's: an untrained model would soon
-repeat one token, and a sparse one's cost depends on its tokens.
+repeat one token, and the cost of a sparse one depends on its tokens.
 """
 
 import time
@@ -26,7 +26,7 @@ from implementations.decoding import Generation, NoRecurrentForm
 
 
 def open_step(case: Case, device: str) -> Step:
-    """What runs a case of any phase."""
+    """The step of a case of any phase."""
     return DecodeStep(case, device) if case.phase == "decode" else Step(case, device)
 
 
@@ -71,15 +71,15 @@ class DecodeStep(Step):
 
     @property
     def backend(self) -> str:
-        """The fused layers have no form for one token: theirs is the plain one."""
+        """Always `torch`: the fused layers have no form for one token."""
         return "torch"
 
     @property
     def why_plain(self) -> None:
-        """For one token, nothing else was to be expected."""
+        """Always None: for one token the plain form is expected."""
 
     def timed(self, steps: int) -> Elapsed:
-        """Time the tokens alone; going back to the context is not counted."""
+        """Time the tokens alone, without going back to the context."""
         seconds, aside, waited = 0.0, 0.0, 0.0 if self.device.type == "cpu" else None
         for _ in range(steps):
             self._rewind()
@@ -94,11 +94,11 @@ class DecodeStep(Step):
         yield from self.generation.state.tensors()
 
     def activation_rates(self) -> list[float]:
-        """Over the tokens of the stretch, which are the same in every step."""
+        """Rates over the tokens of the stretch, which are the same in every step."""
         return self._rates
 
     def decoding(self) -> Decoding:
-        """What the state takes, and how far the stretch is from the parallel form."""
+        """Size of the state, and difference of the stretch from the parallel form."""
         self._rewind()
         with torch.no_grad():
             expected = self.logits(self.model)[:, self.context :]
@@ -124,7 +124,7 @@ class DecodeStep(Step):
 
     def _rewind(self) -> None:
         self.generation.rewind(self.context)
-        with _disable_current_modes():  # Whoever watches the step is not to see the harness's copy.
+        with _disable_current_modes():  # What watches the step must not see the harness's copy.
             for tensor, saved in zip(self.generation.state.tensors(), self._saved, strict=True):
                 _as_numpy_has_it(tensor).copy_(torch.from_numpy(saved))
 

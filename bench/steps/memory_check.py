@@ -1,6 +1,6 @@
-"""Two figures of a step's memory on a CPU held against each other: tensors' bytes and the kernel's pages.
+"""Comparison of two figures of a step's memory on a CPU: tensors' bytes and the kernel's pages.
 
-Run as a child, in an environment where freed memory goes back to the kernel at once: asked with a case, it
+Run as a child, in an environment where freed memory goes back to the kernel at once: it takes a case and
 answers with an Agreement.
 """
 
@@ -15,11 +15,11 @@ from bench.system import allocator, child, own_models
 from bench.system.child import ChildFailed
 
 TOLERANCE = 0.15
-"""Of the resident memory, what may be no tensor's: packing buffers, pages half filled."""
+"""Share of the resident memory that need not belong to a tensor: packing buffers, pages half filled."""
 
 
 class Agreement(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a step's peak rises above what there was before it, by either figure."""
+    """Rise of memory from before a step to its peak, by either figure."""
 
     tensor_bytes: int = 0
     resident_bytes: int = 0
@@ -28,7 +28,7 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def difference(self) -> float:
-        """Of the resident memory from the tensors', as a share of these."""
+        """Difference of the resident memory from the tensors', as a share of the latter."""
         return self.resident_bytes / self.tensor_bytes - 1 if self.tensor_bytes else float("inf")
 
     @property
@@ -37,7 +37,7 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_apart(case: Case) -> Agreement:
-    """`check` of a case in a process that is for memory alone."""
+    """`check` of a case, in a process of its own."""
     try:
         found = child.ask(
             "bench.steps.memory_check", question=msgspec.json.encode(case), environment=_memory_only()

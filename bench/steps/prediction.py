@@ -1,4 +1,4 @@
-"""Peak memory of a step without the memory: shapes only, under FakeTensorMode."""
+"""Prediction of a step's peak memory from shapes alone, under FakeTensorMode."""
 
 import gc
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ from implementations.ops.sizes import SizeUnknown, shapes_only
 
 
 def predict(case: Case, device: str) -> Prediction:
-    """Peak of live tensor bytes of one step of a case; its memory need not be there.
+    """Peak of live tensor bytes of one step of a case; that memory need not be there.
 
-    Where a configurator decides how much is computed, the case's activation rate is taken to be that of every
-    row and layer. Not predictable is a step whose sizes depend on other values, or that runs code of its own.
-    Predictions in one process are exact for the first one alone: what a model caches counts in later ones.
+    If a configurator decides how much is computed, the case's activation rate is taken to be that of every
+    row and layer. A step is not predictable if its sizes depend on other values or if it runs its own kernels.
+    Only the first prediction of a process is exact: what a model caches counts in later ones.
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
         # Autograd has no queue for such a device, and ends the process.

@@ -87,7 +87,7 @@ def _under_profiler(step: Step, steps: int, trace: Path | None) -> tuple[list[An
 
 
 def _seconds_by_stage(events: Iterable[Any], stages: Stages, device: str, steps: int) -> dict[Key, float]:
-    """Own time of every event, given to the stage that it lies in: of kernels on a GPU, else of operators."""
+    """Own time of every event by the stage that it lies in: of kernels on a GPU, else of operators."""
     found: dict[Key, float] = defaultdict(float)
     for event in events:
         if event.device_type != torch.autograd.DeviceType.CPU:  # type: ignore[attr-defined]
@@ -99,7 +99,7 @@ def _seconds_by_stage(events: Iterable[Any], stages: Stages, device: str, steps:
 
 
 def _key_of(event: Any, stages: Stages) -> Key:
-    """The innermost stage around an event; for one of the backward pass, the stage that made its node."""
+    """Innermost stage around an event; for one of the backward pass, the stage that made its node."""
     path: StagePath | None = None
     phase = "forward"
     operator = event.name
@@ -115,7 +115,7 @@ def _key_of(event: Any, stages: Stages) -> Key:
 
 
 def _operator_costs(case: Case, step: Step) -> tuple[OperatorCosts, str]:
-    """Operators of one step; of the plain form, where Triton's kernels hide a fused one's."""
+    """Operators of one step; of the plain form if Triton's kernels hide those of the fused one."""
     counted = case.implementation
     reference = registry.find(counted).reference
     if reference is not None and step.backend == "triton":
@@ -156,7 +156,7 @@ def _stages(seconds: dict[Key, float], costs: OperatorCosts, calls: dict[StagePa
 
 
 def _timeline(costs: OperatorCosts) -> list[tuple[float, int, str]]:
-    """The highest of every few operators, so that no peak is lost."""
+    """Live bytes over the step, thinned to the highest of every few operators, so that no peak is lost."""
     points = costs.timeline
     size = max(1, len(points) // TIMELINE_POINTS)
     highest = [

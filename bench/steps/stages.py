@@ -21,14 +21,14 @@ PREFIX = "stage: "
 
 
 def of_operator(path: StagePath, operator: str) -> StagePath:
-    """The stage of an operator (`mm`, `aten::mm`) that runs in one: a matrix product in a mere frame of other
-    stages is a projection, which fused layers compute themselves where plain ones have a module for it."""
+    """Stage of an operator (`mm`, `aten::mm`) that runs in stage `path`: a matrix product in a mere frame of
+    other stages is a projection, which fused layers compute themselves and plain ones in a module."""
     is_projection = path[-1:] in [(name,) for name in FRAMES] and operator.removeprefix("aten::") in PRODUCTS
     return (*path, "projections") if is_projection else path
 
 
 class Stages:
-    """Where a step is: `path` is the stage that runs now, and `of_node` that of a backward node."""
+    """Stages of a step: `path` is the one that runs now, and `of_node` that of a backward node."""
 
     def __init__(self) -> None:
         self.path: StagePath = ()
@@ -78,7 +78,7 @@ class Stages:
 
 @contextmanager
 def named(step: Step) -> Iterator[Stages]:
-    """Within this context, a step tells its stages; models and functions are as before afterwards."""
+    """Within this context, a step reports its stages; afterwards models and functions are as before."""
     stages = Stages()
     undo: list[Callable[[], None]] = []
     places: list[tuple[Any, str, str]] = [
@@ -97,7 +97,7 @@ def named(step: Step) -> Iterator[Stages]:
 
 
 def role_of(module: nn.Module) -> str | None:
-    """The stage that a module is; None for one that is only a frame of others."""
+    """Stage that a module is; None for one that is only a frame of others."""
     name = type(module).__name__
     return next((role for pattern, role in MODULES if re.fullmatch(pattern, name)), None)
 
@@ -114,7 +114,7 @@ def _functions() -> Iterator[tuple[Any, str, str]]:
 
 
 def _wrap(owner: Any, attribute: str, name: str, stages: Stages) -> Callable[[], None]:
-    """Put a stage around a call. Returns what undoes it."""
+    """Put a stage around a call. Returns the function that undoes it."""
     original = getattr(owner, attribute)
     had = vars(owner).get(attribute)
 

@@ -27,7 +27,7 @@ AUTOCAST: Mapping[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": tor
 
 LEARNING_RATE = 0.0
 """The optimiser does all its work and moves nothing, so that every step of a case is the same step: a
-model that learned while it is timed would change its activation rate, and with it its cost."""
+model that learned while it is timed would change its activation rate, and so its cost."""
 
 
 class Step:
@@ -60,7 +60,7 @@ class Step:
 
     @property
     def backend(self) -> str:
-        """Which kernels compute: `torch` for a model without fused layers.
+        """Backend whose kernels compute: `torch` for a model without fused layers.
 
         Raises BackendUnavailable if the case asks for one that cannot run here.
         """
@@ -84,7 +84,7 @@ class Step:
         return self.batch.real_tokens
 
     def live(self) -> Iterator[Tensor]:
-        """Every tensor that is there between steps: of the model, its gradients, the optimiser, the batch."""
+        """Every tensor that is live between steps: of model, gradients, optimiser and batch."""
         for module in self.model.modules():
             # Parameters and buffers, and what a module keeps without a name for it.
             yield from _tensors_in(vars(module))
@@ -97,7 +97,7 @@ class Step:
         return time_steps(self, steps, self.device)
 
     def not_finite(self) -> str | None:
-        """What of the last step is NaN or infinite: its loss or a gradient, by name; None if nothing is."""
+        """Name of what is NaN or infinite after the last step: its loss or a gradient; None if nothing is."""
         if not _is_finite(self.loss):
             return "the loss"
         if self.case.phase == "train":
@@ -136,7 +136,7 @@ class Step:
 
 
 def build_model(case: Case, task: Task, device: torch.device) -> nn.Module:
-    """The model of a case, seeded, so that two runs build the same one, or with its checkpoint's weights."""
+    """Build the model of a case: seeded, so that two runs build the same, or with its checkpoint's weights."""
     implementation = registry.find(case.implementation)
     torch.manual_seed(case.seed)
     hyperparameters = implementation.hyperparameters(task.name, case.hyperparameters)
@@ -149,7 +149,7 @@ def build_model(case: Case, task: Task, device: torch.device) -> nn.Module:
 
 
 def optimizer_of(model: nn.Module) -> torch.optim.Adam:
-    """Adam over a model's parameters, in one kernel where they allow it: complex ones don't."""
+    """Adam over a model's parameters, in one kernel if they allow it: complex ones don't."""
     parameters = list(model.parameters())
     fused = all(parameter.is_floating_point() for parameter in parameters)
     return torch.optim.Adam(parameters, lr=LEARNING_RATE, betas=(0.9, 0.98), fused=fused)
@@ -161,7 +161,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    """What a forward pass of that precision runs in."""
+    """Context of a forward pass of that precision."""
     dtype = AUTOCAST.get(precision)
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
@@ -186,7 +186,7 @@ def to_device(
 
 
 def set_matmul_precision(precision: Precision) -> None:
-    """Whether CUDA may use TF32."""
+    """Let CUDA use TF32 for the precision tf32, and for no other."""
     tf32 = precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32

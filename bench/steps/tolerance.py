@@ -1,4 +1,4 @@
-"""How far float arithmetic may carry two forms of one function apart."""
+"""Tolerances: how far float arithmetic may carry two forms of one function apart."""
 
 import math
 import re
@@ -16,21 +16,21 @@ OUTPUT_BOUND: dict[Precision, float] = {
     "bf16": 5e-2,
     "fp16": 2e-2,
 }
-"""The largest relative error of an output, by the precision that it is computed in."""
+"""Largest relative error of an output, by the precision that it is computed in."""
 LOOSE = re.compile(r"temp|rel_pos_bias")
 """Names of parameters whose gradient loses digits in any float32 form, the official one included."""
 LOOSE_GRADIENT_BOUND = 1e-2
 ROUNDING_FACTOR = 10.0
-"""A tensor that differs by more than its bound agrees if it is at most this many times as far from the exact
-one as the reference's own rounding carries the reference."""
+"""A tensor that differs by more than its bound still agrees if it is at most this many times as far from the
+exact one as the reference is by its own rounding."""
 ZERO_SHARE = 1e-9
-"""A gradient that in float64 is a smaller share of the model's whole one is analytically zero."""
+"""A gradient whose norm in float64 is a smaller share of the whole gradient's is analytically zero."""
 ROUNDING_SHARE = 2.0**-23
-"""What float32 leaves of such a gradient, as a share of the whole one, is about this."""
+"""Size that float32 rounding gives such a gradient, about, as a share of the whole one."""
 
 
 def relative_error(ours: "Tensor", reference: "Tensor") -> float:
-    """`‖a − b‖ / ‖b‖`: 0 for two zeros; infinity for another shape, a NaN, or a zero that only b is."""
+    """`‖a − b‖ / ‖b‖`: 0 for two zeros; infinity for another shape, a NaN, or if only b is zero."""
     a, b = ours.detach().double(), reference.detach().double()
     if a.shape != b.shape:
         return math.inf

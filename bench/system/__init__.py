@@ -1,1 +1,1 @@
-"""The system below: git, signals, child processes, the allocator, shipped files."""
+"""The system: git, signals, child processes, the allocator, plug-ins, shipped files."""

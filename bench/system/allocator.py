@@ -1,8 +1,8 @@
-"""How a worker's memory comes from the C library: the same for every model, and recorded.
+"""The allocator of a worker's memory: the same for every model, and recorded.
 
 By default glibc hands large blocks back to the kernel when they are freed, and the kernel clears each of
-their pages when they are next asked for. That costs a step the more, the more it allocates (over a third of a
-Transformer's at 4K), changes with the state of the machine's memory, and has nothing to do with the model.
+their pages when they are next asked for. A step pays for that by how much it allocates (over a third of a
+Transformer's time at 4K); it changes with the state of the machine's memory, and is not the model's doing.
 Workers keep what is freed, as torch's own allocator does on a GPU.
 """
 
@@ -17,7 +17,7 @@ KEEP_FREED_MEMORY = ":".join(
         "glibc.malloc.trim_threshold=1000000000000",
     )
 )
-"""Huge pages if the kernel has them, no block mapped for itself, nothing given back."""
+"""Settings: huge pages if the kernel has them, no block mapped by itself, nothing given back."""
 M_MMAP_MAX, GLIBC_MMAP_MAX = -4, 1 << 16
 """The parameter's number in malloc.h, and its value by default."""
 
@@ -28,7 +28,7 @@ def worker_variables() -> dict[str, str]:
 
 
 def description() -> str:
-    """What allocates a worker's memory, for the record."""
+    """Name and settings of a worker's allocator, for the record."""
     chosen = _of_the_user()
     if chosen:
         return f"as set by {', '.join(chosen)}"
@@ -37,9 +37,10 @@ def description() -> str:
 
 
 def give_back() -> None:
-    """Hand what is free back to the kernel, and from now on large blocks as they are freed.
+    """Hand free memory back to the kernel, and from now on large blocks as they are freed.
 
-    For what is not timed: a heap that keeps everything is full of holes, and may be twice its tensors.
+    For work that is not timed: a heap that keeps everything is full of holes, and may take twice the memory
+    of its tensors.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):

@@ -1,4 +1,4 @@
-"""A module of ours as a process of its own: its answer, or why there is none.
+"""Running a module of ours as a child process: its answer, or why there is none.
 
 The answer travels in a file of its own, so that libraries may print what they like.
 """
@@ -17,9 +17,9 @@ class ChildFailed(Exception):
 def ask(
     module: str, *words: str, question: bytes = b"", environment: Mapping[str, str] | None = None
 ) -> bytes:
-    """What `python -m module` answers to some arguments and to a question on its standard input.
+    """Run `python -m module` with some arguments and a question on its standard input; return its answer.
 
-    By a safe path: what lies in the current folder takes no module's place.
+    Safe path: no module is imported from the current folder.
     environment: variables in place of this process's. Raises ChildFailed.
     """
     with tempfile.TemporaryFile() as file:

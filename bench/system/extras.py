@@ -1,4 +1,4 @@
-"""Optional libraries: found, or one line that says how to get them."""
+"""Optional libraries: imported, or one line that says how to get them."""
 
 import importlib
 from types import ModuleType
@@ -7,7 +7,7 @@ from bench.errors import UsageError
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import a module of an extra. Raises UsageError that names the command which installs it."""
+    """Import a module of an extra. Raises UsageError, which names the command that installs it."""
     try:
         return importlib.import_module(module)
     except ImportError:

@@ -16,10 +16,10 @@ from pathlib import Path
 from bench.errors import UsageError
 
 WORKTREE = "worktree"
-"""Stands for the working tree as it is: changes and new files included, ignored ones not."""
+"""Name of the working tree as it is: with changes and new files, without ignored ones."""
 
 LARGE_BYTES = 64 << 20
-"""A new file above this size is data rather than code: it is linked to, not copied."""
+"""A new file above this size is data rather than code: it is linked, not copied."""
 
 _GITLINK = "160000"
 
@@ -36,21 +36,21 @@ _OF_ONE_REPOSITORY = frozenset(
         ),
     )
 )
-"""Set when a git hook calls: they point at that hook's repository and index."""
+"""Variables that git sets for a hook: they point at that hook's repository and index."""
 
 _SETTINGS = (
     *("core.hooksPath=/dev/null", "core.fsmonitor=false", "core.sparseCheckout=false"),
     *("submodule.recurse=false", "gc.auto=0", "maintenance.auto=false", "log.showSignature=false"),
 )
-"""No program of the user's runs, and a sparse working tree makes no sparse worktree."""
+"""Settings: git runs no program of the user's, and a worktree is whole even if the working tree is sparse."""
 
 
 @dataclass(frozen=True)
 class CommitInfo:
-    """What git knows of a commit."""
+    """Date and subject of a commit."""
 
     date: int
-    """When it was committed, in seconds since 1970."""
+    """Time of the commit, in seconds since 1970."""
     subject: str
 
 
@@ -65,7 +65,7 @@ class Repository:
         return cls(Path(_git(folder, "rev-parse", "--show-toplevel")))
 
     def commit(self, revision: str) -> str:
-        """The hash of the commit that a revision names; for the working tree that of HEAD, with `-dirty` if
+        """Hash of the commit that a revision names; for the working tree that of HEAD, with `-dirty` if
         anything is uncommitted."""
         if revision == WORKTREE:
             head = self.commit("HEAD")
@@ -109,8 +109,8 @@ class Repository:
         return {commit: CommitInfo(int(date), subject) for commit, date, subject in known}
 
     def add_tree(self, commit: str, tree: Path) -> None:
-        """A worktree at a place that is not there yet; of the working tree, with what is uncommitted, if the
-        hash ends in `-dirty`. Submodules are filled as far as their commits are here."""
+        """Make a worktree at a new path; of the working tree, with what is uncommitted, if the hash ends in
+        `-dirty`. Submodules are filled as far as their commits are here."""
         recorded = commit.removesuffix("-dirty")
         _git(self.root, "worktree", "add", "--detach", "--quiet", str(tree), recorded)
         if commit == recorded:
@@ -119,13 +119,13 @@ class Repository:
             _copy_working_tree(self.root, tree)
 
     def remove_tree(self, tree: Path) -> None:
-        """Take a worktree away, and git's notes of it."""
+        """Remove a worktree, and git's record of it."""
         # What is left of a worktree that git can't remove goes with the temporary folder, and at git's prune.
         with contextlib.suppress(UsageError):
             _git(self.root, "worktree", "remove", "--force", "--force", str(tree))
 
     def detach_tree(self, tree: Path) -> None:
-        """Keep a worktree's files, and take away that git knows of it."""
+        """Keep a worktree's files, and remove git's record of it."""
         aside = tree.with_name(f"{tree.name}.aside")
         tree.rename(aside)
         self.remove_tree(tree)
@@ -142,7 +142,7 @@ class Repository:
 
 
 def commit_around(folder: Path, code: Path | None = None) -> tuple[str | None, bool | None]:
-    """HEAD of the repository around a folder, and whether tracked files differ from it; else None.
+    """HEAD of the repository around a folder, and whether tracked files differ from it; else None twice.
 
     code: a module's file or a package's folder, in which Python files that are not tracked count too.
     """
@@ -184,7 +184,7 @@ def _copy_working_tree(root: Path, tree: Path) -> None:
 
 
 def _copy_repository(source: Path, target: Path) -> None:
-    """A submodule or a repository within: its HEAD and what is uncommitted there."""
+    """Copy a submodule or a nested repository: its HEAD and what is uncommitted there."""
     if not (source / ".git").exists():
         return
     shutil.rmtree(target, ignore_errors=True)
@@ -213,7 +213,7 @@ def _copy_file(source: Path, target: Path) -> None:
 
 
 def _fill_submodules(root: Path, commit: str, tree: Path) -> None:
-    """Submodules as that commit has them, from the user's own copies; what is not there stays empty."""
+    """Fill submodules as that commit has them, from the user's own copies; what is not there stays empty."""
     for path, linked in _gitlinks(root, commit).items():
         source, target = root / path, tree / path
         if (source / ".git").exists() and _said(source, "cat-file", "-e", f"{linked}^{{commit}}") is not None:
@@ -223,7 +223,7 @@ def _fill_submodules(root: Path, commit: str, tree: Path) -> None:
 
 
 def _export(repository: Path, commit: str, target: Path) -> None:
-    """A commit's files, by an index that is thrown away."""
+    """Write a commit's files, through an index that is thrown away."""
     with tempfile.TemporaryDirectory(prefix="seqboat-bench-") as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         _git(repository, "read-tree", commit, environment=index)
@@ -237,7 +237,7 @@ def _gitlinks(root: Path, commit: str) -> dict[str, str]:
 
 
 def _said(folder: Path, *words: str) -> str | None:
-    """What git answered, None if it failed."""
+    """Git's answer; None if it failed."""
     try:
         return _git(folder, *words)
     except UsageError:
@@ -269,7 +269,7 @@ def _environment() -> dict[str, str]:
 
 
 def _reason(stderr: bytes, code: int) -> str:
-    """The line that says why: git's own, else the last."""
+    """The line that says why git failed: its own, else the last."""
     lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
     telling = [line for mark in ("fatal:", "error:") for line in lines if line.startswith(mark)]
     chosen = next(iter([*telling, *lines[-1:]]), f"exit code {code}")

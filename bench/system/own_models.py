@@ -1,7 +1,7 @@
-"""Models of the user's own: modules that are found in the current folder, after all others.
+"""The user's own modules in the current folder: found after all others.
 
-A folder that came first, as `python -m` has it, would put its `random.py` or `types.py` in the place of
-Python's own, and its `bench.py` in that of this package.
+If the folder came first, as with `python -m`, its `random.py` or `types.py` would replace Python's own, and
+its `bench.py` this package.
 """
 
 import os
@@ -38,7 +38,7 @@ def load(implementation: Implementation) -> "Build":
         build = implementation.load()
     except RegistryError as error:
         failure = error
-    # What has a name of its own is installed, whatever lies in the current folder.
+    # An implementation known by a name is installed, whatever lies in the current folder.
     if implementation.system == implementation.path:
         refuse_collision(implementation.path)
     if failure is not None:
@@ -47,7 +47,7 @@ def load(implementation: Implementation) -> "Build":
 
 
 def refuse_collision(path: str) -> None:
-    """Raises RegistryError if the current folder has such a module, and another one was imported."""
+    """Raise RegistryError if the current folder has such a module, and another one was imported."""
     if os.getcwd() not in sys.path:
         return
     folder = Path.cwd()

@@ -1,4 +1,4 @@
-"""What others bring beside models: workloads and metrics, by entry point or by import path.
+"""Plug-ins other than models: workloads and metrics, by entry point or by import path.
 
 As for models, a module of the current folder is found after all others.
 """
@@ -20,23 +20,23 @@ from implementations.errors import RegistryError
 
 @dataclass(frozen=True)
 class Door:
-    """Where one kind of thing comes in."""
+    """Access to one kind of plug-in."""
 
     kind: str
-    """As a message names it: `workload`."""
+    """Name of the kind in a message: `workload`."""
     group: str
-    """Of entry points."""
+    """Group of its entry points."""
     own: tuple[str, ...] = ()
-    """Names that this package has itself."""
+    """Names that this package itself has."""
 
     def names(self) -> list[str]:
-        """Names of entry points, less those that something else has; nothing is imported."""
+        """Names of entry points, without those that something else has; nothing is imported."""
         taken = self.contested()
         found = dict.fromkeys(point.name for point in _points(self.group))
         return [name for name in found if name not in taken]
 
     def contested(self) -> dict[str, str]:
-        """What is wrong with names that entry points take from this package or from each other, by name."""
+        """Faults of names that entry points take from this package or from each other, by name."""
         paths: dict[str, list[str]] = {}
         for point in _points(self.group):
             paths.setdefault(point.name, []).append(f"the entry point {point.value}")
@@ -49,7 +49,7 @@ class Door:
         }
 
     def path_of(self, name: str) -> str:
-        """The import path of a name, `package.module:OBJECT`. Raises UsageError, naming the nearest."""
+        """Import path of a name, `package.module:OBJECT`. Raises UsageError, which names the nearest one."""
         if ":" in name:
             return name
         if (problem := self.contested().get(name)) is not None:
@@ -67,7 +67,7 @@ class Door:
             found = _imported(f"{self.kind} {name}", path)
         except UsageError as error:
             failure = error
-        # What has a name of its own is installed, whatever lies in the current folder.
+        # What is known by a name is installed, whatever lies in the current folder.
         if path == name:
             self._refuse_collision(path)
         if failure is not None:
@@ -82,7 +82,7 @@ class Door:
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """What a mistyped name could be."""
+    """Names that a mistyped one could be, in words."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1)
     if near:
@@ -92,7 +92,7 @@ def hint(name: str, known: Iterable[str]) -> str:
 
 @functools.cache
 def _points(group: str) -> tuple[EntryPoint, ...]:
-    """From the metadata of installed packages; the same name and path twice are one."""
+    """Entry points of installed packages, from their metadata; the same name and path twice count once."""
     return tuple({(point.name, point.value): point for point in entry_points(group=group)}.values())
 
 
@@ -101,7 +101,7 @@ def _imported(what: str, path: str) -> Any:
     if not module or not attribute:
         raise UsageError(f"{what}: write its path as package.module:object")
     try:
-        # What a module prints while it is imported must not stand in a table, or in JSON.
+        # What a module prints while it is imported must not get into a table, or into JSON.
         with contextlib.redirect_stdout(sys.stderr):
             return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
     except (Exception, SystemExit) as error:

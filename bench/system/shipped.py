@@ -1,4 +1,4 @@
-"""Where files that come with the code lie: in the checkout, or inside the installed package."""
+"""Location of files that come with the code: in the checkout, or inside the installed package."""
 
 from pathlib import Path
 

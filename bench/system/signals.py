@@ -1,4 +1,4 @@
-"""Ctrl-C, a closed terminal and their like: what is at work is put in order first."""
+"""Ctrl-C, SIGTERM and a closed terminal: running work is put in order before the end."""
 
 import contextlib
 import signal
@@ -13,10 +13,10 @@ class Interruption:
     """Whether somebody asked for an end; a signal that asks for it raises KeyboardInterrupt.
 
     patient: a first signal only sets `requested`, for work whose steps must not be cut in two; a second one
-    raises. From a terminal that closes SIGHUP may come twice, of the kernel and of the shell, which is one.
+    raises. A closing terminal may send SIGHUP twice, from the kernel and from the shell; that counts once.
 
-    An exception that a signal raises within a destructor or a callback of Python's own (before and after a
-    fork, for one) is lost there; `check` raises it again.
+    An exception that a signal raises within a destructor or a callback of Python's own (such as before and
+    after a fork) is lost there; `check` raises it again.
     """
 
     def __init__(self, *, patient: bool = False) -> None:
@@ -25,7 +25,7 @@ class Interruption:
         self._deferred = False
 
     def check(self) -> None:
-        """Raises KeyboardInterrupt if an end was asked for."""
+        """Raise KeyboardInterrupt if an end was asked for."""
         if self.requested:
             raise KeyboardInterrupt
 
@@ -40,7 +40,7 @@ class Interruption:
         self.check()
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """A signal's handler."""
+        """Handle a signal."""
         waits = self._patient and (not self.requested or number == signal.SIGHUP)
         self.requested = True
         if not (waits or self._deferred):
@@ -49,10 +49,10 @@ class Interruption:
 
 @contextlib.contextmanager
 def termination_interrupts(*, patient: bool = False) -> Iterator[Interruption]:
-    """Within this context the signals that end a process are handled by the `Interruption` that is given;
-    one that is ignored (SIGHUP under nohup) stays so.
+    """Within this context the signals that end a process go to the `Interruption` that it yields;
+    an ignored signal (SIGHUP under nohup) stays ignored.
 
-    Only the main thread can be told of signals; a run in another one is left to those who started it.
+    Only the main thread gets signals; a run in another thread is left to those who started it.
     """
     interruption = Interruption(patient=patient)
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""Text that stays text: escapes for terminals, markdown, LaTeX, HTML and CSV, and JSON inside a page."""
+"""Escapes, so that text stays text: for terminals, markdown, LaTeX, HTML and CSV, and JSON inside a page."""
 
 import html
 import re
@@ -10,7 +10,7 @@ escape_html = html.escape
 _CONTROLS = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
-"""What moves a cursor, colours, renames a window or turns the direction of writing; and half characters."""
+"""Characters that move a cursor, colour, rename a window or turn the writing direction; lone surrogates."""
 
 _MARKDOWN = re.compile(r"[\\`*_\[\]<>|~&]|^[#+=-]")
 
@@ -28,7 +28,7 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': "''",
-    # After a line's end these would be its options.
+    # After the end of a line these would be read as its options.
     "[": "{[}",
     "]": "{]}",
     "*": "{*}",
@@ -37,7 +37,7 @@ _LATEX = {
 
 
 def escape_terminal(text: str) -> str:
-    """Text that a terminal only prints; in JSON, the same JSON."""
+    """Text that a terminal only prints; JSON stays the same JSON."""
     return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

@@ -1,4 +1,4 @@
-"""The console of displays: a program keeps running when the terminal, or whoever read it, has gone."""
+"""The console of displays: a program keeps running when its terminal or its reader has gone."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class PatientStream:
-    """A stream that takes what is written, also when nobody reads it any more."""
+    """A stream that takes what is written, even if nobody reads it any more."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -33,14 +33,14 @@ class PatientStream:
 
 
 def patient_console() -> "Console":
-    """A console on standard error for what takes long."""
+    """A console on standard error that outlives its reader."""
     from rich.console import Console
 
     return Console(file=cast(TextIO, PatientStream(sys.stderr)))
 
 
 def width_of(stream: TextIO) -> int | None:
-    """Letters of a line: of the terminal, or as COLUMNS says; None for a file or pipe without it."""
+    """Characters per line: of the terminal, or as COLUMNS says; None for a file or pipe without it."""
     if stream.isatty():
         return shutil.get_terminal_size().columns
     columns = os.environ.get("COLUMNS", "")
@@ -53,5 +53,5 @@ def takes_marks(stream: TextIO) -> bool:
 
 
 def lead_nowhere(stream: TextIO) -> None:
-    """For a stream that failed: what it still holds, the interpreter's last flush too, would fail again."""
+    """Point a failed stream at /dev/null: writing what it still holds, as at exit, would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

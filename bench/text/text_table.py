@@ -15,7 +15,7 @@ def text_table(
 ) -> str:
     """Rows of cells, or tabulate's separating line; None is written as `–`.
 
-    align: `left` or `right` for each column; all stand left by default. form: one of tabulate's formats.
+    align: `left` or `right` for each column; all left by default. form: one of tabulate's formats.
     """
     cells = [row if isinstance(row, str) else [_cell(value) for value in row] for row in rows]
     return tabulate(cells, heads, form, colalign=align if cells else None, disable_numparse=True)

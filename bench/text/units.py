@@ -97,7 +97,7 @@ def format_ratio(value: float) -> str:
 
 
 def format_interval(low: float | None, high: float | None) -> str | None:
-    """None if there is no interval."""
+    """`1.20 to 1.34`; None if there is no interval."""
     return None if low is None or high is None else f"{format_ratio(low)} to {format_ratio(high)}"
 
 
