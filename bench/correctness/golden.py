@@ -1,6 +1,6 @@
 """Golden vectors: what official code computed, one `<system>/<case>.safetensors` per case.
 
-Tensors are keyed `<group>/<official name>`; see GROUPS. Metadata in the header names the module and its config.
+Tensors are keyed `<group>/<official name>`; see GROUPS. The header names the module and its config.
 """
 
 import fnmatch

@@ -121,8 +121,8 @@ def _zeros(case: GoldenCase, ours: "Mapping[str, Tensor]") -> set[str]:
     """Gradients that are analytically zero, and nothing but rounding both as recorded and as we compute them.
 
     Examples are a bias of keys under a softmax and a bias in front of a batch norm. Our plain form in float64
-    tells which ones are zero. Its other gradients say nothing here: if float64 differs from the recording, the
-    function may be another one.
+    tells which ones are zero. Its other gradients say nothing here: if float64 differs from the recording,
+    the function may be another one.
     """
     exact = {name: value for name, value in _compute(case, None, exact=True).items() if _is_gradient(name)}
     whole = math.hypot(*(value.norm().item() for value in exact.values()))

@@ -26,7 +26,7 @@ def predict(case: Case, device: str) -> Prediction:
     """Peak of live tensor bytes of one step of a case; that memory need not be there.
 
     If a configurator decides how much is computed, the case's activation rate is taken to be that of every
-    row and layer. A step is not predictable if its sizes depend on other values or if it runs its own kernels.
+    row and layer. A step is not predictable if its sizes depend on other values or it runs its own kernels.
     Only the first prediction of a process is exact: what a model caches counts in later ones.
     """
     if device.startswith("cuda") and not torch.cuda.is_available():

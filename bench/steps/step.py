@@ -136,7 +136,7 @@ class Step:
 
 
 def build_model(case: Case, task: Task, device: torch.device) -> nn.Module:
-    """Build the model of a case: seeded, so that two runs build the same, or with its checkpoint's weights."""
+    """Build the model of a case: seeded, so that two runs build the same, or with a checkpoint's weights."""
     implementation = registry.find(case.implementation)
     torch.manual_seed(case.seed)
     hyperparameters = implementation.hyperparameters(task.name, case.hyperparameters)
