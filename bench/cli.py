@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from bench.commands import (
     bisect,
+    bundle,
     compare,
     data,
     doctor,
@@ -19,6 +20,7 @@ from bench.commands import (
     profile,
     regress,
     report,
+    reproduce,
     run,
     site,
     store,
@@ -64,7 +66,7 @@ app = typer.Typer(
 
 for command in (
     *(run, plan, profile, train, list_, data, table, plot, report, verify),
-    *(regress, bisect, doctor, compare, export, store, history, site),
+    *(regress, bisect, doctor, compare, bundle, reproduce, export, store, history, site),
 ):
     app.add_typer(command.app)
 

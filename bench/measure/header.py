@@ -1,7 +1,7 @@
 """The first line of a result file, and whether a run may continue one that has it."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,17 +9,28 @@ import msgspec
 
 from bench import workloads
 from bench.errors import UsageError
-from bench.probes.code import digest_of, harness_digest, measured_commit, module_digest, source_digest
+from bench.probes.code import (
+    HARNESS,
+    digest_of,
+    harness_digest,
+    measured_commit,
+    module_digest,
+    source_digest,
+)
 from bench.probes.environment import command_line
+from bench.probes.packages import plug_in
 from bench.records import checkpoint as checkpoints
 from bench.records.reading import Results
-from bench.records.run import ESTIMATOR, SCHEMA, Environment, Header
+from bench.records.run import ESTIMATOR, SCHEMA, Environment, Header, PlugIn
 from bench.suites import metrics
 from bench.suites.suite import Suite, Timing, Training
 from bench.workloads.own_files import is_own_file
 from implementations import registry
+from implementations.by_configuration import BUILD
 
-HARNESS = "bench"
+TRANSFORMERS = "transformers"
+"""The module that computes what is built by configuration."""
+BENCH = "bench"
 """Key of the harness among the sources."""
 
 
@@ -44,15 +55,16 @@ def make_header(
         checkpoints={
             name: checkpoints.read(Path(file)).trained(Path(file)) for name, file in suite.checkpoints.items()
         },
-        sources={} if revisions is not None else _sources(suite),
         estimator=ESTIMATOR,
+        sources={} if revisions is not None else sources_of(suite),
+        plug_ins=_plug_ins(suite),
     )
 
 
-def _sources(suite: Suite) -> dict[str, str]:
+def sources_of(suite: Suite) -> dict[str, str]:
     """Digests of what runs; without those of sources that are not found."""
     task = workloads.load(suite.workload).task(suite.lengths[0]).name
-    found = {HARNESS: harness_digest()}
+    found = {BENCH: harness_digest()}
     for name in suite.implementations:
         if (source := source_digest(name)) is not None:
             made_with = registry.find(name).hyperparameters(task, suite.hyperparameters)
@@ -63,15 +75,28 @@ def _sources(suite: Suite) -> dict[str, str]:
 
 def _sources_of_others(suite: Suite) -> dict[str, str]:
     """Digests of a workload and of metrics that are not this package's; a file's stands in the data."""
-    named = [] if suite.workload in workloads.WORKLOADS else [(workloads.DOOR, suite.workload)]
-    if is_own_file(suite.workload):
-        named = []
-    found = {}
-    for door, name in [*named, *((metrics.DOOR, name) for name in suite.metrics)]:
-        digest = module_digest(door.path_of(name).partition(":")[0])
-        if digest is not None:
-            found[f"{door.kind} {name}"] = digest
-    return found
+    digests = {what: module_digest(path.partition(":")[0]) for what, path in _others(suite)}
+    return {what: digest for what, digest in digests.items() if digest is not None}
+
+
+def _others(suite: Suite) -> Iterator[tuple[str, str]]:
+    """Workload and metrics that are somebody else's, with their import paths."""
+    if suite.workload not in workloads.WORKLOADS and not is_own_file(suite.workload):
+        yield f"workload {suite.workload}", workloads.DOOR.path_of(suite.workload)
+    for name in suite.metrics:
+        yield f"metric {name}", metrics.DOOR.path_of(name)
+
+
+def _plug_ins(suite: Suite) -> dict[str, PlugIn]:
+    """Whose code takes part, beside this package and its adapters, whose libraries the environment names."""
+    models = {name: registry.find(name) for name in suite.implementations}
+    found = {name: plug_in(BUILD, TRANSFORMERS) for name, item in models.items() if item.path == BUILD}
+    found |= {
+        name: plug_in(item.path)
+        for name, item in models.items()
+        if item.plugged_in and item.path.partition(".")[0] not in HARNESS
+    }
+    return found | {what: plug_in(path) for what, path in _others(suite)}
 
 
 def check_same_run(
@@ -93,7 +118,7 @@ def check_same_run(
         raise UsageError(f"{path}: was made of other data ({then.data}; now {now.data}); start anew")
     changed = [name for name, digest in then.sources.items() if now.sources.get(name, digest) != digest]
     if changed:
-        what = " and ".join("this harness" if name == HARNESS else name for name in changed)
+        what = " and ".join("this harness" if name == BENCH else name for name in changed)
         raise UsageError(
             f"{path}: was made before {what} changed (another source); start anew, or go back to that version"
         )

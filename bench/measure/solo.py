@@ -31,6 +31,7 @@ from bench.workers.messages import (
 )
 from implementations import registry
 
+MOVES = "its optimiser moves the weights at a learning rate of 0: no step is the same as the one before"
 CHECK_DEADLINES = 5
 """A comparison has this many times the deadline of a case: it runs the reference too, maybe in float64."""
 
@@ -115,6 +116,8 @@ def _measure(case: Case, procedure: Procedure, worker: WorkerProcess, exact: boo
         gpu_busy=busy,
         growth_bytes=memory.growth_bytes,
         metrics=figures,
+        computed_by=memory.computed_by,
+        remarks=[*prepared.remarks, *([MOVES] if memory.moved else [])],
         batch_digest=prepared.batch_digest,
     )
 

@@ -32,8 +32,8 @@ def measured_commit(implementations: Sequence[str], harness: State) -> State:
     top = next(tops, None)
     if top is None:
         return harness
-    place = _place(top)
-    if place is None or _is_installed(place):
+    place = place_of(top)
+    if place is None or is_installed(place):
         return None, None
     return commit_around(place.parent, place)
 
@@ -53,10 +53,10 @@ def source_digest(name: str) -> str | None:
 def module_digest(module: str) -> str | None:
     """A digest of a module and of what it imports, as `source_digest` has it."""
     top = module.partition(".")[0]
-    place = _place(top)
+    place = place_of(top)
     if place is None:
         return None
-    alone = place.is_file() and not _is_installed(place)
+    alone = place.is_file() and not is_installed(place)
     try:
         files = closure(module, [place.parent], None if alone else top)
     except Unknown:
@@ -87,11 +87,12 @@ def _top_level(name: str) -> str | None:
         return None
 
 
-def _is_installed(place: Path) -> bool:
+def is_installed(place: Path) -> bool:
+    """Whether a module lies among installed packages."""
     return bool({"site-packages", "dist-packages"} & set(place.parts))
 
 
-def _place(module: str) -> Path | None:
+def place_of(module: str) -> Path | None:
     """The module file or package folder that a worker would import: first from where we are."""
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     try:

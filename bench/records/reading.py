@@ -116,6 +116,11 @@ def read_kinds(path: Path) -> list[Results]:
         content = path.read_bytes()
     except OSError as error:
         raise ResultError(f"{path}: cannot be read ({error.strerror})") from None
+    return parse(content, path)
+
+
+def parse(content: bytes, path: Path) -> list[Results]:
+    """What the content of a result file says, by kind of device; a path to name it by. Raises ResultError."""
     lines = content.split(b"\n")
     torn = lines.pop()
     notice = f"{path}: its torn last line was dropped" if torn else None

@@ -118,6 +118,20 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     """Mean activation rates over the validation sequences, at the last evaluation of the training."""
 
 
+class PlugIn(msgspec.Struct, frozen=True, kw_only=True):
+    """Code of somebody else's that took part: a model, a workload or a metric."""
+
+    path: str
+    """Where it was imported from, `package.module:object`."""
+    package: str | None = None
+    """The installed package that has it; None if there is none."""
+    version: str | None = None
+    commit: str | None = None
+    """Of the repository that it lies in, or was installed from."""
+    dirty: bool | None = None
+    """Whether that repository had uncommitted changes."""
+
+
 class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header", tag_field="type"):
     """First line of a file."""
 
@@ -136,6 +150,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header", tag_field=
     """Digests of source and hyper-parameters by implementation; `bench`: of the code that measures."""
     estimator: Estimator = "rounds"
     """Estimator of its ratios; files that do not say used the first one."""
+    plug_ins: dict[str, PlugIn] = {}
+    """Models, workloads and metrics of somebody else's, by name."""
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, tag="device", tag_field="type"):
@@ -283,6 +299,10 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     exact: Exact | None = None
     energy: Energy | None = None
     metrics: list[MetricFigure] = []
+    computed_by: str | None = None
+    """Which kernels computed, in the words of a model from elsewhere; None if it says nothing."""
+    remarks: list[str] = []
+    """Lines that a model from elsewhere says of itself."""
     batch_digest: str | None = None
     """Checksum of the batch; None in files that do not say."""
     gpu_busy: GpuBusy | None = None

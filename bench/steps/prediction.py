@@ -16,7 +16,8 @@ from torch._subclasses.fake_tensor import (
 
 from bench.probes.tensor_bytes import COMPILED, TensorBytes, is_compiled
 from bench.records.run import Prediction
-from bench.steps.step import Step, optimizer_of
+from bench.steps.plugged import optimizer_for
+from bench.steps.step import Step
 from bench.suites.case import Case
 from implementations.encoder import parameter_count
 from implementations.ops.sizes import SizeUnknown, shapes_only
@@ -92,7 +93,7 @@ def _shapes_only(step: Step, device: torch.device, scalars: Mapping[int, float])
     step.device = device
     step.inputs, step.targets = _like(step.inputs, device), _like(step.targets, device)
     step.lengths = None if step.lengths is None else _like(step.lengths, device)
-    step.optimizer = optimizer_of(step.model)
+    step.optimizer = optimizer_for(step.case, step.model)
     gc.collect()
 
 

@@ -4,7 +4,7 @@ import bisect
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.errors import UsageError
+from bench.steps.plugged import stages_of
 from bench.steps.step import Step
 from implementations.stages import FRAMES, FUNCTIONS, MODULES, PRODUCTS
 
@@ -81,10 +83,11 @@ def named(step: Step) -> Iterator[Stages]:
     """Within this context, a step reports its stages; afterwards models and functions are as before."""
     stages = Stages()
     undo: list[Callable[[], None]] = []
+    own = stages_of(step.case)
     places: list[tuple[Any, str, str]] = [
-        (module, "forward", name) for module in step.model.modules() if (name := role_of(module))
+        (module, "forward", name) for module in step.model.modules() if (name := role_of(module, own))
     ]
-    places += [(module, function, name) for module, function, name in _functions()]
+    places += [*_functions(), *_functions_of(own)]
     places += [(step, "loss_of", "loss"), (step.optimizer, "step", "optimiser")]
     places.append((step.optimizer, "zero_grad", "optimiser"))
     for owner, attribute, name in places:
@@ -96,10 +99,26 @@ def named(step: Step) -> Iterator[Stages]:
             restore()
 
 
-def role_of(module: nn.Module) -> str | None:
-    """Stage that a module is; None for one that is only a frame of others."""
+def role_of(module: nn.Module, own: Mapping[str, str] = {}) -> str | None:
+    """The stage that a module is, by a plug-in's own patterns first; None for one that only frames others."""
     name = type(module).__name__
-    return next((role for pattern, role in MODULES if re.fullmatch(pattern, name)), None)
+    patterns = (*own.items(), *MODULES)
+    return next((role for pattern, role in patterns if re.fullmatch(pattern, name)), None)
+
+
+def _functions_of(own: Mapping[str, str]) -> Iterator[tuple[Any, str, str]]:
+    """The functions among a plug-in's stages, `package.module:function`, in their own modules.
+
+    Raises UsageError for one that is not there.
+    """
+    for path, role in own.items():
+        module, colon, function = path.partition(":")
+        if not colon:
+            continue
+        owner = sys.modules.get(module)
+        if not callable(getattr(owner, function, None)):
+            raise UsageError(f"STAGES: {path}: there is no such function in an imported module")
+        yield owner, function, role
 
 
 def _functions() -> Iterator[tuple[Any, str, str]]:

@@ -15,6 +15,7 @@ from bench import workloads
 from bench.probes.clock import Elapsed, time_steps
 from bench.probes.tensor_bytes import parts_of
 from bench.records import checkpoint as checkpoints
+from bench.steps.plugged import optimizer_for
 from bench.suites.case import Case, Precision
 from bench.system import own_models
 from bench.workloads import Batch
@@ -24,10 +25,6 @@ from implementations.kernels.backend import backend_of, use_backend, why_plain
 from implementations.task import Task
 
 AUTOCAST: Mapping[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-LEARNING_RATE = 0.0
-"""The optimiser does all its work and moves nothing, so that every step of a case is the same step: a
-model that learned while it is timed would change its activation rate, and so its cost."""
 
 
 class Step:
@@ -43,7 +40,7 @@ class Step:
         self.inputs, self.lengths, self.targets = to_device(self.batch, self.device, case.precision)
         set_matmul_precision(case.precision)
         self.model = build_model(case, self.task, self.device)
-        self.optimizer = optimizer_of(self.model)
+        self.optimizer = optimizer_for(case, self.model)
         self._run: Callable[[], Tensor] = self._train if case.phase == "train" else self._forward
         self.loss = torch.zeros(())
 
@@ -146,13 +143,6 @@ def build_model(case: Case, task: Task, device: torch.device) -> nn.Module:
     if case.precision == "fp64":
         model = model.double()
     return model.train(case.phase == "train")
-
-
-def optimizer_of(model: nn.Module) -> torch.optim.Adam:
-    """Adam over a model's parameters, in one kernel if they allow it: complex ones don't."""
-    parameters = list(model.parameters())
-    fused = all(parameter.is_floating_point() for parameter in parameters)
-    return torch.optim.Adam(parameters, lr=LEARNING_RATE, betas=(0.9, 0.98), fused=fused)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

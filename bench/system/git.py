@@ -79,6 +79,15 @@ class Repository:
                 f"{revision}: this repository has no such revision{self._hint(revision)}"
             ) from None
 
+    def changes(self) -> tuple[bytes, int]:
+        """What is uncommitted as a diff against HEAD, new Python files included, and how many other new files
+        are left out."""
+        tracked = os.fsencode(_git(self.root, "diff", "--binary", "--no-ext-diff", "--no-textconv", "HEAD"))
+        new = _paths(_git(self.root, "ls-files", "--others", "--exclude-standard", "-z"))
+        sources = [path for path in new if path.endswith(".py") and (self.root / path).is_file()]
+        parts = [tracked, *(_as_diff(self.root, path) for path in sources)]
+        return b"\n".join(filter(None, parts)) + b"\n", len(new) - len(sources)
+
     def commits_between(self, good: str, bad: str) -> list[str]:
         """Hashes after `good` up to `bad`, along the first parents, the oldest first.
 
@@ -170,6 +179,20 @@ def _uncommitted(root: Path) -> Iterator[str]:
 
 def _paths(text: str) -> list[str]:
     return [path for path in text.split("\0") if path]
+
+
+def _as_diff(root: Path, path: str) -> bytes:
+    """A new file as git shows it."""
+    content = (root / path).read_bytes()
+    name = os.fsencode(path)
+    lines = [b"+" + line for line in content.split(b"\n")]
+    last = lines.pop() if content.endswith(b"\n") or not content else None
+    head = [b"diff --git a/%s b/%s" % (name, name), b"new file mode 100644"]
+    if not content:
+        return b"\n".join(head)
+    head += [b"--- /dev/null", b"+++ b/%s" % name, b"@@ -0,0 +1,%d @@" % len(lines)]
+    ending = [] if last is not None else [b"\\ No newline at end of file"]
+    return b"\n".join([*head, *lines, *ending])
 
 
 def _copy_working_tree(root: Path, tree: Path) -> None:

@@ -86,9 +86,9 @@ def _cause(series: Series, before: slice, after: slice, change: float) -> tuple[
     if widths and statistics.median(widths) > abs(change):
         return "noise", f"a single run is uncertain by {math.expm1(statistics.median(widths)):.0%}"
     last, first = series.runs[before][-1].header.environment, series.runs[after][0].header.environment
-    versions = list(_versions(last, first))
-    if versions:
-        return "versions", "; ".join(versions)
+    changed = list(versions(last, first))
+    if changed:
+        return "versions", "; ".join(changed)
     moves = _moves(series, before, after)
     own = moves.pop(series.case.implementation, 0.0)
     if not moves:
@@ -108,7 +108,7 @@ def _along(move: float, own: float, change: float) -> bool:
     return move * own > 0 and abs(move) >= MOVED * min(abs(change), abs(own) or abs(change))
 
 
-def _versions(before: Environment, after: Environment) -> Iterator[str]:
+def versions(before: Environment, after: Environment) -> Iterator[str]:
     """What computes or measures, where it became another one."""
     for name in ("torch", "python", "driver", "cuda"):
         old, new = getattr(before, name), getattr(after, name)

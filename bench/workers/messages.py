@@ -123,6 +123,7 @@ class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
     why_plain: str | None = None
     """Why fused layers run in their plain form, where nobody asked for it."""
     batch_digest: str | None = None
+    remarks: list[str] = []
 
 
 class Located(msgspec.Struct, frozen=True, tag="located"):
@@ -146,6 +147,9 @@ class Warmed(msgspec.Struct, frozen=True, tag="warmed"):
 class MemoryMeasured(msgspec.Struct, frozen=True, tag="memory"):
     figures: list[MemoryFigure]
     activation: Activation | None
+    computed_by: str | None = None
+    moved: bool = False
+    """Whether the step moved the weights, which it should not."""
     growth_bytes: int | None = None
     """More live after the step than before it; None if that can't be seen."""
 

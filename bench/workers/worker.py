@@ -92,6 +92,7 @@ class Worker:
 
         from bench.probes import nvml
         from bench.steps.decoding import open_step
+        from bench.steps.plugged import remarks
         from implementations.encoder import parameter_count
 
         self.threads = question.threads
@@ -116,6 +117,7 @@ class Worker:
             backend=self.step.backend,
             why_plain=self.step.why_plain,
             batch_digest=self.step.batch.digest,
+            remarks=[*remarks(self.step.model), *self._own_optimizer()],
         )
 
     def _compile(self, question: Compile) -> Answer:
@@ -151,9 +153,23 @@ class Worker:
 
     def _measure_memory(self) -> Answer:
         from bench.probes.memory import peak_of
+        from bench.steps.plugged import computed_by, weights_of
 
+        before = weights_of(self.step.model)
         figures, growth = peak_of(self.step, self.step.device, self.step.live(), self.idle_bytes)
-        return MemoryMeasured(figures, self._activation(), growth)
+        return MemoryMeasured(
+            figures,
+            self._activation(),
+            computed_by(self.step.model),
+            moved=weights_of(self.step.model) != before,
+            growth_bytes=growth,
+        )
+
+    def _own_optimizer(self) -> list[str]:
+        from bench.steps.plugged import own_optimizer
+
+        name = own_optimizer(self.step.case, self.step.optimizer)
+        return [] if name is None else [f"steps by an optimiser of its own, {name}"]
 
     def _check(self) -> Answer:
         from bench.correctness.reference import compare_with_reference

@@ -12,6 +12,7 @@ from bench.suites.case import Case
 from bench.text.units import format_bytes, format_duration
 from bench.views.tables.disturbed import disturbances, share_of
 from bench.views.tables.gpu_notes import gpu_notes
+from bench.views.tables.plugin_notes import plugin_footer, plugin_notes
 from bench.views.tables.rows import Row, title_of
 
 MEMORY_KIND_NAMES: dict[MemoryKind, str] = {
@@ -119,8 +120,7 @@ def run_notes(run: Results) -> list[str]:
     notes += gpu_notes(run)
     notes += disturbances(run, _name)
     notes += _growth(run)
-    notes += _other_batches(run)
-    notes += _failed_metrics(run)
+    notes += plugin_notes(run)
     notes += _comparisons(run)
     notes += [void.words for void in run.voids]
     if run.notice:
@@ -136,34 +136,6 @@ def _growth(run: Results) -> list[str]:
         if solo.growth_bytes is not None and solo.growth_bytes >= GROWTH_BYTES
     ]
     return [f"memory grows with every step: {', '.join(grown)}"] if grown else []
-
-
-def _other_batches(run: Results) -> list[str]:
-    """Cells whose models were not given the same batch."""
-    digests: dict[Case, set[str]] = {}
-    for solo in run.solos.values():
-        if solo.batch_digest is not None:
-            digests.setdefault(solo.case.cell, set()).add(solo.batch_digest)
-    lengths = dict.fromkeys(str(cell.length) for cell, found in digests.items() if len(found) > 1)
-    if not lengths:
-        return []
-    return [
-        f"models did not have the same batch at length {', '.join(lengths)}: the workload "
-        f"{run.header.suite.workload} gives others for the same seed, and ratios compare unlike data"
-    ]
-
-
-def _failed_metrics(run: Results) -> list[str]:
-    """Metrics of the user's that gave no figure, by reason."""
-    failed: dict[tuple[str, str], list[str]] = {}
-    for solo in run.solos.values():
-        for figure in solo.metrics:
-            if figure.failure is not None:
-                failed.setdefault((figure.metric, figure.failure), []).append(_name(solo.case))
-    return [
-        f"metric {metric} has no figure of {', '.join(names)}: {reason}"
-        for (metric, reason), names in failed.items()
-    ]
 
 
 def _name(case: Case) -> str:
@@ -188,6 +160,7 @@ def footer_of(runs: Sequence[Results], rows: Sequence[Row], published: bool) -> 
     for run in runs:
         lines.append(of_run(setting_of(run, rows), run, runs))
         lines.append(f"{run.header.environment.hardware}, {machine(run)}")
+        lines += [of_run(line, run, runs) for line in plugin_footer(run)]
         lines += _devices(run)
         lines.append(_how_it_stopped(run))
         lines += [of_run(_training(name, made), run, runs) for name, made in run.header.checkpoints.items()]

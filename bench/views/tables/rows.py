@@ -12,7 +12,7 @@ import msgspec
 from bench.errors import UsageError
 from bench.records.published import TASKS, long_range_arena
 from bench.records.reading import Results
-from bench.records.run import MEMORY_KIND, Machine, MemoryKind, MetricFigure, Sample, Solo, Status
+from bench.records.run import MEMORY_KIND, Machine, MemoryKind, MetricFigure, PlugIn, Sample, Solo, Status
 from bench.stats.ratios import baseline_of, speed_ratio, step_seconds
 from bench.suites.case import Case
 from bench.suites.rows import named
@@ -77,6 +77,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     case_id: str
     metrics: list[MetricFigure] = []
     """Of the user's own, as the suite names them."""
+    computed_by: str | None = None
+    """Which kernels computed, in the words of a model from elsewhere."""
+    remarks: list[str] = []
+    code: PlugIn | None = None
+    """Whose code it is, of a model from elsewhere."""
     batch_digest: str | None = None
     """Checksum of the batch; None if the file does not say."""
     run: str
@@ -211,6 +216,9 @@ def _row(
         blocks=speed.blocks if speed else 0,
         case_id=case.id,
         metrics=solo.metrics if solo else [],
+        computed_by=solo.computed_by if solo else None,
+        remarks=solo.remarks if solo else [],
+        code=results.header.plug_ins.get(case.implementation),
         batch_digest=solo.batch_digest if solo else None,
         run=results.path,
         created=results.header.created,

@@ -76,7 +76,7 @@ class Table(msgspec.Struct, frozen=True):
 
     def figures(self) -> Iterator[list[object]]:
         """Every figure in full, a column each."""
-        nested = {"activation_by_layer", "published_accuracy", "metrics"}
+        nested = {"activation_by_layer", "published_accuracy", "metrics", "remarks", "code"}
         names = [name for name in Row.__struct_fields__ if name not in nested]
         metrics = metric_columns(self.rows)
         yield [*names, *(column.head.one_line for column in metrics)]

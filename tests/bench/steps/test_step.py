@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.steps.step import optimizer_of
+from bench.steps.plugged import adam
 
 
 class Parametrised(nn.Module):
@@ -16,7 +16,7 @@ class Parametrised(nn.Module):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.complex64])
 def test_the_optimiser_takes_parameters_of_any_dtype_and_moves_none(dtype):
     model = Parametrised(dtype)
-    optimizer = optimizer_of(model)
+    optimizer = adam(model)
     model.weight.abs().sum().backward()
     optimizer.step()
     assert torch.equal(model.weight, torch.ones(3, dtype=dtype))

@@ -1,0 +1,71 @@
+"""`bench reproduce`: measure what a bundle holds again, and say what came out otherwise."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.commands.console import (
+    FAILED,
+    INCOMPLETE,
+    INTERRUPTED,
+    Json,
+    as_json,
+    complain,
+    names,
+    refuse_inputs,
+    show,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def reproduce(
+    file: Annotated[Path, typer.Argument(metavar="RUN.zip", help="A bundle of bench bundle.")],
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:i; by default the kind of the bundle's.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; by default as many as the bundle's run had.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for the whole run, as 90s, 5m or 1h.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="One short block: no interval, no verdict.")] = False,
+    fail_on: Annotated[
+        str | None, typer.Option(help="slower, faster, cant-tell: exit code 1 if any case is so.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Result file; by default below results/runs.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Continue a run that was cut short.")] = None,
+    json: Json = False,
+) -> None:
+    """Measure what a bundle holds again, here: SAME, FASTER, SLOWER or CAN'T TELL, and what else differs."""
+    from bench.measure import session
+    from bench.measure.request import request_for
+    from bench.measure.sharing import suite_file
+    from bench.probes.packages import installed
+    from bench.records import bundle
+    from bench.views import reproduction as view
+
+    asked = view.faults_of(names(fail_on, "--fail-on"))
+    refuse_inputs(out, [file])
+    found = bundle.read(file)
+    then = found.results.header.environment
+    request = request_for(
+        suite_file(found),
+        device=device or then.kind,
+        threads=threads or then.threads,
+        budget=budget,
+        quick=quick,
+        out=out,
+        resume=resume,
+    )
+    outcome = session.run(request)
+    held = view.reproduction(found, outcome.results, installed())
+    show(as_json(held) if json else view.as_text(held))
+    if outcome.interrupted:
+        complain(f"interrupted; resume with: {outcome.resume_line}")
+        raise typer.Exit(INTERRUPTED)
+    if any(row.verdict in asked for row in held.rows):
+        raise typer.Exit(FAILED)
+    if not outcome.complete:
+        raise typer.Exit(INCOMPLETE)

@@ -1,0 +1,103 @@
+"""What a plug-in brings beside the function that builds its model: an optimiser, stages, words about itself.
+
+Its module may have a function `optimizer(model)` and a mapping `STAGES`; its model may have `computed_by`, a
+text or a function that gives one, and `remarks`, lines.
+"""
+
+import importlib
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.errors import UsageError
+from bench.suites.case import Case
+from implementations import registry
+
+LEARNING_RATE = 0.0
+"""The optimiser does all its work and moves nothing, so that every step of a case is the same step: a
+model that learned while it is timed would change its activation rate, and so its cost."""
+
+
+def optimizer_for(case: Case, model: nn.Module) -> torch.optim.Optimizer:
+    """The plug-in's own optimiser over a model's parameters, else Adam.
+
+    Raises TypeError where the plug-in's function gives something else.
+    """
+    own = _beside(case, "optimizer")
+    if not inspect.isfunction(own):
+        return adam(model)
+    optimizer = own(model)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(
+            f"optimizer(model) gives {type(optimizer).__name__}, which is not an optimiser of torch"
+        )
+    for group in optimizer.param_groups:
+        group["lr"] = LEARNING_RATE
+    return optimizer
+
+
+def own_optimizer(case: Case, optimizer: torch.optim.Optimizer) -> str | None:
+    """The name of a plug-in's own optimiser; None if it brings none."""
+    own = inspect.isfunction(_beside(case, "optimizer"))
+    return type(optimizer).__name__ if own else None
+
+
+def adam(model: nn.Module) -> torch.optim.Adam:
+    """Adam over a model's parameters, in one kernel if they allow it: complex ones don't."""
+    parameters = list(model.parameters())
+    fused = all(parameter.is_floating_point() for parameter in parameters)
+    return torch.optim.Adam(parameters, lr=LEARNING_RATE, betas=(0.9, 0.98), fused=fused)
+
+
+def stages_of(case: Case) -> Mapping[str, str]:
+    """The plug-in's names of stages: by a pattern of a module's class, or by `package.module:function`.
+
+    Raises UsageError where they can't be read.
+    """
+    found = _beside(case, "STAGES")
+    if found is None:
+        return {}
+    name = case.implementation
+    if not isinstance(found, Mapping) or not all(
+        isinstance(word, str) for pair in found.items() for word in pair
+    ):
+        raise UsageError(f"{name}: STAGES: give names of stages by classes of modules, both text")
+    for pattern in found:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise UsageError(f"{name}: STAGES: {pattern!r} is not a pattern ({error})") from None
+    return found
+
+
+def computed_by(model: nn.Module) -> str | None:
+    """Which kernels have computed, in a model's own words; None if it says nothing."""
+    said = getattr(model, "computed_by", None)
+    if inspect.isfunction(said) or inspect.ismethod(said):
+        said = said()
+    return " ".join(said.split()) if isinstance(said, str) else None
+
+
+def remarks(model: nn.Module) -> list[str]:
+    """Lines that a model says of itself."""
+    said = getattr(model, "remarks", ())
+    if not isinstance(said, tuple | list):
+        return []
+    return [" ".join(line.split()) for line in said if isinstance(line, str)]
+
+
+def weights_of(model: nn.Module) -> list[str]:
+    """A sum of each parameter, by which it is told whether a step moved it."""
+    return [repr(parameter.detach().sum().item()) for parameter in model.parameters()]
+
+
+def _beside(case: Case, name: str) -> Any:
+    """An attribute of the module that a plug-in's function is in, which has been imported; else None."""
+    implementation = registry.find(case.implementation)
+    if not implementation.plugged_in:
+        return None
+    return getattr(importlib.import_module(implementation.path.partition(":")[0]), name, None)

@@ -1,0 +1,257 @@
+"""A bundle's run held against one that was made here: per case a verdict, and what else is different.
+
+On the same machine step times are compared. On another one they say nothing: there it is the ratio to the
+baseline, which is what a table claims.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Literal, get_args
+
+import msgspec
+
+from bench.errors import UsageError
+from bench.records.bundle import Bundle
+from bench.records.reading import Results
+from bench.records.run import MEMORY_KIND, Environment
+from bench.stats.intervals import Interval, unpaired_ratio
+from bench.stats.ratios import baseline_of, block_step_seconds, block_values, step_seconds
+from bench.suites.case import Case
+from bench.text.escape import one_line
+from bench.text.text_table import text_table
+from bench.text.units import format_bytes, format_duration, format_ratio
+from bench.views.changes import versions
+from bench.views.comparison import SAME_WITHIN
+from bench.views.tables.plugin_notes import words
+
+Verdict = Literal["SAME", "FASTER", "SLOWER", "CAN'T TELL"]
+FAULTS: dict[str, Verdict] = {"slower": "SLOWER", "faster": "FASTER", "cant-tell": "CAN'T TELL"}
+"""What `--fail-on` takes, with the verdicts that it means."""
+Figure = Literal["step time", "ratio to the baseline"]
+SHOWN_PACKAGES = 12
+
+
+class ReproducedCase(msgspec.Struct, frozen=True, kw_only=True):
+    """One case, then and now. ratio: speed now over speed then; above 1 it is faster now."""
+
+    model: str
+    where: str
+    verdict: Verdict
+    ratio: float | None
+    low: float | None
+    high: float | None
+    reason: str | None
+    """Why it can't be told; None if it can, or if the interval is too wide."""
+    then_step_seconds: float | None
+    now_step_seconds: float | None
+    then_memory_bytes: int | None
+    now_memory_bytes: int | None
+
+
+class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
+    bundle: str
+    run: str
+    """The file of what was measured here."""
+    figure: Figure
+    """What is compared."""
+    rows: list[ReproducedCase]
+    differences: list[str]
+    """What is not as it was, beside the figures."""
+
+
+def reproduction(bundle: Bundle, now: Results, installed: Sequence[str]) -> Reproduction:
+    """Case by case, and what differs. installed: packages here, as `name==version`."""
+    then = bundle.results
+    same_machine = then.header.environment.machine == now.header.environment.machine
+    figure: Figure = "step time" if same_machine else "ratio to the baseline"
+    cases = then.header.suite.cases(then.kind)
+    here = {_same(case): case for case in now.header.suite.cases(now.kind)}
+    rows = [_row(case, here.get(_same(case)), then, now, figure) for case in cases]
+    return Reproduction(
+        bundle=str(bundle.path),
+        run=now.path,
+        figure=figure,
+        rows=rows,
+        differences=[*_differences(bundle, now, installed)],
+    )
+
+
+def faults_of(words: Sequence[str] | None) -> list[Verdict]:
+    """Verdicts that a reproduction is to fail on. Raises UsageError."""
+    for word in words or ():
+        if word not in FAULTS:
+            raise UsageError(f"--fail-on {word}: choose {', '.join(FAULTS)}, or several with commas")
+    return [FAULTS[word] for word in words or ()]
+
+
+def _same(case: Case) -> Case:
+    """What is equal then and now; a device of another kind may have another batch."""
+    return msgspec.structs.replace(case, revision=None)
+
+
+def _row(case: Case, here: Case | None, then: Results, now: Results, figure: Figure) -> ReproducedCase:
+    reason = _why_not(case, here, then, now)
+    change = None
+    if reason is None and here is not None:
+        change = (_by_step if figure == "step time" else _by_ratio)(case, here, then, now)
+        if change is None:
+            reason = "it is the baseline, whose time another machine does not reproduce"
+        elif change.low is None:
+            reason = f"too few blocks for an interval ({change.blocks})"
+    return ReproducedCase(
+        model=case.implementation
+        if case.activation is None
+        else f"{case.implementation} at {case.activation:g}",
+        where=then.header.suite.where(case, then.kind),
+        verdict=_verdict(change),
+        ratio=change.ratio if change else None,
+        low=change.low if change else None,
+        high=change.high if change else None,
+        reason=reason,
+        then_step_seconds=step_seconds(then.samples, case.id),
+        now_step_seconds=step_seconds(now.samples, here.id) if here else None,
+        then_memory_bytes=_memory(then, case),
+        now_memory_bytes=_memory(now, here) if here else None,
+    )
+
+
+def _why_not(case: Case, here: Case | None, then: Results, now: Results) -> str | None:
+    """Why a case can't be compared."""
+    if here is None:
+        return "this machine has another batch for it"
+    for results, one, when in ((then, case, "then"), (now, here, "here")):
+        lost, solo = results.lost.get(one.id), results.solos.get(one.id)
+        if lost is not None:
+            return f"failed {when}: {lost.reason}"
+        if solo is None:
+            return f"was not reached {when}"
+        if solo.status != "ok":
+            return f"did not run {when}: {solo.reason or solo.status}"
+        if not block_step_seconds(results.samples, one.id):
+            return f"was not timed {when}"
+    return None
+
+
+def _by_step(case: Case, here: Case, then: Results, now: Results) -> Interval:
+    before, after = block_step_seconds(then.samples, case.id), block_step_seconds(now.samples, here.id)
+    return unpaired_ratio([*map(math.log, before)], [*map(math.log, after)])
+
+
+def _by_ratio(case: Case, here: Case, then: Results, now: Results) -> Interval | None:
+    """The change of the ratio to the baseline; None of the baseline itself."""
+    values = []
+    for results, one in ((now, here), (then, case)):
+        suite = results.header.suite
+        baseline = baseline_of(one, suite.cases(results.kind), suite.baseline)
+        if baseline is None or baseline.id == one.id:
+            return None
+        values.append(block_values(results.samples, baseline.id, one.id))
+    after, before = values
+    return unpaired_ratio(after, before) if after and before else None
+
+
+def _verdict(change: Interval | None) -> Verdict:
+    if change is None or change.low is None or change.high is None:
+        return "CAN'T TELL"
+    if change.low > 1 - SAME_WITHIN and change.high < 1 + SAME_WITHIN:
+        return "SAME"
+    if change.low > 1:
+        return "FASTER"
+    return "SLOWER" if change.high < 1 else "CAN'T TELL"
+
+
+def _memory(results: Results, case: Case) -> int | None:
+    solo = results.solos.get(case.id)
+    return solo.memory_bytes(MEMORY_KIND[results.kind]) if solo else None
+
+
+def _differences(bundle: Bundle, now: Results, installed: Sequence[str]) -> Iterator[str]:
+    then, header = bundle.results, now.header
+    yield from _of_machines(then.header.environment, header.environment)
+    yield from versions(then.header.environment, header.environment)
+    yield from _of_packages(bundle.packages, installed)
+    for name, digest in then.header.sources.items():
+        if header.sources.get(name) != digest:
+            yield f"another source of {'what measures' if name == 'bench' else name}"
+    for name, plug_in in then.header.plug_ins.items():
+        mine = header.plug_ins.get(name)
+        if mine is not None and (plug_in.version, plug_in.commit) != (mine.version, mine.commit):
+            yield f"{name}: {words(plug_in)}; here {words(mine)}"
+    if then.header.data != header.data:
+        yield f"other data ({then.header.data}; here {header.data})"
+    others = [
+        name
+        for name, solo in now.solos.items()
+        if bundle.data.batches.get(name, solo.batch_digest) != solo.batch_digest
+    ]
+    if others:
+        yield f"other batches in {len(others)} of {len(now.solos)} cases, {others[0]} first"
+    yield from (f"then: {line}" for line in bundle.manifest.since)
+
+
+def _of_machines(then: Environment, now: Environment) -> Iterator[str]:
+    for name in ("device", "hardware", "processor", "threads", "platform", "allocator"):
+        one, other = getattr(then, name), getattr(now, name)
+        if one != other:
+            yield f"{name} {one} → {other}"
+
+
+def _of_packages(then: Sequence[str], now: Sequence[str]) -> Iterator[str]:
+    """Packages that are not in both lists, or not in the same version."""
+    here = {line.partition("==")[0].lower(): line for line in now}
+    there = {line.partition("==")[0].lower(): line for line in then if line}
+    changed = [
+        f"{there[name]} → {here[name].partition('==')[2]}"
+        for name in sorted(there.keys() & here.keys())
+        if there[name].partition("==")[2] != here[name].partition("==")[2]
+    ]
+    missing = [there[name] for name in sorted(there.keys() - here.keys())]
+    for what, found in (("packages in another version", changed), ("packages that are not here", missing)):
+        if found:
+            more = f" and {len(found) - SHOWN_PACKAGES} more" if len(found) > SHOWN_PACKAGES else ""
+            yield f"{len(found)} {what}: {', '.join(found[:SHOWN_PACKAGES])}{more}"
+
+
+def as_text(found: Reproduction) -> str:
+    """The table, how often each verdict fell, and what differs."""
+    rows = [
+        [
+            one_line(row.model),
+            one_line(row.where),
+            row.verdict,
+            _speed(row),
+            *(_seconds(row.then_step_seconds), _seconds(row.now_step_seconds)),
+            *(_bytes(row.then_memory_bytes), _bytes(row.now_memory_bytes)),
+        ]
+        for row in found.rows
+    ]
+    headers = ["Model", "Where", "Now it is", "Speed now/then", "Step then", "now", "Memory then", "now"]
+    table = text_table(rows, headers, ["left", "left", "left", *5 * ["right"]])
+    counts = Counter(row.verdict for row in found.rows)
+    verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in get_args(Verdict) if counts[verdict])
+    reasons = [f"{row.model} at {row.where}: {row.reason}" for row in found.rows if row.reason]
+    differs = [f"differs: {line}" for line in found.differences] or ["nothing else that is recorded differs"]
+    lines = [
+        f"{verdicts}; compared is the {found.figure}, SAME is within {SAME_WITHIN:.0%} for sure",
+        *reasons,
+        *differs,
+        f"bundle {found.bundle}, measured here in {found.run}",
+    ]
+    return "\n".join([table, "", *map(one_line, lines)])
+
+
+def _speed(row: ReproducedCase) -> str:
+    if row.ratio is None:
+        return "–"
+    if row.low is None or row.high is None:
+        return format_ratio(row.ratio)
+    return f"{row.ratio:.3f} ({row.low:.3f} to {row.high:.3f})"
+
+
+def _seconds(seconds: float | None) -> str:
+    return "–" if seconds is None else format_duration(seconds)
+
+
+def _bytes(count: int | None) -> str:
+    return "–" if count is None else format_bytes(count)
