@@ -69,7 +69,7 @@ def suite_file(found: Bundle) -> SuiteFile:
     Raises UsageError if it means something else to this version.
     """
     suite = found.results.header.suite
-    file = SuiteFile(found.path, msgspec.to_builtins(suite))
+    file = SuiteFile(found.path, msgspec.json.decode(msgspec.json.encode(suite)))
     if reading.load(file) != suite:
         raise UsageError(f"{found.path}: its suite means something else to this version")
     return file
