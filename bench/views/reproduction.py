@@ -146,7 +146,9 @@ def _by_ratio(case: Case, here: Case, then: Results, now: Results) -> Interval |
         baseline = baseline_of(one, suite.cases(results.kind), suite.baseline)
         if baseline is None or baseline.id == one.id:
             return None
-        values.append(block_values(results.samples, baseline.id, one.id))
+        # Both as the bundle's record has it, whatever this version measures by.
+        estimator = then.header.estimator
+        values.append(block_values(results.samples, baseline.id, one.id, estimator=estimator))
     after, before = values
     return unpaired_ratio(after, before) if after and before else None
 
