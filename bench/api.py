@@ -12,6 +12,7 @@ from bench.errors import UsageError
 from bench.measure import session
 from bench.measure.request import as_command, request_for
 from bench.records.reading import Results, read_kinds
+from bench.records.run import Pairing
 from bench.suites.case import Backend, HyperparameterMode, Phase, Precision
 from bench.views.tables.rows import Row
 from bench.views.tables.table import Table, build_table
@@ -85,6 +86,7 @@ def run(
     seed: int | None = None,
     quick: bool = False,
     energy: bool = False,
+    pairing: Pairing = "turns",
     executor: str = "local",
     out: str | Path | None = None,
     resume: str | Path | None = None,
@@ -97,8 +99,9 @@ def run(
     lengths: sequence lengths in time steps. batch: sequences per step; tokens: time steps per step, in its
     place, which makes the batch this over the length. batch, fill and precision may be several. activation:
     rates that sparse models are set to, one row each; an empty list leaves them as initialised. budget:
-    time for the whole run, as "5m". executor: "local", or "ray" for the devices of a Ray cluster. out: the
-    result file, by default below results/runs. resume: a result file to continue.
+    time for the whole run, as "5m". pairing: "turns", or "duet" for each model at the same time as the
+    baseline, on half of the cores each. executor: "local", or "ray" for the devices of a Ray cluster.
+    out: the result file, by default below results/runs. resume: a result file to continue.
 
     Models run in processes of their own, which import them: one that is defined in a notebook or in the
     script itself must move to a module. Raises UsageError before anything is measured, and KeyboardInterrupt,
@@ -124,6 +127,7 @@ def run(
         "threads": threads,
         "quick": quick,
         "energy": energy,
+        "pairing": pairing,
         "executor": executor,
     }
     command = as_command(suite, settings)

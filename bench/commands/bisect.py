@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bench.commands.console import INCOMPLETE, OK, Json, as_json, chosen, show
-from bench.commands.regress import Setup, Source
+from bench.commands.regress import Pairing, Setup, Source
 
 app = typer.Typer()
 
@@ -31,6 +31,7 @@ def bisect(
     budget: Annotated[str, typer.Option(help="Time for each commit, as 90s, 5m or 1h.")] = "15m",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
+    pairing: Pairing = "auto",
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Kept findings; by default below results/runs.")
     ] = None,
@@ -57,6 +58,7 @@ def bisect(
         budget=budget,
         device=device,
         threads=threads,
+        pairing=pairing,
         overrides=chosen(impl),
     )
     answer = bisections.bisect(request, complain)

@@ -26,6 +26,11 @@ Setup = Annotated[
     ),
 ]
 
+Pairing = Annotated[
+    str,
+    typer.Option(help="auto, duet (base and head at the same time, each on half of the cores) or turns."),
+]
+
 
 @app.command()
 def regress(
@@ -58,6 +63,7 @@ def regress(
     budget: Annotated[str, typer.Option(help="Time for all of it, as 90s, 5m or 1h.")] = "15m",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
+    pairing: Pairing = "auto",
     out: Annotated[Path | None, typer.Option(help="Result file; by default below results/runs.")] = None,
     form: Annotated[str, typer.Option("--format", help="terminal, markdown, json or junit.")] = "terminal",
     summary: Annotated[
@@ -100,6 +106,7 @@ def regress(
         from_diff=from_diff,
         device=device,
         threads=threads,
+        pairing=pairing,
         out=out or default_out(suite, "regress"),
     )
     report = gate.regress(request)

@@ -76,6 +76,10 @@ def run(
         str | None, typer.Option(help="Checkpoints of bench train, comma-separated: models as trained.")
     ] = None,
     energy: Annotated[bool, typer.Option("--energy", help="Joules a step too, ten seconds a case.")] = False,
+    pairing: Annotated[
+        str,
+        typer.Option(help="turns, or duet: each model beside the baseline, on half of the cores each."),
+    ] = "turns",
     executor: Annotated[str, typer.Option(help="local, or ray: the devices of a Ray cluster.")] = "local",
     predict: Annotated[
         bool, typer.Option("--predict", help="Peak memory from shapes alone; nothing is run, timed or kept.")
@@ -124,6 +128,7 @@ def run(
         quick=quick,
         checkpoints=names(checkpoint, "--checkpoint") or (),
         energy=energy,
+        pairing=pairing,
         executor=executor,
         out=out,
         resume=resume,

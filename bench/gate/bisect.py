@@ -15,7 +15,8 @@ from bench.gate.revisions import Code
 from bench.gate.rules import MARGIN
 from bench.gate.search import Found, Search, half_way
 from bench.gate.verdicts import CostChange, cost_changes
-from bench.gate.workbench import Figure, Workbench
+from bench.gate.workbench import Figure, Workbench, kept_pairing
+from bench.measure.pairing import check_pairing, pair
 from bench.measure.procedure import Procedure
 from bench.probes.environment import probe_environment
 from bench.records.run import Environment
@@ -44,6 +45,8 @@ class BisectRequest:
     """Of one commit."""
     device: str = "auto"
     threads: int | None = None
+    pairing: str = "auto"
+    """auto (what the folder's findings have, if there are any), duet or turns; of the figure step."""
     overrides: dict[str, Any] = field(default_factory=dict)
     repository: Path = Path(".")
 
@@ -75,11 +78,16 @@ def bisect(request: BisectRequest, observer: Callable[[str], None]) -> Bisection
     holds.
     """
     figure, margin = _figure(request.figure), _margin(request.margin)
+    check_pairing(request.pairing)
     repository = Repository.around(request.repository)
     good, bad = repository.commit(request.good), repository.commit(request.bad)
     commits = repository.commits_between(good, bad)
     suite = gate_suite(request.suite, request.overrides, request.budget)
     environment = probe_environment(request.device, request.threads)
+    if figure == "step":
+        paired = pair(environment, _pairing(request), request.threads)
+        environment = paired.environment
+        observer(paired.words)
     case = _case(suite, environment, request.length)
     bench = Workbench(request.folder, repository, request.code, suite, environment, case, figure, good)
     search = search_for(commits, bench.look, margin, lambda found: observer(_line(found, repository)))
@@ -189,6 +197,12 @@ def _figure(name: str) -> Figure:
         if figure == name:
             return figure
     raise UsageError(f"--figure {name}: choose {', '.join(known)}")
+
+
+def _pairing(request: BisectRequest) -> str:
+    """The pairing that is asked for; findings of a folder are not continued by another."""
+    kept = kept_pairing(request.folder) if request.pairing == "auto" else None
+    return kept or request.pairing
 
 
 def _margin(text: str) -> float:

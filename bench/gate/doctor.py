@@ -1,6 +1,5 @@
 """`bench doctor`: can this machine measure, what stands in the way, and how finely can it tell?"""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,9 @@ from bench.gate.noise import Noise, measure_noise
 from bench.probes import health, limits
 from bench.probes.environment import probe_environment
 from bench.probes.health import GpuHealth
+from bench.probes.surroundings import read_surroundings
 from bench.records.run import Environment
+from bench.records.surroundings import Surroundings, remarks
 from bench.steps.memory_check import TOLERANCE, Agreement, check_apart
 from bench.suites import reading as suites
 from bench.suites.case import Case
@@ -27,8 +28,6 @@ Status = Literal["ok", "warning", "problem"]
 LOW_MEMORY_SHARE = 0.25
 MEMORY_LENGTH = 1024
 """Time steps of the step whose memory figures are held against each other: some 200 MiB."""
-BUSY_SHARE = 0.25
-"""Of the cores, what others may keep busy before timings suffer."""
 
 
 class CheckUp(msgspec.Struct, frozen=True):
@@ -107,10 +106,10 @@ def _checks(environment: Environment, gpu: GpuHealth | None) -> Iterator[CheckUp
     yield CheckUp("device", "ok", f"{environment.device}, {environment.hardware}, torch {environment.torch}")
     if gpu is not None:
         yield from gpu_checks(environment, gpu)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    yield load_check(health.other_load(), cores)
+    surroundings = read_surroundings()
+    yield from load_checks(surroundings)
     yield governor_check(health.governor())
-    yield threads_check(environment.threads, cores, limits.cpu_quota())
+    yield threads_check(environment.threads, surroundings.cores, limits.cpu_quota())
     yield memory_check(limits.free_memory(), limits.total_memory())
     if gpu is None:
         yield figures_check(check_apart(_memory_case()))
@@ -156,11 +155,15 @@ def driver_check(driver: str | None, cuda: str | None) -> CheckUp:
     return CheckUp("driver", "ok", f"{driver}, CUDA {cuda}")
 
 
-def load_check(load: float, cores: int) -> CheckUp:
-    found = f"load {load:.1f} on {cores} cores"
-    if load <= BUSY_SHARE * cores:
-        return CheckUp("load", "ok", found)
-    return CheckUp("load", "warning", found, "other work takes time from what is measured: end it, or wait")
+def load_checks(surroundings: Surroundings) -> list[CheckUp]:
+    """The load, and whatever else stands in the way."""
+    found = [CheckUp(remark.name, "warning", remark.found, remark.advice) for remark in remarks(surroundings)]
+    if any(check.name == "load" for check in found):
+        return found
+    return [
+        CheckUp("load", "ok", f"load {surroundings.load_average:.1f} on {surroundings.cores} cores"),
+        *found,
+    ]
 
 
 def governor_check(governor: str | None) -> CheckUp:

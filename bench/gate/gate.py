@@ -9,6 +9,7 @@ from types import TracebackType
 import msgspec
 import numpy as np
 
+from bench.errors import UsageError
 from bench.gate.revisions import Revision, absent, at
 from bench.gate.rules import Rules
 from bench.gate.verdicts import (
@@ -21,13 +22,16 @@ from bench.gate.verdicts import (
     judge_gone,
     judge_new,
 )
-from bench.measure.block import Block
 from bench.measure.display import PlainDisplay
+from bench.measure.duet import NO_ROOM, block_of
 from bench.measure.procedure import Procedure
+from bench.measure.progress import Progress
 from bench.measure.recorder import Recorder
 from bench.measure.solo import measure_exact, measure_solo
+from bench.probes.surroundings import read_surroundings
 from bench.records.run import End, Solo, StopReason
 from bench.records.writing import ResultFile
+from bench.stats.intervals import ratio_interval
 from bench.suites.case import Case
 from bench.workers.forkserver import ForkServer
 
@@ -127,20 +131,35 @@ class Gate:
 
     def time(self, pairs: Sequence[Pair], blocks: int) -> StopReason:
         """Blocks of fresh processes, as many as asked for or as the budget allows."""
-        longest = 0.0
-        groups = _groups(pairs)
-        for _ in range(blocks):
+        longest, first = 0.0, time.monotonic()
+        groups = self._groups(pairs)
+        for done in range(blocks):
             begin = time.monotonic()
             if self._seconds_left() < longest:
                 return "budget"
             for number, group in enumerate(groups):
+                self._tell_progress(pairs, done + number / len(groups), blocks, begin - first)
                 self._block(number, group, self._seconds_left() / (len(groups) * blocks))
             self.next_block += 1
             longest = max(longest, time.monotonic() - begin)
         return "blocks"
 
+    def _tell_progress(self, pairs: Sequence[Pair], done: float, blocks: int, seconds: float) -> None:
+        """done: blocks of this stage. seconds: that the whole ones of them took."""
+        left, total = None, blocks
+        if done >= 1:
+            takes = seconds / math.floor(done)
+            total = min(blocks, max(math.ceil(done), math.floor(done + self._seconds_left() / takes)))
+            left = (total - done) * takes
+        values = [pair.slowdowns(self.found.samples) for pair in pairs]
+        widest = max(
+            (ratio_interval(some).half_width if some else math.inf for some in values), default=math.inf
+        )
+        self.observer.progress(Progress(done, total, left, None if math.isinf(widest) else widest))
+
     def end(self, reason: StopReason) -> None:
-        self.recorder.file.append(End(reason=reason, seconds=time.monotonic() - self.begin))
+        seconds = time.monotonic() - self.begin
+        self.recorder.file.append(End(reason=reason, seconds=seconds, surroundings=read_surroundings()))
 
     def _verdicts(self) -> list[CaseVerdict]:
         return [self.rules.applied(self.decided[case]) for case in self.cases]
@@ -176,11 +195,24 @@ class Gate:
             return
         rounds = self.procedure.rounds_within(alive, seconds)
         self.observer.block_begins(self.next_block, f"length {alive[0].case.length}", rounds)
-        block = Block(self.procedure, self.next_block, number, alive, rounds, self.random)
+        block = block_of(self.procedure, self.next_block, number, alive, rounds, self.random)
         with closing(block.run()) as records:
             for record in records:
                 # A revision that fails while it is timed costs its own comparison only.
                 self.recorder.take(record)
+
+    def _groups(self, pairs: Iterable[Pair]) -> list[list[Solo]]:
+        """What is timed together: a base with all that is compared with it, or in a duet with each of it.
+
+        Raises UsageError if there is no memory for a duet.
+        """
+        if not self.procedure.is_duet:
+            return _groups(pairs)
+        groups = [[pair.base, pair.other] for pair in pairs]
+        for group in groups:
+            if not self.procedure.fits(group):
+                raise UsageError(f"--pairing duet: {group[0].case.implementation}: {NO_ROOM}")
+        return groups
 
     def _seconds_left(self) -> float:
         return self.procedure.suite.budget_seconds - (time.monotonic() - self.begin)

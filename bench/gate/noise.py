@@ -66,7 +66,7 @@ def measure_noise(
     with (
         termination_interrupts() as interruption,
         ResultFile(out, interruption.deferred) as file,
-        open_display(suite.budget_seconds) as display,
+        open_display() as display,
     ):
         file.append(make_header(suite, environment, {}))
         with Gate(procedure, file, display, rules, blocks) as gate:

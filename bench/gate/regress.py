@@ -16,8 +16,11 @@ from bench.gate.rules import Rules, rules_of
 from bench.gate.verdicts import REVISIONS, GateReport, conclude, judge_untouched
 from bench.measure.display import open_display
 from bench.measure.header import make_header
+from bench.measure.pairing import Paired, check_pairing, pair
 from bench.measure.procedure import Procedure
 from bench.probes.environment import probe_environment
+from bench.probes.surroundings import read_surroundings
+from bench.records.surroundings import remarks
 from bench.records.writing import ResultFile
 from bench.stats.intervals import MIN_BLOCKS
 from bench.suites import reading
@@ -44,6 +47,8 @@ class GateRequest:
     budget: str = "15m"
     device: str = "auto"
     threads: int | None = None
+    pairing: str = "auto"
+    """auto, duet or turns."""
     exact: bool = False
     """Only what needs no clock."""
     from_diff: bool = False
@@ -66,7 +71,7 @@ def regress(request: GateRequest) -> GateReport:
         ):
             suite = suite_of(request, revisions[head])
             rules = rules_of(suite.limits, suite.ignored, request.margin, request.tolerance)
-            cases, control = _measured(request, suite, rules, revisions, interruption)
+            (cases, control), paired = _measured(request, suite, rules, revisions, interruption)
     except SetupFailed as failure:
         if failure.revision != head:
             raise
@@ -82,7 +87,10 @@ def regress(request: GateRequest) -> GateReport:
     if cases and all(case.verdict == "INCONCLUSIVE" and case.blocks == 0 for case in cases):
         # A gate that measured nothing has failed, not passed.
         raise UsageError(f"nothing could be compared: {cases[0].model} {cases[0].reason}")
-    return conclude(cases, control, rules.default, commits[base], commits[head])
+    report = conclude(cases, control, rules.default, commits[base], commits[head])
+    if paired is None:
+        return report
+    return msgspec.structs.replace(report, pairing=paired.environment.pairing, timed=paired.words)
 
 
 def _check(request: GateRequest) -> Rules:
@@ -91,6 +99,7 @@ def _check(request: GateRequest) -> Rules:
         parse_duration(request.budget)
     except ValueError as error:
         raise UsageError(f"--budget: {error}") from None
+    check_pairing(request.pairing)
     if request.blocks < MIN_BLOCKS:
         raise UsageError(f"--blocks {request.blocks}: bounds need at least {MIN_BLOCKS} blocks")
     return rules_of({}, {}, request.margin, request.tolerance)
@@ -102,27 +111,36 @@ def _measured(
     rules: Rules,
     revisions: Mapping[str, Revision],
     interruption: Interruption,
-) -> Verdicts:
+) -> tuple[Verdicts, Paired | None]:
+    """What each case came to, and how it was timed; None if no clock was needed."""
     base, head, control = REVISIONS
     untouched = _untouched(request, suite, revisions[base], revisions[head])
     if untouched.issuperset(suite.implementations):
-        return [rules.applied(judge_untouched(case)) for case in suite.cases("cpu")], None
+        return ([rules.applied(judge_untouched(case)) for case in suite.cases("cpu")], None), None
     environment = probe_environment(request.device, request.threads)
+    paired = None if request.exact else pair(environment, request.pairing, request.threads)
+    environment = environment if paired is None else paired.environment
     sources = {name: revision.source for name, revision in revisions.items()} | {
         control: revisions[base].source
     }
+    surroundings = read_surroundings()
     with (
         ResultFile(request.out, interruption.deferred) as file,
-        open_display(suite.budget_seconds) as display,
+        open_display() as display,
     ):
-        file.append(make_header(suite, environment, {name: of.commit for name, of in revisions.items()}))
+        if paired is not None:
+            display.notice(paired.words)
+        for remark in remarks(surroundings):
+            display.notice(remark.line)
+        commits = {name: of.commit for name, of in revisions.items()}
+        file.append(make_header(suite, environment, commits, surroundings=surroundings))
         procedure = Procedure(suite, environment, sources=sources)
         with Gate(procedure, file, display, rules, request.blocks) as gate:
             gate.decided = {
                 case: judge_untouched(case) for case in gate.cases if case.implementation in untouched
             }
             sides = (revisions[base], revisions[head])
-            return gate.exactly(*sides) if request.exact else gate.run(*sides)
+            return (gate.exactly(*sides) if paired is None else gate.run(*sides)), paired
 
 
 def _untouched(request: GateRequest, suite: Suite, base: Revision, head: Revision) -> set[str]:

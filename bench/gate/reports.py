@@ -32,7 +32,7 @@ def as_text(report: GateReport) -> str:
     rows = [[*_cells(name, case), case.reason] for name, case in _rows(report)]
     table = text_table(rows, HEADERS, ALIGN)
     changes = [f"{case.model} at {case.length}: {change}" for case in report.cases for change in case.changes]
-    lines = [table, "", *(changes or [UNCHANGED]), *_ignored(report), _sides(report)]
+    lines = [table, "", *(changes or [UNCHANGED]), *_ignored(report), *_timed(report), _sides(report)]
     return "\n".join([*lines, f"{report.verdict}: {report.reason}"])
 
 
@@ -51,7 +51,7 @@ def as_markdown(report: GateReport) -> str:
             *([table, ""] if rows else []),
             f"**What to do:** {what_to_do(report)}",
             "",
-            *(f"- {_plain(line)}" for line in [*_ignored(report), _sides(report)]),
+            *(f"- {_plain(line)}" for line in [*_ignored(report), *_timed(report), _sides(report)]),
         ]
     )
 
@@ -197,6 +197,11 @@ def _bounds(case: CaseVerdict) -> str:
 def _ignored(report: GateReport) -> list[str]:
     cases = [case for case in report.cases if case.ignored is not None]
     return [f"{case.model} at {case.length} is ignored: {case.ignored}" for case in cases]
+
+
+def _timed(report: GateReport) -> list[str]:
+    """How pairs were timed; nothing if they were not."""
+    return [report.timed] if report.timed else []
 
 
 def _sides(report: GateReport) -> str:

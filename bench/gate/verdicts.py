@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from bench.records.run import Exact, Lost, Sample, Solo
+from bench.records.run import Exact, Lost, Pairing, Sample, Solo
 from bench.stats.intervals import (
     GATE_CONFIDENCE,
     Verdict,
@@ -82,6 +82,10 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     control: CaseVerdict | None
     cases: list[CaseVerdict]
+    pairing: Pairing | None = None
+    """None if nothing was timed."""
+    timed: str = ""
+    """How, in words, and why so."""
 
 
 class Pair(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -18,7 +18,7 @@ from bench.gate.verdicts import REVISIONS, Pair
 from bench.measure.display import open_display
 from bench.measure.header import make_header
 from bench.measure.procedure import Procedure
-from bench.records.run import Environment, Exact
+from bench.records.run import Environment, Exact, Pairing
 from bench.records.writing import ResultFile
 from bench.suites.case import Case
 from bench.suites.suite import Suite
@@ -26,6 +26,7 @@ from bench.system.git import Repository
 from bench.system.signals import Interruption, termination_interrupts
 
 Figure = Literal["step", "memory", "flops"]
+FOUND = "found.json"
 COSTS = {"memory": "tensor_bytes", "flops": "flops"}
 """Figures that need no clock, and their names among the exact ones."""
 
@@ -90,7 +91,7 @@ class Workbench:
         raw.unlink(missing_ok=True)  # Of an attempt that was interrupted.
         with (
             ResultFile(raw, interruption.deferred) as file,
-            open_display(self.suite.budget_seconds) as display,
+            open_display() as display,
         ):
             commits = {side.name: side.commit for side in (base, head)}
             file.append(make_header(self.suite, self.environment, commits))
@@ -132,12 +133,13 @@ class Workbench:
 
     @property
     def _file(self) -> Path:
-        return self.folder / "found.json"
+        return self.folder / FOUND
 
     @property
     def _question(self) -> list[str]:
         """What must be the same for findings to be of one search."""
-        made = (self.good, self.figure, str(self.code), self.case.id, *map(str, self.environment.machine))
+        machine = map(str, self.environment.machine)
+        made = (self.good, self.figure, str(self.code), self.case.id, *machine)
         return [str(self.repository.root), *made]
 
     def _keep(self, found: Found) -> None:
@@ -150,6 +152,16 @@ class Workbench:
             os.replace(part, self._file)
         except OSError as error:
             raise UsageError(f"{self._file}: cannot be written ({error.strerror})") from None
+
+
+def kept_pairing(folder: Path) -> str | None:
+    """How the findings of a folder were timed; None if it has none."""
+    try:
+        kept = msgspec.json.decode((folder / FOUND).read_bytes(), type=Kept)
+    except (OSError, msgspec.DecodeError):
+        return None  # Who continues it says what is wrong with it.
+    *_, pairing = kept.question
+    return pairing if pairing in get_args(Pairing) else None
 
 
 def _skipped(commit: str, reason: str) -> Found:

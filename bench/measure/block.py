@@ -14,8 +14,6 @@ from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed, WorkerProcess
 from bench.workers.messages import Prepared, Time, Timed, Warmed
 
-DEADLINE_FACTOR = 20
-"""A run that takes this many times longer than its solo pass foretold has hung."""
 TRIES = 3
 """A visit is made at most this often, until a run of it is not disturbed."""
 REPEATED_SHARE = 0.5
@@ -134,9 +132,7 @@ class Block:
         )
 
     def _time(self, solo: Solo) -> Timed:
-        question = Time(self.procedure.steps(solo))
-        expected = question.steps * (solo.step_seconds or 0)
-        deadline = max(self.procedure.deadline_seconds, DEADLINE_FACTOR * expected)
+        question, deadline = Time(self.procedure.steps(solo)), self.procedure.run_deadline_seconds(solo)
         if self.resident:
             with self.workers[solo.case.id].awake() as worker:
                 return worker.ask(question, Timed, deadline)

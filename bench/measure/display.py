@@ -1,14 +1,15 @@
 """What a person sees while a suite runs: a live table in a terminal, plain lines anywhere else."""
 
-import time
 from collections.abc import Sequence
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from bench.measure.progress import Progress
 from bench.records.reading import Results
 from bench.records.run import Lost, Sample, Solo, Void
 from bench.stats.intervals import Interval
@@ -21,10 +22,9 @@ from bench.text.units import format_bytes, format_duration, format_ratio
 class PlainDisplay:
     """One line for every event, to standard error."""
 
-    def __init__(self, console: Console, budget_seconds: float) -> None:
+    def __init__(self, console: Console) -> None:
         self.console = console
-        self.budget_seconds = budget_seconds
-        self.begin = time.monotonic()
+        self.standing: Progress | None = None
 
     def __enter__(self) -> "PlainDisplay":
         return self
@@ -52,7 +52,12 @@ class PlainDisplay:
         self._say(f"    {label(solo.case)}: {describe(solo)}")
 
     def block_begins(self, block: int, where: str, rounds: int) -> None:
-        self._say(f"block {block + 1} at {where}: {rounds} rounds, {self.time_left()} left")
+        standing = f"; {self.standing.words}" if self.standing is not None else ""
+        self._say(f"block {block + 1} at {where}: {rounds} rounds{standing}")
+
+    def progress(self, progress: Progress) -> None:
+        """What the next lines are to say of how far the run is."""
+        self.standing = progress
 
     def sampled(self, sample: Sample) -> None:
         return
@@ -68,19 +73,15 @@ class PlainDisplay:
             if ratio is not None:
                 self._say(f"    {name}: {show_ratio(ratio)}")
 
-    def time_left(self) -> str:
-        left = self.budget_seconds - (time.monotonic() - self.begin)
-        return format_duration(max(left, 0.0))
-
     def _say(self, line: str) -> None:
         self.console.print(_text(line), highlight=False, markup=False, soft_wrap=True)
 
 
 class LiveDisplay(PlainDisplay):
-    """A table that grows narrower intervals as blocks come in, with the time left."""
+    """A table that grows narrower intervals as blocks come in, below a bar and the time to go."""
 
-    def __init__(self, console: Console, budget_seconds: float) -> None:
-        super().__init__(console, budget_seconds)
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
         self.solo_lines: dict[str, str] = {}
         self.shown: dict[str, Interval | None] = {}
         # Redrawn between measurements only: a thread that redraws would take time from what is timed.
@@ -117,22 +118,26 @@ class LiveDisplay(PlainDisplay):
         self.shown.update(ratios)
 
     def _show(self, stage: str) -> None:
-        title = escape(_text(f"{stage} · {self.time_left()} left"))
-        table = Table(title=title, title_justify="left")
+        lines = [stage]
+        if self.standing is not None:
+            lines.append(f"{self.standing.bar} {self.standing.words}")
+        table = Table()
         table.add_column("case")
         table.add_column("alone")
         table.add_column("speed", justify="right")
         for name, line in self.solo_lines.items():
             ratio = self.shown.get(name)
             table.add_row(escape(_text(name)), escape(_text(line)), show_ratio(ratio) if ratio else "")
-        self.live.update(table, refresh=True)
+        # Not the table's title, which would wrap at the table's width.
+        head = Text("\n".join(map(_text, lines)))
+        self.live.update(Group(head, table) if self.solo_lines else head, refresh=True)
 
 
-def open_display(budget_seconds: float) -> PlainDisplay:
+def open_display() -> PlainDisplay:
     """Live where standard error is a terminal, else plain."""
     console = patient_console()
     kind = LiveDisplay if console.is_terminal else PlainDisplay
-    return kind(console, budget_seconds)
+    return kind(console)
 
 
 def _text(line: str) -> str:

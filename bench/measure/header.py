@@ -22,6 +22,7 @@ from bench.probes.packages import plug_in
 from bench.records import checkpoint as checkpoints
 from bench.records.reading import Results
 from bench.records.run import ESTIMATOR, SCHEMA, Environment, Header, PlugIn
+from bench.records.surroundings import Surroundings
 from bench.suites import metrics
 from bench.suites.suite import Suite, Timing, Training
 from bench.workloads.own_files import is_own_file
@@ -39,8 +40,12 @@ def make_header(
     environment: Environment,
     revisions: dict[str, str] | None = None,
     command: list[str] | None = None,
+    surroundings: Surroundings | None = None,
 ) -> Header:
-    """The first line of a result file that is begun now."""
+    """The first line of a result file that is begun now.
+
+    surroundings: what else this machine is at; None for a cluster.
+    """
     commit, dirty = measured_commit(suite.implementations, (environment.commit, environment.dirty))
     if revisions and (head := revisions.get("head")):
         commit, dirty = head.removesuffix("-dirty"), head.endswith("-dirty")
@@ -52,10 +57,11 @@ def make_header(
         environment=msgspec.structs.replace(environment, commit=commit, dirty=dirty),
         data=workloads.load(suite.workload).data(),
         revisions=revisions,
+        surroundings=surroundings,
         checkpoints={
             name: checkpoints.read(Path(file)).trained(Path(file)) for name, file in suite.checkpoints.items()
         },
-        estimator=ESTIMATOR,
+        estimator="pairs" if environment.pairing == "duet" else ESTIMATOR,
         sources={} if revisions is not None else sources_of(suite),
         plug_ins=_plug_ins(suite),
     )

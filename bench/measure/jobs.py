@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.measure.block import Block
+from bench.measure.duet import block_of
 from bench.measure.procedure import Procedure
 from bench.measure.solo import measure_solo
 from bench.records.run import Finding, Lost, Sample, Solo
@@ -57,7 +57,8 @@ def _block(job: BlockJob, procedure: Procedure) -> Generator[Sample | Lost, None
     lost: set[str] = set()
     for number, group in enumerate(procedure.groups(job.solos, reference)):
         alive = [solo for solo in group if solo.case.id not in lost]
-        with closing(Block(procedure, job.number, number, alive, job.rounds, random).run()) as records:
+        block = block_of(procedure, job.number, number, alive, job.rounds, random)
+        with closing(block.run()) as records:
             for record in records:
                 if isinstance(record, Lost):
                     lost.add(record.case_id)

@@ -1,9 +1,11 @@
 """The cases of one cell of the grid, which are compared: what is known of them, and what is missing."""
 
+import math
 import time
 from collections.abc import Sequence
 
 from bench.measure.jobs import BlockJob
+from bench.measure.progress import blocks_for
 from bench.records.reading import Findings
 from bench.records.run import ESTIMATOR, Estimator, Solo, Void
 from bench.stats.intervals import Interval
@@ -100,6 +102,29 @@ class Panel:
             return False
         needed = 0.0 if self.started < self.timing.min_blocks else self.block_seconds
         return seconds_left <= needed
+
+    @property
+    def widest(self) -> float | None:
+        """Half-width of the widest interval; None before each has one."""
+        alive = self.alive if self.ran_alone else []
+        if not alive:
+            return None
+        reference = self._reference(alive).case.id
+        ratios = [self._ratio(reference, solo.case.id) for solo in alive if solo.case.id != reference]
+        widths = [math.inf if ratio is None else ratio.half_width for ratio in ratios]
+        found = max(widths, default=math.inf)
+        return None if math.isinf(found) else found
+
+    def blocks_to_come(self, seconds: float, block_seconds: float) -> int:
+        """Blocks to be expected within so many seconds: fewer if the intervals are narrow enough before."""
+        if not self.ran_alone or self.is_finished:
+            return 0
+        fitting = max(self.timing.min_blocks - self.blocks, int(seconds / max(block_seconds, 1e-9)))
+        to_come = min(self.timing.max_blocks - self.blocks, fitting)
+        if self.widest is None:
+            return to_come
+        precise = max(self.timing.min_blocks, blocks_for(self.target, self.widest, self.blocks))
+        return min(to_come, precise - self.blocks)
 
     def begin_block(self, rounds: int) -> BlockJob:
         """The next block, which is being measured from now on."""

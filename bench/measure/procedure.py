@@ -21,6 +21,8 @@ SLOW_STEP_SECONDS = 2.0
 """From this step time on, one warm-up step in a block is enough."""
 UNCOUNTED_STEPS = 2
 """On a GPU the first steps load libraries and modules; the optimiser has its state from the second on."""
+DEADLINE_FACTOR = 20
+"""A run that takes this many times longer than its solo pass foretold has hung."""
 BLOCKS_WANTED = 5
 """Rounds are shortened until this many blocks fit into the budget: a block more narrows an interval by
 more than a round more does."""
@@ -47,6 +49,11 @@ class Procedure:
     @property
     def threads(self) -> int:
         return self.environment.threads
+
+    @property
+    def is_duet(self) -> bool:
+        """Whether what is compared is timed at the same time, side by side."""
+        return self.environment.pairing == "duet"
 
     @property
     def deadline_seconds(self) -> float:
@@ -86,6 +93,11 @@ class Procedure:
         """Steps in one timed run."""
         return max(1, math.ceil(self.min_run_seconds / (solo.step_seconds or self.min_run_seconds)))
 
+    def run_deadline_seconds(self, solo: Solo) -> float:
+        """A timed run that takes longer than this has hung."""
+        expected = self.steps(solo) * (solo.step_seconds or 0)
+        return max(self.deadline_seconds, DEADLINE_FACTOR * expected)
+
     def rounds(self, solos: list[Solo], seconds_left: float) -> int:
         """Rounds per block, so that the blocks wanted fit into the time left."""
         wanted = max(1, min(BLOCKS_WANTED, self.suite.timing.max_blocks))
@@ -93,21 +105,31 @@ class Procedure:
 
     def rounds_within(self, solos: list[Solo], seconds: float) -> int:
         """Rounds of one block, so that it takes no longer than that; at least one."""
-        groups = self.groups(solos, self._baseline_of(solos))
-        resident = [self.fits(group) for group in groups]
-        overhead = sum(
-            self._start_up_seconds(solo)
-            for group, stays in zip(groups, resident, strict=True)
-            if stays
-            for solo in group
-        )
-        a_round = 2 * sum(
-            self._visit_seconds(solo, stays)
-            for group, stays in zip(groups, resident, strict=True)
-            for solo in group
-        )
+        overhead, a_round = self._costs(solos)
         most = self.suite.timing.max_rounds
         return most if a_round == 0 else max(1, min(most, int((seconds - overhead) / a_round)))
+
+    def block_seconds(self, solos: list[Solo], rounds: int) -> float:
+        """Seconds that a block should take."""
+        overhead, a_round = self._costs(solos)
+        return overhead + rounds * a_round
+
+    def _costs(self, solos: list[Solo]) -> tuple[float, float]:
+        """Seconds that a block's start and each of its rounds should take."""
+        groups = self.groups(solos, self._baseline_of(solos))
+        resident = [self.fits(group) for group in groups]
+        # In a duet both do everything at the same time.
+        together = max if self.is_duet else sum
+        overhead = sum(
+            together(self._start_up_seconds(solo) for solo in group)
+            for group, stays in zip(groups, resident, strict=True)
+            if stays
+        )
+        a_round = 2 * sum(
+            together(self._visit_seconds(solo, stays) for solo in group)
+            for group, stays in zip(groups, resident, strict=True)
+        )
+        return overhead, a_round
 
     def _baseline_of(self, solos: list[Solo]) -> Solo:
         named = (solo for solo in solos if solo.case.implementation == self.suite.baseline)
@@ -125,7 +147,10 @@ class Procedure:
         return solo.prepare_seconds + steps * (solo.step_seconds or 0)
 
     def groups(self, solos: list[Solo], baseline: Solo) -> list[list[Solo]]:
-        """Cases that are resident together, the baseline in each group; as few groups as memory allows."""
+        """Cases that are resident together, the baseline in each group: as few groups as memory allows, and
+        in a duet a group for each pair."""
+        if self.is_duet:
+            return [[baseline, solo] for solo in solos if solo is not baseline]
         groups: list[list[Solo]] = []
         for solo in solos:
             if solo is baseline:

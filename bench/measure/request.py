@@ -34,6 +34,8 @@ class Request:
     resume: Path | None = None
     checkpoints: tuple[Path, ...] = ()
     """Checkpoints of bench train: their models are timed as trained, on sequences that no training sees."""
+    pairing: str = "turns"
+    """`turns`, or `duet`: each model at the same time as the baseline, on half of the cores each."""
     executor: str = "local"
     """`local`, or `ray`: the devices of a Ray cluster."""
     command: list[str] = field(default_factory=command_line)
@@ -48,6 +50,7 @@ def request_for(
     threads: int | None = None,
     quick: bool = False,
     energy: bool = False,
+    pairing: str = "turns",
     executor: str = "local",
     checkpoints: Iterable[str | Path] = (),
     out: str | Path | None = None,
@@ -71,6 +74,7 @@ def request_for(
         energy=energy,
         resume=None if resume is None else Path(resume),
         checkpoints=tuple(map(Path, checkpoints)),
+        pairing=pairing,
         executor=executor,
         command=command_line() if command is None else command,
     )

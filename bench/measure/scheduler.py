@@ -6,6 +6,7 @@ from collections import Counter
 from bench.measure.jobs import BlockJob, Job, SoloJob
 from bench.measure.panel import Panel
 from bench.measure.procedure import BLOCKS_WANTED, Procedure
+from bench.measure.progress import Progress
 from bench.measure.recorder import Observer, Recorder
 from bench.records.reading import Findings, Results
 from bench.records.run import ESTIMATOR, Finding, Lost, Solo, StopReason, Void
@@ -121,8 +122,29 @@ class Scheduler:
         share = min(self.devices / len(still_open), BLOCKS_WANTED)
         job = panel.begin_block(self.procedure.rounds(panel.alive, left * share))
         where = self.procedure.suite.where(panel.cases[0], self.procedure.kind)
+        self.observer.progress(self._progress(job.rounds))
         self.observer.block_begins(job.number, where, job.rounds)
         return job
+
+    def _progress(self, rounds: int) -> Progress:
+        """How far the run is; `rounds` are those of the block that is begun now."""
+        begun = [panel for panel in self.panels if panel.ran_alone]
+        open_panels = max(1, sum(not panel.is_finished for panel in begun))
+        share = max(0.0, self._seconds_left()) * min(1.0, self.devices / open_panels)
+        to_come, seconds = 0, 0.0
+        for panel in begun:
+            takes = panel.block_seconds or self.procedure.block_seconds(panel.alive, rounds)
+            count = panel.blocks_to_come(share, takes)
+            to_come, seconds = to_come + count, seconds + count * takes
+        done = sum(panel.blocks for panel in begun)
+        widths = [panel.widest for panel in begun]
+        known = [width for width in widths if width is not None]
+        return Progress(
+            done=done,
+            total=done + to_come,
+            seconds_left=seconds / self.devices,
+            widest=max(known) if known and len(known) == len(widths) else None,
+        )
 
     def _count_alone(self, case: Case, void: Void) -> None:
         self.cut_offs[case.id] += 1

@@ -3,17 +3,21 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from bench.errors import UsageError
 from bench.measure.display import open_display
 from bench.measure.executor import Executor, Local, carry_out
 from bench.measure.header import check_same_run, make_header
+from bench.measure.pairing import pair
 from bench.measure.procedure import Procedure
 from bench.measure.request import Request, load_suite, resume_line
 from bench.measure.scheduler import Scheduler
 from bench.probes.environment import as_text, probe_environment
+from bench.probes.surroundings import read_surroundings
 from bench.records.reading import Results, read_kinds
-from bench.records.run import End, Header, StopReason
+from bench.records.run import End, Header, Pairing, StopReason
+from bench.records.surroundings import Surroundings, remarks
 from bench.records.writing import NotWritten, ResultFile
 from bench.suites.suite import Suite
 from bench.system.signals import termination_interrupts
@@ -63,13 +67,27 @@ def run(request: Request) -> Outcome:
 
 def _executor(request: Request, suite: Suite) -> Executor:
     """Whoever does the work. Raises UsageError if it can't be had."""
+    if request.pairing not in get_args(Pairing):
+        raise UsageError(f"--pairing {request.pairing}: choose {' or '.join(get_args(Pairing))}")
+    if request.pairing == "duet":
+        _check_duet(request, suite)
     if request.executor == "local":
-        return Local(probe_environment(request.device, request.threads))
+        environment = probe_environment(request.device, request.threads)
+        return Local(pair(environment, request.pairing, request.threads).environment)
     if request.executor == "ray":
         from bench.measure.cluster import Cluster
 
         return Cluster(suite, request.device, request.threads)
     raise UsageError(f"--executor {request.executor}: choose local or ray")
+
+
+def _check_duet(request: Request, suite: Suite) -> None:
+    """Raises UsageError if models can't be timed beside their baseline."""
+    if request.executor != "local":
+        raise UsageError(f"--pairing duet: with --executor {request.executor} models take turns")
+    cases = suite.cases("cpu")
+    if len(cases) == len({case.cell for case in cases}):
+        raise UsageError(f"--pairing duet: {suite.name} times one model; name one beside it with --impl")
 
 
 def _has_begun(path: Path) -> bool:
@@ -83,13 +101,15 @@ def _measure(request: Request, suite: Suite, executor: Executor, path: Path) -> 
     resume = request.resume is not None
 
     def end(reason: StopReason) -> None:
-        file.append(End(reason=reason, seconds=time.monotonic() - begin))
+        seconds = time.monotonic() - begin
+        file.append(End(reason=reason, seconds=seconds, surroundings=_surroundings(executor)))
 
     with (
         termination_interrupts() as interruption,
         ResultFile(path, interruption.deferred, resume=resume) as file,
     ):
-        header = make_header(suite, executor.kinds[0], command=request.command)
+        kind, surroundings = executor.kinds[0], _surroundings(executor)
+        header = make_header(suite, kind, command=request.command, surroundings=surroundings)
         if file.earlier:
             check_same_run(file.earlier, header, executor.kinds, cluster=bool(executor.devices))
         try:
@@ -101,6 +121,11 @@ def _measure(request: Request, suite: Suite, executor: Executor, path: Path) -> 
         end(reason)
 
 
+def _surroundings(executor: Executor) -> Surroundings | None:
+    """What else this machine is at; None if others measure."""
+    return None if executor.devices else read_surroundings()
+
+
 def _carry_out(
     request: Request, suite: Suite, executor: Executor, file: ResultFile, header: Header
 ) -> StopReason:
@@ -108,9 +133,11 @@ def _carry_out(
         file.append(header)
     for device in executor.devices:
         file.append(device)
-    with open_display(suite.budget_seconds) as display:
+    with open_display() as display:
         for notice in executor.notices:
             display.notice(notice)
+        for remark in remarks(header.surroundings) if header.surroundings else ():
+            display.notice(remark.line)
         if file.earlier:
             display.resumes(file.earlier)
         earlier = {run.header.environment.machine: run for run in file.earlier}

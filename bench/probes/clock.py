@@ -30,6 +30,19 @@ class Elapsed(NamedTuple):
     """Standard deviation of the steps' times in seconds; None for a single step, and on CUDA."""
 
 
+SPIN_SECONDS = 1e-3
+"""Before a moment that is waited for, in which the clock is read over and over: a sleep ends late."""
+
+
+def wait_until(moment: float) -> None:
+    """Wait for a moment of the system's monotonic clock, which all processes have in common."""
+    left = moment - SPIN_SECONDS - time.monotonic()
+    if left > 0:
+        time.sleep(left)
+    while time.monotonic() < moment:
+        pass
+
+
 def seconds_of(step: Step, steps: int, device: torch.device) -> float:
     """Wall-clock seconds of a run of steps."""
     return time_steps(step, steps, device).seconds

@@ -1,6 +1,5 @@
 """The state of a machine: what stands in the way of a steady clock. Reads, decides nothing."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -42,11 +41,6 @@ def gpu_health(device: str) -> GpuHealth:
 def governor(sys_folder: Path = Path("/sys")) -> str | None:
     """How the kernel chooses the processor's frequency; None if it does not say."""
     return _read(sys_folder / "devices/system/cpu/cpu0/cpufreq/scaling_governor")
-
-
-def other_load() -> float:
-    """Processes that were running over the last minute, on average."""
-    return os.getloadavg()[0]
 
 
 def _read(path: Path) -> str | None:

@@ -8,6 +8,7 @@ import msgspec
 
 from bench.errors import UsageError
 from bench.records.run import AboveZero, Count, Environment, Quantity
+from bench.records.surroundings import Surroundings
 from bench.suites.case import Case
 
 SCHEMA = 1
@@ -56,6 +57,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, tag="profile", tag_fiel
     command: list[str]
     case: Case
     environment: Environment
+    surroundings: Surroundings | None = None
+    """What else the machine was at; None in files that do not say."""
     steps: Count
     plain_seconds: AboveZero
     """Median seconds of a step without any of this."""

@@ -6,9 +6,13 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 
 from bench.records.conditions import Conditions
+from bench.records.surroundings import Surroundings
 from bench.suites.case import Case
 from bench.suites.suite import LARGEST, Positive, Suite
 from bench.text.units import format_error
+
+Pairing = Literal["turns", "duet"]
+"""What is compared is timed one after the other, or at the same time on a half of the cores each."""
 
 
 class Machine(NamedTuple):
@@ -19,12 +23,19 @@ class Machine(NamedTuple):
     threads: int
     torch: str
     allocator: str | None
+    pairing: Pairing = "turns"
 
     @property
     def words(self) -> str:
         """The machine, in a message."""
         memory = f", {self.allocator}" if self.allocator else ""
-        return f"{self.hardware}, {self.threads} threads, torch {self.torch}{memory}"
+        return f"{self.hardware}, {threads_in_words(self.threads, self.pairing)}, torch {self.torch}{memory}"
+
+
+def threads_in_words(threads: int, pairing: Pairing) -> str:
+    """`2 threads`, or `side by side, 1 thread each`."""
+    words = f"{threads} thread{'' if threads == 1 else 's'}"
+    return f"side by side, {words} each" if pairing == "duet" else words
 
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
@@ -41,10 +52,11 @@ StopReason = Literal["precise", "blocks", "budget", "interrupted", "failed", "de
 MEMORY_KIND: Mapping[DeviceKind, MemoryKind] = {"cpu": "tensor_bytes", "cuda": "allocated"}
 """Memory figure of a solo that tables show as its peak memory."""
 
-Estimator = Literal["rounds", "differences"]
-"""How a block's value for a pair is computed from its visits; functions of `bench.stats.rounds`."""
+Estimator = Literal["rounds", "differences", "pairs"]
+"""How a block's value for a pair is computed from its visits: functions of `bench.stats.rounds`, or for runs
+side by side of `bench.stats.duets`."""
 ESTIMATOR: Estimator = "differences"
-"""Estimator of new runs."""
+"""Estimator of new runs in turns."""
 
 STOP_REASONS: dict[StopReason, str] = {
     "precise": "every interval is under its target",
@@ -85,6 +97,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes free on a GPU when the run began."""
     harness: str | None = None
     """Version of the harness, and its commit if it runs from a checkout; None in files that do not say."""
+    pairing: Pairing = "turns"
+    """How pairs were timed; in a duet `threads` are those of each side."""
 
     @property
     def kind(self) -> DeviceKind:
@@ -92,7 +106,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def machine(self) -> Machine:
-        return Machine(self.device, self.hardware, self.threads, self.torch, self.allocator)
+        return Machine(self.device, self.hardware, self.threads, self.torch, self.allocator, self.pairing)
 
     @property
     def words(self) -> str:
@@ -146,6 +160,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header", tag_field=
     """Commits that a gate compares, by the name that their cases carry."""
     checkpoints: dict[str, Trained] = {}
     """Training behind the weights that an implementation is timed with, by implementation."""
+    surroundings: Surroundings | None = None
+    """What else the machine was at when the run began; None of a cluster, and in files that do not say."""
     sources: dict[str, str] = {}
     """Digests of source and hyper-parameters by implementation; `bench`: of the code that measures."""
     estimator: Estimator = "rounds"
@@ -347,6 +363,10 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, tag="sample", tag_field=
     for the model. It counts."""
     aside_seconds: Quantity = 0.0
     """Part of `seconds` that the timed stream of a GPU did not show: work on other streams."""
+    processors: list[Count] = []
+    """Those of its side in a duet; empty in turns."""
+    alone_seconds: Quantity | None = None
+    """Of a run in a duet, before the other side began; None in turns."""
     node: str | None = None
     device: str | None = None
     """Node and device that it was measured on; both None on the machine of the header."""
@@ -400,6 +420,8 @@ class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", tag_field="type"
     reason: StopReason
     seconds: Quantity
     """Seconds since the start, or since the run was resumed."""
+    surroundings: Surroundings | None = None
+    """What else the machine was at by then; None of a cluster, and in files that do not say."""
 
 
 Finding = Solo | Sample | Lost

@@ -3,8 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from bench.records.run import ESTIMATOR, Estimator, Sample
+from bench.stats.duets import values_by_block
 from bench.stats.intervals import Interval, block_value, ratio_interval
 from bench.stats.rounds import VALUES
 from bench.suites.case import Case
@@ -53,15 +55,19 @@ def block_values(
 ) -> list[float]:
     """Per block, the log ratio of baseline to other (case ids).
 
-    estimator: a file's header names its own.
+    estimator: of runs in turns; a file's header names its own. Runs that were side by side say so themselves.
     A round counts when it was carried out to its end, with both cases in one group. Blocks that timed them in
     different groups count by way of a third case that was in both, where one is named: a run's baseline is in
     all.
     """
-    visits = _visits(sample for sample in samples if sample.case_id in (baseline, other, via))
-    found = _by_block(visits, baseline, other, estimator)
+    own = [sample for sample in samples if sample.case_id in (baseline, other, via)]
+    if any(sample.processors for sample in own):
+        by_block = partial(values_by_block, own)
+    else:
+        by_block = partial(_by_block, _visits(own), estimator)
+    found = by_block(baseline, other)
     if via is not None and via not in (baseline, other):
-        there, back = (_by_block(visits, *pair, estimator) for pair in ((baseline, via), (via, other)))
+        there, back = (by_block(*pair) for pair in ((baseline, via), (via, other)))
         found = {block: there[block] + back[block] for block in there.keys() & back.keys()} | found
     return [value for _, value in sorted(found.items())]
 
@@ -75,12 +81,14 @@ def _visits(samples: Iterable[Sample]) -> dict[Place, dict[str, Visits]]:
 
 
 def _by_block(
-    visits: Mapping[Place, Mapping[str, Visits]], baseline: str, other: str, estimator: Estimator
+    visits: Mapping[Place, Mapping[str, Visits]], estimator: Estimator, baseline: str, other: str
 ) -> dict[int, float]:
     rounds: dict[int, list[tuple[Visits, Visits]]] = defaultdict(list)
     for (block, _, _), cases in visits.items():
         if baseline in cases and other in cases and cases[baseline].complete and cases[other].complete:
             rounds[block].append((cases[baseline], cases[other]))
+    if not rounds:
+        return {}
     value = VALUES[estimator]
     return {
         block: value(list(zip(*(_counted(side) for side in zip(*found, strict=True)), strict=True)))

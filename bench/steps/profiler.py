@@ -16,6 +16,7 @@ from bench.errors import UsageError
 from bench.probes.clock import seconds_of
 from bench.probes.environment import command_line
 from bench.probes.operators import Key, OperatorCosts
+from bench.probes.surroundings import read_surroundings
 from bench.records.profile import SCHEMA, Ceilings, Cost, Profile, Stage
 from bench.records.run import Environment
 from bench.steps.stages import PREFIX, StagePath, Stages, named, of_operator
@@ -30,6 +31,7 @@ BACKWARD = "autograd::engine::evaluate_function"
 
 def profile(case: Case, environment: Environment, steps: int = 3, trace: Path | None = None) -> Profile:
     """Profile one case on the environment's device. Raises UsageError if the trace can't be written."""
+    surroundings = read_surroundings()
     torch.set_num_threads(environment.threads)
     step = Step(case, environment.device)
     step.calibrate()
@@ -51,6 +53,7 @@ def profile(case: Case, environment: Environment, steps: int = 3, trace: Path | 
         command=command_line(),
         case=case,
         environment=environment,
+        surroundings=surroundings,
         steps=steps,
         plain_seconds=statistics.median(plain),
         named_seconds=named_seconds,

@@ -16,7 +16,7 @@ import msgspec
 
 from bench.errors import UsageError
 from bench.records.reading import Results, read
-from bench.records.run import Status
+from bench.records.run import Pairing, Status, threads_in_words
 from bench.records.store import Stored, find, models
 from bench.stats.intervals import Interval, ratio_interval
 from bench.stats.levels import change_points, level_ratio
@@ -66,6 +66,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     torch: str
     allocator: str | None
+    pairing: Pairing
     data: str
     points: list[Point]
     changes: list[LevelChange]
@@ -74,7 +75,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     def words(self) -> str:
         """Where it was measured, and on what."""
         memory = f", {self.allocator}" if self.allocator else ""
-        machine = f"{self.hardware}, {self.device}, {self.threads} threads, torch {self.torch}{memory}"
+        threads = threads_in_words(self.threads, self.pairing)
+        machine = f"{self.hardware}, {self.device}, {threads}, torch {self.torch}{memory}"
         return f"{machine}, data: {self.data}"
 
 
@@ -211,6 +213,7 @@ def _line(name: str, cases: Sequence[Measured], figure: Figure, commits: Mapping
         threads=first.row.threads,
         torch=first.row.torch,
         allocator=first.row.allocator,
+        pairing=first.row.pairing,
         data=first.row.data,
         points=points,
         changes=changes_of(_series(ordered, points, figure)),
@@ -269,7 +272,7 @@ def _chained(lines: Sequence[Line]) -> list[Line]:
     """Lines whose first level is held against the last one of the same case under another torch."""
 
     def key(line: Line) -> tuple[object, ...]:
-        machine = (line.device, line.hardware, line.threads, line.allocator)
+        machine = (line.device, line.hardware, line.threads, line.allocator, line.pairing)
         return (line.case_id, line.baseline, *machine, line.data)
 
     latest: dict[tuple[object, ...], Line] = {}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from bench.records.profile import Node, Profile, tree
+from bench.records.surroundings import remarks
 from bench.text.text_table import text_table
 from bench.text.units import format_bytes, format_count, format_duration
 
@@ -80,12 +81,8 @@ def _below(profile: Profile) -> Iterator[str]:
             f"FLOPs, bytes and memory are those of {profile.flops_from}: the fused form hides them in its "
             "Triton kernels, and may move fewer bytes"
         )
-    environment = profile.environment
-    if environment.load_average > environment.threads:
-        yield (
-            f"The machine was busy (load {environment.load_average:.1f} on {environment.threads} threads): "
-            "neither times nor ceilings are those of a quiet one"
-        )
+    for remark in remarks(profile.surroundings) if profile.surroundings else ():
+        yield f"{remark.found}: neither times nor ceilings are those of a quiet machine"
     yield (
         f"Overhead: a step takes {format_duration(profile.plain_seconds)} plain, "
         f"{format_duration(profile.named_seconds)} with its stages named "

@@ -91,10 +91,21 @@ class MeasureBusy(msgspec.Struct, frozen=True, tag="busy"):
     """One more step, under the GPU's profiler: how long the device computes in it."""
 
 
+class KeepTo(msgspec.Struct, frozen=True, tag="keep_to"):
+    """Keep to these processors, with every thread, and be ready to begin."""
+
+    processors: list[int]
+
+
 class Time(msgspec.Struct, frozen=True, tag="time"):
     """Run that many steps, and time them."""
 
     steps: int
+    moment: float | None = None
+    """When to begin, by the system's monotonic clock; None for at once."""
+    go_on: bool = False
+    """Whether to make steps, which nobody times, after the answer and until the next question: so that
+    another's run beside this one is never alone."""
 
 
 Question = (
@@ -110,6 +121,7 @@ Question = (
     | MeasureEnergy
     | Measure
     | MeasureBusy
+    | KeepTo
     | Time
 )
 
@@ -184,6 +196,10 @@ class BusyMeasured(msgspec.Struct, frozen=True, tag="busy"):
     busy: GpuBusy | None
 
 
+class KeptTo(msgspec.Struct, frozen=True, tag="kept_to"):
+    """It keeps to them."""
+
+
 class Timed(msgspec.Struct, frozen=True, tag="timed"):
     seconds: float
     activation: float | None
@@ -192,6 +208,8 @@ class Timed(msgspec.Struct, frozen=True, tag="timed"):
     aside_seconds: float = 0.0
     step_deviation: float | None = None
     conditions: Conditions | None = None
+    began: float = 0.0
+    """By the system's monotonic clock."""
 
 
 class Failure(msgspec.Struct, frozen=True, tag="failure"):
@@ -215,6 +233,7 @@ Answer = (
     | EnergyMeasured
     | Measured
     | BusyMeasured
+    | KeptTo
     | Timed
     | Failure
 )

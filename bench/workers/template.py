@@ -9,6 +9,7 @@ import ctypes
 import gc
 import io
 import os
+import select
 import signal
 import socket
 import sys
@@ -129,6 +130,7 @@ def _become_worker(handles: list[int]) -> NoReturn:
             answer = worker.answer(msgspec.json.decode(line, type=Question))
             answers.write(msgspec.json.encode(answer) + b"\n")
             answers.flush()
+            worker.go_on(lambda: bool(select.select([questions], [], [], 0)[0]))
     os._exit(0)
 
 

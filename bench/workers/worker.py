@@ -2,11 +2,14 @@
 
 import gc
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bench.errors import UsageError
 from bench.probes.conditions import Watcher, between
 from bench.records.run import Activation, MetricFigure
+from bench.system import processors
+from bench.system.processors import Processors
 from bench.workers.failures import Faulty, failure_of
 from bench.workers.messages import (
     Answer,
@@ -20,6 +23,8 @@ from bench.workers.messages import (
     Decode,
     Decoded,
     EnergyMeasured,
+    KeepTo,
+    KeptTo,
     Locate,
     Measure,
     MeasureBusy,
@@ -44,6 +49,11 @@ if TYPE_CHECKING:
 
 class Worker:
     """Holds the case that it was given and answers questions about it."""
+
+    processors: Processors = ()
+    """Those that it was told to keep to; empty for any."""
+    goes_on = False
+    """Whether it makes steps while nobody asks."""
 
     def __init__(self) -> None:
         self.watcher = Watcher()
@@ -84,8 +94,19 @@ class Worker:
                 return self._measure(question)
             case MeasureBusy():
                 return self._measure_busy()
+            case KeepTo():
+                return self._keep_to(question)
             case Time():
                 return self._time(question)
+
+    def go_on(self, asked: Callable[[], bool]) -> None:
+        """Make steps that nobody times until the next question is there, if the last one said so."""
+        while self.goes_on and not asked():
+            try:
+                self._timed(1)
+            except Exception:
+                # Whoever asks next makes a step too, and is told what is wrong.
+                self.goes_on = False
 
     def _prepare(self, question: Prepare) -> Answer:
         import torch
@@ -223,18 +244,31 @@ class Worker:
 
         return BusyMeasured(gpu_busy.busy_of(self.step, self.step.device))
 
+    def _keep_to(self, question: KeepTo) -> Answer:
+        self.goes_on = False
+        self.processors = tuple(question.processors)
+        processors.keep_to(self.processors)
+        self._check_processors()
+        return KeptTo()
+
     def _time(self, question: Time) -> Answer:
         from bench.probes import nvml
+        from bench.probes.clock import wait_until
 
         if self.on_gpu:
             # The first step after others had the device finds its caches cold and its memory given back.
             self._timed(1)
+        if question.moment is not None:
+            wait_until(question.moment)
+        began = time.monotonic()
         before = self.watcher.read()
         elapsed = self._timed(question.steps)
         conditions = between(before, self.watcher.read())
         throttled = nvml.throttle_reason(self.nvml)
         self._check_steps()
+        self._check_processors()
         activation = self._activation()
+        self.goes_on = question.go_on
         return Timed(
             seconds=elapsed.seconds,
             activation=activation.mean if activation else None,
@@ -243,6 +277,7 @@ class Worker:
             aside_seconds=elapsed.aside,
             step_deviation=elapsed.step_deviation,
             conditions=conditions,
+            began=began,
         )
 
     def _rest(self) -> None:
@@ -266,6 +301,18 @@ class Worker:
         if (threads := torch.get_num_threads()) != self.threads:
             raise Faulty(
                 "error", f"the model set torch's threads to {threads}; the run has {self.threads} (--threads)"
+            )
+
+    def _check_processors(self) -> None:
+        """Raises Faulty if a thread may run where it was told not to."""
+        if not self.processors:
+            return
+        strayed = set(processors.reached()) - set(self.processors)
+        if strayed:
+            told, reached = processors.as_text(self.processors), processors.as_text(strayed)
+            raise Faulty(
+                "error",
+                f"the model left the processors of its side ({told}) for {reached}; --pairing turns lets it",
             )
 
     def _activation(self) -> Activation | None:

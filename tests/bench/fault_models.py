@@ -206,6 +206,11 @@ def leaves_a_process(task, hyperparameters):
     return tiny(task, hyperparameters)
 
 
+def leaves_its_processors(task, hyperparameters):
+    everywhere = range(os.cpu_count())
+    return Tiny(task, lambda: os.sched_setaffinity(0, everywhere))
+
+
 def sets_threads_when_built(task, hyperparameters):
     torch.set_num_threads(torch.get_num_threads() + 1)
     return Tiny(task, lambda: print(f"threads: {torch.get_num_threads()}", flush=True))

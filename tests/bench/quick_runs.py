@@ -22,11 +22,13 @@ import numpy as np
 from bench import cli, workloads
 from bench.measure import session
 from bench.measure.display import PlainDisplay
+from bench.measure.pairing import Cores
 from bench.records.run import Lost, MemoryFigure, Sample, Solo
 from bench.text.terminal import patient_console
 from bench.workers import forkserver, messages, template, worker
 
 ANNOUNCED = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+WORDS = os.environ.get("WORDS", "--threads 2").split()
 STEP_SECONDS = {"one": 0.1, "two": 0.2, "three": 0.05}
 
 
@@ -54,7 +56,8 @@ class ModellessWorker(worker.Worker):
     def _answer(self, question: messages.Question) -> messages.Answer:
         match question:
             case messages.Prepare():
-                self.seconds = STEP_SECONDS[question.case.implementation.partition(":")[2]]
+                self.name = question.case.implementation.partition(":")[2]
+                self.seconds = STEP_SECONDS[self.name]
                 return messages.Prepared(
                     parameters=7, tokens=32, real_tokens=32, data="made up", backend="torch"
                 )
@@ -62,12 +65,18 @@ class ModellessWorker(worker.Worker):
                 return messages.Warmed(step_seconds=[self.seconds] * 3, stationary=True)
             case messages.MeasureMemory():
                 return messages.MemoryMeasured([MemoryFigure(kind="tensor_bytes", bytes=1 << 20)], None)
+            case messages.KeepTo():
+                return messages.KeptTo()
             case messages.Time():
                 time.sleep(0.002)
-                return messages.Timed(
-                    question.steps * self.seconds * np.random.default_rng().uniform(0.9, 1.1), None
-                )
+                seconds = question.steps * self.seconds * np.random.default_rng().uniform(0.9, 1.1)
+                return messages.Timed(seconds, None, began=(question.moment or 0.0) + self._delay())
         raise AssertionError(question)
+
+    def _delay(self):
+        """Seconds that a planted worker begins too late: its first two runs."""
+        self.runs = getattr(self, "runs", 0) + 1
+        return 0.3 if self.name == os.environ.get("BEGINS_LATE") and self.runs <= 2 else 0.0
 
 
 class ForkedTemplate:
@@ -96,8 +105,8 @@ class ForkedTemplate:
 
 
 def announcing(fork):
-    def announced(template, case):
-        started = fork(template, case)
+    def announced(*words):
+        started = fork(*words)
         announce({"worker": started.pid})
         return started
 
@@ -106,7 +115,7 @@ def announcing(fork):
 
 def make(suite: str, how: str, path: str) -> NoReturn:
     os.dup2(2, 1)
-    sys.argv = ["bench", "run", "--suite", suite, "--threads", "2", f"--{how}", path]
+    sys.argv = ["bench", "run", "--suite", suite, *WORDS, f"--{how}", path]
     try:
         cli.main()
     except SystemExit as end:
@@ -122,7 +131,8 @@ def main() -> None:
     forkserver.subprocess.Popen = ForkedTemplate
     forkserver._TemplateProcess.fork = announcing(forkserver._TemplateProcess.fork)
     session.probe_environment = lambda device, threads: made_up.CPU
-    session.open_display = lambda budget: Announcer(patient_console(), budget)
+    Cores.of_this_process = staticmethod(lambda: Cores((0, 1)))
+    session.open_display = lambda: Announcer(patient_console())
     for line in sys.stdin:
         how, path = line.split()
         pid = os.fork()

@@ -131,7 +131,7 @@ def test_no_display_moves_a_terminal(name):
     for kind in (PlainDisplay, LiveDisplay):
         # Not a terminal to rich, so that the only controls would be the file's.
         console = Console(file=io.StringIO(), width=400)
-        with kind(console, 60.0) as display:
+        with kind(console) as display:
             display.solo_begins(solo.case, 1, 1)
             display.solo_ends(solo)
             display.block_begins(0, "length 64", 1)
@@ -140,7 +140,7 @@ def test_no_display_moves_a_terminal(name):
         text = console.file.getvalue()
         assert not CONTROLS.search(text)
     plain = Console(file=io.StringIO(), width=400)
-    PlainDisplay(plain, 60.0).case_lost(lost)
+    PlainDisplay(plain).case_lost(lost)
     assert plain.file.getvalue().count("\n") == 1
 
 

@@ -53,6 +53,7 @@ SETTINGS = (
     Setting("Threads", lambda row: str(row.threads), "{} threads", number=lambda row: row.threads),
     Setting("Torch", lambda row: row.torch, "torch {}"),
     Setting("Allocator", lambda row: row.allocator),
+    Setting("Pairing", lambda row: row.pairing),
 )
 """All that rows can differ in but the model and its activation rate."""
 RATE = Setting(

@@ -6,10 +6,11 @@ import msgspec
 
 from bench.records.published import sources
 from bench.records.reading import Results
-from bench.records.run import MEMORY_KIND, STOP_REASONS, MemoryKind, Status, Trained
+from bench.records.run import MEMORY_KIND, STOP_REASONS, MemoryKind, Status, Trained, threads_in_words
 from bench.stats.intervals import MIN_BLOCKS
 from bench.suites.case import Case
 from bench.text.units import format_bytes, format_duration
+from bench.views.tables.company import company_notes, load_lines
 from bench.views.tables.disturbed import disturbances, share_of
 from bench.views.tables.gpu_notes import gpu_notes
 from bench.views.tables.plugin_notes import plugin_footer, plugin_notes
@@ -118,6 +119,7 @@ def run_notes(run: Results) -> list[str]:
         names = ", ".join(map(_name, unsteady))
         notes.append(f"warm-up ended before the step time was stationary: {names}")
     notes += gpu_notes(run)
+    notes += company_notes(run)
     notes += disturbances(run, _name)
     notes += _growth(run)
     notes += plugin_notes(run)
@@ -163,6 +165,7 @@ def footer_of(runs: Sequence[Results], rows: Sequence[Row], published: bool) -> 
         lines += [of_run(line, run, runs) for line in plugin_footer(run)]
         lines += _devices(run)
         lines.append(_how_it_stopped(run))
+        lines += load_lines(run)
         lines += [of_run(_training(name, made), run, runs) for name, made in run.header.checkpoints.items()]
     kinds = {run.kind: MEMORY_KIND_NAMES[MEMORY_KIND[run.kind]] for run in runs}
     memory = "; ".join(kinds.values() if len(kinds) == 1 else (f"{k}: {name}" for k, name in kinds.items()))
@@ -222,7 +225,8 @@ def machine(run: Results) -> str:
     memory = format_bytes(environment.memory_bytes)
     if environment.driver is None:
         allocator = f", {environment.allocator}" if environment.allocator else ""
-        return f"{environment.threads} threads, {memory}, torch {environment.torch}{allocator}"
+        threads = threads_in_words(environment.threads, environment.pairing)
+        return f"{threads}, {memory}, torch {environment.torch}{allocator}"
     return f"{memory}, driver {environment.driver}, CUDA {environment.cuda}, torch {environment.torch}"
 
 

@@ -12,7 +12,17 @@ import msgspec
 from bench.errors import UsageError
 from bench.records.published import TASKS, long_range_arena
 from bench.records.reading import Results
-from bench.records.run import MEMORY_KIND, Machine, MemoryKind, MetricFigure, PlugIn, Sample, Solo, Status
+from bench.records.run import (
+    MEMORY_KIND,
+    Machine,
+    MemoryKind,
+    MetricFigure,
+    Pairing,
+    PlugIn,
+    Sample,
+    Solo,
+    Status,
+)
 from bench.stats.ratios import baseline_of, speed_ratio, step_seconds
 from bench.suites.case import Case
 from bench.suites.rows import named
@@ -67,6 +77,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     torch: str
     allocator: str | None
     """Of a worker's memory on the host; None if the file does not say."""
+    pairing: Pairing = "turns"
+    """Whether it was timed in turns, or in a duet beside its baseline."""
     backend: str | None
     backend_set: str
     """The backend that was asked for; `backend` is what that came to."""
@@ -91,7 +103,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def machine(self) -> Machine:
-        return Machine(self.device, self.hardware, self.threads, self.torch, self.allocator)
+        return Machine(self.device, self.hardware, self.threads, self.torch, self.allocator, self.pairing)
 
     @property
     def cell(self) -> tuple[object, ...]:
@@ -209,6 +221,7 @@ def _row(
         threads=environment.threads,
         torch=environment.torch,
         allocator=environment.allocator,
+        pairing=environment.pairing,
         backend=solo.backend if solo else None,
         backend_set=case.backend,
         seed=case.seed,

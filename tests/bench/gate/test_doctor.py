@@ -14,6 +14,7 @@ from bench.gate.noise import noise_of
 from bench.probes import health
 from bench.probes.environment import read_environment
 from bench.probes.health import GpuHealth
+from bench.records.surroundings import Surroundings
 from bench.steps.memory_check import Agreement
 from bench.suites import reading as suites
 
@@ -30,8 +31,13 @@ def by_name(checks) -> dict[str, doctor.CheckUp]:
     [
         (doctor.driver_check("599.99", "12.8"), "ok", ""),
         (doctor.driver_check(None, "12.8"), "warning", "nvidia-smi"),
-        (doctor.load_check(0.2, 4), "ok", ""),
-        (doctor.load_check(3.0, 4), "warning", "end it"),
+        (doctor.load_checks(Surroundings(load_average=0.2, cores=4))[0], "ok", ""),
+        (doctor.load_checks(Surroundings(load_average=3.0, cores=4))[0], "warning", "end it"),
+        (
+            doctor.load_checks(Surroundings(load_average=0, cores=4, on_battery=True))[1],
+            "warning",
+            "plug",
+        ),
         (doctor.governor_check("performance"), "ok", ""),
         (doctor.governor_check("powersave"), "warning", "cpupower"),
         (doctor.governor_check(None), "ok", ""),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.measure.pairing import Cores
 from bench.records.reading import read
 
 HOUSE = Path(__file__).parents[3]
@@ -33,6 +34,7 @@ def build(task, hyperparameters):
     return Tiny(task)
 """
 
+PAIRINGS = ["turns", "duet"] if Cores.of_this_process().half else ["turns"]
 SLEEP = "time.sleep(0.040)"
 
 
@@ -111,9 +113,11 @@ def repository(tmp_path) -> Repository:
 def test_a_planted_slowdown_is_found_and_the_tree_untouched(repository):
     repository.write(SLEEP + "; time.sleep(0.012)")
     before = repository.state()
-    done = repository.regress("HEAD", "--json", "--blocks", "3", "--tolerance", "15%")
+    words = ("--json", "--blocks", "3", "--tolerance", "15%", "--pairing", PAIRINGS[-1])
+    done = repository.regress("HEAD", *words)
     assert done.returncode == 1, done.stderr
     report = json.loads(done.stdout)
+    assert report["pairing"] == PAIRINGS[-1]
     assert report["verdict"] == "REGRESSED"
     assert report["control"]["verdict"] == "PASSED"
     case = report["cases"][0]
@@ -128,10 +132,14 @@ def test_a_planted_slowdown_is_found_and_the_tree_untouched(repository):
 
 
 @pytest.mark.slow
-def test_the_same_code_passes(repository):
-    done = repository.regress("HEAD", "--head", "HEAD", "--blocks", "3", "--tolerance", "15%")
+@pytest.mark.parametrize("pairing", PAIRINGS)
+def test_the_same_code_passes(repository, pairing):
+    words = ("--blocks", "3", "--tolerance", "15%", "--pairing", pairing)
+    done = repository.regress("HEAD", "--head", "HEAD", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "PASSED" in done.stdout
+    assert {"turns": "timed in turns", "duet": "timed side by side, 1 thread each"}[pairing] in done.stdout
+    assert read(repository.root / "run.jsonl").header.environment.pairing == pairing
     assert "unchanged" in done.stdout
 
 
@@ -179,6 +187,7 @@ def test_a_budget_for_no_block_is_no_pass(repository):
         (["HEAD", "--blocks", "2"], "bounds need at least 3 blocks"),
         (["HEAD", "--tolerance", "lots"], "is not a percentage"),
         (["HEAD", "--budget", "soon"], "soon"),
+        (["HEAD", "--pairing", "trio"], "--pairing trio: choose auto, turns, duet"),
     ],
 )
 def test_bad_usage_is_one_line(repository, words, message):

@@ -18,7 +18,17 @@ from bench.stats.disturbance import disturbance
 from bench.suites import reading as suites
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed
-from bench.workers.messages import MeasureMemory, MemoryMeasured, Prepared, Time, Timed, Warm, Warmed
+from bench.workers.messages import (
+    KeepTo,
+    KeptTo,
+    MeasureMemory,
+    MemoryMeasured,
+    Prepared,
+    Time,
+    Timed,
+    Warm,
+    Warmed,
+)
 
 from ..made_up import CPU
 
@@ -117,6 +127,21 @@ def test_between_the_runs_of_a_block_every_worker_is_stopped(server):
             assert isinstance(record, Sample), record
             for worker in block.workers.values():
                 wait_until_stopped(worker.pid)
+
+
+def test_a_worker_goes_on_after_its_run_until_it_is_asked(server):
+    with begun(server, "tiny") as worker:
+        process = psutil.Process(worker.pid)
+        moment = time.monotonic() + 0.05
+        timed = worker.ask(Time(2, moment, go_on=True), Timed, 60)
+        assert timed.began >= moment
+        before = sum(process.cpu_times()[:2])
+        time.sleep(0.3)
+        assert sum(process.cpu_times()[:2]) - before > 0.02
+        worker.ask(KeepTo(sorted(process.cpu_affinity())), KeptTo, 60)
+        rested = sum(process.cpu_times()[:2])
+        time.sleep(0.3)
+        assert sum(process.cpu_times()[:2]) - rested <= 0.02
 
 
 def wait_until_stopped(pid):

@@ -1,0 +1,188 @@
+"""A duet: two cases at the same time, each on its own half of the cores, which they exchange within a round.
+
+What disturbs the machine then disturbs both alike, and leaves their ratio alone (Bulej et al., Duet
+benchmarking: improving measurement accuracy in the cloud, ICPE 2020).
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Literal, NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+
+from bench.measure.block import TRIES, Block
+from bench.measure.pairing import Cores
+from bench.measure.procedure import Procedure
+from bench.records.run import Lost, Sample, Solo
+from bench.stats.disturbance import disturbance
+from bench.system.processors import Processors
+from bench.workers.messages import KeepTo, KeptTo, Prepared, Question, Time, Timed, Warmed
+
+LEAD_SECONDS = 0.005
+"""From the order to the moment at which both begin."""
+LATE_SHARE = 0.01
+"""Of the shorter run, what one side may begin before the other."""
+NO_ROOM = "memory is too small for two models at the same time; --pairing turns needs room for one"
+
+A = TypeVar("A", bound=msgspec.Struct)
+
+
+class Place(NamedTuple):
+    """Of a pair of runs in a block."""
+
+    round: int
+    visit: Literal[0, 1]
+    attempt: int
+
+
+class Duet(Block):
+    """A block of two cases.
+
+    Each round has two visits; in the second one the cases have exchanged their cores. Both begin at one
+    moment, and whichever ends first goes on with steps that nobody times until the other has ended.
+    """
+
+    def __init__(
+        self,
+        procedure: Procedure,
+        number: int,
+        group: int,
+        solos: list[Solo],
+        rounds: int,
+        random: np.random.Generator,
+        cores: Cores | None = None,
+    ) -> None:
+        super().__init__(procedure, number, group, solos, rounds, random)
+        self.halves = (cores or Cores.of_this_process()).halves(procedure.threads)
+        self.steps = steps_of(procedure, solos)
+
+    def run(self) -> Generator[Sample | Lost, None, None]:
+        """Every timed run as it is made, and every case that failed; nothing without a pair."""
+        if not self._is_whole:
+            return
+        if not self.resident:
+            case_id = self.alive[1].case.id
+            yield Lost(case_id=case_id, block=self.number, status="oom", reason=NO_ROOM)
+            return
+        yield from super().run()
+
+    def _start(self, stack: ExitStack) -> Iterator[Sample | Lost]:
+        """Start both, and let them build and warm up side by side."""
+        self.server.load(solo.case for solo in self.alive)
+        for solo in list(self.alive):
+            yield from self._guarded(solo, lambda s: self._begin(s, stack))
+        yield from self._receive(Prepared, {})
+        if self._is_whole:
+            yield from self._settle(self.halves)
+            yield from self._ask(self.procedure.block_warm_up, Warmed, {})
+
+    def _round(self, round_number: int) -> Iterator[Sample | Lost]:
+        first = int(self.random.integers(2))
+        visits: tuple[Literal[0, 1], ...] = (0, 1)
+        for visit in visits:
+            halves = self.halves if (first + visit) % 2 == 0 else self.halves[::-1]
+            for attempt in range(TRIES):
+                found = list(self._visit_both(Place(round_number, visit, attempt), halves))
+                yield from found
+                disturbed = any(isinstance(record, Sample) and record.disturbed_by for record in found)
+                if not disturbed or self.repeats < 2:
+                    break
+                self.repeats -= 2
+
+    def _visit_both(self, place: Place, halves: tuple[Processors, Processors]) -> Iterator[Sample | Lost]:
+        """One run of each, at the same time."""
+        if not self._is_whole:
+            return
+        answers: dict[str, Timed] = {}
+        yield from self._settle(halves)
+        moment = time.monotonic() + LEAD_SECONDS
+        yield from self._ask(lambda solo: Time(self.steps[solo.case.id], moment, go_on=True), Timed, answers)
+        if self._is_whole:
+            runs = [answers[solo.case.id] for solo in self.alive]
+            why = disturbances(*runs)
+            for number, half in enumerate(halves):
+                alone = runs[1 - number].began - runs[number].began
+                yield self._sample_of(self.alive[number], runs[number], place, half, alone, why[number])
+
+    def _sample_of(
+        self, solo: Solo, timed: Timed, place: Place, half: Processors, alone: float, why: str | None
+    ) -> Sample:
+        return Sample(
+            case_id=solo.case.id,
+            block=self.number,
+            group=self.group,
+            round=place.round,
+            visit=place.visit,
+            position=2 * place.visit + self.halves.index(half),
+            steps=self.steps[solo.case.id],
+            seconds=timed.seconds,
+            activation=timed.activation,
+            waited_seconds=timed.waited_seconds,
+            step_deviation=timed.step_deviation,
+            conditions=timed.conditions,
+            disturbed_by=why,
+            attempt=place.attempt,
+            processors=list(half),
+            alone_seconds=max(0.0, alone),
+        )
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether both sides are there: one alone has no duet."""
+        return len(self.alive) == 2
+
+    def _settle(self, halves: tuple[Processors, Processors]) -> Iterator[Sample | Lost]:
+        own = {solo.case.id: list(half) for solo, half in zip(self.alive, halves, strict=True)}
+        yield from self._ask(lambda solo: KeepTo(own[solo.case.id]), KeptTo, {})
+
+    def _ask(
+        self, question: Callable[[Solo], Question], expected: type[A], answers: dict[str, A]
+    ) -> Iterator[Sample | Lost]:
+        """Ask both before either has answered; their answers, by case, are put into `answers`."""
+        for solo in list(self.alive):
+            yield from self._guarded(solo, lambda s: self.workers[s.case.id].send(question(s)))
+        yield from self._receive(expected, answers)
+
+    def _receive(self, expected: type[A], answers: dict[str, A]) -> Iterator[Sample | Lost]:
+        def receive(solo: Solo) -> None:
+            worker, deadline = self.workers[solo.case.id], self.procedure.run_deadline_seconds(solo)
+            answers[solo.case.id] = worker.receive(expected, deadline)
+
+        for solo in list(self.alive):
+            yield from self._guarded(solo, receive)
+
+
+def steps_of(procedure: Procedure, solos: Sequence[Solo]) -> dict[str, int]:
+    """Steps in a run of each: the same work for two revisions of one case, the same time for two models."""
+    first = solos[0]
+    alike = {msgspec.structs.replace(solo.case, revision=None) for solo in solos}
+    return {solo.case.id: procedure.steps(first if len(alike) == 1 else solo) for solo in solos}
+
+
+def disturbances(one: Timed, other: Timed) -> tuple[str | None, str | None]:
+    """Why two runs at the same time do not count, in words; both or neither does: what disturbed one left the
+    other alone."""
+    own = [disturbance(run.conditions, run.throttled) for run in (one, other)]
+    apart = abs(one.began - other.began)
+    if apart > LATE_SHARE * min(one.seconds, other.seconds):
+        own = [why or f"began {apart:.2g} s apart from the run beside it" for why in own]
+    first, second = own
+    return (
+        first or (second and f"the run beside it was disturbed: {second}"),
+        second or (first and f"the run beside it was disturbed: {first}"),
+    )
+
+
+def block_of(
+    procedure: Procedure,
+    number: int,
+    group: int,
+    solos: list[Solo],
+    rounds: int,
+    random: np.random.Generator,
+) -> Block:
+    """A block of the procedure's pairing."""
+    kind = Duet if procedure.is_duet else Block
+    return kind(procedure, number, group, solos, rounds, random)

@@ -1,0 +1,83 @@
+"""A duet's value: the halves of the cores cancel, bursts hardly move it, and what ran apart is no pair."""
+
+import math
+
+import numpy as np
+import pytest
+
+from bench.records.run import Sample
+from bench.stats.duets import Pair, value_of, values_by_block
+from bench.stats.ratios import block_values, speed_ratio
+
+SLOWER_HALF = 1.3
+
+
+def samples(
+    rounds: int = 4, slower: float = 1.05, attempt: int = 0, block: int = 0, **planted: str
+) -> list[Sample]:
+    """A duet of a and b, whose steps take 1 and `slower` seconds, on two halves one of which is slower.
+
+    planted: by `round_visit`, as r0_1, why a pair is disturbed; its first run then takes eight times as long.
+    """
+    found = []
+    for number in range(rounds):
+        for visit in (0, 1):
+            why = planted.get(f"r{number}_{visit}")
+            for side, (name, seconds) in enumerate({"a": 1.0, "b": slower}.items()):
+                half = (side + visit + number) % 2
+                long = 8.0 if why and name == "a" else 1.0
+                found.append(
+                    Sample(
+                        case_id=name,
+                        block=block,
+                        group=0,
+                        round=number,
+                        visit=visit,
+                        position=2 * visit + half,
+                        steps=2,
+                        seconds=2 * seconds * long * (SLOWER_HALF if half else 1.0),
+                        processors=[half],
+                        attempt=attempt,
+                        disturbed_by=why,
+                    )
+                )
+    return found
+
+
+def test_the_halves_cancel():
+    (value,) = block_values(samples(), "b", "a")
+    assert value == pytest.approx(math.log(1.05))
+    assert block_values(samples(), "a", "b") == [pytest.approx(-value)]
+    assert block_values(samples(), "a", "a") == [0.0]
+
+
+def test_disturbed_pairs_count_where_there_are_no_others_and_only_there():
+    planted = samples(r0_0="stopped", r2_1="stopped")
+    assert block_values(planted, "b", "a") == [pytest.approx(math.log(1.05))]
+    everywhere = samples(1, r0_0="stopped", r0_1="stopped")
+    assert block_values(everywhere, "a", "b") == [pytest.approx(math.log(8 / 1.05))]
+
+
+def test_a_burst_that_nothing_tells_of_hardly_moves_the_median():
+    quiet = [Pair(half, 0.05 + (0.2 if half else -0.2), False) for half in (True, False) for _ in range(5)]
+    burst = [*quiet[:-1], quiet[-1]._replace(log_ratio=2.0)]
+    assert value_of(burst) == pytest.approx(value_of(quiet)) == pytest.approx(0.05)
+
+
+def test_a_repeated_pair_stands_beside_its_first_try():
+    tried = [s for s in samples(1, r0_1="late") if s.visit == 1]
+    again = [s for s in samples(1, attempt=1) if s.visit == 1]
+    first = [s for s in samples(1) if s.visit == 0]
+    assert block_values([*first, *tried, *again], "b", "a") == [pytest.approx(math.log(1.05))]
+
+
+def test_an_unfinished_round_does_not_count():
+    assert values_by_block(samples(1)[:-1], "a", "b") == {}
+    assert values_by_block(samples(2)[:-1], "b", "a") == {0: pytest.approx(math.log(1.05))}
+    assert speed_ratio(samples(1)[:-2], "a", "b") is None
+
+
+def test_noise_that_both_have_is_not_in_the_ratio():
+    random = np.random.default_rng(0)
+    pairs = [Pair(bool(n % 2), 0.05 + random.normal(0, 0.001), False) for n in range(40)]
+    assert value_of(pairs) == pytest.approx(0.05, abs=5e-4)
