@@ -28,21 +28,21 @@ from bench.text.units import parse_percentage
 
 @dataclass(frozen=True)
 class BisectRequest:
-    """What the user asked for."""
+    """A user's request to bisect."""
 
     good: str
     bad: str
     folder: Path
-    """Where raw data and what was found so far are kept."""
+    """Folder of raw data and of what was found so far."""
     figure: str = "step"
     code: Code = field(default_factory=Code)
     suite: str = "ci"
     length: int | None = None
-    """One of the suite's; its first by default."""
+    """One of the suite's lengths; by default its first."""
     margin: str = MARGIN
     """The bad end must be worse by more than this."""
     budget: str = "15m"
-    """Of one commit."""
+    """Time for one commit."""
     device: str = "auto"
     threads: int | None = None
     pairing: str = "auto"
@@ -74,7 +74,7 @@ class Bisection(msgspec.Struct, frozen=True, kw_only=True):
 def bisect(request: BisectRequest, observer: Callable[[str], None]) -> Bisection:
     """Find the first bad commit. Raises UsageError if an end does not run.
 
-    observer: is told every finding in a line. The same request, made again, continues from what its folder
+    observer: called with a line per finding. The same request, made again, continues from what its folder
     holds.
     """
     figure, margin = _figure(request.figure), _margin(request.margin)
@@ -117,10 +117,10 @@ def bisect(request: BisectRequest, observer: Callable[[str], None]) -> Bisection
 def search_for(
     commits: list[str], look: Callable[[str, float], Found], margin: float, observer: Callable[[Found], None]
 ) -> Search:
-    """Verify the bad end, then halve what lies between the ends until nothing is open.
+    """Verify the bad end, then halve the commits between the ends until none is open.
 
-    look: takes a commit and the ratio to the good end above which it is bad. Both ends are verified by the
-    first look, which holds them against each other; if the bad one is not bad, that is all there is.
+    look: takes a commit and the ratio to the good end above which it is bad. The first look compares the two
+    ends, which verifies both; if the bad one is not bad, the search ends there.
     """
     search = Search(commits)
 
@@ -138,12 +138,12 @@ def search_for(
 
 
 def folder_name(good: str, bad: str, figure: str, what: str) -> str:
-    """Where a search is kept that was given no place: the same for the same words."""
+    """Default folder of a search, the same for the same words."""
     return "-".join(["bisect", *(re.sub(r"[^\w.@~^]+", "_", word) for word in (what, figure, good, bad))])
 
 
 def as_text(answer: Bisection) -> str:
-    """The first bad commit, its ratio, and what else is known of it."""
+    """The answer for people: first bad commit, its ratio, and what else is known of it."""
     what = {"step": "slower", "memory": "bigger", "flops": "costlier"}[answer.figure]
     of = f"{answer.model} at {answer.length}"
     measured = sum(found.standing != "skipped" for found in answer.found)

@@ -1,6 +1,6 @@
-"""Which estimator a block's value is made by, and whether its 95% interval holds the truth in 95 of 100 runs.
+"""Choice of the estimator of a block's value, and coverage of its 95% interval, by simulated noise.
 
-Run as `python -m bench.gate.coverage`; its tables stand in docs/statistics.md.
+Run as `python -m bench.gate.coverage`; its tables are part of docs/statistics.md.
 """
 
 import math
@@ -19,7 +19,7 @@ EXPERIMENTS = 4000
 BLOCKS = (3, 5, 9)
 ROUNDS = (2, 3, 6)
 BOOTSTRAPPED = 300
-"""Experiments whose interval is made by the bootstrap, which takes a thousand times as long."""
+"""Experiments with a bootstrap interval, which takes a thousand times as long."""
 
 Estimate = Callable[[Array], Array]
 """Block values of the logs of run times `(blocks, rounds, side, visit)`."""
@@ -71,7 +71,7 @@ def experiments(
 
 
 def half_widths(values: Array, confidence: float = 0.95) -> Array:
-    """Of Student's t interval of each experiment."""
+    """Half-widths of Student's t interval, one per experiment."""
     blocks = values.shape[-1]
     quantile = student_t(blocks - 1, (1 + confidence) / 2)
     return np.asarray(quantile * values.std(axis=-1, ddof=1) / math.sqrt(blocks))
@@ -83,7 +83,7 @@ def coverage(values: Array) -> float:
 
 
 def bootstrap_coverage(values: Array) -> float:
-    """The same of the bootstrap's interval (BCa) over blocks."""
+    """Share of the experiments whose bootstrap interval (BCa) over blocks holds 0."""
     found = bootstrap((values,), np.mean, axis=-1, n_resamples=999, vectorized=True, rng=0)
     low, high = found.confidence_interval
     return float(((low <= 0) & (high >= 0)).mean())

@@ -1,4 +1,4 @@
-"""`bench doctor`: can this machine measure, what stands in the way, and how finely can it tell?"""
+"""`bench doctor`: can this machine measure, what stands in the way, and how fine are its measurements?"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,11 +27,11 @@ Status = Literal["ok", "warning", "problem"]
 
 LOW_MEMORY_SHARE = 0.25
 MEMORY_LENGTH = 1024
-"""Time steps of the step whose memory figures are held against each other: some 200 MiB."""
+"""Time steps of the step whose memory figures are compared; it takes some 200 MiB."""
 
 
 class CheckUp(msgspec.Struct, frozen=True):
-    """One line of the doctor's: what was found, and what to do about it."""
+    """One line of the diagnosis: what was found, and what to do about it."""
 
     name: str
     status: Status
@@ -51,7 +51,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class DoctorRequest:
-    """What the user asked for."""
+    """A user's request for a diagnosis."""
 
     out: Path
     device: str = "auto"
@@ -65,7 +65,7 @@ class DoctorRequest:
 
 
 def diagnose(request: DoctorRequest) -> Diagnosis:
-    """Look at the machine, and with `aa` measure its noise. Raises UsageError if there is no device."""
+    """Examine the machine, and with `aa` measure its noise. Raises UsageError if there is no device."""
     try:
         tolerance = parse_percentage(request.tolerance)
     except ValueError as error:
@@ -116,7 +116,7 @@ def _checks(environment: Environment, gpu: GpuHealth | None) -> Iterator[CheckUp
 
 
 def gpu_checks(environment: Environment, gpu: GpuHealth) -> Iterator[CheckUp]:
-    """Driver, NVML's self-test, throttling, clocks, company."""
+    """Checks of a GPU: driver, NVML's self-test, clocks, throttling, other processes, energy."""
     yield driver_check(environment.driver, environment.cuda)
     if gpu.unreachable is not None:
         advice = "clocks, throttling and the driver's memory figures are missing; check nvidia-smi"
@@ -193,7 +193,7 @@ def memory_check(available: int, total: int) -> CheckUp:
 
 
 def figures_check(found: Agreement) -> CheckUp:
-    """Whether the CPU's two memory figures say the same of one step."""
+    """Check whether the CPU's two memory figures agree on one step."""
     name = "memory figures"
     if found.unreadable is not None:
         advice = "resident memory can't be read; the table shows tensor bytes, which need no kernel"
@@ -213,7 +213,7 @@ def _memory_case() -> Case:
 
 
 def as_text(diagnosis: Diagnosis) -> str:
-    """A line for every check, then the noise."""
+    """One line per check, then the noise."""
     rows = [[check.name, check.status, check.found, check.advice] for check in diagnosis.checks]
     lines = [text_table(rows, ["Check", "", "Found", "What to do"])]
     noise = diagnosis.noise

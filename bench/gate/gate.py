@@ -1,4 +1,4 @@
-"""One gate carried out: exact costs, a first stage of blocks, a second one for what it left open."""
+"""Carrying out one gate: exact costs, a first stage of blocks, a second one for what that left open."""
 
 import math
 import time
@@ -36,13 +36,13 @@ from bench.suites.case import Case
 from bench.workers.forkserver import ForkServer
 
 SECOND_STAGE_FACTOR = 2
-"""A case that stays open gets this many times the first stage's blocks more, all of fresh processes."""
+"""A case that stays open gets this many times the first stage's blocks on top, all of fresh processes."""
 
 ROUNDS = 9
-"""In a block of a gate, if the budget allows: enough for the median to shrug off bursts of other work."""
+"""Rounds per block of a gate, if the budget allows: enough for the median to resist bursts of other work."""
 
 Verdicts = tuple[list[CaseVerdict], CaseVerdict | None]
-"""Of the suite's cases in their order, and of the control if anything was timed."""
+"""Verdicts of the suite's cases in their order, and of the control if anything was timed."""
 
 
 class Gate:
@@ -62,9 +62,9 @@ class Gate:
         self.next_block = 0
         self.cases = procedure.suite.cases(procedure.kind)
         self.decided: dict[Case, CaseVerdict] = {}
-        """Cases that need no measuring."""
+        """Verdicts of cases that need not be measured."""
         self.server = ForkServer(procedure.threads, procedure.sources)
-        """Of all that is measured alone; every block has its own."""
+        """Fork server for everything that is measured alone; every block has its own."""
 
     def __enter__(self) -> "Gate":
         self.server.__enter__()
@@ -80,7 +80,7 @@ class Gate:
         return [case for case in self.cases if case not in self.decided]
 
     def exactly(self, base: Revision, head: Revision) -> Verdicts:
-        """The tier without noise alone. Raises UsageError if code is of neither revision."""
+        """Judge by exact costs alone, without noise. Raises UsageError if code is of neither revision."""
         self._decide_absent(base, head)
         cases = self.open_cases
         for case, pair in zip(cases, self.pairs(base, head, exact=True), strict=True):
@@ -89,7 +89,7 @@ class Gate:
         return self._verdicts(), None
 
     def run(self, base: Revision, head: Revision) -> Verdicts:
-        """Exact costs, then a first stage of blocks, then a second one for what it left open.
+        """Judge by exact costs, then by a first stage of blocks, then by a second one for what stays open.
 
         Raises UsageError if code is of neither revision.
         """
@@ -110,7 +110,7 @@ class Gate:
         return self._verdicts(), self._judge(control) if control else None
 
     def against_itself(self) -> dict[Case, list[float]]:
-        """Per case, the log ratios of blocks that time identical code twice."""
+        """Log ratios of blocks that time identical code twice, by case."""
         base, _, control = REVISIONS
         solos = self._solos(base)
         pairs = [_against_itself(solo, control) for solo in solos if solo.status == "ok"]
@@ -125,12 +125,12 @@ class Gate:
         return absent(self.procedure, self.server, [base, head], self.open_cases)
 
     def pairs(self, base: Revision, head: Revision, exact: bool = False) -> list[Pair]:
-        """Every open case alone, on both sides; without a clock if only exact costs are asked for."""
+        """Measure every open case alone, on both sides; without a clock if only exact costs are asked for."""
         solos = (self._solos(revision.name, exact) for revision in (base, head))
         return [Pair(*pair) for pair in zip(*solos, strict=True)]
 
     def time(self, pairs: Sequence[Pair], blocks: int) -> StopReason:
-        """Blocks of fresh processes, as many as asked for or as the budget allows."""
+        """Time blocks of fresh processes, as many as asked for or as the budget allows."""
         longest, first = 0.0, time.monotonic()
         groups = self._groups(pairs)
         for done in range(blocks):
@@ -198,11 +198,11 @@ class Gate:
         block = block_of(self.procedure, self.next_block, number, alive, rounds, self.random)
         with closing(block.run()) as records:
             for record in records:
-                # A revision that fails while it is timed costs its own comparison only.
+                # A revision that fails while it is timed costs only its own comparison.
                 self.recorder.take(record)
 
     def _groups(self, pairs: Iterable[Pair]) -> list[list[Solo]]:
-        """What is timed together: a base with all that is compared with it, or in a duet with each of it.
+        """Cases that are timed together: a base with all that is compared with it; in a duet, with each alone.
 
         Raises UsageError if there is no memory for a duet.
         """
@@ -219,7 +219,7 @@ class Gate:
 
 
 def _control(pairs: Iterable[Pair]) -> Pair | None:
-    """The quickest case's base against itself: whatever differs there is noise."""
+    """The fastest case's base against itself: any difference there is noise."""
     bases = [pair.base for pair in pairs]
     if not bases:
         return None
@@ -232,7 +232,7 @@ def _against_itself(solo: Solo, name: str) -> Pair:
 
 
 def _groups(pairs: Iterable[Pair]) -> list[list[Solo]]:
-    """What is interleaved: a base with all that is compared with it."""
+    """Cases that are interleaved: a base with all that is compared with it."""
     groups: dict[str, list[Solo]] = {}
     for pair in pairs:
         groups.setdefault(pair.base.case.id, [pair.base]).append(pair.other)

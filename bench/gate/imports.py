@@ -1,6 +1,6 @@
-"""Which models a change touches, by the modules that they import: read from the sources of both revisions.
+"""The models that a change touches, by the modules that they import: read from the sources of both revisions.
 
-Nothing is run. If a source does not say what it imports, everything in the repository counts.
+Nothing is run. If a source does not tell what it imports, everything in the repository counts.
 """
 
 import functools
@@ -19,11 +19,11 @@ WORDS = frozenset({".md", ".rst", ".txt", ".ipynb", ".png", ".jpg", ".svg", ".pd
 BUILD_FILES = frozenset(
     {"pyproject.toml", "setup.py", "setup.cfg", "requirements.txt", "uv.lock", "pixi.lock"}
 )
-"""Say what is installed: with a setup of each revision's own, they are part of every model."""
+"""Files that say what is installed: with a setup per revision, they are part of every model."""
 
 
 def touched(name: str, base: Revision, head: Revision) -> bool:
-    """Whether anything that an implementation is made of differs between two revisions."""
+    """Whether any file that an implementation consists of differs between two revisions."""
     trees = [Tree(side.tree.resolve(), _import_folders(side)) for side in (base, head)]
     try:
         found = registry.find(name)
@@ -36,7 +36,7 @@ def touched(name: str, base: Revision, head: Revision) -> bool:
 
 
 def _files(tree: "Tree", implementation: registry.Implementation) -> set[Path]:
-    """What a model is made of. Raises Unknown."""
+    """Files that a model consists of. Raises Unknown."""
     modules = tree.closure(implementation.path.partition(":")[0])
     if not modules:
         raise Unknown(implementation.path)
@@ -51,12 +51,12 @@ def _build_files(tree: "Tree") -> Iterator[Path]:
 
 
 def _digests(tree: "Tree", files: Iterable[Path]) -> Mapping[str, str]:
-    """Digests of files by their place in the revision."""
+    """Digests of files by their path in the revision."""
     return {str(file.relative_to(tree.root)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def _import_folders(revision: Revision) -> tuple[Path, ...]:
-    """Where modules are looked up; an installed revision's by default as one that is not."""
+    """Folders in which modules are looked up; the defaults are the same for installed revisions."""
     root = revision.tree.resolve()
     return revision.source.paths or tuple(folder for folder in (root, root / "src") if folder.is_dir())
 
@@ -69,7 +69,7 @@ class Tree:
     folders: tuple[Path, ...]
 
     def closure(self, module: str) -> set[Path]:
-        """Files of a module and of all that it imports from the revision; what is installed is left out."""
+        """Files of a module and of all that it imports from the revision; installed packages are left out."""
         return closure(module, self.folders)
 
     def data_of(self, modules: Iterable[Path]) -> Iterator[Path]:
@@ -77,13 +77,13 @@ class Tree:
         packages = {file.parent for file in modules}
         for file in self._data:
             owner = next((parent for parent in file.parents if parent in self._module_folders), None)
-            # What lies below the root, in folders of its own, is of no module.
+            # Files in other folders below the root belong to no module.
             if owner in packages and (owner != self.root or file.parent == self.root):
                 yield file
 
     @functools.cached_property
     def everything(self) -> set[Path]:
-        """All files that any model could be made of."""
+        """All files that any model could consist of."""
         files = (path for path in self.root.rglob("*") if path.is_file() and path.suffix not in WORDS)
         hidden = len(self.root.parts)
         return {path for path in files if not any(part.startswith(".") for part in path.parts[hidden:])}

@@ -1,6 +1,6 @@
 """Revisions that must be installed: a virtual environment for each, kept by commit.
 
-An environment sees the packages of the one that runs the harness (torch above all), but for those that come
+An environment sees the packages of the one that runs the harness (torch above all), except those that come
 from the user's working tree; what its setup installs comes first.
 """
 
@@ -20,7 +20,7 @@ from bench.errors import UsageError
 from bench.system.git import Repository
 
 KEPT = 20
-"""Environments of earlier runs; the one unused for longest goes first."""
+"""Environments that are kept; the least recently used are deleted first."""
 
 
 class SetupFailed(UsageError):
@@ -44,15 +44,15 @@ class Installed:
 
 
 def cache_folder() -> Path:
-    """Where environments are kept."""
+    """Folder of the environments."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "seqboat-bench" / "revisions"
 
 
 def install(repository: Repository, name: str, commit: str, setup: str, temporary: Path) -> Installed:
-    """The environment of a commit, made if it is not there; that of a working tree lies in `temporary`.
+    """Environment of a commit, made if it is not there; that of a working tree is made in `temporary`.
 
-    name: of the revision. Raises SetupFailed with a line that the setup wrote.
+    name: name of the revision. Raises SetupFailed with a line that the setup wrote.
     """
     try:
         return _install(repository, commit, setup, temporary)
@@ -61,7 +61,7 @@ def install(repository: Repository, name: str, commit: str, setup: str, temporar
 
 
 class _Ended(Exception):
-    """A command of the setup, with an error."""
+    """A command of the setup ended with an error."""
 
 
 def _install(repository: Repository, commit: str, setup: str, temporary: Path) -> Installed:
@@ -89,7 +89,7 @@ def _install(repository: Repository, commit: str, setup: str, temporary: Path) -
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Two gates at once make an environment one after the other."""
+    """Within this context no other process makes this environment."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("w")
@@ -121,7 +121,7 @@ def _shared(repository: Path) -> list[str]:
 
 
 def _run(words: list[str], place: Installed) -> None:
-    """A command of the setup, in the worktree and with its environment first on the path."""
+    """Run a command of the setup, in the worktree and with its environment first on the path."""
     path = os.pathsep.join([str(place.environment / "bin"), os.environ.get("PATH", os.defpath)])
     settings = {"PATH": path, "VIRTUAL_ENV": str(place.environment), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}

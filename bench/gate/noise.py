@@ -1,4 +1,4 @@
-"""The noise of a machine: what it makes of identical code, measured against itself."""
+"""Noise of a machine: differences that it shows between identical code."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -36,15 +36,15 @@ class CaseNoise(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Noise(msgspec.Struct, frozen=True, kw_only=True):
-    """What the machine makes of identical code."""
+    """Noise of the machine, over all cases."""
 
     blocks: int
     floor: float
     """Standard deviation of a block's log ratio, over all cases."""
     smallest_difference: float
-    """What `blocks` blocks tell from nothing in 90% of all gates, with 99% confidence."""
+    """Smallest slowdown that `blocks` blocks detect in 90% of all gates, with 99% confidence."""
     smallest_tolerance: float
-    """A gate of a smaller tolerance would not pass identical code."""
+    """Smallest tolerance with which a gate passes identical code."""
     cases: list[CaseNoise]
 
 
@@ -56,10 +56,9 @@ def measure_noise(
     out: Path,
     environment: Environment,
 ) -> Noise:
-    """Every case of a suite against itself, in blocks as a gate has them.
+    """Measure every case of a suite against itself, in blocks like a gate's.
 
-    name, overrides, budget: of the suite. out: the result file. Raises UsageError if nothing ran often
-    enough.
+    name, overrides, budget: the suite's. out: the result file. Raises UsageError if nothing ran often enough.
     """
     suite = gate_suite(name, dict(overrides), budget)
     procedure, rules = Procedure(suite, environment), Rules(Limits(margin=0.0, tolerance=0.0))

@@ -32,7 +32,7 @@ from bench.text.units import parse_duration
 
 @dataclass(frozen=True)
 class GateRequest:
-    """What the user asked for."""
+    """A user's request for a gate."""
 
     base: str
     out: Path
@@ -40,9 +40,9 @@ class GateRequest:
     code: Code = field(default_factory=Code)
     suite: str = "ci"
     margin: str | None = None
-    """None for the suite's, or 1%."""
+    """Margin; None for the suite's, or 1%."""
     tolerance: str | None = None
-    """None for the suite's, or 3%."""
+    """Tolerance; None for the suite's, or 3%."""
     blocks: int = 5
     budget: str = "15m"
     device: str = "auto"
@@ -50,22 +50,22 @@ class GateRequest:
     pairing: str = "auto"
     """auto, duet or turns."""
     exact: bool = False
-    """Only what needs no clock."""
+    """Judge only by costs that need no clock."""
     from_diff: bool = False
-    """Only models whose modules differ between the revisions."""
+    """Measure only models whose modules differ between the revisions."""
     overrides: dict[str, Any] = field(default_factory=dict)
     repository: Path = Path(".")
 
 
 def regress(request: GateRequest) -> GateReport:
-    """Measure both revisions and decide. Raises UsageError if nothing could be measured at all."""
+    """Measure both revisions and decide. Raises UsageError if nothing could be measured."""
     rules = _check(request)
     base, head, _ = REVISIONS
     repository = Repository.around(request.repository)
     commits = {base: repository.commit(request.base), head: repository.commit(request.head)}
     try:
         with (
-            # From the first worktree on: whatever ends this, none is left behind.
+            # Before the first worktree is made, so that none is left behind whatever ends this.
             termination_interrupts() as interruption,
             checked_out(repository, commits, request.code) as revisions,
         ):
@@ -94,7 +94,7 @@ def regress(request: GateRequest) -> GateReport:
 
 
 def _check(request: GateRequest) -> Rules:
-    """The options' rules. Raises UsageError for options that can't be, before anything is checked out."""
+    """Rules that the options set. Raises UsageError for invalid ones, before anything is checked out."""
     try:
         parse_duration(request.budget)
     except ValueError as error:
@@ -144,19 +144,19 @@ def _measured(
 
 
 def _untouched(request: GateRequest, suite: Suite, base: Revision, head: Revision) -> set[str]:
-    """Implementations that need no measuring; none unless only what changed is asked for."""
+    """Implementations that need not be measured; none unless only changed ones are asked for."""
     if not request.from_diff:
         return set()
     return {name for name in suite.implementations if not touched(name, base, head)}
 
 
 def suite_of(request: GateRequest, head: Revision) -> Suite:
-    """The suite; a file of the repository as head has it. Raises UsageError."""
+    """The suite; if it is a file of the repository, as it is in head. Raises UsageError."""
     return gate_suite(_as_of(request.suite, head), request.overrides, request.budget)
 
 
 def _as_of(suite: str, revision: Revision) -> str:
-    """A suite's name or file; a file inside the working tree is that of the revision, if it has it."""
+    """A suite's name or file; for a file inside the working tree the revision's, if it has one."""
     if not suite.endswith((".yaml", ".yml")):
         return suite
     try:

@@ -1,4 +1,4 @@
-"""What a gate says, where it is read: the terminal, a pull request, a file for a CI service."""
+"""Reports of a gate: for the terminal, for a pull request, and as a file for a CI service."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from bench.text.escape import escape_markdown, escape_xml, one_line
 from bench.text.text_table import text_table
 
 MARKER = "<!-- seqboat-bench gate -->"
-"""First line of a comment: whoever posts it finds the earlier one by it, and updates that."""
+"""First line of a comment, by which the earlier one is found and updated."""
 
 SHORT = 12
 """Characters of a commit's hash that are shown."""
@@ -28,7 +28,7 @@ ALIGN: list[Align] = ["left", "right", "left", "right", "right", "right", "left"
 
 
 def as_text(report: GateReport) -> str:
-    """The table of a gate, its exact changes and its verdict."""
+    """Table of a gate, its exact changes and its verdict."""
     rows = [[*_cells(name, case), case.reason] for name, case in _rows(report)]
     table = text_table(rows, HEADERS, ALIGN)
     changes = [f"{case.model} at {case.length}: {change}" for case in report.cases for change in case.changes]
@@ -37,7 +37,7 @@ def as_text(report: GateReport) -> str:
 
 
 def as_markdown(report: GateReport) -> str:
-    """For a comment or a job summary: verdict, a row for each case, what to do."""
+    """Markdown for a comment or a job summary: verdict, one row per case, what to do."""
     rows = [
         [*_cells(_plain(name), case), _plain(_what_changed(case)), _plain(case.reason)]
         for name, case in _rows(report)
@@ -66,9 +66,10 @@ def as_json(report: GateReport) -> str:
 
 
 def as_junit(report: GateReport) -> str:
-    """A test case for each case: a regression is a failure, what is undecided is skipped.
+    """JUnit XML with one test per case: a regression is a failure, what is undecided is skipped.
 
-    Without a verdict over all cases (the control did not pass, or one of many is not sure enough) none fails.
+    If the overall verdict is not REGRESSED (the control did not pass, or one of many cases is not sure
+    enough), no test fails.
     """
     # A head that can't be installed has no case, and fails all the same.
     whole = CaseVerdict(model="every model", length=0, verdict=report.verdict, reason=report.reason)
@@ -107,7 +108,7 @@ FORMATS: Mapping[str, Callable[[GateReport], str]] = {
 
 
 def what_to_do(report: GateReport) -> str:
-    """One sentence."""
+    """Advice, in one sentence."""
     if report.verdict == "PASSED":
         return "nothing."
     if report.verdict == "INCONCLUSIVE":
@@ -130,7 +131,7 @@ def what_to_do(report: GateReport) -> str:
 
 
 def summary_file() -> Path:
-    """Where the job's summary is. Raises UsageError outside of GitHub Actions."""
+    """File of the job's summary. Raises UsageError outside of GitHub Actions."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if not path:
         raise UsageError("--summary: GITHUB_STEP_SUMMARY is not set; GitHub Actions sets it")
@@ -148,7 +149,7 @@ def append_summary(report: GateReport) -> None:
 
 
 def write_comment(report: GateReport, path: Path) -> None:
-    """The comment, as a file. Raises UsageError."""
+    """Write the comment to a file. Raises UsageError."""
     try:
         path.write_text(as_comment(report), encoding="utf-8")
     except OSError as error:
@@ -176,7 +177,7 @@ def _counts_as(case: CaseVerdict, overall: Verdict) -> Verdict:
 
 
 def _plain(text: str) -> str:
-    """Text of a model's or a user's, which is not markup."""
+    """Text from a model or a user, escaped so that it is not markup."""
     return escape_markdown(one_line(text))
 
 
@@ -215,6 +216,6 @@ def _limits(limits: Limits) -> str:
 
 
 def short(commit: str) -> str:
-    """A commit's hash as it is shown, and whether there is more than the commit."""
+    """A commit's hash as it is shown, and whether there are uncommitted changes."""
     commit, dirty, _ = commit.partition("-dirty")
     return commit[:SHORT] + (" and what is uncommitted" if dirty else "")

@@ -1,4 +1,4 @@
-"""The code of each revision: where it is imported from, and that it is imported from nowhere else."""
+"""The code of each revision: where it is imported from, and a check that it comes from nowhere else."""
 
 import contextlib
 import tempfile
@@ -22,18 +22,18 @@ PACKAGE = "implementations"
 OF_HARNESS = ("bench", PACKAGE, "peers")
 """Packages that come with the harness."""
 DEFAULT_FOLDERS = (".", "src")
-"""Of a repository: what is importable from these needs no --source."""
+"""Folders of a repository that are importable without --source."""
 HARNESS = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
 class Code:
-    """How a repository's code becomes importable."""
+    """The user's way to make a repository's code importable."""
 
     folders: tuple[str, ...] = ()
-    """Below the repository's root; by default the root and `src`."""
+    """Folders below the repository's root; by default the root and `src`."""
     setup: str | None = None
-    """A command that installs a revision, run in its worktree."""
+    """Command that installs a revision, run in its worktree."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Revision:
 
     @property
     def roots(self) -> tuple[Path, ...]:
-        """Folders that hold what is of this revision."""
+        """Folders of this revision's files."""
         made = () if self.source.python == CodeSource.python else (Path(self.source.python).parents[1],)
         return (self.tree.resolve(), *(path.resolve() for path in made))
 
@@ -61,7 +61,7 @@ class Revision:
 def checked_out(
     repository: Repository, commits: Mapping[str, str], code: Code
 ) -> Iterator[dict[str, Revision]]:
-    """Every commit by its name, ready to be imported. Raises UsageError, and SetupFailed of a setup."""
+    """Check out every commit, by its name, ready to be imported. Raises UsageError, or SetupFailed."""
     with tempfile.TemporaryDirectory(prefix="seqboat-bench-") as temporary, contextlib.ExitStack() as stack:
         found = {}
         for name, commit in commits.items():
@@ -125,7 +125,7 @@ def _reason(procedure: Procedure, server: ForkServer, revision: Revision, case: 
         with server.start(at(case, revision.name)) as worker:
             found = worker.ask(Locate(worker.case), Located, procedure.deadline_seconds)
     except WorkerFailed:
-        return None  # That it does not run is for the measurement to say, with the reason.
+        return None  # The measurement will report that it does not run, with the reason.
     label = f"{revision.name} ({revision.commit[:12]})"
     if found.missing is not None:
         return f"{label}: {found.missing}{_hint(found, revision)}"
@@ -142,7 +142,7 @@ def _reason(procedure: Procedure, server: ForkServer, revision: Revision, case: 
 
 
 def _stranger(found: Located, revision: Revision) -> str | None:
-    """A module from the user's working tree, if any; installed packages may lie there, as may the harness."""
+    """A module from the user's working tree, if any; installed packages and the harness may lie there."""
     harness_has = ("bench",) if revision.source.implementations else OF_HARNESS
     for name, file in found.files.items():
         path = Path(file).resolve()

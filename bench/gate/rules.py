@@ -1,4 +1,4 @@
-"""What a gate allows: by default, and for single models as the suite says."""
+"""Rules of a gate: limits by default, and for single models as the suite says."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from bench.suites.suite import Allowed
 from bench.text.units import parse_percentage
 
 EVERY = "default"
-"""Names the limits of every model that has none of its own."""
+"""Key of the limits of every model without limits of its own."""
 MARGIN, TOLERANCE = "1%", "3%"
 
 
@@ -27,7 +27,7 @@ class Rules:
         return self.own.get(model, self.default)
 
     def applied(self, case: CaseVerdict) -> CaseVerdict:
-        """The verdict, and what this model's rules are."""
+        """The verdict, together with this model's own limits and whether it is ignored."""
         own, ignored = self.own.get(case.model), self.ignored.get(case.model)
         return msgspec.structs.replace(case, limits=own, ignored=ignored)
 
@@ -35,7 +35,7 @@ class Rules:
 def rules_of(
     limits: Mapping[str, Allowed], ignored: Mapping[str, str], margin: str | None, tolerance: str | None
 ) -> Rules:
-    """A suite's rules. margin and tolerance, if given, take the place of its default's. Raises UsageError."""
+    """A suite's rules. margin and tolerance, if given, replace those of its default. Raises UsageError."""
     suites = limits.get(EVERY, Allowed())
     default = Allowed(
         margin=margin or suites.margin or MARGIN, tolerance=tolerance or suites.tolerance or TOLERANCE

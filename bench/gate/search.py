@@ -1,7 +1,7 @@
-"""The search for the first commit that made something slower or bigger: halving, with commits left out.
+"""Search for the first commit that made something slower or bigger: by halving, with commits skipped.
 
-Every commit is held against the good end. Bad is what lies more than half of the way (on the log scale) to
-the bad end, so that a commit is told from either by half of the change, whatever the size of that.
+Every commit is compared with the good end. A commit is bad if it lies more than half-way (on the log scale)
+to the bad end, so that it is told from either end by half of the change, whatever the size of that.
 """
 
 import math
@@ -17,11 +17,11 @@ from bench.stats.intervals import lower_bound, ratio_interval, upper_bound
 Standing = Literal["good", "bad", "skipped"]
 
 FIRST_BLOCKS, MORE_BLOCKS = 5, 10
-"""Of fresh processes, for a commit; what stays open gets the second number besides."""
+"""Blocks of fresh processes for a commit; one that stays open gets the second number in addition."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What one commit is, held against the good end."""
+    """Finding on one commit, compared with the good end."""
 
     commit: str
     standing: Standing
@@ -30,7 +30,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     ratio: float | None = None
     """Its time or cost over the good end's."""
     low: float | None = None
-    """Of the 95% interval over blocks; None for costs, which have no noise."""
+    """Lower end of the 95% interval over blocks; None for costs, which have no noise."""
     high: float | None = None
     blocks: int = 0
     exact: Exact | None = None
@@ -41,11 +41,11 @@ class Search:
     """Halves the commits between a good and a bad end."""
 
     commits: Sequence[str]
-    """After the good end, up to and with the bad one, the oldest first."""
+    """Commits after the good end, up to and including the bad one, the oldest first."""
     found: dict[str, Found] = field(default_factory=dict)
 
     def next(self) -> str | None:
-        """The commit to look at: the one nearest to the middle of what is open; None if nothing is."""
+        """Commit to look at: the one nearest to the middle of the open ones; None if none is open."""
         low, high = self._bounds()
         still = [i for i in range(low + 1, high) if self.commits[i] not in self.found]
         middle = (low + high) / 2
@@ -68,21 +68,21 @@ class Search:
         return list(self.commits[low + 1 : high])
 
     def _bounds(self) -> tuple[int, int]:
-        """Places of the last good and of the first bad commit; -1 is the good end."""
+        """Positions of the last good and of the first bad commit; -1 is the good end."""
         standing = [self.found[name].standing if name in self.found else None for name in self.commits]
         high = standing.index("bad") if "bad" in standing else len(standing) - 1
         return max((i for i in range(high) if standing[i] == "good"), default=-1), high
 
 
 def judged_by_cost(commit: str, exact: Exact, ratio: float, threshold: float) -> Found:
-    """What a cost says, which has no noise. threshold: ratio from which a commit is bad."""
+    """Judge by a cost, which has no noise. threshold: ratio above which a commit is bad."""
     return Found(commit=commit, standing="bad" if ratio > threshold else "good", ratio=ratio, exact=exact)
 
 
 def judged_by_time(
     commit: str, exact: Exact | None, more_blocks: Callable[[int], Sequence[float]], threshold: float
 ) -> Found:
-    """What blocks say: bad or good with 99% confidence, or, after more of them, nothing.
+    """Judge by blocks: bad or good with 99% confidence, or, if more blocks can't tell either, skipped.
 
     more_blocks: takes a number, and returns the log ratios of all blocks so far. threshold: a ratio.
     """

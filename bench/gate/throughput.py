@@ -1,4 +1,4 @@
-"""One case of a suite inside pytest-benchmark: what the `throughput` fixture gives a test."""
+"""The `throughput` fixture: one case of a suite inside pytest-benchmark."""
 
 import math
 import sys
@@ -28,13 +28,13 @@ from bench.workers.messages import Prepared, Time, Timed, Warmed
 from bench.workers.source import CodeSource
 
 TWO_SIDED = 0.98
-"""Of an interval whose ends are one-sided 99% bounds, as the gate has them."""
+"""Confidence of an interval whose ends are one-sided 99% bounds, like the gate's."""
 
 
 class Throughput:
     """Measures when called; the test fails if the case does, or if it has become slower.
 
-    folder: of the test's file, where a suite or a baseline is looked for that is not in the current folder.
+    folder: folder of the test's file, in which suite and baseline are looked for after the current folder.
     """
 
     def __init__(self, benchmark: Any, folder: Path) -> None:
@@ -53,7 +53,7 @@ class Throughput:
         threads: int | None = None,
         blocks: int = MIN_BLOCKS,
     ) -> None:
-        """A round of pytest-benchmark is one timed run of a fresh, warmed process of the case.
+        """Measure a case; a round of pytest-benchmark is one timed run of a fresh, warmed process.
 
         suite: a name, or a file. implementation: a name, or `package.module:function` of whatever the test
         can import. against: a result file of `bench run` with the same case of this machine. The test fails
@@ -100,7 +100,7 @@ class Throughput:
         return str(beside if not Path(name).exists() and beside.exists() else name)
 
     def _measure(self, case: Case, procedure: Procedure, blocks: int) -> list[float]:
-        """Seconds a step, a fresh process each."""
+        """Seconds per step, each of a fresh process."""
         with ForkServer(procedure.threads, procedure.sources) as server:
             solo = measure_solo(case, procedure, server)
         if solo.status != "ok":
@@ -136,7 +136,7 @@ class Throughput:
 
 
 def _importable() -> tuple[Path, ...]:
-    """Where this process looks for modules, but for what is installed: a worker imports what the test can."""
+    """Folders in which this process looks for modules, without installed packages: a worker gets the same."""
     library = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
     given = [Path.cwd(), *(Path(path) for path in sys.path if path and path not in library)]
     own = (path for path in given if not {"site-packages", "dist-packages", "lib-dynload"} & set(path.parts))
@@ -144,7 +144,7 @@ def _importable() -> tuple[Path, ...]:
 
 
 def _stored(results: Results, case: Case, environment: Environment) -> list[float]:
-    """Seconds a step by block. Raises UsageError without enough blocks of this case on this machine."""
+    """Seconds per step by block. Raises UsageError if there are too few of this case on this machine."""
     then = results.header.environment
     if then.machine != environment.machine:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""What a gate decides, from its records alone: per case, and over all of them."""
+"""Verdicts of a gate, from its records alone: per case, and over all cases."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -27,7 +27,7 @@ UNTOUCHED = "none of its modules changed"
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Of slowdowns, as fractions."""
+    """Limits of slowdowns, as fractions."""
 
     margin: float
     """Above this with 99% confidence: REGRESSED."""
@@ -36,7 +36,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CostChange(msgspec.Struct, frozen=True):
-    """An exact figure that is not what it was."""
+    """An exact figure that has changed."""
 
     figure: str
     base: int
@@ -61,19 +61,19 @@ class CaseVerdict(msgspec.Struct, frozen=True, kw_only=True):
     slowdown_low: float | None = None
     slowdown_high: float | None = None
     p_value: float | None = None
-    """Of a slowdown up to the margin; what Holm's correction works on."""
+    """P-value of the hypothesis that the slowdown is at most the margin; input of Holm's correction."""
     blocks: int = 0
     changes: list[CostChange] = []
     without_clock: bool = False
     """Whether the verdict needs no clock, so that noise can't have made it."""
     limits: Limits | None = None
-    """Of this model alone; None for those of the report."""
+    """Limits of this model alone; None for those of the report."""
     ignored: str | None = None
     """Why the suite lets this model regress; None if it counts."""
 
 
 class GateReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The verdict and all that it rests on."""
+    """The verdict and everything that it rests on."""
 
     verdict: Verdict
     reason: str
@@ -89,18 +89,18 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pair(msgspec.Struct, frozen=True):
-    """Two processes' worth of the same case: the base revision's, and another's."""
+    """The same case of two revisions: of the base, and of another."""
 
     base: Solo
     other: Solo
 
     def slowdowns(self, samples: Iterable[Sample]) -> list[float]:
-        """Per block, the log of the other's time over the base's."""
+        """Logs of the other's time over the base's, by block."""
         return block_values(samples, self.other.case.id, self.base.case.id)
 
 
 def judge(pair: Pair, samples: Iterable[Sample], lost: Iterable[Lost], limits: Limits) -> CaseVerdict:
-    """One case: whether it runs, then what needs no clock, then its slowdown."""
+    """Judge one case: by whether it runs, then by costs that need no clock, then by its slowdown."""
     fault = _fault(pair, lost)
     changes = cost_changes(pair.base.exact, pair.other.exact)
     grown = [change for change in changes if change.figure in COSTS and change.growth > limits.margin]
@@ -115,7 +115,7 @@ def judge(pair: Pair, samples: Iterable[Sample], lost: Iterable[Lost], limits: L
 
 
 def judge_exactly(pair: Pair, limits: Limits) -> CaseVerdict:
-    """As judge, of a case that was not timed: unchanged costs pass."""
+    """Judge a case that was not timed: unchanged costs pass."""
     judged = judge(pair, [], [], limits)
     if judged.without_clock:
         return judged
@@ -123,18 +123,18 @@ def judge_exactly(pair: Pair, limits: Limits) -> CaseVerdict:
 
 
 def judge_gone(case: Case, reason: str) -> CaseVerdict:
-    """A case that head has no more."""
+    """Verdict of a case that head no longer has."""
     return CaseVerdict(
         model=case.implementation,
         length=case.length,
         verdict="REGRESSED",
-        reason=f"head has it no more ({reason})",
+        reason=f"head no longer has it ({reason})",
         without_clock=True,
     )
 
 
 def judge_new(head: Solo) -> CaseVerdict:
-    """A case that base does not have: it must run."""
+    """Verdict of a case that base does not have: it must run."""
     runs = head.status == "ok"
     return CaseVerdict(
         model=head.case.implementation,
@@ -146,7 +146,7 @@ def judge_new(head: Solo) -> CaseVerdict:
 
 
 def judge_untouched(case: Case) -> CaseVerdict:
-    """A case none of whose modules differ between the revisions."""
+    """Verdict of a case whose modules are the same in both revisions."""
     return CaseVerdict(
         model=case.implementation,
         length=case.length,
@@ -159,7 +159,7 @@ def judge_untouched(case: Case) -> CaseVerdict:
 def conclude(
     cases: Sequence[CaseVerdict], control: CaseVerdict | None, limits: Limits, base: str, head: str
 ) -> GateReport:
-    """The verdict over all cases. Noise can make none of them REGRESSED in more than 1% of all runs (Holm).
+    """Verdict over all cases. By noise alone, one is REGRESSED in at most 1% of all gates (Holm).
 
     control: identical code against itself, None if nothing was timed. Cases that the suite ignores are shown
     and decide nothing.
@@ -203,7 +203,7 @@ def is_settled(case: CaseVerdict, family: int) -> bool:
 
 
 def judge_slowdowns(slowdowns: Sequence[float], limits: Limits) -> CaseVerdict:
-    """What blocks' log ratios alone say: bounds, p-value and verdict of a case that has no name yet."""
+    """Bounds, p-value and verdict from blocks' log ratios alone, of a case without a name yet."""
     if not slowdowns:
         return CaseVerdict(model="", length=0, verdict="INCONCLUSIVE", reason="was not timed")
     margin, tolerance = math.log1p(limits.margin), math.log1p(limits.tolerance)
@@ -232,7 +232,7 @@ def _reason(found: Verdict, low: float, high: float) -> str:
 
 
 def _fault(pair: Pair, lost: Iterable[Lost]) -> tuple[Verdict, str] | None:
-    """A revision that does not run: on head alone it has regressed, on base it can't be compared."""
+    """Verdict and reason if a revision does not run: head alone has regressed, base can't be compared."""
     reasons = {record.case_id: record.reason for record in lost}
     for solo in (pair.base, pair.other):
         if solo.status != "ok":

@@ -1,4 +1,4 @@
-"""Commits held against one good commit, one at a time; what was found is kept in a folder."""
+"""Comparison of commits with one good commit, one at a time; what was found is kept in a folder."""
 
 import os
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ COSTS = {"memory": "tensor_bytes", "flops": "flops"}
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """What a folder holds."""
+    """Contents of a folder's file."""
 
     question: list[str]
     found: list[Found]
@@ -40,7 +40,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass
 class Workbench:
-    """Measures one case of commits against the good end's. Raw data and findings lie in `folder`."""
+    """Measures one case of commits against the good end's. Raw data and findings are kept in `folder`."""
 
     folder: Path
     repository: Repository
@@ -65,7 +65,7 @@ class Workbench:
         self.found = {found.commit: found for found in kept.found}
 
     def look(self, commit: str, threshold: float) -> Found:
-        """What a commit is: bad above the threshold, a ratio. Raises UsageError if the good end can't run."""
+        """Judge a commit: bad above the threshold, a ratio. Raises UsageError if the good end can't run."""
         if commit not in self.found:
             self._keep(self._measured(commit, threshold))
         return self.found[commit]
@@ -88,7 +88,7 @@ class Workbench:
     ) -> Found:
         sources = {base.name: base.source, head.name: head.source}
         raw = self.folder / f"{head.commit}.jsonl"
-        raw.unlink(missing_ok=True)  # Of an attempt that was interrupted.
+        raw.unlink(missing_ok=True)  # Left by an attempt that was interrupted.
         with (
             ResultFile(raw, interruption.deferred) as file,
             open_display() as display,
@@ -137,7 +137,7 @@ class Workbench:
 
     @property
     def _question(self) -> list[str]:
-        """What must be the same for findings to be of one search."""
+        """Everything that must be the same for findings to belong to one search."""
         machine = map(str, self.environment.machine)
         made = (self.good, self.figure, str(self.code), self.case.id, *machine)
         return [str(self.repository.root), *made]

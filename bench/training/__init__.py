@@ -1,1 +1,1 @@
-"""`bench train`: trains the models of a suite, and keeps what it came to."""
+"""`bench train`: trains the models of a suite, and keeps the results."""

@@ -1,4 +1,4 @@
-"""What a person sees while models are trained: a progress bar in a terminal, plain lines anywhere else."""
+"""Display of a training: a progress bar in a terminal, plain lines anywhere else."""
 
 from types import TracebackType
 
@@ -11,7 +11,7 @@ from bench.views.training import chance, quality
 
 
 class PlainTrainingDisplay:
-    """A line for each evaluation, to standard error."""
+    """One line per evaluation, to standard error."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -45,7 +45,7 @@ class PlainTrainingDisplay:
 
 
 class TrainingBar(PlainTrainingDisplay):
-    """The same lines above a bar with the time left."""
+    """The same lines above a bar with the remaining time."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -78,7 +78,7 @@ class TrainingBar(PlainTrainingDisplay):
 
 
 def open_display() -> PlainTrainingDisplay:
-    """A bar where standard error is a terminal, else plain lines."""
+    """A bar if standard error is a terminal, else plain lines."""
     console = patient_console()
     return TrainingBar(console) if console.is_terminal else PlainTrainingDisplay(console)
 

@@ -1,4 +1,4 @@
-"""A training from its current step to its end: steps, evaluations, records, checkpoints."""
+"""A training from its current step to its end: steps, evaluations, records and checkpoints."""
 
 import math
 import statistics
@@ -15,7 +15,7 @@ from bench.training.trainer import Trainer
 
 
 class Loop:
-    """Carries a training out. A checkpoint is written at every evaluation, and when it is interrupted."""
+    """Carries out a training. A checkpoint is written at every evaluation and at an interruption."""
 
     def __init__(
         self, trainer: Trainer, store: RecordFile, path: Path, display: PlainTrainingDisplay
@@ -82,7 +82,7 @@ class Loop:
         return True
 
     def _warn(self, evaluation: Evaluation, loss: float | None) -> None:
-        """Once, when the warm-up and a fifth of the steps are over and nothing is learned.
+        """Warn once, when the warm-up and a fifth of the steps are over and nothing has been learned.
 
         The training loss must say so too: a model that has learned can be badly calibrated in validation.
         """

@@ -1,4 +1,4 @@
-"""How a model is trained: as published, and what a suite or a user puts in the place of that."""
+"""Training settings of a model: as published, with what a suite or a user sets in their place."""
 
 import math
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ from implementations import registry
 
 
 def make_recipe(name: str, suite: Suite, workload: Workload, changes: dict[str, Any]) -> Recipe:
-    """The published settings, over them the suite's, over them `changes` (fields of Recipe, or `epochs`).
+    """Published settings, then the suite's, then `changes` (fields of Recipe, or `epochs`); later ones win.
 
-    A training of other than the published length has the published warm-up and schedule in proportion.
-    Raises UsageError if no learning rate is known, or if a setting cannot be.
+    A training of another length than the published one has the published warm-up and schedule in proportion.
+    Raises UsageError if no learning rate or batch is known, or if a setting is not valid.
     """
     task = workload.task(suite.lengths[0]).name
     implementation = registry.find(name)
@@ -50,7 +50,7 @@ def make_recipe(name: str, suite: Suite, workload: Workload, changes: dict[str, 
 
 
 def _as_published(published: Schedule, card: Mapping[str, Any]) -> dict[str, Any]:
-    """What does not depend on the training's length. card: optimiser and groups of parameters."""
+    """Settings that do not depend on the training's length. card: optimiser and groups of parameters."""
     groups = [{"learning_rate": published.kernel_learning_rate, **group} for group in card.get("slow", [])]
     return {
         **card,

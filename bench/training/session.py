@@ -1,4 +1,4 @@
-"""One `bench train` from request to records: suite, recipe, files, and one model after the other."""
+"""One `bench train` from request to records: suite, recipes, files, and one model after the other."""
 
 import re
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ from implementations import registry
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What the user asked for."""
+    """A user's request to train."""
 
     suite: str
     out: Path
@@ -44,7 +44,7 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """What it came to."""
+    """Result of `bench train`."""
 
     trainings: list[TrainingResults]
     interrupted: bool
@@ -57,7 +57,7 @@ class TrainOutcome:
 
 @dataclass(frozen=True)
 class Job:
-    """One training, and the files that it writes."""
+    """One training and its files."""
 
     case: Case
     recipe: Recipe
@@ -68,7 +68,7 @@ class Job:
 def train(request: TrainRequest) -> TrainOutcome:
     """Train the models of a suite in turn. Raises UsageError before anything is trained.
 
-    A model that fails costs its own training only.
+    A model that fails ends only its own training.
     """
     suite = suites.load(request.suite, request.overrides)
     environment = probe_environment(request.device, request.threads)
@@ -97,7 +97,7 @@ def train(request: TrainRequest) -> TrainOutcome:
 
 
 def models_of(suite: Suite, overrides: dict[str, Any]) -> list[str]:
-    """The implementations to train: those asked for, else all but other forms of one that is trained."""
+    """Implementations to train: those asked for, else all but other forms of one that is trained."""
     if "implementations" in overrides:
         return list(suite.implementations)
     names = suite.implementations

@@ -19,11 +19,11 @@ from bench.workloads import Batch
 from implementations import activation
 
 VALIDATION_SEED = 0
-"""The same validation sequences for every model and seed."""
+"""Seed of the validation sequences, the same for every model and seed."""
 
 
 class Trainer:
-    """Trains one model. `step` counts the steps done; it is also the number of the next batch.
+    """Trains one model. `step` is the number of steps done, and of the next batch.
 
     Raises UsageError if the case cannot be trained.
     """
@@ -44,7 +44,7 @@ class Trainer:
         self._validation: list[Batch] = []
 
     def advance(self) -> float:
-        """One training step; its loss in nats, the penalty not counted."""
+        """Run one training step. Returns its loss in nats, without the penalty."""
         self.model.train()
         batch = self.workload.batch(
             self.case.length, self.recipe.batch, self.case.fill, self.case.seed, self.step, "train"
@@ -62,12 +62,12 @@ class Trainer:
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate of the last step."""
+        """Learning rate of the last step."""
         return self.recipe.learning_rate * self.recipe.rate(max(0, self.step - 1))
 
     @torch.no_grad()
     def evaluate(self) -> Evaluation:
-        """The model on the validation sequences; random state and weights stay as they are."""
+        """Evaluate the model on the validation sequences; random state and weights stay as they are."""
         self.model.eval()
         losses, correct, labels = 0.0, 0, np.zeros(self.task.classes, dtype=np.int64)
         rates: list[list[list[float]]] = []
@@ -94,7 +94,7 @@ class Trainer:
         )
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that the next step depends on, by name, beside the step's number."""
+        """Everything that the next step depends on, by name, except the step's number."""
         tensors = {MODEL + name: tensor for name, tensor in self.model.state_dict().items()}
         for number, values in self.optimizer.state_dict()["state"].items():
             tensors |= {
@@ -168,7 +168,7 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def _groups(model: nn.Module, recipe: Recipe) -> Iterator[dict[str, Any]]:
-    # The last group has what no other one has; it is the first to be given.
+    # The last group has the parameters of no other group; it is yielded first.
     groups = [*recipe.groups(), ParameterGroup(pattern="", weight_decay=None)]
     members: list[list[nn.Parameter]] = [[] for _ in groups]
     for name, parameter in model.named_parameters():
@@ -186,7 +186,7 @@ def _groups(model: nn.Module, recipe: Recipe) -> Iterator[dict[str, Any]]:
 
 
 def activation_by_sample(model: nn.Module) -> list[list[float]]:
-    """Activation rates of the last batch's rows, by configurator; none if they cannot tell."""
+    """Activation rates of the last batch's rows, by configurator; empty if configurators can't tell."""
     found = activation.configurators(model)
     if not all(hasattr(configurator, "activation_rates_by_sample") for configurator in found):
         return []
@@ -194,7 +194,7 @@ def activation_by_sample(model: nn.Module) -> list[list[float]]:
 
 
 def entropy(shares: np.ndarray[Any, np.dtype[np.float64]]) -> float:
-    """In nats, of probabilities `(classes,)`."""
+    """Entropy of probabilities `(classes,)`, in nats."""
     present = shares[shares > 0]
     return float(-(present * np.log(present)).sum())
 

@@ -1,4 +1,4 @@
-"""What an exception in a worker means for its row."""
+"""Exceptions of a worker as failures of its row."""
 
 import re
 import traceback
@@ -9,17 +9,17 @@ TRACEBACK_CHARACTERS = 8000
 REASON_CHARACTERS = 300
 
 NO_MEMORY = re.compile(r"can't allocate memory|out of memory|_ALLOC_FAILED|_ALLOCATION_FAILED", re.IGNORECASE)
-"""How a full device or machine says so: torch's allocators, the CUDA driver (which Triton repeats), cuBLAS,
-cuDNN and cuFFT. What Triton calls "out of resource" is a kernel that fits no such device, full or empty."""
+"""Messages of a full device or machine: of torch's allocators, the CUDA driver (which Triton repeats),
+cuBLAS, cuDNN and cuFFT. Triton's "out of resource" is another matter: a kernel too big for any such device."""
 
 ADVICE = re.compile(
     r"\s*(Search for `cuda|CUDA kernel errors might be|For debugging consider|Compile with `TORCH_).*"
 )
-"""What torch adds to every error of CUDA, after the error."""
+"""Advice that torch appends to every error of CUDA."""
 
 
 class Faulty(Exception):
-    """Steps that were run, and whose time is worth nothing."""
+    """Steps that ran, but whose times are worth nothing."""
 
     def __init__(self, kind: FailureKind, reason: str) -> None:
         super().__init__(reason)

@@ -1,8 +1,7 @@
-"""Where workers come from: a process that has loaded torch, and forks one worker after the other.
+"""The fork server: a process that has loaded torch, and forks one worker after the other.
 
-Importing takes seconds, a block starts a dozen workers. Each of them is a process of its own all the same,
-with memory of its own; what lies where in memory is drawn afresh with every fork server, and each block
-has its own.
+Importing takes seconds, and a block starts a dozen workers. Each worker is still a process of its own, with
+memory of its own; the layout of memory is drawn afresh with every fork server, and each block has its own.
 """
 
 import contextlib
@@ -73,7 +72,7 @@ class _Loaded(NamedTuple):
 class _TemplateProcess:
     """`python -m bench.workers.template`, seen from the parent. Orders go over a Unix socket, a line each.
 
-    An answer repeats its order: where Ctrl-C comes between the two, the next to ask is not given it.
+    An answer repeats its order: if Ctrl-C comes between the two, the next to ask does not get the old answer.
     """
 
     def __init__(self, threads: int, loaded: _Loaded | None) -> None:
@@ -122,7 +121,7 @@ class _TemplateProcess:
             self._orders.sendall(order + b"\n")
             return self._answer(order)
         except (ConnectionError, WorkerFailed):
-            # With the template its workers die, by the same signal.
+            # If the template dies, its workers die by the same signal.
             return -signal.SIGKILL
 
     def kill(self) -> None:
@@ -149,7 +148,7 @@ def _environment(threads: int, loaded: _Loaded | None) -> dict[str, str]:
         **allocator.worker_variables(),
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
-        # numpy computes nothing that is timed, and a thread of its would be there before the fork.
+        # numpy computes nothing that is timed, and its threads would be there before the fork.
         "OPENBLAS_NUM_THREADS": "1",
         # torch may ask whether there is a GPU without touching it: a process that touched it can't fork.
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
@@ -158,5 +157,5 @@ def _environment(threads: int, loaded: _Loaded | None) -> dict[str, str]:
 
 
 def _command(loaded: _Loaded | None) -> list[str]:
-    # Safe path: what lies in the current folder takes no module's place.
+    # Safe path: no module is imported from the current folder.
     return [sys.executable if loaded is None else loaded.python, "-P", "-m", "bench.workers.template"]

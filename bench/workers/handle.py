@@ -25,7 +25,7 @@ _STATUS: dict[str, Status] = {"oom": "oom", "nan": "nan", "error": "error", "uns
 
 
 PRINTED_BYTES = 4000
-"""Of what a worker prints, the last so many are kept."""
+"""Bytes that are kept of what a worker prints, the last ones."""
 
 
 class WorkerFailed(Exception):
@@ -36,7 +36,7 @@ class WorkerFailed(Exception):
         self.status = status
         self.reason = reason
         self.traceback = traceback
-        """Of Python, in the worker."""
+        """Python's traceback, in the worker."""
 
 
 class WorkerProcess:
@@ -51,7 +51,7 @@ class WorkerProcess:
         answers: int,
         stderr: IO[bytes],
     ) -> None:
-        """exit_code_of: waits for a worker's end, which only the process that forked it learns."""
+        """exit_code_of: waits for the end of a worker, which only the process that forked it can do."""
         self.case = case
         self.pid = pid
         self._exit_code_of = exit_code_of
@@ -80,7 +80,9 @@ class WorkerProcess:
         try:
             answer: Answer = msgspec.json.decode(line, type=Answer)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise WorkerFailed("error", "gave an answer that is none; does the model write to it?") from None
+            raise WorkerFailed(
+                "error", "sent something that is not an answer; does the model write to it?"
+            ) from None
         if isinstance(answer, Failure):
             raise WorkerFailed(_STATUS[answer.kind], answer.reason, answer.traceback)
         if not isinstance(answer, expected):
@@ -100,9 +102,9 @@ class WorkerProcess:
 
     @property
     def printed(self) -> str | None:
-        """The end of what it and its model have printed; None if nothing."""
+        """The end of what the worker and its model have printed; None if nothing."""
         handle = self._stderr.fileno()
-        # The worker writes where this file stands, so that it must not be moved.
+        # The worker writes at this file's position, which must therefore not be moved.
         begin = max(0, os.fstat(handle).st_size - PRINTED_BYTES)
         return os.pread(handle, PRINTED_BYTES, begin).decode(errors="replace") or None
 
@@ -111,7 +113,7 @@ class WorkerProcess:
         if self._exit_code is None:
             self._signal(signal.SIGKILL)
             self._wait()
-        # What it had not read is of no use any more.
+        # Questions that it has not read are of no use any more.
         with contextlib.suppress(BrokenPipeError):
             self._questions.close()
         # Once: another's may have the number by now.

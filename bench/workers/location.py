@@ -1,4 +1,4 @@
-"""Where a model's code comes from: what was imported to build it, file by file."""
+"""Origin of a model's code: the files of all modules that were imported to build it."""
 
 import contextlib
 import importlib
@@ -12,8 +12,8 @@ from implementations.errors import RegistryError
 
 
 def locate(case: Case) -> Located:
-    """Import and build a case's model. What fails for another reason than a missing name is left to the step
-    that runs it."""
+    """Import and build a case's model. A failure for any reason but a missing name is left to the step that
+    runs the model."""
     try:
         path = registry.find(case.implementation).path
     except RegistryError as error:
@@ -34,7 +34,7 @@ def locate(case: Case) -> Located:
 
 
 def _build(case: Case) -> None:
-    """A model may import what it needs as late as this."""
+    """Build the model, which may import modules only now."""
     import torch
 
     from bench import workloads
@@ -46,5 +46,5 @@ def _build(case: Case) -> None:
 
 def _files() -> dict[str, str]:
     files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
-    # torch has modules that are made as they are asked for; their files are names alone.
+    # torch makes some modules when they are asked for; their files are only names.
     return {name: file for name, file in files.items() if isinstance(file, str) and os.path.isabs(file)}

@@ -1,4 +1,4 @@
-"""What the parent asks of a worker and what it answers: one line of JSON each way.
+"""Questions of the parent and answers of a worker: one line of JSON each way.
 
 Every question gets exactly one answer, or a Failure.
 """
@@ -54,20 +54,20 @@ class Warm(msgspec.Struct, frozen=True, tag="warm"):
 
 
 class MeasureMemory(msgspec.Struct, frozen=True, tag="memory"):
-    """One more step, watched: peak memory, operators, activation."""
+    """Watch one more step: peak memory and activation."""
 
 
 class Check(msgspec.Struct, frozen=True, tag="check"):
-    """Hold the implementation against its reference on this batch."""
+    """Compare the implementation with its reference."""
 
 
 class Decode(msgspec.Struct, frozen=True, tag="decode"):
-    """Say what the state of a generation takes, and hold its logits against the parallel form."""
+    """Measure the state of a generation, and compare its logits with the parallel form's."""
 
 
 class Predict(msgspec.Struct, frozen=True, tag="predict"):
-    """Say what memory a step of a case would take, from shapes alone. Asked once, and of a fresh worker: what
-    a model caches would count in a later answer."""
+    """Predict the memory of a step of a case from shapes alone. Asked once, and of a fresh worker: what a
+    model caches would count in a later answer."""
 
     case: Case
     device: str
@@ -78,17 +78,17 @@ class Count(msgspec.Struct, frozen=True, tag="count"):
 
 
 class MeasureEnergy(msgspec.Struct, frozen=True, tag="energy"):
-    """Run steps for some seconds, and be idle for as long, and ask the device's counter."""
+    """Run steps for some seconds, stay idle for as long, and read the device's energy counter."""
 
 
 class Measure(msgspec.Struct, frozen=True, tag="measure"):
-    """Run a step, and ask a metric of the user's about it."""
+    """Run a step, and evaluate a metric of the user's on it."""
 
     metric: str
 
 
 class MeasureBusy(msgspec.Struct, frozen=True, tag="busy"):
-    """One more step, under the GPU's profiler: how long the device computes in it."""
+    """Run one more step under the GPU's profiler: how long does the device compute in it?"""
 
 
 class KeepTo(msgspec.Struct, frozen=True, tag="keep_to"):
@@ -98,7 +98,7 @@ class KeepTo(msgspec.Struct, frozen=True, tag="keep_to"):
 
 
 class Time(msgspec.Struct, frozen=True, tag="time"):
-    """Run that many steps, and time them."""
+    """Time that many steps."""
 
     steps: int
     moment: float | None = None
@@ -133,18 +133,18 @@ class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
     data: str
     backend: str
     why_plain: str | None = None
-    """Why fused layers run in their plain form, where nobody asked for it."""
+    """Why fused layers run in their plain form, if nobody asked for that."""
     batch_digest: str | None = None
     remarks: list[str] = []
 
 
 class Located(msgspec.Struct, frozen=True, tag="located"):
     path: str
-    """Where its `build` is, `package.module:function`; empty if nothing has the implementation's name."""
+    """Path of its `build`, `package.module:function`; empty if nothing has the implementation's name."""
     missing: str | None
     """Why it can't be had, if the module or the function does not exist; None if it does."""
     files: dict[str, str]
-    """Of every module that is loaded, by its name."""
+    """Files of all loaded modules, by the module's name."""
 
 
 class Compiled(msgspec.Struct, frozen=True, tag="compiled"):
@@ -163,7 +163,7 @@ class MemoryMeasured(msgspec.Struct, frozen=True, tag="memory"):
     moved: bool = False
     """Whether the step moved the weights, which it should not."""
     growth_bytes: int | None = None
-    """More live after the step than before it; None if that can't be seen."""
+    """Bytes by which live memory after the step exceeds that before it; None if that can't be seen."""
 
 
 class Checked(msgspec.Struct, frozen=True, tag="checked"):
@@ -213,7 +213,7 @@ class Timed(msgspec.Struct, frozen=True, tag="timed"):
 
 
 class Failure(msgspec.Struct, frozen=True, tag="failure"):
-    """The worker could not do what was asked; it can't go on."""
+    """The worker could not do what was asked, and can't continue."""
 
     kind: FailureKind
     reason: str

@@ -1,4 +1,4 @@
-"""Where a worker imports the code that is measured from, when it is not what is at hand."""
+"""Source of the code that a worker measures, if it is not the code at hand."""
 
 import os
 import sys
@@ -8,21 +8,21 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class CodeSource:
-    """One revision's code: its worktree's folders come before everything else on the path."""
+    """Code of one revision: its worktree's folders come before everything else on the path."""
 
     paths: tuple[Path, ...]
-    """Folders whose modules can be imported; they are put first once the harness has been loaded."""
+    """Folders whose modules can be imported; they come first once the harness has been loaded."""
     repository: Path | None = None
-    """The user's working tree, if what lies there is not to be imported."""
+    """The user's working tree, if nothing may be imported from there."""
     implementations: Path | None = None
-    """A folder that holds only the revision's own `implementations`, if it is one of this very project: they
-    take the place of the harness's."""
+    """Folder that holds only the revision's own `implementations`, if it is a revision of this very project:
+    they replace the harness's."""
     python: str = sys.executable
-    """The interpreter: of an environment of its own if the revision was installed into one."""
+    """Interpreter: that of the revision's own environment if it was installed into one."""
 
     @property
     def python_path(self) -> list[str]:
-        """PYTHONPATH of a worker: this very `bench`, and what the user put there from elsewhere."""
+        """PYTHONPATH of a worker: this very `bench`, and the user's folders outside the repository."""
         harness = Path(__file__).resolve().parents[2]
         given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
         hidden = self.repository

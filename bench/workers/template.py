@@ -25,7 +25,7 @@ from bench.workers.worker import Worker
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 OUT_OF_MEMORY_SCORE = "1000"
-"""The kernel kills a worker before anything else, so that the parent can tell what happened."""
+"""Highest score: the kernel kills a worker before anything else, so that the parent can report it."""
 
 
 def _die_with_parent() -> None:
@@ -36,7 +36,7 @@ def _die_with_parent() -> None:
             with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
                 file.write(OUT_OF_MEMORY_SCORE)
         except OSError:
-            pass  # A container may forbid it; the kernel then chooses by size, which is mostly the worker.
+            pass  # A container may forbid it; the kernel then chooses by size, and mostly hits the worker.
     if os.getppid() != parent:
         sys.exit(1)
 
@@ -48,7 +48,7 @@ def _adopt_strays() -> None:
 
 
 def _end_strays() -> None:
-    """End every process below this one: no worker is left, and what they left must not outlive them."""
+    """End every process below this one: no worker is left, and what workers started must not outlive them."""
     while strays := psutil.Process().children(recursive=True):
         for stray in strays:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -62,7 +62,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _load_libraries() -> None:
-    """What every case needs; torch's optimisers import its compiler."""
+    """Load what every case needs; torch's optimisers import its compiler."""
     import torch._dynamo  # noqa: F401
 
     import bench.steps.step  # noqa: F401
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def _obey(orders: socket.socket, workers: set[int]) -> bool:
-    """Orders: three handles, for a worker to have as its streams; or workers' numbers, to wait for."""
+    """Carry out one order: three handles to give a worker as streams, or workers' numbers to wait for."""
     order, handles, _, _ = socket.recv_fds(orders, 64, 3)
     if not order:
         return False
@@ -101,7 +101,7 @@ def _obey(orders: socket.socket, workers: set[int]) -> bool:
         orders.close()
         _become_worker(handles)
     workers.add(pid)
-    # Here and in the worker: whoever comes first, its group is there when the parent hears of it.
+    # Here and in the worker: whichever comes first, the group exists when the parent hears of the worker.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.setpgid(pid, pid)
     for handle in handles:
@@ -118,7 +118,7 @@ def _become_worker(handles: list[int]) -> NoReturn:
     os.dup2(handles[0], 0)
     for stream in (1, 2):
         os.dup2(handles[2], stream)
-    # A worker is killed in the end: what waited in a buffer would be lost.
+    # A worker is killed in the end, and what waits in a buffer would be lost.
     for text in (sys.stdout, sys.stderr):
         if isinstance(text, io.TextIOWrapper):
             text.reconfigure(line_buffering=True, write_through=True)

@@ -1,4 +1,4 @@
-"""What a worker does with one case: it builds it and does what it is told, one answer for each question."""
+"""A worker: builds one case and answers questions about it, one answer per question."""
 
 import gc
 import time
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 class Worker:
-    """Holds the case that it was given and answers questions about it."""
+    """Holds its case, and answers questions about it."""
 
     processors: Processors = ()
     """Those that it was told to keep to; empty for any."""
@@ -120,14 +120,14 @@ class Worker:
         torch.set_num_threads(self.threads)
         if question.memory_limit_bytes is not None:
             _limit_memory(question.memory_limit_bytes)
-        # Before the model is built, so that what others have on the device is not taken for ours.
+        # Before the model is built, so that others' memory on the device is not taken for ours.
         self.nvml = nvml.open_device(question.device)[0] if question.device.startswith("cuda") else None
         self.idle_bytes = nvml.device_bytes(self.nvml) or 0
         self.step = open_step(question.case, question.device)
         self.on_gpu = self.step.device.type == "cuda"
         if not self.on_gpu:
             self.step.calibrate()
-        # A module may have set them when it was imported, or the model when it was built.
+        # A module may have changed the threads when it was imported, or the model when it was built.
         torch.set_num_threads(self.threads)
         self.steps = 0
         return Prepared(
@@ -227,7 +227,7 @@ class Worker:
         return EnergyMeasured(energy_of(step, lambda: nvml.energy_millijoules(self.nvml)))
 
     def _measure(self, question: Measure) -> Answer:
-        """What a metric raises costs its own figure only."""
+        """Evaluate a metric; an exception costs only the metric's own figure."""
         from bench.suites import metrics
 
         self.step()
@@ -292,7 +292,7 @@ class Worker:
         return self.step.timed(steps)
 
     def _check_steps(self) -> None:
-        """Look at what the last steps left, outside the clock. Raises Faulty."""
+        """Check what the last steps left, outside the clock. Raises Faulty."""
         import torch
 
         not_finite = self.step.not_finite()
@@ -323,7 +323,7 @@ class Worker:
 def _limit_memory(limit: int) -> None:
     """Let allocations fail cleanly before the machine swaps or the kernel kills something.
 
-    limit: bytes beyond what this process has. A lower limit that the user has set (`ulimit -d`) stays.
+    limit: bytes beyond what this process has now. A lower limit set by the user (`ulimit -d`) stays.
     """
     import resource
 
@@ -333,7 +333,7 @@ def _limit_memory(limit: int) -> None:
 
 
 def _data_bytes() -> int:
-    """Bytes that RLIMIT_DATA counts by now: what was inherited from the template. 0 if that is not known."""
+    """Bytes that RLIMIT_DATA counts already, as inherited from the template; 0 if that is not known."""
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as file:
             sizes = [line.split()[1] for line in file if line.startswith("VmData:")]

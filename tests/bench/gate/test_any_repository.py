@@ -139,7 +139,7 @@ def test_each_revision_has_its_own_code(mine):
     assert cases["ignored"]["ignored"] == "being rewritten"
     assert "ignored:build" not in report["reason"]
     assert cases["lenient"]["limits"] == {"margin": 0.6, "tolerance": 0.7}
-    assert "head has it no more (head" in cases["gone"]["reason"]
+    assert "head no longer has it (head" in cases["gone"]["reason"]
     assert cases["new"]["reason"] == "new, nothing to compare"
     header = read(mine.root / "run.jsonl").header
     assert (header.environment.commit, header.environment.dirty) == (head, False)
