@@ -10,7 +10,7 @@ REASON_CHARACTERS = 300
 
 NO_MEMORY = re.compile(r"can't allocate memory|out of memory|_ALLOC_FAILED|_ALLOCATION_FAILED", re.IGNORECASE)
 """Messages of a full device or machine: of torch's allocators, the CUDA driver (which Triton repeats),
-cuBLAS, cuDNN and cuFFT. Triton's "out of resource" is another matter: a kernel too big for any such device."""
+cuBLAS, cuDNN and cuFFT. Triton's "out of resource" is another matter: a kernel too big for any such GPU."""
 
 ADVICE = re.compile(
     r"\s*(Search for `cuda|CUDA kernel errors might be|For debugging consider|Compile with `TORCH_).*"
