@@ -202,7 +202,7 @@ class Gate:
                 self.recorder.take(record)
 
     def _groups(self, pairs: Iterable[Pair]) -> list[list[Solo]]:
-        """Cases that are timed together: a base with all that is compared with it; in a duet, with each alone.
+        """Cases that are timed together: a base with all compared to it; in a duet, with each alone.
 
         Raises UsageError if there is no memory for a duet.
         """
