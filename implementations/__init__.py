@@ -1,1 +1,1 @@
-"""The models: one file per system, none of which knows that it is measured."""
+"""The models, one file per system; none knows that it is measured."""

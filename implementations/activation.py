@@ -3,10 +3,10 @@
 A *configurator* is any module with
 
 - `act_bias`: a tensor of one element that shifts its decision;
-- `margins(*inputs)`: for the inputs of its forward, a tensor `(steps,)` with one number a real step; its
+- `margins(*inputs)`: for the inputs of its forward, a tensor `(steps,)` with one number per real step; its
   forward activates the steps whose margin exceeds act_bias, and no padding;
 - `activation_rate()`: active steps over real steps in its last forward, a float;
-- `activation_rates_by_sample()`: the same for each row of the batch, a list; needed in training only.
+- `activation_rates_by_sample()`: the same for each row of the batch, a list; only needed in training.
 
 SeqBoat's is `implementations.ops.configurator.LatentConfigurator`; another model joins by following this
 protocol.
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 TOLERANCE = 0.005
-"""How far from the wanted rate a threshold may lie, for the sake of a wider gap around it."""
+"""Distance from the wanted rate that a threshold may have, for the sake of a wider gap around it."""
 
 
 def configurators(model: nn.Module) -> list[Any]:
@@ -31,7 +31,7 @@ def configurators(model: nn.Module) -> list[Any]:
 def activation_rates(model: nn.Module) -> list[float]:
     """Active steps over real steps, by configurator, in the last forward pass; waits for the device.
 
-    A configurator that ran more than once in that pass (two towers) tells of its last run.
+    A configurator that ran more than once in that pass (two towers) reports its last run.
     Raises RuntimeError before the first forward pass.
     """
     return [configurator.activation_rate() for configurator in configurators(model)]
@@ -41,7 +41,7 @@ def activation_rates(model: nn.Module) -> list[float]:
 def confidences(model: nn.Module) -> Iterator[list[Tensor]]:
     """Within this context, a list that each configurator's forward adds its mean confidence to, a scalar.
 
-    The mean is over real steps; a gradient flows through it where the configurator's result has one.
+    The mean is over real steps; a gradient flows through it if the configurator's result has one.
     """
     found: list[Tensor] = []
 
@@ -58,14 +58,14 @@ def confidences(model: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def calibrate(model: nn.Module, inputs: Tensor, lengths: Tensor | None, rate: float) -> list[float]:
-    """Set every act_bias so that a share `rate` of the batch's real steps is active; the rates reached.
+    """Set every act_bias so that a share `rate` of the batch's real steps is active. Returns the rates.
 
     One forward pass `model(inputs, lengths)` sets the configurators as it comes to them, so that each sees
     the states that the thresholds before it make. Each threshold is put in the widest gap between two steps
     within half a percentage point of the rate, since one flipped step shifts all that follow it in the
-    working memory. Rates 0 and 1 mean none and all. Where steps tie, or are fewer than 100, the nearest rate
-    that can be reached is. Where a configurator runs more than once (two towers), its runs are taken
-    together, by one more pass for each configurator.
+    working memory. Rates 0 and 1 mean none and all. If steps tie, or are fewer than 100, the nearest possible
+    rate is set. If a configurator runs more than once (two towers), its runs are taken together, by
+    one more pass for each configurator.
 
     The model stays in its mode, and should run as it will be measured, autocast included. Dropout moves the
     states, so the rate of a training step scatters around the one set here; the random state is put back,
@@ -102,7 +102,7 @@ def threshold(margins: Tensor, rate: float) -> Tensor:
     gaps = ordered.diff()
     distance = (torch.linspace(1.0, 0.0, len(gaps), dtype=torch.float64, device=gaps.device) - rate).abs()
     near = (distance <= TOLERANCE) & (gaps > 0)
-    near[[0, -1]] = False  # all and none only where they are asked for
+    near[[0, -1]] = False  # all and none only if they are asked for
     if 0.0 < rate < 1.0 and near.any():
         cut = gaps.masked_fill(~near, 0.0).argmax()
     else:
@@ -118,7 +118,7 @@ def _is_configurator(module: nn.Module) -> bool:
 
 
 def _set(configurator: Any, margins: Tensor, rate: float) -> float:
-    """Set the act_bias by these margins; the rate that it gives on them."""
+    """Set the act_bias by these margins. Returns the rate that it gives on them."""
     if margins.numel() == 0:
         raise ValueError("the batch has no real step, so no activation rate can be set on it")
     configurator.act_bias.copy_(threshold(margins, rate))
@@ -126,7 +126,7 @@ def _set(configurator: Any, margins: Tensor, rate: float) -> float:
 
 
 def _margins(model: nn.Module, inputs: Tensor, lengths: Tensor | None, wanted: nn.Module) -> Tensor:
-    """The margins of one configurator in all its runs of a forward pass."""
+    """Margins of one configurator in all its runs of a forward pass."""
     runs: list[Tensor] = []
 
     def keep(configurator: nn.Module, margins: Tensor) -> None:
@@ -155,7 +155,7 @@ def _forward(model: nn.Module, inputs: Tensor, lengths: Tensor | None, before: A
 
 @contextmanager
 def _buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Buffers as they were before, act_bias apart."""
+    """Within this context buffers may change; afterwards all but act_bias are as they were."""
     biases = {id(configurator.act_bias) for configurator in configurators(model)}
     kept = [(buffer, buffer.clone()) for buffer in model.buffers() if id(buffer) not in biases]
     try:

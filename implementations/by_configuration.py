@@ -1,6 +1,6 @@
 """Models of transformers by configuration alone: `hf:mamba2` by its type, `hf:path/config.json` by a file.
 
-What builds them is an adapter that is named here, and imported by whoever builds one.
+They are built by an adapter, which is named here and imported when a model is built.
 """
 
 import json
@@ -12,17 +12,17 @@ from implementations.errors import RegistryError
 PREFIX = "hf:"
 BUILD = "peers.huggingface:build"
 MOST_BYTES = 1 << 20
-"""A configuration is a page or two."""
+"""Largest size of a file; a configuration is a page or two."""
 
 
 def is_file(name: str) -> bool:
-    """Whether a name such as `hf:path/config.json` is that of a file."""
+    """Whether a name names a file, such as `hf:path/config.json`."""
     rest = name.removeprefix(PREFIX)
     return "/" in rest or rest.endswith(".json")
 
 
 def options_of(name: str) -> dict[str, Any]:
-    """What the adapter is to build, a type of model or a file's configuration.
+    """Options for the adapter: a type of model, or a file's configuration.
 
     Raises RegistryError: the name and what is wrong.
     """

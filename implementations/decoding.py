@@ -1,7 +1,7 @@
-"""Decoding: a language model that takes one token after another, and what it keeps of those before.
+"""Decoding: a language model takes one token after another, and keeps a state of those before.
 
-A layer that can is `Recurrent`. Its state holds what depends on the sequence, and moves on in place, as a
-cache does; `LanguageModel` (implementations/heads.py) strings the layers' states together. A module that
+A layer that can do so is `Recurrent`. Its state holds what depends on the sequence, and is updated in place,
+as a cache is; `LanguageModel` (implementations/heads.py) puts the layers' states together. A module that
 cannot says why in an attribute `no_recurrent_form`.
 """
 
@@ -19,17 +19,17 @@ class NoRecurrentForm(NotImplementedError):
 
 @dataclass(frozen=True)
 class State:
-    """What a module keeps of the sequence so far."""
+    """State that a module keeps of the sequence so far."""
 
     memory: tuple[Tensor, ...] = ()
-    """What depends on the sequence; a step changes it in place."""
+    """Tensors that depend on the sequence; a step changes them in place."""
     constants: tuple[Tensor, ...] = ()
-    """What depends on the parameters alone, computed once."""
+    """Tensors that depend on the parameters alone, computed once."""
     parts: tuple["State", ...] = ()
-    """Of submodules."""
+    """States of submodules."""
 
     def tensors(self) -> Iterator[Tensor]:
-        """All memory, that of the parts included."""
+        """All memory, including that of the parts."""
         yield from self.memory
         for part in self.parts:
             yield from part.tensors()
@@ -44,12 +44,12 @@ class Generation:
     state: State
 
     def rewind(self, time: int) -> None:
-        """Go back to a time; whoever asks puts the state's tensors back to what they were then."""
+        """Go back to a time; the caller restores the state's tensors to what they were then."""
         self.time = time
 
     @property
     def bytes(self) -> int:
-        """Of all memory, for the whole batch; caches count in full, with the room that is still free."""
+        """Bytes of all memory, for the whole batch; caches count in full, including room that is free."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.state.tensors())
 
 
@@ -57,13 +57,13 @@ class Recurrent(Protocol):
     """A layer that computes `forward` of a sequence one time step after another."""
 
     def state_after(self, x: Tensor, room: int) -> State:
-        """The state once a sequence `(batch, length, dim)`, which may be empty, has been taken in.
+        """State after a sequence `(batch, length, dim)`, which may be empty.
 
-        room: the time steps that it must be able to hold, those of x included.
+        room: time steps that it must be able to hold, including those of x.
         """
 
     def step(self, x: Tensor, state: State, time: int) -> Tensor:
-        """The output `(batch, dim)` at a time step, for x `(batch, dim)`; moves the state on."""
+        """Output `(batch, dim)` at a time step, for x `(batch, dim)`; updates the state."""
 
 
 def recurrent(module: Any) -> Recurrent:
@@ -78,7 +78,7 @@ def recurrent(module: Any) -> Recurrent:
 def cache(x: Tensor, room: int, reach: int | None = None) -> Tensor:
     """`(…, length, width)` in a buffer of `(…, min(reach, room), width)`: step t lies at t modulo its size.
 
-    reach: the latest steps that are kept; None for all. Places that hold no step yet are zeros.
+    reach: number of latest steps that are kept; None for all. Places without a step yet are zeros.
     """
     size = room if reach is None else min(reach, room)
     length = x.shape[-2]
@@ -89,7 +89,7 @@ def cache(x: Tensor, room: int, reach: int | None = None) -> Tensor:
 
 
 def distances(time: int, size: int, device: torch.device) -> Tensor:
-    """`(size,)`: how many steps before `time` each place of a cache was written, at most size − 1."""
+    """`(size,)`: steps between `time` and the writing of each place of a cache, at most size − 1."""
     return (time - torch.arange(size, device=device)) % size
 
 

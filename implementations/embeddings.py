@@ -1,4 +1,4 @@
-"""How inputs become states: embeddings of tokens, reals and grey values, and absolute positions.
+"""Embeddings of tokens, reals and grey values, and absolute positions: how inputs become states.
 
 Layouts are batch first: inputs `(batch, length)`, states `(batch, length, dim)`.
 """
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from implementations.task import GREY_LEVELS, Grey, Task
 
 Pixels = Literal["reals", "tokens"]
-"""How a model reads grey values: as reals, or each as one of 256 tokens."""
+"""A model's way to read grey values: as reals, or each as one of 256 tokens."""
 
 
 class Sinusoids(nn.Module):
@@ -55,7 +55,7 @@ class FairseqSinusoids(Sinusoids):
 
 
 class LearnedPositions(nn.Module):
-    """A learned vector a position, `N(0, dim^-½)`."""
+    """A learned vector per position, `N(0, dim^-½)`."""
 
     def __init__(self, length: int, dim: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class LearnedPositions(nn.Module):
 
 
 class RealEmbedding(nn.Module):
-    """A real number `x` a time step becomes `x·weight + bias`: (batch, length) to (batch, length, dim).
+    """The real number `x` of a time step becomes `x·weight + bias`: (batch, length) to (batch, length, dim).
 
     Weight `N(0, 1)` and bias `N(0, 0.1)`, as in fairseq's LRA models.
     """
@@ -100,16 +100,16 @@ class GreyEmbedding(nn.Embedding):
 
 
 def token_embedding(vocabulary: int, dim: int) -> nn.Embedding:
-    """`N(0, dim^-½)`."""
+    """Embedding of tokens, initially `N(0, dim^-½)`."""
     embedding = nn.Embedding(vocabulary, dim)
     nn.init.normal_(embedding.weight, std=dim**-0.5)
     return embedding
 
 
 def embed(task: Task, dim: int, pixels: Pixels = "reals") -> nn.Module:
-    """The embedding that a task's inputs need.
+    """Embedding that a task's inputs need.
 
-    pixels: how grey values are read. Raises ValueError if reals that are not grey levels are to be tokens.
+    pixels: how grey values are read. Raises ValueError for `tokens` if the reals are not grey levels.
     """
     if task.input == "tokens":
         return token_embedding(task.vocabulary, dim)

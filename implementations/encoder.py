@@ -1,4 +1,4 @@
-"""What all models share around their layers: embedding, positions, the stack of layers, padding.
+"""Parts that all models share around their layers: embedding, positions, the stack of layers, padding.
 
 Layouts are batch first: tokens `(batch, length)`, states `(batch, length, dim)`, padding masks
 `(batch, length)` boolean with True at padding. A layer is a module with `forward(x, padding_mask)`
@@ -27,8 +27,8 @@ class Encoder(nn.Module):
     """Embedding, positions, norm, dropout; layers and a final norm; padded states are zero before and after.
 
     embeds_padding: padded states enter the layers as the padding token's embedding (S4).
-    pad_to: the length is padded with the padding token to a multiple of this, and masked, where the
-    sequence is longer (MEGA-chunk). Returns states of the padded length.
+    pad_to: a longer sequence is padded with the padding token to a multiple of this, and masked
+    (MEGA-chunk). Returns states of the padded length.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Encoder(nn.Module):
         return State(parts=tuple(recurrent(layer).state_after(nothing, room) for layer in self.layers))
 
     def step(self, tokens: Tensor, state: State, time: int) -> Tensor:
-        """States `(batch, dim)` of tokens `(batch,)` at a time step; moves the layers' state on."""
+        """States `(batch, dim)` of tokens `(batch,)` at a time step; updates the layers' state."""
         position = None if self.positions is None else self.positions.at(time)  # type: ignore[operator]
         x = self._enter(tokens, position)
         for layer, part in zip(self.layers, state.parts, strict=True):

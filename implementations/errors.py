@@ -1,8 +1,8 @@
-"""What can go wrong before a model is built. Imports nothing, so that a command line can catch it cheaply."""
+"""Errors before a model is built. Imports nothing, so that a command line can catch them cheaply."""
 
 
 class YamlError(ValueError):
-    """A file that is not YAML. The message says what is wrong, in which line."""
+    """A file that is not YAML. The message says what is wrong, and in which line."""
 
 
 class RegistryError(ValueError):

@@ -1,4 +1,4 @@
-"""What models share above their layers: pooling, and the heads of classifiers and language models.
+"""Parts that models share above their layers: pooling, and the heads of classifiers and language models.
 
 Layouts are batch first: inputs `(batch, length)`, states `(batch, length, dim)`.
 """
@@ -15,7 +15,7 @@ from implementations.encoder import Encoder
 from implementations.task import Task
 
 Output = Literal["own", "tied", "tied-bias"]
-"""A language model's last projection: by weights of its own, by the embedding's, or by these with a bias."""
+"""A language model's last projection: with its own weights, the embedding's, or those and a bias."""
 Pooling = Literal["mean", "first", "last"]
 
 
@@ -146,19 +146,19 @@ class LanguageModel(nn.Module):
 
     @torch.no_grad()
     def prefill(self, prompt: Tensor, room: int) -> tuple[Tensor, Generation]:
-        """Take in a prompt `(batch, length)` by the parallel form, of one token at least.
+        """Take in a prompt `(batch, length)` of at least one token by the parallel form.
 
-        Returns logits `(batch, length, vocabulary)` and what steps go on from. room: tokens that can be held,
-        the prompt included. Raises NoRecurrentForm.
+        Returns logits `(batch, length, vocabulary)` and the generation that steps continue. room: tokens that
+        can be held, including the prompt. Raises NoRecurrentForm.
         """
         states, state = self.encoder.prefill(prompt, room)
         return self.projection(states), Generation(prompt.shape[1], state)
 
     @torch.no_grad()
     def step(self, tokens: Tensor, generation: Generation) -> Tensor:
-        """Take in one token a sequence, `(batch,)`, and move on: logits `(batch, vocabulary)` of the next.
+        """Take in one token per sequence, `(batch,)`. Returns logits `(batch, vocabulary)` of the next.
 
-        Equal to `forward` of the whole sequence at this place. Dropout must be off.
+        Equal to `forward` of the whole sequence at this step. Dropout must be off.
         """
         logits: Tensor = self.projection(self.encoder.step(tokens, generation.state, generation.time))
         generation.time += 1
@@ -175,7 +175,7 @@ def with_head(
     dropout: float = 0.0,
     output: Output = "own",
 ) -> nn.Module:
-    """The encoder under the head that the task asks for: classifier, two towers or language model.
+    """The encoder under the head that the task needs: classifier, two towers or language model.
 
     dim: width of the encoder's states; hidden, dropout: width and dropout of the classifier's hidden layer;
     output: the language model's last projection.

@@ -1,7 +1,7 @@
 """The catalogue of implementations, read from the cards in `cards/`: one YAML file per system.
 
 A card is all that can be known of a system without building it: names, citation, complexity class
-and published hyper-parameters. It imports no torch. A model of someone else's joins by its import
+and published hyper-parameters. Reading it needs no torch. Somebody else's model joins by its import
 path (`package.module:build`) or by the entry-point group `seqboat_bench.implementations`.
 """
 
@@ -43,12 +43,12 @@ class Implementation:
     name: str
     title: str
     path: str
-    """Where its `build(task, hyperparameters)` is: `package.module:function`."""
+    """Path of its `build(task, hyperparameters)`: `package.module:function`."""
     complexity: Complexity = "unknown"
     """Inference complexity in the sequence length, as the published table groups it."""
     system: str = ""
     reference: str | None = None
-    """The implementation that computes the same function by plain means; None for the plain form."""
+    """Implementation that computes the same function by plain means; None for the plain form."""
     variant: str | None = None
     """Name of this form of its system, as the official views know it; None for the plain one."""
     golden: str = ""
@@ -58,19 +58,19 @@ class Implementation:
     published: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Published hyper-parameters by task."""
     unpublished: Mapping[str, str] = field(default_factory=dict)
-    """Why a task has no published hyper-parameters, and what stands in their place."""
+    """Reason why a task has no published hyper-parameters, and what replaces them."""
     matched: Mapping[str, float] = field(default_factory=dict)
     """Sizes as multiples of the width, for comparisons at the same depth and width."""
     small: Mapping[str, Any] = field(default_factory=dict)
-    """What else becomes smaller with the sequences of the small studies."""
+    """Other sizes that shrink with the sequences of the small studies."""
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Optimiser and groups of parameters by task; none where the published training cannot be followed."""
+    """Optimiser and groups of parameters by task; empty if the published training cannot be followed."""
     citation: str = ""
     plugged_in: bool = False
-    """Whether it comes from a module of someone else, which may not even be importable."""
+    """Whether it comes from somebody else's module, which may not even be importable."""
     sparse: bool | None = None
     """Whether a latent configurator decides how much is computed, so that an activation rate can be set;
-    None if nobody knows before the model is built."""
+    None if that is not known before the model is built."""
     sized: bool = False
     """Whether it has no published hyper-parameters, and takes the layers and dim of every mode."""
     setting: Mapping[str, Any] = field(default_factory=dict)
@@ -124,14 +124,14 @@ class Implementation:
 
 
 def _in_words(error: Exception) -> str:
-    """In one line: a syntax error names its file and line."""
+    """An error in one line; a syntax error names its file and line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def catalogue() -> dict[str, Implementation]:
     """Every implementation by name: the cards first, in the order of the published table.
 
-    A name that is taken twice stands for the first that has it; `find` refuses it, `contested` says why.
+    A name that is taken twice stands for the first owner; `find` refuses it, and `contested` says why.
     """
     found = dict(_from_cards())
     for point in _entry_points():
@@ -140,7 +140,7 @@ def catalogue() -> dict[str, Implementation]:
 
 
 def contested() -> dict[str, str]:
-    """What is wrong with the names that entry points take from a card or from each other, by name."""
+    """Faults of names that entry points take from a card or from each other, by name."""
     cards, paths = _from_cards(), dict[str, list[str]]()
     for point in _entry_points():
         paths.setdefault(point.name, []).append(f"the entry point {point.value}")
@@ -156,7 +156,7 @@ def contested() -> dict[str, str]:
 def find(name: str) -> Implementation:
     """The implementation of that name, or at that import path; with a setting, `seqboat(window=64)`.
 
-    Raises RegistryError if there is none, naming the nearest, or if there are several.
+    Raises RegistryError if there is none, which names the nearest, or if there are several.
     """
     if "(" in name or "=" in name:
         return _with_setting(settings.parse(name))
@@ -183,7 +183,7 @@ def _with_setting(setting: settings.Setting) -> Implementation:
 
 
 def _by_configuration(name: str) -> Implementation:
-    """A file has sizes of its own."""
+    """A model of transformers by its type, or by a file, which has sizes of its own."""
     item = _plugged_in(name, by_configuration.BUILD)
     sized = not by_configuration.is_file(name)
     return replace(item, title=name, options=by_configuration.options_of(name), sized=sized)
@@ -194,7 +194,7 @@ def _plugged_in(name: str, path: str) -> Implementation:
 
 
 def _title(name: str, path: str) -> str:
-    """By its whole name, since many a module is called `model`; no other implementation has the same."""
+    """Title from the whole name, since many a module is called `model`; unlike any other title."""
     title = name.removesuffix(":build")
     if title in {item.title for item in _from_cards().values()}:
         return f"{title} ({path})"
@@ -214,11 +214,11 @@ class CardEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     golden: str | None = None
     options: dict[str, Any] = {}
     by_task: dict[str, dict[str, Any]] = {}
-    """What a task's published hyper-parameters are changed by."""
+    """Changes to a task's published hyper-parameters."""
 
 
 class CardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a system was trained: the optimiser, the form of the schedule and groups of parameters, by task.
+    """Training of a system: the optimiser, the form of the schedule and groups of parameters, by task.
 
     Batch, steps, rates and decay are figures of results/published/schedules.yaml.
     """
@@ -235,7 +235,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     implementations: list[CardEntry]
     published: dict[str, dict[str, Any]]
     defaults: dict[str, Any] = {}
-    """Of all tasks."""
+    """Hyper-parameters of all tasks."""
     unpublished: dict[str, str] = {}
     matched: dict[str, float] = {}
     small: dict[str, Any] = {}
@@ -244,7 +244,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 def read_card(path: Path) -> Card:
-    """A card from its file. Raises RegistryError: file, place and reason in one line."""
+    """Read a card. Raises RegistryError: file, place and reason in one line."""
     try:
         return msgspec.convert(read_yaml(path), Card)
     except YamlError as error:

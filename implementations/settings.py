@@ -28,7 +28,7 @@ class Setting:
 
     @property
     def unlabelled(self) -> str:
-        """One text for the same values in any order."""
+        """The name without a label: one text for the same values in any order."""
         words = ", ".join(f"{key}={_text(value)}" for key, value in sorted(self.values.items()))
         return f"{self.use}({words})" if words else self.use
 
@@ -47,7 +47,7 @@ def parse(text: str) -> Setting:
 
 
 def split(text: str) -> list[str]:
-    """The parts between commas that stand in no brackets."""
+    """Parts between commas outside of brackets."""
     parts, depth = [""], 0
     for letter in text:
         depth += (letter in "([{") - (letter in ")]}")
@@ -72,7 +72,7 @@ def replaced(name: str, own: Mapping[str, Any], values: Mapping[str, Any]) -> di
 
 
 class Read(Mapping[str, Any]):
-    """Hyper-parameters that know which of them a model has asked for."""
+    """Hyper-parameters that record which of them a model has read."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.values_by_name = values
@@ -92,8 +92,8 @@ class Read(Mapping[str, Any]):
 def checked(
     name: str, build: "Callable[[Task, Mapping[str, Any]], nn.Module]", values: Mapping[str, Any]
 ) -> "Callable[[Task, Mapping[str, Any]], nn.Module]":
-    """A plug-in's function, which must ask for every value of a setting: what it does not ask for does
-    nothing, and its figures would stand under a wrong name."""
+    """A plug-in's function, which must read every value of a setting: a value that it does not read changes
+    nothing, and its figures would be under a wrong name."""
 
     def build_and_check(task: "Task", hyperparameters: Mapping[str, Any]) -> "nn.Module":
         read = Read(hyperparameters)
@@ -129,7 +129,7 @@ def _value(node: ast.expr) -> Any:
 
 
 def _text(value: Any) -> str:
-    """What `_value` reads as that value."""
+    """Text that `_value` reads as that value."""
     for word, meaning in WORDS.items():
         if value is meaning:
             return word
@@ -138,7 +138,7 @@ def _text(value: Any) -> str:
 
 
 def _is_name(word: str) -> bool:
-    """`None` and `if` are identifiers, too, but no names."""
+    """Whether a word is a name in Python; `None` and `if` are identifiers but not names."""
     try:
         return isinstance(ast.parse(word, mode="eval").body, ast.Name)
     except SyntaxError:

@@ -1,4 +1,4 @@
-"""What the parts of the models are called where a step is told apart into stages."""
+"""Names of the models' parts in a step that is divided into stages."""
 
 MODULES: tuple[tuple[str, str], ...] = (
     (r"(MovingAverage|Fused)GatedAttention", "gated attention unit"),
@@ -14,7 +14,7 @@ MODULES: tuple[tuple[str, str], ...] = (
     (r".*Head", "head"),
     (r".*(Layer|ResidualBlock)", "layers"),
 )
-"""Classes of modules (whole names) and what their part of a step is called; the first that fits."""
+"""Patterns of modules' whole class names, and the names of their parts of a step; the first match counts."""
 
 FUNCTIONS = {
     "compress": "compress",
@@ -43,7 +43,7 @@ FUNCTIONS = {
     "Pass._take": "compress",
     "Pass._add": "extract",
 }
-"""Functions and methods of `implementations` that are parts of a step."""
+"""Functions and methods of `implementations` that are parts of a step, with the names of the parts."""
 
 FRAMES = ("layers", "gated attention unit")
 """Stages that only hold others: a matrix product right in one of them is a projection."""

@@ -1,4 +1,4 @@
-"""What a model is built for. Imports no torch, so that suites can be read without it."""
+"""The task that a model is built for. Imports no torch, so that suites can be read without it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ GREY_LEVELS = 256
 
 @dataclass(frozen=True)
 class Grey:
-    """How grey levels stand as reals: `(level/255 − mean)/deviation`."""
+    """Scale of grey levels as reals: `(level/255 − mean)/deviation`."""
 
     mean: float
     deviation: float
@@ -45,11 +45,11 @@ class Task:
     head: Literal["classifier", "two-tower", "language-model"] = "classifier"
     input: Literal["tokens", "reals"] = "tokens"
     vocabulary: int = 0
-    """Number of distinct tokens, the padding token included; 0 where the input is reals."""
+    """Number of distinct tokens, including the padding token; 0 if the input is reals."""
 
     @property
     def grey(self) -> Grey | None:
-        """The scale of its reals, where they are grey levels that a model may read as tokens as well."""
+        """Scale of its reals, if they are grey levels, which a model may also read as tokens."""
         return GREY.get(self.name) if self.input == "reals" else None
 
     @property

@@ -1,6 +1,6 @@
-"""YAML files, by the safe loader: data only, and one clear line for whatever is not valid.
+"""YAML files, by the safe loader: data only, and one clear line for what is not valid.
 
-Numbers are read as YAML 1.2 has them: `0100` is a hundred and `1:30` a text, which are 64 and 90 in YAML 1.1.
+Numbers are those of YAML 1.2: `0100` is a hundred and `1:30` a text, while YAML 1.1 has 64 and 90.
 """
 
 import re
@@ -13,7 +13,7 @@ from implementations.errors import YamlError
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with numbers of YAML 1.2 and no key twice."""
+    """PyYAML's safe loader, with numbers of YAML 1.2, and an error for a repeated key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -48,7 +48,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_number)
 
 
 def read_yaml(path: Path) -> Any:
-    """What a file holds. Raises YamlError."""
+    """Read a YAML file. Raises YamlError."""
     try:
         return _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except OSError as error:

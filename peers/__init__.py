@@ -1,5 +1,5 @@
-"""Models by others beside ours, through the door that everybody's own model takes: `peers.MODULE:build`.
+"""Models by others beside ours, named by path as any model of the user's own: `peers.MODULE:build`.
 
-One module a package, with the matched shape of `peers.frame.Shape` as its default. Where it can be, only the
+One module per package, with the matched shape of `peers.frame.Shape` as its default. If possible, only the
 mixing differs from ours: embedding, feed-forward network, norms, pooling and classifier are ours.
 """

@@ -1,4 +1,4 @@
-"""What all peers share: the matched shape, adapters to our frame, and what is said of a missing package."""
+"""Parts that all peers share: the matched shape, adapters to our frame, and errors of missing packages."""
 
 import importlib
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Shape(FrameConfig):
 
 
 class NotInstalled(NotImplementedError):
-    """A peer whose package is not there, in one line."""
+    """A peer whose package is not installed; the message is one line."""
 
 
 def package(module: str, distribution: str, extra: str = "peers") -> ModuleType:
@@ -42,16 +42,16 @@ def package(module: str, distribution: str, extra: str = "peers") -> ModuleType:
 
 
 def bidirectional(task: Task, peer: str) -> None:
-    """Raises NotImplementedError for a language model, which this peer's adapter does not build."""
+    """Raise NotImplementedError for a language model, which this peer's adapter does not build."""
     if task.causal:
         raise NotImplementedError(f"{peer} is compared as a classifier; its adapter builds no language model")
 
 
 class Adapter(nn.Module):
-    """A peer's module in the place of ours: states `(batch, length, dim)` and padding mask to states.
+    """A peer's module in place of ours: states `(batch, length, dim)` and padding mask to states.
 
-    mask: the keyword under which the module takes a mask, True at real positions; None if it takes none.
-    cuda: whether it runs on CUDA devices only, which forward says elsewhere by NotImplementedError.
+    mask: the keyword of the module's mask, True at real positions; None if it takes none.
+    cuda: whether it runs on CUDA devices only; elsewhere forward raises NotImplementedError.
     """
 
     def __init__(self, module: nn.Module, mask: str | None = None, *, cuda: bool = False) -> None:
@@ -71,7 +71,7 @@ class Adapter(nn.Module):
 
 
 class Residual(nn.Module):
-    """`x + module(norm(x))`: `(batch, length, dim)`, as the layers of our recurrent models."""
+    """`x + module(norm(x))`: `(batch, length, dim)`, like the layers of our recurrent models."""
 
     def __init__(self, norm: nn.Module, module: nn.Module) -> None:
         super().__init__()

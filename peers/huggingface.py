@@ -1,8 +1,8 @@
 """transformers' models by configuration, with random weights and without a network: `hf:llama`.
 
 A classifier has our embedding, pooling and head around its stack, as every peer here; a language model is
-transformers' own. Sizes are those of the mode of the hyper-parameters, all else is the default of its
-configuration; those of a file are its own.
+transformers' own. Sizes are those of the mode of the hyper-parameters, and everything else is the default of
+the configuration; a file has its own sizes.
 """
 
 import difflib
@@ -30,7 +30,7 @@ STAGES = {
     r".*(Mixer|RecurrentBlock|Rglru|SSM)": "mixer",
     r".*RotaryEmbedding": "positions",
 }
-"""Classes of modules of transformers, by what their part of a step is called in a profile."""
+"""Names of the parts of a step in a profile, by patterns of transformers' class names."""
 
 NOT_READ = (
     "architectures",
@@ -40,7 +40,7 @@ NOT_READ = (
     "torch_dtype",
     "transformers_version",
 )
-"""Keys of a file about weights, of which there are none, and about who wrote it; precision is the run's."""
+"""Keys of a file about weights, which are random here, and about its origin; the run sets the precision."""
 FALLBACK = re.compile(r"fall(?:s|ing)? ?back|fast path|naive|not installed", re.IGNORECASE)
 MISSING = re.compile(r"because `([^`]+)` is not installed")
 
@@ -64,7 +64,7 @@ class Stack(nn.Module):
 
 
 class Listener(logging.Handler):
-    """What transformers says about slower forms than it could have."""
+    """Collects transformers' warnings about slower forms than it could use."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -77,11 +77,11 @@ class Listener(logging.Handler):
 
 
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
-    """A model for a task, by `model`, a type, or `configuration`, a file's keys; other keys are sizes, or the
-    configuration's own.
+    """A model for a task, by `model`, a type, or `configuration`, a file's keys; other keys are sizes or keys
+    of the configuration.
 
-    Raises NotInstalled, NotImplementedError for a model that has no place here, and ValueError for sizes that
-    its configuration refuses.
+    Raises NotInstalled, NotImplementedError for a model that can't be used here, and ValueError for sizes
+    that its configuration refuses.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     library = package("transformers", "transformers")
@@ -109,7 +109,7 @@ def _configuration_class(library: ModuleType, kind: str) -> Any:
 
 
 def _listen(library: ModuleType) -> Listener:
-    """Hears what is said from now on; what was said once is said again."""
+    """Listen to warnings from now on; those that are given only once are given again."""
     listener = Listener()
     logger = logging.getLogger(library.__name__)
     for old in [handler for handler in logger.handlers if type(handler) is Listener]:
@@ -122,7 +122,7 @@ def _listen(library: ModuleType) -> Listener:
 
 
 def computed_by(listener: Listener, config: Any) -> str:
-    """Which kernels a model has computed with, as far as transformers says."""
+    """Kernels that a model has computed with, as far as transformers reports them."""
     missing = sorted({name.replace("_", "-") for said in listener.said for name in MISSING.findall(said)})
     if missing:
         verb = "is" if len(missing) == 1 else "are"
@@ -141,14 +141,14 @@ def _sizes(library: ModuleType, kind: str, config: Any, is_file: bool) -> str:
 
 def _classifier(library: ModuleType, config: Any, kind: str, task: Task) -> nn.Module:
     if getattr(config, "is_encoder_decoder", False):
-        raise NotImplementedError(f"hf:{kind} is an encoder with a decoder, no stack of one sequence")
+        raise NotImplementedError(f"hf:{kind} is an encoder with a decoder, not a stack over one sequence")
     if type(config) not in library.MODEL_MAPPING:
         raise NotImplementedError(f"transformers has no bare model of the type {kind!r}")
     kind_of_model = library.MODEL_MAPPING[type(config)]
     takes = inspect.signature(kind_of_model.__init__).parameters
     options = {"add_pooling_layer": False} if "add_pooling_layer" in takes else {}
     model = kind_of_model._from_config(config, **options)
-    # It is given states: its own embedding of tokens would never be read.
+    # It gets states: its own embedding of tokens would never be read.
     model.set_input_embeddings(nn.Identity())
     dim = Sizes.of(config).dim
     return with_head(task, Encoder(embed(task, dim), [Stack(model)]), dim, dim)
@@ -166,7 +166,7 @@ def _language_model(library: ModuleType, config: Any, kind: str) -> nn.Module:
 
 @torch.no_grad()
 def _refuse_foresight(model: nn.Module, kind: str) -> None:
-    """Raises NotImplementedError if the first logits depend on later tokens."""
+    """Raise NotImplementedError if the first logits depend on later tokens."""
     if next(model.parameters()).device.type == "meta":
         return
     training = model.training

@@ -1,4 +1,4 @@
-"""Decoding with a cache of transformers: as large from the beginning as it will be, and written in place."""
+"""Decoding with a cache of transformers that has its full size from the start and is written in place."""
 
 import copy
 import inspect
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from implementations.decoding import Generation, NoRecurrentForm, State
 
 NAMES = ("cache", "past_key_values", "cache_params")
-"""What versions of transformers call a cache."""
+"""Names of a cache in versions of transformers."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class CacheState(State):
 
 @dataclass
 class CachedGeneration(Generation):
-    """A generation whose cache counts in plain numbers besides."""
+    """A generation whose cache also keeps plain numbers."""
 
     kept: list[dict[str, Any]] = field(default_factory=list)
-    """Of each layer, after the prompt."""
+    """Plain numbers of each layer, after the prompt."""
 
     @classmethod
     def after_prompt(cls, time: int, cache: Any) -> "CachedGeneration":
@@ -63,14 +63,14 @@ class CachedLanguageModel(nn.Module):
 
     @torch.no_grad()
     def prefill(self, prompt: Tensor, room: int) -> tuple[Tensor, Generation]:
-        """As `LanguageModel.prefill`. Raises NoRecurrentForm for a model without such a cache."""
+        """See `LanguageModel.prefill`. Raises NoRecurrentForm for a model without such a cache."""
         cache = self._cache(room)
         logits: Tensor = self.model(input_ids=prompt, use_cache=True, **{self._name: cache}).logits
         return logits, CachedGeneration.after_prompt(prompt.shape[1], cache)
 
     @torch.no_grad()
     def step(self, tokens: Tensor, generation: CachedGeneration) -> Tensor:
-        """As `LanguageModel.step`."""
+        """See `LanguageModel.step`."""
         options = {self._name: generation.cache}
         logits: Tensor = self.model(input_ids=tokens[:, None], use_cache=True, **options).logits[:, -1]
         generation.time += 1
@@ -107,7 +107,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Numbers, and mappings of such."""
+    """Numbers, and mappings of numbers, among some values."""
     found = {}
     for name, value in values.items():
         parts = value.values() if isinstance(value, dict) else (value,)

@@ -1,4 +1,4 @@
-"""Sizes of a run in the words of a configuration of transformers."""
+"""Sizes of a run as keys of a configuration of transformers."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from typing import Any
 from implementations.task import PADDING, Task
 
 HEAD_WIDTH = 32
-"""Width of an attention head, as that of the matched shape."""
+"""Width of an attention head, as in the matched shape."""
 ROOM = 64
 """Positions beyond the task's length, for what is decoded after it."""
 SPECIAL_TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id")
@@ -38,8 +38,8 @@ HEADS = ("num_attention_heads", "num_heads")
 def configuration_of(kind: Any, task: Task, given: Mapping[str, Any], file: Mapping[str, Any] | None) -> Any:
     """A configuration of a class for a task.
 
-    given: `layers`, `dim`, `heads`, and keys of the configuration's own. file: keys of a file, which has its
-    sizes itself; None for those of the class in proportion to dim. Raises ValueError, NotImplementedError.
+    given: `layers`, `dim`, `heads`, and keys of the configuration. file: keys of a file, which has its own
+    sizes; None for the sizes of the class in proportion to dim. Raises ValueError, NotImplementedError.
     """
     default = kind()
     for name in ("hidden_size", "num_hidden_layers"):
@@ -77,7 +77,7 @@ def _proportional(kind: Any, default: Any, given: Mapping[str, Any]) -> dict[str
 
 
 def _named(default: Any, sizes: Mapping[str, int | None]) -> dict[str, Any]:
-    """Sizes by the names that this configuration has for them; what it has not is left out."""
+    """Sizes by their names in this configuration; those that it does not have are left out."""
     names = getattr(type(default), "attribute_map", {})
     fields = set(inspect.signature(type(default)).parameters) | set(vars(default))
     found = {names.get(name, name): value for name, value in sizes.items() if value is not None}
@@ -90,7 +90,7 @@ def _number(config: Any, names: tuple[str, ...]) -> int | None:
 
 
 def _shared(default: Any, heads: int) -> int | None:
-    """Heads of keys and values, as many times fewer as by default."""
+    """Number of key and value heads, in the default's proportion to the others."""
     few, many = (_number(default, (name,)) for name in ("num_key_value_heads", "num_attention_heads"))
     return None if not few or not many else max(1, heads * few // many)
 
@@ -108,7 +108,7 @@ def _head_width(default: Any, dim: int, heads: int) -> int | None:
 
 
 def _for_task(default: Any, task: Task) -> dict[str, Any]:
-    """What the data decides: the vocabulary, and how many positions there are."""
+    """Keys that the data decides: the vocabulary and the number of positions."""
     vocabulary = task.vocabulary if task.causal else 2  # of an embedding that is replaced
     keys = {"vocab_size": vocabulary, "max_position_embeddings": task.length + ROOM}
     tokens = {name: PADDING for name in SPECIAL_TOKENS if hasattr(default, name)}

@@ -17,7 +17,7 @@ from peers.frame import Adapter, Shape, package
 @dataclass(frozen=True, kw_only=True)
 class LocalAttentionConfig(Shape):
     window: int = 128
-    """Positions of a window; one looks at its own and at its neighbours."""
+    """Positions of a window; each attends to its own window and the neighbouring ones."""
     attention_dropout: float = 0.1
     positions: Literal["sinusoidal", "learned", "none"] = "none"
 

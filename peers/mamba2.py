@@ -20,9 +20,9 @@ class Mamba2Config(Shape):
     """Width of all heads together over the model's."""
     head_dim: int = 64
     state_dim: int = 128
-    """States a channel."""
+    """States per channel."""
     chunk: int = 64
-    """Time steps that are computed by one masked product."""
+    """Time steps that are computed in one masked product."""
 
 
 def transformers_mamba2(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:

@@ -1,6 +1,6 @@
 """performer-pytorch's attention in our Performer's layers: the same parameters, and the same function.
 
-Its redraw of the projection is left out, as it is in ours. Padding zeroes values only.
+Its redraw of the projection is left out, as in ours. Padding zeroes values only.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from peers.frame import Adapter, Shape, bidirectional, package
 @dataclass(frozen=True, kw_only=True)
 class PerformerConfig(Shape):
     features: int = 256
-    """Random features a head."""
+    """Random features per head."""
 
 
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:

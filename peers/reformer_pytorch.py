@@ -1,6 +1,6 @@
 """reformer-pytorch's reversible stack between our embedding and classifier, with the options of our Reformer.
 
-It draws its rotations anew at every step, which ours does once: both hash, none is cheaper by it.
+It draws its rotations anew at every step, ours draws them once: both hash, neither is cheaper for it.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from peers.frame import Adapter, Shape, bidirectional, package
 @dataclass(frozen=True, kw_only=True)
 class ReformerConfig(Shape):
     bucket: int = 64
-    """Positions a bucket holds on average."""
+    """Positions per bucket, on average."""
     hashes: int = 4
     """Rounds of hashing."""
     attention_dropout: float = 0.1

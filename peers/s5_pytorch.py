@@ -1,6 +1,6 @@
 """s5-pytorch's blocks between our embedding and classifier, with the state and block sizes of our S5.
 
-It keeps both states of every conjugate pair, where ours keeps one. It takes no mask: padding changes logits.
+It keeps both states of every conjugate pair, ours keeps one. It takes no mask: padding changes logits.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from peers.frame import Adapter, Shape, bidirectional, package
 @dataclass(frozen=True, kw_only=True)
 class S5Config(Shape):
     state: int = 96
-    """States of a layer, of both conjugates."""
+    """States per layer, counting both conjugates."""
     blocks: int = 12
     """Copies of the HiPPO matrix that the state starts as."""
 

@@ -15,16 +15,19 @@ from peers.frame import Adapter, Shape, package
 class XTransformersConfig(Shape):
     attention_dropout: float = 0.1
     prenorm: bool = False
-    """Of our frame, which then adds no final norm: the stack is pre-norm and has its own."""
+    """Whether our frame adds a final norm; it must not: the stack is pre-norm and has its own."""
 
 
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
-    """A Transformer whose attention matrices are held. Raises NotInstalled."""
+    """A Transformer that materialises its attention matrices. Raises NotInstalled."""
     return _build(task, XTransformersConfig(**hyperparameters), flash=False)
 
 
 def x_transformers_flash(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
-    """A Transformer on `scaled_dot_product_attention`, no dropout of its weights. Raises NotInstalled."""
+    """A Transformer on `scaled_dot_product_attention`, by default without dropout of its weights.
+
+    Raises NotInstalled.
+    """
     config = XTransformersConfig(**{"attention_dropout": 0.0, **hyperparameters})
     return _build(task, config, flash=True)
 

@@ -1,7 +1,7 @@
 """xlstm's stack of mLSTM blocks (that of xLSTM 7B) between our embedding and classifier.
 
-It is causal under every head. None of ours is an xLSTM; the nearest is Gated DeltaNet. Sequences are filled
-up to whole chunks before the stack: the package's own mode for that gives no states, which its stack unpacks.
+It is causal under every head. None of ours is an xLSTM; the nearest is Gated DeltaNet. Sequences are padded
+to whole chunks before the stack: the package's own mode for that returns no states, which its stack unpacks.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from implementations.task import Task
 from peers.frame import Adapter, Shape, package
 
 CHUNK = 64
-"""Time steps that are computed at once; a sequence has as many at least."""
+"""Time steps that are computed at once; a sequence has at least as many."""
 
 
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:

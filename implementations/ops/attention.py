@@ -23,15 +23,15 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 def causal_mask(length: int, device: torch.device) -> Tensor:
-    """`(length, length)` boolean, True where key j lies after query i and so must not be seen."""
+    """`(length, length)` boolean, True where key j comes after query i and so must not be seen."""
     return torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
 
 
 class MultiHeadAttention(nn.Module):
     """Projections to heads, a mixer, and the projection back: states `(batch, length, dim)` to the same.
 
-    inner: width of all heads together, `dim` unless given; bias: of the four projections, Xavier uniform;
-    qkv_bias: the same for queries, keys and values only, where it differs.
+    inner: width of all heads together, `dim` unless given; bias: whether the four projections have biases;
+    qkv_bias: the same for queries, keys and values, if it differs. Weights are Xavier uniform.
     Raises ValueError if the heads do not divide the width.
     """
 

@@ -1,4 +1,4 @@
-"""What turns masked attention scores into weights: softmax, relu² and laplace."""
+"""Functions from masked attention scores to weights: softmax, relu² and laplace."""
 
 import math
 from typing import Literal

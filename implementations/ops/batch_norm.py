@@ -1,4 +1,4 @@
-"""Batch normalisation of rows `(rows, dim)`, each channel by its own mean and variance over the rows.
+"""Batch normalisation of rows `(rows, dim)`: each channel by its mean and variance over the rows.
 
 torch's CPU kernel for this layout is fast, but adds up a channel's rows one by one in float32: over 30,000
 rows it loses one or two digits of the output, and more of the gradients. Here it adds up runs of 64 rows, as
@@ -21,7 +21,7 @@ RUN = 64
 def batch_norm(
     rows: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows `(rows, dim)`, two at least, normalised; weight, bias `(dim,)` or None for 1 and 0.
+    """Normalise rows `(rows, dim)`, at least two; weight, bias `(dim,)` or None for 1 and 0.
 
     Returns the rows, and their mean and unbiased variance `(dim,)`, which have no gradient.
     Raises ValueError if there is one row.
@@ -29,7 +29,7 @@ def batch_norm(
     if rows.device.type != "cpu" or rows.dtype not in (torch.float32, torch.float64) or len(rows) < 2:
         return _by_torch(rows, weight, bias, epsilon)
     if torch.compiler.is_compiling():
-        # Compiled sums are made in parts too, in one piece with what comes before and after.
+        # Compiled sums are made in parts too, and fused with what comes before and after.
         return _by_torch(rows, weight, bias, epsilon)
     y, mean, variance = _BatchNorm.apply(rows.contiguous(), weight, bias, epsilon)  # type: ignore[no-untyped-call]
     return y, mean, variance * (len(rows) / (len(rows) - 1))
@@ -114,7 +114,7 @@ def _gradient_sums(grad: Tensor, rows: Tensor, mean: Tensor, rate: Tensor) -> tu
 
 
 def _runs(rows: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Whole runs side by side, `(RUN, runs·dim)` with their number, then what is left over as one run."""
+    """Whole runs side by side, `(RUN, runs·dim)` with their number, then the rest as one run."""
     runs = len(rows) // RUN
     if runs:
         yield runs, rows[: runs * RUN].view(RUN, -1)

@@ -11,8 +11,8 @@ def causal_products(q: Tensor, k: Tensor, v: Tensor, chunk: int = CHUNK) -> Tens
     """`y_t = Σ_{s ≤ t} (q_t · k_s) v_s`.
 
     q, k: `(…, length, features)`; v: `(…, length, width)`; returns `(…, length, width)`.
-    Within a chunk the products are a masked matrix; what lies before it comes as one running state
-    `(features, width)` a chunk, so that no state a time step is ever held.
+    Within a chunk the products are a masked matrix; earlier steps come in as one running state
+    `(features, width)` per chunk, so that states of single time steps are never held.
     """
     length = q.shape[-2]
     chunk = max(1, min(chunk, length))

@@ -22,7 +22,7 @@ def chunked_attention(
     padding_mask: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Each query sees the keys of its own chunk, or where causal those up to itself.
+    """Each query sees the keys of its own chunk, or if causal those up to itself.
 
     q, k `(batch, length, dim)`, v `(batch, length, width)`; bias gives `(size, size)` for chunks of that
     size; padding_mask `(batch, length)` True at padding; dropout on the weights. chunk: None, or a chunk
@@ -49,7 +49,7 @@ def attention_weights(
     """Weights `(chunks, size, size)` of q, k `(chunks, size, dim)` and padding_mask `(chunks, size)`.
 
     bias `(size, size)`. Softmax scores are `q·k/√dim + bias`, others `q·k/n + bias`: n the real keys of the
-    chunk (1 at least) or, causal, those up to the query, padded or not. Padded and later keys weigh nothing,
+    chunk (at least 1) or, causal, those up to the query, padded or not. Padded and later keys weigh nothing,
     except that the softmax over a chunk of nothing but padding sees the padding.
     Raises ValueError for an unknown kind.
     """

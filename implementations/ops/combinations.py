@@ -29,16 +29,17 @@ def products(u: Tensor, degree: int, all_combinations: bool) -> Iterator[Tensor]
 def last_combinations(length: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """The last `length` combinations of `size` steps out of `length`, in lexicographic order.
 
-    Returns, each `(length,)`: the first step of every combination, and where its other steps stand among the
-    last `length` combinations of `size − 1`. The combinations with one first step are as many as those of the
-    steps after it, which are the last ones of their own list. Raises ValueError if there are too few.
+    Returns, each `(length,)`: the first step of every combination, and the position of its other steps among
+    the last `length` combinations of `size − 1`. There are as many combinations with a given first step as
+    combinations of the steps after it, which are the last ones of their own list. Raises ValueError if there
+    are too few.
     """
     if math.comb(length, size) < length:
         raise ValueError(f"a length of {length} has fewer than {length} combinations of {size} steps")
     first: list[Tensor] = []
     rest: list[Tensor] = []
     found, step = 0, length - size
-    # The tables are kept, so that they must serve a backward pass and a real device whoever asks first.
+    # The tables are cached, so they must serve a backward pass and a real device, whoever asks first.
     with torch.inference_mode(False), torch.device("cpu"):
         while found < length:
             count = math.comb(length - 1 - step, size - 1)

@@ -15,11 +15,11 @@ class Routing(NamedTuple):
     active: Tensor
     """`(batch, length)` boolean, False at padding."""
     confidence: Tensor
-    """`(batch, length)`, the probability p₁ of being active; the only way for a gradient to the router."""
+    """`(batch, length)`, the probability p₁ of being active; the only path of a gradient to the router."""
 
 
 class LatentConfigurator(nn.Module):
-    """Activates a step where option 1 is likelier than option 0, by `p = softmax(logits / exp(temp))`.
+    """Activates a step if option 1 is likelier than option 0, by `p = softmax(logits / exp(temp))`.
 
     A tie is inactive. act_bias, added to logit 0, moves the activation rate; this class follows the
     protocol of implementations/activation.py.
@@ -41,7 +41,7 @@ class LatentConfigurator(nn.Module):
         return Routing(active, self.probabilities(logits)[..., 1].to(logits.dtype))
 
     def decide(self, logits: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        """The active steps alone, `(batch, length)` boolean; activation_rate tells of this call then."""
+        """Active steps alone, `(batch, length)` boolean; activation_rate then reports this call."""
         active = _margin(logits) > self.act_bias
         if padding_mask is not None:
             active = active & ~padding_mask
@@ -50,12 +50,12 @@ class LatentConfigurator(nn.Module):
         return active
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """`(batch, length, 2)`: p₀ and p₁ at every step, in float32 at least."""
+        """`(batch, length, 2)`: p₀ and p₁ at every step, in at least float32."""
         biased = _wide(logits) + F.pad(self.act_bias.view(1), (0, 1))
         return torch.softmax(biased / self.temp.exp(), dim=-1)
 
     def margins(self, logits: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        """`(steps,)`: logit 1 − logit 0 at the real steps; a step is active where it exceeds act_bias."""
+        """`(steps,)`: logit 1 − logit 0 at the real steps; a step is active if it exceeds act_bias."""
         margin = _margin(logits)
         return margin.flatten() if padding_mask is None else margin[~padding_mask]
 

@@ -1,4 +1,4 @@
-"""The initial values of SeqBoat's parameters."""
+"""Initial values of SeqBoat's parameters."""
 
 from torch import Tensor, nn
 

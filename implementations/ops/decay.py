@@ -1,6 +1,6 @@
 """Linear recurrences with a decay of their own at every step, in parallel and linear in their number.
 
-Decays come as logarithms, `exp` of which is at most 1, so that no product of them is ever divided by.
+Decays come as logarithms, `exp` of which is at most 1, so that no division by a product of them is needed.
 """
 
 import math
@@ -20,7 +20,7 @@ def initial_decay(heads: int) -> tuple[Tensor, Tensor]:
     """`dt_bias` and `A_log`, each `(heads,)`, of a selective decay `exp(−exp(A_log)·softplus(x + dt_bias))`.
 
     Steps `softplus(dt_bias)` are log-uniform in INITIAL_STEPS, rates `exp(A_log)` uniform in INITIAL_RATES,
-    as Mamba-2 has them (Dao and Gu, 2024).
+    as in Mamba-2 (Dao and Gu, 2024).
     """
     low, high = (math.log(step) for step in INITIAL_STEPS)
     step = torch.empty(heads).uniform_(low, high).exp()
@@ -58,5 +58,5 @@ def decayed_sums(log_decay: Tensor, inputs: Tensor) -> Tensor:
 
 
 def delayed(states: Tensor) -> Tensor:
-    """The state before each step, zeros before the first: `(…, length, size)` to the same."""
+    """State before each step, zeros before the first: `(…, length, size)` to the same."""
     return F.pad(states[..., :-1, :], (0, 0, 1, 0))

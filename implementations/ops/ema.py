@@ -59,8 +59,8 @@ class DampedEMA(nn.Module):
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         """x `(batch, length, dim)`, padding_mask `(batch, length)` True at padding; the shape of x again.
 
-        Padded steps add nothing to the average of others, but keep their own `ω·x`. Computed in float32
-        at least, whatever the precision of x, parameters or autocast; the result has the precision of x.
+        Padded steps add nothing to the average of others, but keep their own `ω·x`. Computed in at least
+        float32, whatever the precision of x, parameters or autocast; the result has the precision of x.
         """
         with torch.autocast(x.device.type, enabled=False):
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -71,7 +71,7 @@ class DampedEMA(nn.Module):
             return (average + residual).to(x.dtype)
 
     def kernels(self, length: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
-        """The causal kernel, and the anti-causal one of a bidirectional average: `(dim, taps)` each.
+        """Causal kernel, and the anti-causal one of a bidirectional average: `(dim, taps)` each.
 
         `taps = min(truncation, length)`.
         """
@@ -90,7 +90,7 @@ class DampedEMA(nn.Module):
         return weight, log_decay
 
     def state_after(self, x: Tensor, room: int) -> State:
-        """The averages `(batch, dim, states)` and, where the kernel ends before the room, the inputs in it.
+        """Averages `(batch, dim, states)` and, if the kernel is shorter than the room, inputs in its reach.
 
         x `(batch, length, dim)`. Raises NoRecurrentForm for a bidirectional average.
         """

@@ -1,4 +1,4 @@
-"""Layers as flax has them: kernels `(in, out)`, LeCun-normal, and the norms' own defaults and names."""
+"""Layers of flax: kernels `(in, out)`, LeCun-normal, and norms with flax's defaults and names."""
 
 import math
 
@@ -29,7 +29,7 @@ class Dense(nn.Module):
 
 
 class InputDense(Dense):
-    """A dense layer of one-hot tokens, or of one real number a step: `(batch, length)` to `(…, outputs)`."""
+    """A dense layer of one-hot tokens, or of one real per step: `(batch, length)` to `(…, outputs)`."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         if inputs.is_floating_point():
@@ -40,7 +40,7 @@ class InputDense(Dense):
 class BatchNorm(nn.Module):
     """Statistics over batch and length of `(batch, length, dim)`, padding included; biased running variance.
 
-    momentum: what the running statistics keep at every step.
+    momentum: share that the running statistics keep at every step.
     """
 
     mean: Tensor
@@ -69,7 +69,7 @@ class BatchNorm(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """LayerNorm over the last dimension with ε = 1e-6, as flax has it."""
+    """LayerNorm over the last dimension with flax's ε = 1e-6."""
 
     def __init__(self, dim: int, epsilon: float = 1e-6) -> None:
         super().__init__()

@@ -20,12 +20,12 @@ def local_attention(
     bias: RelativeBias | None = None,
     positions: Tensor | None = None,
 ) -> Tensor:
-    """Each query i sees the keys j with `|i − j| ≤ window`, or `0 ≤ i − j ≤ window` where causal.
+    """Each query i sees the keys j with `|i − j| ≤ window`, or `0 ≤ i − j ≤ window` if causal.
 
     q, k `(batch, length, dim)`, v `(batch, length, width)`; valid `(batch, length)` boolean, False at keys
-    that nobody sees; bias is added by the distance of positions `(batch, length)` int64, or of the indices
-    i, j where positions is None. Softmax scores are `q·k/√dim`, others `q·k/(keys in reach)`, which is
-    2·window or, causal, window.
+    that no query sees; bias is added by the distance of positions `(batch, length)` int64, or of the indices
+    i, j if positions is None. Softmax scores are `q·k/√dim`, others `q·k/(keys in reach)`, which are
+    2·window or, if causal, window.
     Returns `(batch, length, width)`; zeros for a query that sees no key.
 
     Queries go in blocks of a window, each against its own and the neighbouring blocks of keys, so that
@@ -75,9 +75,9 @@ def full_attention(
     bias: RelativeBias | None = None,
     positions: Tensor | None = None,
 ) -> Tensor:
-    """Each query sees every key, or where causal those up to itself; arguments as in local_attention.
+    """Each query sees every key, or if causal those up to itself; arguments as in local_attention.
 
-    Softmax scores are `q·k/√dim`; others `q·k/n`, n the valid keys of the row (1 at least) or, causal,
+    Softmax scores are `q·k/√dim`; others `q·k/n`, n the valid keys of the row (at least 1) or, if causal,
     the index of the query + 1. Returns `(batch, length, width)`; zeros for a query that sees no key.
     """
     index = torch.arange(q.shape[1], device=q.device)

@@ -12,26 +12,26 @@ import torch
 from torch import Tensor
 
 SELF_SCORE = -5e4
-"""Score of a position with itself: it attends there only where it can see nothing else."""
+"""Score of a position with itself: it attends to itself only if it can see nothing else."""
 COUNT_EPSILON = 1e-9
 NORM_EPSILON = 1e-12
 
 
 class LSHAttention(NamedTuple):
-    """What hashed attention computed, by sorted chunk and by hash round."""
+    """Result of hashed attention, by sorted chunk and by hash round."""
 
     output: Tensor
     """`(rows, length, d_head)`."""
     weights: Tensor
     """`(rows, chunks of all rounds, chunk, 2·chunk)`, summing to 1 over the keys."""
     positions: Tensor
-    """`(rows, chunks, chunk)`: which positions stand in each chunk."""
+    """`(rows, chunks, chunk)`: the positions in each chunk."""
     round_weights: Tensor
     """`(rows, rounds, length)`, summing to 1 over the rounds."""
 
 
 def hash_buckets(x: Tensor, rotations: Tensor) -> Tensor:
-    """The nearest of random directions and their opposites, `argmax [xR; −xR]`, in each round.
+    """Buckets: the nearest of random directions and their opposites, `argmax [xR; −xR]`, in each round.
 
     rotations: `(rows or 1, d_head, rounds, buckets/2)`. Returns `(rows, rounds, length)`, numbered so that
     no two rounds share a bucket.
@@ -57,11 +57,12 @@ def lsh_attention(
     allow_duplicates: bool = True,
     dropout: Callable[[Tensor], Tensor] | None = None,
 ) -> LSHAttention:
-    """Attention within reach in each round, and the rounds merged by the mass that each has seen.
+    """Attend within reach in each round, and merge the rounds by the mass that each has seen.
 
     buckets: `(rows, rounds, length)`, the length a multiple of chunk; padding_mask: `(rows, length)` or None;
-    across_buckets: attend what is within reach whatever its bucket; allow_duplicates: a pair within reach in
-    several rounds counts as often, else its score is lowered by the logarithm of their number.
+    across_buckets: attend to all positions within reach, whatever their bucket; allow_duplicates: a pair
+    within reach in several rounds counts that often, else its score is lowered by the logarithm of their
+    number.
     """
     _, rounds, length = buckets.shape
     order = (buckets * length + torch.arange(length, device=qk.device)).argsort(dim=-1)
@@ -123,12 +124,12 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def _scores(q: Tensor, k: Tensor) -> Tensor:
-    """`q kᵀ / √d_head`, in float32 at least."""
+    """`q kᵀ / √d_head`, in at least float32."""
     return _full_range(q @ k.mT) * float(q.shape[-1] ** -0.5)
 
 
 def _full_range(x: Tensor) -> Tensor:
-    """In float32 at least: half precision holds neither SELF_SCORE nor the epsilons."""
+    """x in at least float32: half precision holds neither SELF_SCORE nor the epsilons."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
@@ -144,7 +145,7 @@ def _take(x: Tensor, positions: Tensor) -> Tensor:
 
 
 def _pairs(of_queries: Tensor, compare: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """What holds of each query and each key within its reach.
+    """Comparison of each query with each key within its reach.
 
     of_queries: `(rows, chunks, chunk)`. Returns booleans `(rows, chunks, chunk, 2·chunk)`.
     """
@@ -166,11 +167,11 @@ def _lowest(scores: Tensor) -> float:
 
 
 def _rounds_within_reach(rank: Tensor, positions: Tensor, buckets: Tensor | None) -> Tensor:
-    """In how many rounds each query has each of its keys within reach: `(rows, chunks, chunk, 2·chunk)`.
+    """Number of rounds in which a query has each of its keys within reach: `(rows, chunks, chunk, 2·chunk)`.
 
-    rank: `(rows, rounds, length)`, where a position went in each round; buckets: count a round only where
-    both fell into the same bucket. The ring's seam, a chunk that reaches back into another round, does not
-    count, as in the official code.
+    rank: `(rows, rounds, length)`, where a position went in each round; buckets: count a round only if both
+    fell into the same bucket. The ring's seam, a chunk that reaches back into another round, does not count,
+    as in the official code.
     """
     _, rounds, length = rank.shape
     chunk = positions.shape[-1]

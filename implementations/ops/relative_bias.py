@@ -7,7 +7,7 @@ from implementations.ops.cut_normal import cut_normal_
 
 
 class RelativeBias(nn.Module):
-    """One learned number a distance: `bias_ij = table[clamp(origin + t_j − t_i)]`; its ends repeat beyond it.
+    """One learned number per distance: `bias_ij = table[clamp(origin + t_j − t_i)]`; the ends repeat.
 
     Parameter rel_pos_bias `(size,)`, initially `N(0, 0.02)` cut at two deviations.
     """

@@ -18,9 +18,9 @@ def reversible(
 ) -> tuple[Tensor, Tensor]:
     """`a, b ← b, a + step(b)` for each step in turn.
 
-    A step is a module `forward(x, padding_mask, memo)` that gives `(y, memo)`: memo is None in the forward
-    pass; what the step returned then is handed to it again when it is recomputed, so that a discrete
-    choice comes out the same from inputs that differ in their last digits.
+    A step is a module `forward(x, padding_mask, memo)` that returns `(y, memo)`. In the forward pass the
+    argument memo is None; the memo returned there is passed in when the step is recomputed, so that a
+    discrete choice comes out the same from inputs that differ in their last digits.
     """
     parameters = [parameter for step in steps for parameter in _trained(step)]
     apply: Callable[..., tuple[Tensor, Tensor]] = _Reversible.apply
@@ -33,7 +33,7 @@ def _trained(step: nn.Module) -> list[nn.Parameter]:
 
 @dataclass(frozen=True)
 class _Circumstances:
-    """What a recomputation must find as it was: the random state, and automatic mixed precision."""
+    """State that a recomputation must restore: the random state, and automatic mixed precision."""
 
     device: torch.device
     cpu_state: Tensor

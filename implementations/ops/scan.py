@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 256
-"""Steps whose powers of the decay are held at once where only the last state is wanted."""
+"""Steps whose powers of the decay are held at once if only the last state is wanted."""
 
 
 def linear_scan(decay: Tensor, inputs: Tensor, reverse: bool = False) -> Tensor:
@@ -16,9 +16,9 @@ def linear_scan(decay: Tensor, inputs: Tensor, reverse: bool = False) -> Tensor:
     `(batch, length, state)`.
 
     The associative scan of Brent and Kung (1982) with the operator of Blelloch (1990), whose left factors are
-    powers of the one decay here: depth 2·log₂ length, 2·length multiply-adds a state, no memory beyond the
-    result. It holds no decay to a negative power, so that it is as stable as the recurrence itself. Its
-    gradient is the same scan in the other direction, which keeps the states and nothing else.
+    powers of the one decay here: depth 2·log₂ length, 2·length multiply-adds per state, no memory beyond the
+    result. It never raises the decay to a negative power, so it is as stable as the recurrence itself. Its
+    gradient is the same scan in the other direction, which keeps only the states.
     """
     states: Tensor = _LinearScan.apply(decay, inputs, reverse)  # type: ignore[no-untyped-call]
     return states

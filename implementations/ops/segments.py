@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 Memory = list[Tensor]
-"""States before a segment, one `(batch, ≤ memory, dim)` a layer: what each layer took in."""
+"""States before a segment, one `(batch, ≤ memory, dim)` per layer: what the layer took in."""
 
 
 class SegmentedStack(nn.Module, ABC):
     """Causal layers over segments: states `(batch, length, dim)` to the same.
 
-    Padding stands at the right, where nothing real sees it; the mask is not needed.
+    Padding is at the right, where nothing real sees it; the mask is not needed.
     """
 
     def __init__(self, layers: Iterable[nn.Module], segment: int) -> None:
@@ -29,21 +29,21 @@ class SegmentedStack(nn.Module, ABC):
 
     @abstractmethod
     def states(self, x: Tensor, memory: Memory, reach: list[int]) -> list[Tensor]:
-        """One segment `(batch, ≤ segment, dim)` after a memory: what each layer takes in, and what the last
-        one gives. reach: that of this moment."""
+        """Run one segment `(batch, ≤ segment, dim)` after a memory. Returns the inputs of each layer, and the
+        output of the last. reach: the current result of `reach()`."""
 
     @abstractmethod
     def reach(self) -> list[int]:
-        """How many states before a segment each layer remembers; may wait for the device."""
+        """Number of states before a segment that each layer remembers; may wait for the device."""
 
     def advance(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """One segment `(batch, ≤ segment, dim)` after a memory: its states, and the memory after it."""
+        """Run one segment `(batch, ≤ segment, dim)` after a memory. Returns its states and the new memory."""
         reach = self.reach()
         *taken_in, last = self.states(x, memory, reach)
         return last, _remembered(memory, taken_in, reach)
 
     def taken_in(self, x: Tensor) -> list[Tensor]:
-        """What each layer takes in of a whole sequence, which may be empty."""
+        """Inputs of each layer for a whole sequence, which may be empty."""
         memory, reach = self.empty_memory(x), self.reach()
         segments = [memory]
         for segment in torch.split(x, self.segment, dim=1) if x.shape[1] else ():

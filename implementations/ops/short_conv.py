@@ -1,4 +1,4 @@
-"""Causal depthwise convolution over a few steps, as modern recurrent layers have it before their memory."""
+"""Causal depthwise convolution over a few steps, which modern recurrent layers have before their memory."""
 
 from torch import Tensor, nn
 

@@ -1,7 +1,7 @@
 """Sizes that depend on values: how many steps are active, how many elements are dropped.
 
-Reading one waits for the device. Within `shapes_only` none is read, and what is expected takes its place: so
-tensors without values, which have shapes alone, can go through a model.
+Reading such a size waits for the device. Within `shapes_only` none is read, and an expected size replaces it:
+so tensors without values, which only have shapes, can go through a model.
 """
 
 from collections.abc import Iterator
@@ -14,15 +14,15 @@ from torch import Tensor
 
 
 class SizeUnknown(RuntimeError):
-    """A size that depends on values, and nothing is expected of it."""
+    """A size that depends on values, and for which nothing is expected."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What stands in the place of sizes that would be read."""
+    """Expected sizes, in place of sizes that would be read."""
 
     activation: float | None
-    """Active steps of every row over its length; None if nothing is known of them."""
+    """Active steps of every row over its length; None if unknown."""
 
     def active(self, length: int) -> int:
         """Active steps of a row. Raises SizeUnknown."""
@@ -36,7 +36,7 @@ _expected: ContextVar[Expected | None] = ContextVar("expected", default=None)
 
 @contextmanager
 def shapes_only(activation: float | None = None) -> Iterator[None]:
-    """Within this context sizes are expected, not read; activation: of every row, over its length."""
+    """Within this context sizes are expected, not read. activation: active steps of a row over its length."""
     token = _expected.set(Expected(activation))
     try:
         yield
@@ -45,7 +45,7 @@ def shapes_only(activation: float | None = None) -> Iterator[None]:
 
 
 def expected() -> Expected | None:
-    """What is expected, or None if sizes are read from values."""
+    """Expected sizes, or None if sizes are read from values."""
     return _expected.get()
 
 
@@ -57,7 +57,7 @@ def most_active(active: Tensor) -> int:
 
 
 def active_steps(active: Tensor) -> Tensor:
-    """`(active,)` int64: where a row `(length,)` boolean is active."""
+    """`(active,)` int64: the steps at which a row `(length,)` boolean is active."""
     if (assumed := expected()) is not None:
         return torch.empty(assumed.active(len(active)), dtype=torch.int64, device=active.device)
     return active.nonzero().squeeze(-1)

@@ -11,23 +11,23 @@ from implementations.ops.sizes import most_active
 
 @dataclass(frozen=True)
 class ActiveSteps:
-    """Where the active steps of a batch stand, in the sequence and in the working memory."""
+    """Positions of a batch's active steps, in the sequence and in the working memory."""
 
     active: Tensor
     """`(batch, length)` boolean, True at active steps."""
     positions: Tensor
     """`(batch, memory)` int64, the original position of each step of the working memory."""
     valid: Tensor
-    """`(batch, memory)` boolean, False where the working memory holds no active step."""
+    """`(batch, memory)` boolean, False where the working memory does not hold an active step."""
     compressed: bool
-    """False where the working memory is the whole sequence, its inactive steps masked in place."""
+    """False if the working memory is the whole sequence, with its inactive steps masked in place."""
 
 
 def compressed_steps(active: Tensor) -> ActiveSteps:
     """Working memory with each row's active steps at its front, in order.
 
-    active `(batch, length)` boolean. The memory is as long as the densest row's active steps, and 1 at
-    least. Waits for the device once: that length depends on the data.
+    active `(batch, length)` boolean. The memory is as long as the densest row has active steps, and at least
+    1. Waits for the device once: that length depends on the data.
     """
     counts = active.sum(dim=1, keepdim=True)
     memory = max(1, most_active(active))
@@ -49,7 +49,7 @@ def choose_steps(active: Tensor, dense: float = 1.0) -> ActiveSteps:
     """Compressed steps, but steps in place for the whole batch once its densest row is `dense` or denser.
 
     active `(batch, length)` boolean; dense: active steps over length, padding counted as inactive.
-    So rows are not independent of each other at that edge: one row decides for all, as in the official code.
+    At that edge rows are not independent of each other: one row decides for all, as in the official code.
     """
     steps = compressed_steps(active)
     return steps if steps.positions.shape[1] < dense * active.shape[1] else steps_in_place(active)
@@ -72,7 +72,7 @@ def extract(h: Tensor, steps: ActiveSteps) -> Tensor:
 def latest(x: Tensor, active: Tensor, size: int) -> Tensor:
     """The latest active steps of `(batch, length, …)`, which may be empty: `(batch, size, …)`.
 
-    Active step i of a row lies at i modulo size; places that hold none are zeros. active `(batch, length)`.
+    Active step i of a row lies at i modulo size; places without one are zeros. active `(batch, length)`.
     """
     index = active.cumsum(dim=1) - 1
     kept = active & (index >= active.sum(dim=1, keepdim=True) - size)
@@ -96,7 +96,7 @@ def sparse_modular_activation(
 
 
 def _slots(active: Tensor) -> Tensor:
-    """`(batch, length)`: which step of the working memory an active step becomes."""
+    """`(batch, length)`: the step of the working memory that an active step becomes."""
     return (active.cumsum(dim=1) - 1).clamp(min=0)
 
 

@@ -1,7 +1,7 @@
-"""What the state-space layers share: HiPPO initialisation, complex parameters, dropout of channels.
+"""Parts that the state-space layers share: HiPPO initialisation, complex parameters, dropout of channels.
 
-Complex parameters are stored as real pairs in a last dimension of 2, as the official code stores them; of
-every conjugate pair of states only one is kept.
+Complex parameters are stored as real pairs in a last dimension of 2, as in the official code; of every
+conjugate pair of states only one is kept.
 """
 
 import math
@@ -42,7 +42,7 @@ def hippo_legs(state_dim: int) -> tuple[Tensor, Tensor]:
 def nplr_legs(state_dim: int) -> NPLR:
     """HiPPO-LegS as normal plus low rank (Gu et al. 2022, theorem 1), one state of every conjugate pair.
 
-    Of an odd state_dim the state of frequency zero, which has no pair, is left out.
+    With an odd state_dim, the state of frequency zero, which has no pair, is left out.
     """
     A, B = hippo_legs(state_dim)
     P = torch.sqrt(torch.arange(state_dim, dtype=torch.float64) + 0.5)
@@ -75,7 +75,7 @@ def as_complex(pairs: Tensor) -> Tensor:
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """There is neither a complex arithmetic nor a transform of half precision."""
+    """x in at least float32: half precision has neither complex arithmetic nor Fourier transforms."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 

@@ -2,7 +2,7 @@
 
 Neither ever holds a number per channel, state and step, `(dim, states, length)`: the first works through
 slices of the channels, and again in the backward pass; the second is a product of two short tables.
-Of every conjugate pair of states one is given, and a sum over states counts its conjugate too.
+One state of every conjugate pair is given, and a sum over states counts its conjugate too.
 """
 
 import math
@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 SLICE_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 22}
-"""Channels times states times frequencies to work on at once: what a core's cache holds, what fills a GPU."""
+"""Channels times states times frequencies to work on at once: to fit a core's cache, or fill a GPU."""
 
 
 def dplr_kernel(A: Tensor, B: Tensor, C: Tensor, P: Tensor, dt: Tensor, length: int) -> Tensor:
@@ -157,7 +157,7 @@ def _from_pairs(x: Tensor) -> Tensor:
 
 
 def _full_precision(like: Tensor) -> torch.autocast:
-    """Sums over poles cancel, and powers build up: autocast is not to lower their precision."""
+    """No autocast within this context: sums over poles cancel and powers build up, so precision matters."""
     return torch.autocast(like.device.type, enabled=False)
 
 
@@ -204,7 +204,7 @@ class _Terms(NamedTuple):
 
 
 class _Scratch:
-    """Tensors that every slice overwrites: to have new ones from the system costs more than to fill them."""
+    """Tensors that every slice overwrites: allocating new ones costs more than filling them."""
 
     def __init__(self, like: Tensor) -> None:
         self._like = like
