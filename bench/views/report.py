@@ -4,8 +4,10 @@ A view on records. All text that comes from a file (model names, reasons, comman
 template, and data that scripts read stands in JSON blocks in which `<` is written as an escape.
 """
 
+import base64
+import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ from bench.records.run import Sample, Solo
 from bench.text.escape import script_json
 from bench.text.units import format_bytes, format_duration
 from bench.version import __version__
-from bench.views import pages
+from bench.views import pages, report_table
 from bench.views.charts import charts
-from bench.views.tables.columns import Column
+from bench.views.charts.looks import COLOURS, GREYS_ON_DARK, ON_DARK
+from bench.views.tables import formats
 from bench.views.tables.formats import RANKS
 from bench.views.tables.rows import title_of
-from bench.views.tables.table import Table, build_table
+from bench.views.tables.table import baseline_of, build_table
 
 
 def write(runs: Sequence[Results], path: Path, baseline: str | None = None) -> None:
@@ -37,32 +40,33 @@ def write(runs: Sequence[Results], path: Path, baseline: str | None = None) -> N
 def page(runs: Sequence[Results], baseline: str | None = None) -> str:
     """The whole page as HTML."""
     table = build_table(*runs, baseline=baseline, published=True)
-    columns = table.columns
+    drawn = charts.available(runs, baseline)
+    suites = list(dict.fromkeys(run.header.suite.name for run in runs))
+    against = baseline_of(runs, baseline)
+    sections = report_table.sections(table, against)
     return pages.render(
         "report.html.jinja",
-        title=", ".join(dict.fromkeys(run.header.suite.name for run in runs)),
+        title=", ".join(suites),
+        file_name=re.sub(r"[^\w.-]+", "-", "-".join(suites)).strip("-.") or "results",
         version=__version__,
         provenance=charts.provenance(runs),
-        columns=columns,
-        rows=list(_rows(table, columns)),
-        classes=list(dict.fromkeys(row.complexity for row in table.rows)),
-        notes=table.notes,
+        results=report_table.result(sections, against),
+        sections=sections,
+        columns=report_table.columns(table),
+        words=report_table.WORDS,
+        classes=report_table.classes(table),
+        notes=report_table.notes(table),
         footer=[*table.footer, RANKS],
-        charts=script_json(charts.available(runs, baseline)),
+        csv=base64.b64encode(formats.render(table, "csv").encode()).decode(),
+        figures={name: spec["title"]["text"] for name, spec in drawn.items()},
+        charts=script_json(drawn),
+        colours=script_json({**dict(zip(COLOURS, ON_DARK, strict=True)), **GREYS_ON_DARK}),
         samples=script_json({key: _rounds(samples) for key, samples in _by_case(runs).items()}),
         runs=[_run(number, run) for number, run in enumerate(runs)],
         style=pages.file("report.css"),
         script=pages.file("report.js"),
         library=pages.chart_library(),
     )
-
-
-def _rows(table: Table, columns: Sequence[Column]) -> Iterator[dict[str, Any]]:
-    for number, (row, cells) in enumerate(zip(table.rows, table.cells(columns), strict=True)):
-        footnote = table.footnotes.get(number)
-        tip = footnote.text if footnote else f"{row.case_id}, {row.blocks} blocks, {row.run}"
-        values = [column.value(row) if column.value else None for column in columns]
-        yield {"row": row, "tip": tip, "cells": list(zip(columns, cells, values, strict=True))}
 
 
 def _by_case(runs: Sequence[Results]) -> dict[str, list[Sample]]:
@@ -119,7 +123,7 @@ def _case(key: str, run: Results, solo: Solo) -> dict[str, Any]:
     facts = {
         "reason": solo.reason,
         "lost": f"{lost.status} in block {lost.block + 1}: {lost.reason}" if lost else None,
-        "alone": None if solo.step_seconds is None else f"{format_duration(solo.step_seconds)} a step",
+        "alone": None if solo.step_seconds is None else f"{format_duration(solo.step_seconds)} per step",
         "warm-up": ", ".join(map(format_duration, solo.warmup_seconds)),
         "stationary": None if solo.stationary is None else str(solo.stationary).lower(),
         "prepared in": format_duration(solo.prepare_seconds) if solo.prepare_seconds else None,

@@ -6,7 +6,7 @@ figures as JSON, and badges in the format of shields.io's endpoint.
 
 import base64
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from bench.version import __version__
 from bench.views import pages
 from bench.views.changes import LevelChange
 from bench.views.charts import site as charts
+from bench.views.charts.looks import Look, looks_of
 from bench.views.history import FIGURES, SHORT, Figure, Line, Point, Shelf, histories
 from bench.views.history_text import describe, format_figure, is_worse
 from bench.views.tables.rows import title_of
@@ -91,24 +92,25 @@ def _tracks(store: Path, suite: str) -> Iterator[Track]:
 
 def _page(suite: str, slug: str, tracks: Sequence[Track]) -> str:
     machines = dict.fromkeys(track.machine for track in tracks)
-    names = sorted({track.title for track in tracks})
+    lines = sorted({(title_of(track.model), track.title) for track in tracks})
+    looks = looks_of(lines)
     return pages.render(
         "site_suite.html.jinja",
         name=suite,
         data=f"data/{slug}.json",
         style=pages.file("site.css"),
-        machines=[_machine(name, [t for t in tracks if t.machine == name], names) for name in machines],
+        machines=[_machine(name, [t for t in tracks if t.machine == name], looks) for name in machines],
     )
 
 
-def _machine(name: str, tracks: Sequence[Track], names: Sequence[str]) -> dict[str, Any]:
+def _machine(name: str, tracks: Sequence[Track], looks: Mapping[str, Look]) -> dict[str, Any]:
     settings = dict.fromkeys(track.setting for track in tracks)
     return {
         "name": name,
         "settings": [
             {
                 "name": setting,
-                "pictures": list(_pictures([t for t in tracks if t.setting == setting], names)),
+                "pictures": list(_pictures([t for t in tracks if t.setting == setting], looks)),
                 "newest": list(_rows([t for t in tracks if t.setting == setting])),
                 "changes": _changes([t for t in tracks if t.setting == setting]),
             }
@@ -117,11 +119,11 @@ def _machine(name: str, tracks: Sequence[Track], names: Sequence[str]) -> dict[s
     }
 
 
-def _pictures(tracks: Sequence[Track], names: Sequence[str]) -> Iterator[dict[str, str]]:
+def _pictures(tracks: Sequence[Track], looks: Mapping[str, Look]) -> Iterator[dict[str, str]]:
     for figure in FIGURES:
         shown = [track for track in tracks if track.figure == figure]
         if shown:
-            svg = charts.svg([(track.title, track.line) for track in shown], figure, names)
+            svg = charts.svg([(track.title, track.line) for track in shown], figure, looks)
             words = f"{FIGURE_TITLES[figure]} of {', '.join(t.title for t in shown)} over commits"
             source = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
             yield {"title": FIGURE_TITLES[figure], "words": words, "source": source}

@@ -16,6 +16,7 @@ from bench.records.reading import Results, read
 from bench.records.training import TrainingResults, read_training
 from bench.views import training as summary
 from bench.views.charts import style as chart_style
+from bench.views.charts.looks import COLOURS, looks_of
 from bench.views.charts.style import alt
 from bench.views.tables.rows import rows_of, title_of
 from implementations import registry
@@ -94,6 +95,7 @@ def activation(studies: Sequence[Study]) -> list[Point]:
 
 def trade_off_chart(points: list[Point]) -> chart_style.Spec:
     """Accuracy over speed, a panel a study."""
+    looks = looks_of((point["model"], point["model"]) for point in points)
     base = alt.Chart(alt.InlineData(values=points))
     x = alt.X("speed:Q", title="Speed of a training step (× the baseline)", scale=alt.Scale(type="log"))
     y = alt.Y("accuracy:Q", title="Validation accuracy", axis=alt.Axis(format="%"))
@@ -101,11 +103,11 @@ def trade_off_chart(points: list[Point]) -> chart_style.Spec:
     dots = base.mark_point(filled=True, size=90).encode(
         x=x,
         y=y,
-        color=chart_style.by_model(points, "color"),
-        shape=chart_style.by_model(points, "shape"),
+        color=chart_style.by_model(looks, "color"),
+        shape=chart_style.by_model(looks, "shape"),
     )
     whiskers = base.mark_rule().encode(
-        x="low:Q", x2="high:Q", y="accuracy:Q", color=chart_style.by_model(points, "color")
+        x="low:Q", x2="high:Q", y="accuracy:Q", color=chart_style.by_model(looks, "color")
     )
     return _by_study(whiskers + dots, "Accuracy and speed as trained")
 
@@ -118,7 +120,7 @@ def activation_chart(points: list[Point]) -> chart_style.Spec:
     )
     rate = alt.Y("low:Q", title="Activation rate", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
     bars = base.mark_rule(strokeWidth=2, color="#888").encode(y=rate, y2="high:Q")
-    dots = base.mark_point(filled=True, size=90, color=chart_style.COLOURS[0]).encode(y="rate:Q")
+    dots = base.mark_point(filled=True, size=90, color=COLOURS[0]).encode(y="rate:Q")
     return _by_study(bars + dots, "Activation by layer after training")
 
 
@@ -128,7 +130,7 @@ def course_chart(points: list[Point]) -> chart_style.Spec:
     color = alt.Color(
         "layer:O",
         title="Layer",
-        scale=alt.Scale(domain=layers, range=list(chart_style.COLOURS[: len(layers)])),
+        scale=alt.Scale(domain=layers, range=list(COLOURS[: len(layers)])),
     )
     base = alt.Chart(alt.InlineData(values=points)).encode(
         x=alt.X("step:Q", title="Training steps"), color=color

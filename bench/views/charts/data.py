@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.records.reading import Results
 from bench.views.tables.naming import BATCH, LENGTH, RATE, SETTINGS, Setting, names_of
-from bench.views.tables.rows import Row, rows_of
+from bench.views.tables.rows import Row, rows_of, title_of
 
 Point = dict[str, Any]
 
@@ -27,6 +27,24 @@ FILE = Setting("File", lambda row: row.run, among=lambda row: row.cell)
 def series_names(rows: Sequence[Row]) -> list[str]:
     """Of each row, the name of its line in a chart over lengths: its title, and what tells it from others."""
     return names_of(rows, SERIES)
+
+
+def lines_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Of each row, its model's title and the name of its line."""
+    return [(title_of(row.model), name) for row, name in zip(rows, series_names(rows), strict=True)]
+
+
+def lines_over_rates(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """The same where a line goes over activation rates."""
+    return [(title_of(row.model), name) for row, name in zip(rows, names_of(rows, SETTINGS), strict=True)]
+
+
+def lines_of_rounds(rows: Sequence[Row], runs: Sequence[Results]) -> list[tuple[str, str]]:
+    """The same where every run is drawn, in the order of the table."""
+    order = {row.model: number for number, row in reversed([*enumerate(rows)])}
+    found, names = _cases_with_names(runs)
+    lines = sorted((order.get(row.model, len(order)), number) for number, (_, row) in enumerate(found))
+    return [(title_of(found[number][1].model), names[number]) for _, number in lines]
 
 
 def ratios(rows: Sequence[Row]) -> list[Point]:
@@ -168,9 +186,14 @@ def rounds(runs: Sequence[Results]) -> list[Point]:
 
 
 def _case_names(runs: Sequence[Results]) -> dict[tuple[int, str], str]:
-    """Names of all cases, by number of the run and case; a case of two runs has the file's name beside it."""
+    """Names of all cases, by number of the run and case."""
+    found, names = _cases_with_names(runs)
+    return {(number, row.case_id): name for (number, row), name in zip(found, names, strict=True)}
+
+
+def _cases_with_names(runs: Sequence[Results]) -> tuple[list[tuple[int, Row]], list[str]]:
+    """Rows with the number of their run, and names; a case of two runs has the file's name beside it."""
     found = [
         (number, row) for number, run in enumerate(runs) for row in rows_of(run, run.header.suite.baseline)
     ]
-    names = names_of([row for _, row in found], [*SERIES, FILE])
-    return {(number, row.case_id): name for (number, row), name in zip(found, names, strict=True)}
+    return found, names_of([row for _, row in found], [*SERIES, FILE])

@@ -5,17 +5,20 @@ from collections.abc import Mapping
 
 from bench.errors import UsageError
 from bench.views.charts.data import Point
-from bench.views.charts.style import COLOURS, HEIGHT, WIDTH, Chart, Spec, alt, finished
+from bench.views.charts.looks import Look, looks_of
+from bench.views.charts.margins import changes_above
+from bench.views.charts.style import HEIGHT, MARK, WIDTH, Chart, Spec, alt, finished
 from bench.views.history import SHORT, Figure, History, Line
 from bench.views.history_text import describe
 from bench.views.tables.rows import title_of
 
 _AXES: Mapping[Figure, tuple[str, float]] = {
     "speed": ("Speed, 95% interval", 1.0),
-    "step": ("ms a step, 95% interval", 1e3),
+    "step": ("ms per step, 95% interval", 1e3),
     "memory": ("Peak memory (MiB)", 1 / (1 << 20)),
 }
 """Title of the axis, and what a value is multiplied by."""
+PANEL = WIDTH * 1.3
 
 
 def specification(history: History) -> Spec:
@@ -23,10 +26,10 @@ def specification(history: History) -> Spec:
     lines = [line for line in history.lines if any(point.value is not None for point in line.points)]
     if not lines:
         raise UsageError(f"{history.model}, {history.suite}: nothing to draw: no stored run has its figure")
-    panels = [_panel(line, history.figure) for line in lines]
-    title = alt.TitleParams(
-        f"{title_of(history.model)} over commits: {history.suite}", anchor="start", offset=12
-    )
+    model = title_of(history.model)
+    look = looks_of([(model, model)])[model]
+    panels = [_panel(line, history.figure, look) for line in lines]
+    title = alt.TitleParams(f"{model} over commits: {history.suite}", anchor="start", offset=12)
     return finished(alt.vconcat(*panels, title=title))
 
 
@@ -64,13 +67,14 @@ def _scaled(value: float | None, scale: float) -> float | None:
     return None if value is None else value * scale
 
 
-def _panel(line: Line, figure: Figure) -> Chart:
+def _panel(line: Line, figure: Figure, look: Look) -> Chart:
     points = points_of(line, figure)
+    order = list(dict.fromkeys(point["commit"] for point in points))
     against = f" (× {title_of(line.baseline)})" if line.baseline else ""
     base = alt.Chart(alt.InlineData(values=points)).encode(
         x=alt.X(
             "commit:N",
-            sort=list(dict.fromkeys(point["commit"] for point in points)),
+            sort=order,
             title=None,
             axis=alt.Axis(labelAngle=-45, labelOverlap=True, labelFont="monospace"),
         ),
@@ -79,18 +83,18 @@ def _panel(line: Line, figure: Figure) -> Chart:
     timed = base.transform_filter("datum.value !== null").encode(
         y=alt.Y("value:Q", title=f"{_AXES[figure][0]}{against}", scale=alt.Scale(zero=False, padding=14))
     )
-    changes = base.transform_filter("datum.change !== null")
+    changes = [point for point in points if point["change"] is not None]
+    marks, above = changes_above(base, changes, order, PANEL, HEIGHT * 0.7)
     layers = [
-        timed.mark_line(color=COLOURS[5], strokeWidth=2).encode(y="mean:Q", detail="level:N"),
+        *([marks] if changes else []),
+        timed.mark_line(color=look.colour, strokeWidth=2, opacity=0.5).encode(y="mean:Q", detail="level:N"),
         timed.mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q"),
-        timed.mark_point(filled=True, opacity=1, size=60, color=COLOURS[0]),
-        changes.mark_rule(color=COLOURS[1], strokeDash=[4, 3], strokeWidth=1.5),
-        changes.mark_text(color=COLOURS[1], align="left", baseline="top", dx=4).encode(
-            y=alt.value(2), text="change:N"
-        ),
+        timed.mark_point(filled=True, opacity=1, size=60, color=look.colour, shape=look.shape),
         base.transform_filter("datum.failure !== null")
-        .mark_text(text="X", fontWeight="bold", color=COLOURS[1])
+        .mark_text(text="X", fontWeight="bold", color=MARK)
         .encode(y=alt.value(HEIGHT * 0.7 - 8)),
     ]
-    title = alt.TitleParams(line.name, subtitle=line.words, fontSize=12, subtitleColor="#555", anchor="start")
-    return alt.layer(*layers).properties(title=title, width=WIDTH * 1.3, height=HEIGHT * 0.7)
+    title = alt.TitleParams(
+        line.name, subtitle=line.words, fontSize=12, subtitleColor="#555", anchor="start", offset=above + 8
+    )
+    return alt.layer(*layers).properties(title=title, width=PANEL, height=HEIGHT * 0.7)

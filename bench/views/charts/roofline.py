@@ -6,6 +6,7 @@ from bench.errors import UsageError
 from bench.records.profile import Ceilings, Profile, add
 from bench.views.charts import placing as labels
 from bench.views.charts.data import Point
+from bench.views.charts.looks import looks_of
 from bench.views.charts.style import (
     HEIGHT,
     WIDTH,
@@ -42,7 +43,10 @@ def roofline(profiles: Sequence[Profile]) -> Spec:
         labels.Axis.around([place[field] for place in (*roof, *points)], pixels, padding=30, log=True)
         for field, pixels in (("intensity", WIDTH), ("rate", HEIGHT))
     )
-    points = labels.place(points, ("intensity", x), ("rate", y))
+    points = labels.place(
+        points, ("intensity", x), ("rate", y), [[(corner["intensity"], corner["rate"]) for corner in roof]]
+    )
+    looks = looks_of((point["model"], point["model"]) for point in points)
     powers = [10.0**power for power in range(-6, 18)]
     base = base_chart(points).encode(
         x=alt.X(
@@ -60,8 +64,8 @@ def roofline(profiles: Sequence[Profile]) -> Spec:
         tooltip=["model:N", "stage:N", alt.Tooltip("share:Q", format=".1%"), "rate:Q", "intensity:Q"],
     )
     dots = base.mark_point(filled=True, opacity=1).encode(
-        color=by_model(points, "color"),
-        shape=by_model(points, "shape"),
+        color=by_model(looks, "color"),
+        shape=by_model(looks, "shape"),
         size=alt.Size(
             "share:Q",
             title="Share of the step",

@@ -6,35 +6,29 @@ from typing import Any
 from bench.system.extras import require
 from bench.views.charts.data import Point
 from bench.views.charts.history import points_of
-from bench.views.charts.style import COLOURS, SHAPES, Spec, alt, finished
+from bench.views.charts.looks import Look, shown
+from bench.views.charts.margins import changes_above
+from bench.views.charts.style import Spec, alt, by_model, finished
 from bench.views.history import SHORT, Figure, Line
 
+Track = tuple[str, Line]
+"""A model's title, with the settings that its line is of."""
 WIDTH, HEIGHT = 760, 300
 LABELS = 40
 """Commits that are named on the axis at most."""
 
-_AXES: Mapping[Figure, str] = {"speed": "Speed", "step": "ms a step", "memory": "Peak memory (MiB)"}
+_AXES: Mapping[Figure, str] = {"speed": "Speed", "step": "ms per step", "memory": "Peak memory (MiB)"}
 
 
-def svg(lines: Sequence[tuple[str, Line]], figure: Figure, names: Sequence[str]) -> str:
-    """The picture.
-
-    lines: each with its model's title. names: all titles of the page, so that a model has one colour and
-    shape in all of its pictures.
-    """
-    text: str = require("vl_convert", "report").vegalite_to_svg(specification(lines, figure, names))
+def svg(lines: Sequence[Track], figure: Figure, looks: Mapping[str, Look]) -> str:
+    """The picture. looks: of all titles of the page, so that a model looks the same in all pictures."""
+    text: str = require("vl_convert", "report").vegalite_to_svg(specification(lines, figure, looks))
     return text
 
 
-def specification(lines: Sequence[tuple[str, Line]], figure: Figure, names: Sequence[str]) -> Spec:
+def specification(lines: Sequence[Track], figure: Figure, looks: Mapping[str, Look]) -> Spec:
     """The picture as a Vega-Lite specification."""
-    shown = [title for title, _ in lines]
-    legend = alt.Legend(values=shown)
-
-    def by_title(values: Sequence[str]) -> Any:
-        chosen = [values[number % len(values)] for number in range(len(names))]
-        return alt.Scale(domain=list(names), range=chosen)
-
+    own = {name: looks[name] for name in shown(looks, (title for title, _ in lines))}
     points = [point for title, line in lines for point in _points(title, line, figure)]
     order = merged([[point.commit[:SHORT] for point in line.points] for _, line in lines])
     every = max(1, len(order) // LABELS)
@@ -44,20 +38,20 @@ def specification(lines: Sequence[tuple[str, Line]], figure: Figure, names: Sequ
             sort=order,
             title=None,
             axis=alt.Axis(labelAngle=-60, labelFont="monospace", labelFontSize=9, values=order[::every]),
+            scale=alt.Scale(domain=order),
         ),
-        y=alt.Y("value:Q", title=_AXES[figure], scale=alt.Scale(type="log", nice=False, padding=12)),
-        color=alt.Color("model:N", scale=by_title(COLOURS), title=None, legend=legend),
     )
-    timed = base.transform_filter("datum.value !== null")
-    changes = timed.transform_filter("datum.change !== null")
+    timed = base.transform_filter("datum.value !== null").encode(
+        y=alt.Y("value:Q", title=_AXES[figure], scale=alt.Scale(type="log", nice=False, padding=12)),
+        color=by_model(own, "color"),
+    )
+    changed = [point for point in points if point["change"] is not None]
+    marks, _ = changes_above(base, changed, order, WIDTH, HEIGHT)
     layers: list[Any] = [
+        *([marks] if changed else []),
         timed.mark_rule(opacity=0.35, strokeWidth=2).encode(y="low:Q", y2="high:Q"),
         timed.mark_line(strokeWidth=1.5, opacity=0.6).encode(detail="level:N"),
-        timed.mark_point(filled=True, opacity=1, size=36).encode(
-            shape=alt.Shape("model:N", scale=by_title(SHAPES), title=None, legend=legend)
-        ),
-        changes.mark_point(filled=False, size=170, strokeWidth=2, color=COLOURS[1], shape="circle"),
-        changes.mark_text(dy=-14, fontSize=11, fontWeight="bold").encode(text="change:N"),
+        timed.mark_point(filled=True, opacity=1, size=36).encode(shape=by_model(own, "shape")),
     ]
     return finished(alt.layer(*layers).properties(width=WIDTH, height=HEIGHT))
 
@@ -78,7 +72,9 @@ def merged(orders: Sequence[Sequence[str]]) -> list[str]:
 
 def _points(title: str, line: Line, figure: Figure) -> list[Point]:
     """A line's commits; the change at one is its ratio and cause."""
-    changes = {change.commit[:SHORT]: f"× {change.ratio:.3g} {change.cause}" for change in line.changes}
+    changes = {
+        change.commit[:SHORT]: f"{title} × {change.ratio:.3g}, {change.cause}" for change in line.changes
+    }
     return [
         {
             **point,

@@ -1,12 +1,9 @@
-"""The looks that all charts share, and how one becomes a file.
-
-Colours are told apart by the colour-blind (Okabe and Ito), and shapes by whoever prints in grey.
-"""
+"""What all charts share: scales, legends, sizes, and how one becomes a file."""
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bench.errors import UsageError
 from bench.system.extras import require
@@ -14,18 +11,18 @@ from bench.text.escape import script_json
 from bench.views import pages
 from bench.views.charts import placing as labels
 from bench.views.charts.data import Point
+from bench.views.charts.looks import Look
 
 alt: Any = require("altair", "report")
 """Altair: whoever imports this module draws. Its types are not named here, since it is optional."""
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#8C6D31")
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
-"""As many as are prime to the colours, so that models share both only when there are very many."""
-DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [4, 4])
 WIDTH, HEIGHT = 520, 300
+MARK = "#D55E00"
+"""Colour of what is marked, whatever its model's."""
 SUFFIXES = (".svg", ".png", ".pdf", ".html", ".json")
 
 Spec = dict[str, Any]
+Channel = Literal["color", "shape", "strokeDash"]
 Chart = Any
 """An Altair chart."""
 
@@ -103,28 +100,44 @@ def _page(spec: Spec) -> str:
 def finished(chart: Chart) -> Spec:
     """A chart with the looks that all of them share."""
     chart = chart.configure_view(stroke=None).configure_axis(gridColor="#e4e4e4", labelFontSize=11)
-    spec: Spec = chart.configure_legend(symbolSize=90, labelLimit=260).to_dict()
+    legend = {
+        "symbolSize": 90,
+        "labelLimit": 260,
+        "symbolBaseFillColor": "#555",
+        "symbolBaseStrokeColor": "#555",
+    }
+    spec: Spec = chart.configure_legend(**legend).to_dict()
     return spec
 
 
-def by_model(points: Sequence[Point], channel: str, legend: bool = True) -> Any:
-    """Colour, shape or dash of a model: the same in all channels, so that legends become one."""
-    names = list(dict.fromkeys(point["model"] for point in points))
-    values: Mapping[str, Sequence[Any]] = {"color": COLOURS, "shape": SHAPES, "strokeDash": DASHES}
-    chosen = [values[channel][number % len(values[channel])] for number in range(len(names))]
+def by_model(looks: Mapping[str, Look], channel: Channel, legend: bool = True) -> Any:
+    """Colour, shape or dash of models: the same names in all channels, so that legends become one."""
+    names = list(looks)
+    chosen = {
+        "color": [look.colour for look in looks.values()],
+        "shape": [look.shape for look in looks.values()],
+        "strokeDash": [list(look.dash) for look in looks.values()],
+    }[channel]
     kind = {"color": alt.Color, "shape": alt.Shape, "strokeDash": alt.StrokeDash}[channel]
     options = {} if legend else {"legend": None}
     return kind("model:N", scale=alt.Scale(domain=names, range=chosen), title=None, sort=names, **options)
+
+
+def line_at_one(axis: Literal["x", "y"]) -> Chart:
+    """The line at a ratio of 1."""
+    data = alt.InlineData(values=[{"one": 1}])
+    return alt.Chart(data).mark_rule(strokeDash=[3, 3]).encode(**{axis: "one:Q"})
 
 
 def base_chart(points: list[Point]) -> Chart:
     return alt.Chart(alt.InlineData(values=points)).properties(width=WIDTH, height=HEIGHT)
 
 
-def lines_with_dots(base: Chart, points: Sequence[Point]) -> Chart:
+def lines_with_dots(base: Chart, looks: Mapping[str, Look], legend: bool = True) -> Chart:
     """A line for each model, dashes and shapes apart: dashes would spoil the legend's symbols."""
-    lines = base.mark_line().encode(strokeDash=by_model(points, "strokeDash", legend=False))
-    dots = base.mark_point(filled=True, opacity=1, size=70).encode(shape=by_model(points, "shape"))
+    base = base.encode(color=by_model(looks, "color", legend))
+    lines = base.mark_line().encode(strokeDash=by_model(looks, "strokeDash", legend=False))
+    dots = base.mark_point(filled=True, opacity=1, size=70).encode(shape=by_model(looks, "shape", legend))
     return (lines + dots).resolve_legend(strokeDash="independent")
 
 
@@ -141,6 +154,6 @@ def exact_scale(axis: labels.Axis) -> Any:
 
 def placed_names(base: Chart) -> list[Chart]:
     """The labels of placed points, with a line to each point that its label is not beside."""
-    lines = base.mark_rule(color="#999").encode(x2="label_x:Q", y2="label_y:Q").transform_filter("datum.far")
+    lines = base.mark_rule(color="#999").encode(x2="line_x:Q", y2="line_y:Q").transform_filter("datum.far")
     place = {"x": alt.X("label_x:Q"), "y": alt.Y("label_y:Q")}
     return [lines, base.mark_text(fontSize=11).encode(text="label:N", **place)]

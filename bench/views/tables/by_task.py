@@ -15,12 +15,11 @@ from bench.records.published import TASKS
 from bench.records.reading import Results
 from bench.records.run import MEMORY_KIND
 from bench.stats.intervals import Interval, average_ratio
-from bench.suites.rows import named
 from bench.text.units import format_interval, format_ratio
 from bench.views.tables.grid import FAILED, MISSING, Cell, Grid, Head, Section
 from bench.views.tables.notes import MEMORY_KIND_NAMES, comparison_notes, explain, machine
 from bench.views.tables.rows import Row, rows_of, title_of
-from bench.views.tables.table import common_baseline, only_models
+from bench.views.tables.table import baseline_of, only_models
 
 ARENA = tuple(name for name in TASKS if name != "average")
 T = TypeVar("T")
@@ -103,7 +102,7 @@ def build(
     Raises UsageError if they are not, or if a run lacks the baseline.
     """
     by_task = _by_task(runs)
-    name = common_baseline(runs) if baseline is None else named(runs[0].header.suite, baseline)
+    name = baseline_of(runs, baseline)
     tasks = list(ARENA) if set(by_task) <= set(ARENA) else list(by_task)
     rows = {task: rows_of(run, name) for task, run in by_task.items()}
     only_models([row for found in rows.values() for row in found], models)

@@ -1,10 +1,11 @@
 """Columns of a table: which there are, what each shows of a row, and which of its values is best."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from bench.records.published import TASKS
 from bench.text.units import format_bytes, format_count, format_interval, format_ratio
+from bench.views.tables import about
 from bench.views.tables.grid import FAILED, MISSING, Align, Cell, Head, Rank
 from bench.views.tables.naming import SETTINGS
 from bench.views.tables.notes import Footnote
@@ -35,6 +36,10 @@ class Column:
     align: Align = "right"
     value: Value | None = None
     best: Callable[[Sequence[float]], float] | None = None
+    help: str = ""
+    """What the column says, in a sentence or two."""
+    published: bool = False
+    """Whether its figures are a paper's, not measured here."""
 
     @property
     def head(self) -> Head:
@@ -89,32 +94,25 @@ def columns_of(
     baseline: its title. published: with the accuracies that papers print. timed: whether there are times;
     without them, only columns that say something of some row.
     """
-    columns = [Column("Model", lambda row: row.title, align="left"), *_settings(rows)]
+    model = "Name of the implementation; a letter beside an X leads to why it has no figures."
+    columns = [Column("Model", lambda row: row.title, align="left", help=model), *_settings(rows)]
     if published:
         columns += [_accuracy(task, header) for task, header in TASKS.items()]
     columns += [
-        _ranked(f"Speed\n(× {baseline})", _ratio, lambda row: row.speed_ratio, max, timed=True),
-        Column("95% interval", _interval, timed=True, value=lambda row: row.speed_low),
-        _ranked(f"Mem\n(× {baseline})", _ratio, lambda row: row.memory_ratio, min, timed=True),
+        _ranked(
+            f"Speed\n(× {baseline})", _ratio, lambda row: row.speed_ratio, max, about.SPEED.format(baseline)
+        ),
+        Column("95% interval", _interval, timed=True, value=lambda row: row.speed_low, help=about.INTERVAL),
+        _ranked(
+            f"Mem\n(× {baseline})", _ratio, lambda row: row.memory_ratio, min, about.MEMORY.format(baseline)
+        ),
     ]
     if timed and any(row.published_speed is not None for row in rows):
         columns += [
-            _ranked("Published\nspeed", _ratio, lambda row: row.published_speed, max),
-            _ranked("Published\nmem", _ratio, lambda row: row.published_memory, min),
+            _published("Published\nspeed", _ratio, lambda row: row.published_speed, max),
+            _published("Published\nmem", _ratio, lambda row: row.published_memory, min),
         ]
-    phases = {row.phase for row in rows}
-    columns.append(
-        _ranked(
-            "ms/token" if phases == {"decode"} else "ms/step",
-            _milliseconds,
-            lambda row: row.step_seconds,
-            min,
-            timed=True,
-        )
-    )
-    if "decode" in phases:
-        columns.append(_ranked("State", _bytes, lambda row: row.state_bytes, min, timed=True))
-    columns += _FIGURES
+    columns += [*_times({row.phase for row in rows}), *_FIGURES]
     if any(row.gpu_busy is not None for row in rows):
         columns.append(_GPU_BUSY)
     columns += metric_columns(rows)
@@ -144,7 +142,8 @@ def metric_columns(rows: Sequence[Row]) -> list[Column]:
             number = value(row)
             return None if number is None else f"{number:.4g}"
 
-        return Column(f"{words}\n[{unit}]" if unit else words, show, value=value)
+        help_ = f"{name} as the metric {metric} of your own found it."
+        return Column(f"{words}\n[{unit}]" if unit else words, show, value=value, help=help_)
 
     return [column(*key) for key in found]
 
@@ -152,7 +151,7 @@ def metric_columns(rows: Sequence[Row]) -> list[Column]:
 def _settings(rows: Sequence[Row]) -> list[Column]:
     """A column for each setting in which rows differ."""
     return [
-        Column(one.header, one.show, align="right" if one.number else "left", value=one.number)
+        Column(one.header, one.show, align="right" if one.number else "left", value=one.number, help=one.help)
         for one in SETTINGS
         if one.tells(rows)
     ]
@@ -168,7 +167,12 @@ def _accuracy(task: str, header: str) -> Column:
         accuracy = row.published_accuracy[task]
         return FAILED if accuracy is None else f"{accuracy:.2f}"
 
-    return Column(header, show, value=value, best=max)
+    words = (
+        f"Accuracy in % that papers print for {header}, not measured here; X: not learned or not reported."
+    )
+    if task == "average":
+        words = "Average of the accuracies that papers print for the arena's tasks, in %; not measured here."
+    return Column(header, show, value=value, best=max, help=words, published=True)
 
 
 def _ranked(
@@ -176,9 +180,28 @@ def _ranked(
     show: Callable[[float | None], str | None],
     value: Value,
     best: Callable[[Sequence[float]], float],
-    timed: bool = False,
+    words: str,
 ) -> Column:
-    return Column(header, lambda row: show(value(row)), timed, value=value, best=best)
+    return Column(header, lambda row: show(value(row)), timed=True, value=value, best=best, help=words)
+
+
+def _published(
+    header: str,
+    show: Callable[[float | None], str | None],
+    value: Value,
+    best: Callable[[Sequence[float]], float],
+) -> Column:
+    column = _ranked(header, show, value, best, about.PUBLISHED)
+    return replace(column, timed=False, published=True)
+
+
+def _times(phases: Collection[str]) -> list[Column]:
+    """Time of a step, or of a token; where tokens are decoded, what is kept of them too."""
+    header, words = ("ms/token", about.TOKEN_TIME) if phases == {"decode"} else ("ms/step", about.STEP_TIME)
+    columns = [_ranked(header, _milliseconds, lambda row: row.step_seconds, min, words)]
+    if "decode" in phases:
+        columns.append(_ranked("State", _bytes, lambda row: row.state_bytes, min, about.STATE))
+    return columns
 
 
 def _ratio(value: float | None) -> str | None:
@@ -209,21 +232,30 @@ def _percent(value: float | None) -> str | None:
 
 
 _FIGURES = (
-    _ranked("tokens/s", _count, lambda row: row.tokens_per_second, max, timed=True),
-    _ranked("real\ntokens/s", _count, lambda row: row.real_tokens_per_second, max, timed=True),
+    _ranked("tokens/s", _count, lambda row: row.tokens_per_second, max, about.TOKENS),
+    _ranked("real\ntokens/s", _count, lambda row: row.real_tokens_per_second, max, about.REAL_TOKENS),
     Column(
         "Peak\nmemory",
         lambda row: _bytes(row.peak_memory_bytes),
         # A model that computes something else may show its memory, but wins nothing by it.
         value=lambda row: row.peak_memory_bytes if row.status == "ok" else None,
         best=min,
+        help=about.PEAK,
     ),
-    Column("Params", lambda row: _count(row.parameters), value=lambda row: row.parameters),
-    Column("Activation", lambda row: _percent(row.activation_rate), value=lambda row: row.activation_rate),
+    Column(
+        "Params", lambda row: _count(row.parameters), value=lambda row: row.parameters, help=about.PARAMETERS
+    ),
+    Column(
+        "Activation",
+        lambda row: _percent(row.activation_rate),
+        value=lambda row: row.activation_rate,
+        help=about.ACTIVATION,
+    ),
 )
 _GPU_BUSY = Column(
     "GPU\nbusy",
     lambda row: None if row.gpu_busy is None else f"{row.gpu_busy:.0%}",
     timed=True,
     value=lambda row: row.gpu_busy,
+    help=about.BUSY,
 )

@@ -21,6 +21,8 @@ class Setting:
     """What its column is sorted by, if that is not the text."""
     among: Callable[[Row], object] = lambda row: None
     """Rows that differ in this anyway are not told apart by the setting besides."""
+    help: str = ""
+    """What the column says, in a sentence."""
 
     def tells(self, rows: Sequence[Row]) -> bool:
         """Whether rows differ in it."""
@@ -34,26 +36,56 @@ class Setting:
         return None if shown is None else self.words.format(shown)
 
 
-BATCH = Setting("Batch", lambda row: str(row.batch), "batch {}", number=lambda row: row.batch)
-LENGTH = Setting("Length", lambda row: str(row.length), "length {}", number=lambda row: row.length)
+BATCH = Setting(
+    "Batch",
+    lambda row: str(row.batch),
+    "batch {}",
+    number=lambda row: row.batch,
+    help="Sequences per step.",
+)
+LENGTH = Setting(
+    "Length",
+    lambda row: str(row.length),
+    "length {}",
+    number=lambda row: row.length,
+    help="Time steps of each sequence.",
+)
 SETTINGS = (
-    Setting("Workload", lambda row: row.workload),
+    Setting("Workload", lambda row: row.workload, help="What the sequences are of, and the task."),
     LENGTH,
     BATCH,
-    Setting("Fill", lambda row: row.fill, "fill {}"),
-    Setting("Precision", lambda row: row.precision),
-    Setting("Phase", lambda row: row.phase),
-    Setting("Sizes", lambda row: row.hyperparameters, "{} sizes"),
-    Setting("Backend", lambda row: row.backend_set, "backend {}"),
-    Setting("Seed", lambda row: str(row.seed), "seed {}"),
-    Setting("Data", lambda row: row.data, among=lambda row: row.workload),
-    Setting("Weights", lambda row: row.checkpoint, among=lambda row: row.model),
-    Setting("Hardware", lambda row: row.hardware),
-    Setting("Device", lambda row: row.device),
-    Setting("Threads", lambda row: str(row.threads), "{} threads", number=lambda row: row.threads),
-    Setting("Torch", lambda row: row.torch, "torch {}"),
-    Setting("Allocator", lambda row: row.allocator),
-    Setting("Pairing", lambda row: row.pairing),
+    Setting(
+        "Fill",
+        lambda row: row.fill,
+        "fill {}",
+        help="Whether sequences fill the length (full) or are as long as the data (real).",
+    ),
+    Setting("Precision", lambda row: row.precision, help="Numbers that the model computes with."),
+    Setting("Phase", lambda row: row.phase, help="What a step is: training, forward only, or decoding."),
+    Setting("Sizes", lambda row: row.hyperparameters, "{} sizes", help="Whose depth, width and the rest."),
+    Setting("Backend", lambda row: row.backend_set, "backend {}", help="Kernels that were asked for."),
+    Setting("Seed", lambda row: str(row.seed), "seed {}", help="Seed of the weights and of the batches."),
+    Setting(
+        "Data", lambda row: row.data, among=lambda row: row.workload, help="What the batches are made of."
+    ),
+    Setting(
+        "Weights",
+        lambda row: row.checkpoint,
+        among=lambda row: row.model,
+        help="File of the weights; without one, as initialised.",
+    ),
+    Setting("Hardware", lambda row: row.hardware, help="Processor or GPU."),
+    Setting("Device", lambda row: row.device, help="Device as torch names it."),
+    Setting(
+        "Threads",
+        lambda row: str(row.threads),
+        "{} threads",
+        number=lambda row: row.threads,
+        help="Threads that torch computes with.",
+    ),
+    Setting("Torch", lambda row: row.torch, "torch {}", help="Version of torch."),
+    Setting("Allocator", lambda row: row.allocator, help="Allocator of the host's memory, and its settings."),
+    Setting("Pairing", lambda row: row.pairing, help="How runs of the models were made beside each other."),
 )
 """All that rows can differ in but the model and its activation rate."""
 RATE = Setting(

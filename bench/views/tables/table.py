@@ -113,7 +113,7 @@ def build_table(
     Raises UsageError if a file lacks the baseline, or if the files' own baselines differ.
     """
     runs = _distinct(results)
-    name = common_baseline(runs) if baseline is None else named(runs[0].header.suite, baseline)
+    name = baseline_of(runs, baseline)
     rows, conflicts = _merge([rows_of(run, name) for run in runs])
     rows = sorted(rows, key=_order(rows))
     compared = comparison_notes(rows, name)
@@ -139,6 +139,11 @@ def only_models(rows: list[Row], models: Sequence[str] | None) -> list[Row]:
 
 def _distinct(results: Sequence[Results]) -> list[Results]:
     return list({msgspec.json.encode(run.header): run for run in results}.values())
+
+
+def baseline_of(runs: Sequence[Results], wanted: str | None) -> str:
+    """Name of the model that ratios are to. Raises UsageError where the files' own ones differ."""
+    return common_baseline(runs) if wanted is None else named(runs[0].header.suite, wanted)
 
 
 def common_baseline(runs: Sequence[Results]) -> str:

@@ -4,7 +4,7 @@ import importlib
 import json
 import struct
 import sys
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, permutations
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bench.errors import UsageError
 from bench.views.charts import data as chart_data
 from bench.views.charts import placing as labels
+from bench.views.charts.looks import LOOKS, looks_of
 from bench.views.tables.table import build_table
 
 from ..made_up import results
@@ -20,7 +21,7 @@ from ..made_up import results
 pytest.importorskip("altair", reason='needs pip install "seqboat-bench[report]"')
 pytest.importorskip("vl_convert", reason='needs pip install "seqboat-bench[report]"')
 
-from bench.views.charts import charts
+from bench.views.charts import charts, line_charts, margins
 from bench.views.charts import style as chart_style
 
 SWEEP = {"implementations": ["transformer", "mega-chunk", "seqboat"], "lengths": [1024, 2048, 4096]}
@@ -88,21 +89,136 @@ def test_the_same_model_at_several_rates_has_a_name_for_each():
     assert names == wanted
 
 
-def test_two_models_never_look_the_same():
-    looks = len(chart_style.COLOURS) * len(chart_style.SHAPES)
-    points = [{"model": f"model {number}"} for number in range(looks)]
-    looks = [charts.by_model(points, channel).to_dict()["scale"]["range"] for channel in ("color", "shape")]
-    assert len(set(zip(*looks, strict=True))) == len(points)
+@pytest.mark.parametrize("titles", [60, LOOKS])
+def test_two_models_never_look_the_same(titles):
+    looks = looks_of((f"model {number}", f"model {number}") for number in range(titles))
+    assert len({(look.colour, look.shape) for look in looks.values()}) == titles
 
 
-def test_labels_do_not_cover_each_other():
-    ends = [
-        {"length": length, "value": value, "label": "x"}
-        for length, value in ((8, 1.0), (4, 1.001), (8, 1.002), (2, 100.0))
+def test_lines_of_one_model_share_its_colour_and_differ_in_shape():
+    looks = looks_of([("SeqBoat", f"SeqBoat, activation {number}") for number in range(7)])
+    assert len({look.colour for look in looks.values()}) == 1
+    assert len({look.shape for look in looks.values()}) == 7
+    assert looks["SeqBoat, activation 0"] == looks_of([("SeqBoat", "SeqBoat")])["SeqBoat"]
+
+
+def looks_in(part, found=None):
+    """Every colour and shape that a name has anywhere in a specification."""
+    found = {} if found is None else found
+    if isinstance(part, list):
+        for each in part:
+            looks_in(each, found)
+    elif isinstance(part, dict):
+        for channel in ("color", "shape"):
+            scale = part.get(channel, {}).get("scale", {}) if isinstance(part.get(channel), dict) else {}
+            for name, value in zip(scale.get("domain", []), scale.get("range", []), strict=False):
+                found.setdefault((name, channel), set()).add(value)
+        for each in part.values():
+            looks_in(each, found)
+    return found
+
+
+MIXED = ["a.model:build", "transformer", "mega", "seqboat", "b.model:build", "s4", "mega-chunk"]
+
+
+def test_a_model_has_one_colour_and_shape_in_all_charts_of_all_files():
+    """Also where some charts lack some models, and another file has them in another order."""
+    runs = [
+        results(MIXED, failed={"mega": "oom"}, lengths=[1024, 4096]),
+        results([*reversed(MIXED)], workload="listops"),
+        results(["s4", "a.model:build"]),
     ]
-    placed = sorted(end["label_value"] for end in charts._apart(ends, ends))
-    step = 100.0 ** (14 / charts.HEIGHT)
-    assert all(above / below >= step * 0.999 for below, above in pairwise(placed))
+    found = {}
+    for run in runs:
+        for spec in charts.available([run]).values():
+            looks_in(spec, found)
+    assert {name for name, _ in found} >= {"SeqBoat", "MEGA", "S4", "a.model", "b.model"}
+    assert {key: values for key, values in found.items() if len(values) > 1} == {}
+
+
+@pytest.mark.parametrize("name", ["activation", "rounds"])
+def test_legends_are_in_the_order_of_the_table(name):
+    run = results(["seqboat", "transformer", "mega-chunk", "mega"])
+    order = [row.title for row in build_table(run).rows]
+    (domain,) = {
+        tuple(part["scale"]["domain"])
+        for part in parts_of(charts.specification([run], name))
+        if part.get("field") == "model" and "scale" in part
+    }
+    assert list(domain) == [title for title in order if title in domain]
+    assert len(domain) > 1 or name == "activation"
+
+
+def parts_of(spec):
+    """Every object within a specification."""
+    if isinstance(spec, dict):
+        yield spec
+    for each in spec.values() if isinstance(spec, dict) else spec if isinstance(spec, list) else ():
+        yield from parts_of(each)
+
+
+def test_panels_of_all_lengths_have_one_scale():
+    spec = charts.specification([results(**SWEEP)], "speed")
+    domains = {
+        tuple(part["scale"]["domain"])
+        for part in parts_of(spec)
+        if part.get("field") == "speed" and "scale" in part
+    }
+    assert len(domains) == 1
+
+
+def test_an_axis_speaks_of_intervals_only_where_there_are_some():
+    with_intervals, without = (
+        json.dumps(charts.specification([results(blocks=blocks)], "speed")) for blocks in (3, 1)
+    )
+    assert "Speed, 95% interval" in with_intervals
+    assert "95% interval" not in without
+
+
+@given(st.lists(st.floats(0, 300), max_size=20))
+def test_names_in_a_margin_are_apart_and_in_order(wanted):
+    placed = labels.spread(wanted, 300.0)
+    order = sorted(range(len(wanted)), key=lambda number: wanted[number])
+    assert all(placed[b] - placed[a] >= labels.LINE - 1e-6 for a, b in pairwise(order))
+    assert min(placed, default=0) >= 0
+    if len(wanted) * labels.LINE <= 300:
+        assert max(placed, default=0) <= 300 + 1e-6
+
+
+def test_names_of_lines_stand_right_of_them_all():
+    spec = charts.specification([results(**SWEEP)], "growth")
+    words = [part for part in parts_of(spec) if part.get("text", {}) == {"field": "label", "type": "nominal"}]
+    assert words
+    assert all(part["x"]["value"] == line_charts.PANEL + 28 for part in words)
+
+
+def test_names_keep_away_from_lines():
+    points = [{"speed": 10.0, "accuracy": 80.0, "label": "a name", "radius": 4}]
+    x, y = labels.Axis.around([1.0, 100.0], 500, 60, log=True), labels.Axis.around([70.0, 90.0], 300, 50)
+    above, beside = [(1.0, 82.0), (100.0, 82.0)], [(1.0, 80.0), (100.0, 80.0)]
+    for line in (above, beside):
+        (placed,) = labels.place(points, ("speed", x), ("accuracy", y), [line])
+        distance = abs(y.pixel(placed["label_y"]) - y.pixel(line[0][1]))
+        assert distance >= labels.LINE / 2
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 700), st.text("abc ×", min_size=1, max_size=30)), max_size=12, unique=True
+    )
+)
+def test_words_above_a_chart_cover_neither_each_other_nor_the_lines_they_stand_on(changes):
+    places, texts = [place for place, _ in changes], [text for _, text in changes]
+    rows = margins.rows_above(places, texts)
+    spans = [
+        (place, place + labels.LETTER * len(text), row)
+        for (place, text), row in zip(changes, rows, strict=True)
+    ]
+    for (begin, end, row), (other, other_end, higher) in permutations(spans, 2):
+        if row == higher:
+            assert end <= other or other_end <= begin
+        if row < higher:
+            assert not begin < other < end, "a line would go through a text"
 
 
 @given(st.lists(st.tuples(st.floats(50, 90), st.floats(3, 20)), min_size=1, max_size=8))
