@@ -17,7 +17,7 @@ class FusedGatedAttention(MovingAverageGatedAttention):
     """MovingAverageGatedAttention with the same parameters, arguments and result.
 
     backend: the kernels that compute it; see `implementations.kernels.backend.choose`.
-    Raises ValueError for dropout of the attention's weights, which are never all there.
+    Raises ValueError for dropout of the attention's weights, which are never all in memory.
     """
 
     backend: Backend = "auto"

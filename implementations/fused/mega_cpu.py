@@ -11,9 +11,9 @@ from implementations.models.mega import MovingAverageGatedAttention
 
 
 def mega_layer(layer: MovingAverageGatedAttention, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-    """What `layer(x, padding_mask)` gives: `(batch, length, dim)`.
+    """Result of `layer(x, padding_mask)`, `(batch, length, dim)`.
 
-    Raises ValueError for dropout of the attention's weights, which are never all there, and where the chunks
+    Raises ValueError for dropout of the attention's weights, which are never all in memory, and if the chunks
     do not divide the length.
     """
     config = layer.config

@@ -10,9 +10,9 @@ from implementations.models.mega import MovingAverageGatedAttention
 
 
 def mega_layer(layer: MovingAverageGatedAttention, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-    """What `layer(x, padding_mask)` gives: `(batch, length, dim)`.
+    """Result of `layer(x, padding_mask)`, `(batch, length, dim)`.
 
-    Raises ValueError for dropout of the attention's weights, which are never all there, and where the chunks
+    Raises ValueError for dropout of the attention's weights, which are never all in memory, and if the chunks
     do not divide the length.
     """
     config = layer.config
@@ -32,7 +32,7 @@ def mega_layer(layer: MovingAverageGatedAttention, x: Tensor, padding_mask: Tens
 def chunked_attention(
     layer: MovingAverageGatedAttention, q: Tensor, k: Tensor, v: Tensor, padding_mask: Tensor | None
 ) -> Tensor:
-    """What `layer.attention(q, k, v, padding_mask)` gives: a chunk is a packed row of its own."""
+    """Result of `layer.attention(q, k, v, padding_mask)`; each chunk is a packed row of its own."""
     config, (batch, length, hidden) = layer.config, v.shape
     if layer.training and config.attention_dropout > 0.0:
         raise ValueError("backend triton has no attention_dropout: the weights are never all there")

@@ -1,10 +1,10 @@
-"""A SeqBoat layer, fused: a tile of rows at a time.
+"""A fused SeqBoat layer: one tile of rows at a time.
 
 The plain form is `implementations.models.seqboat.SeqBoatLayer`. Time is innermost in memory, so that the
 EMA needs no transposition, and a tile, a long row or many short ones, stays in the cache from the EMA to the
 sum of the branches. The active steps of a tile's rows lie one after another, in matrix products and in
-attention, where steps of different rows do not see each other. The backward pass is written by hand: what is
-cheap is computed again, and nothing is as long as the sequence times the window.
+attention; steps of different rows do not see each other. The backward pass is written by hand: what is cheap
+is computed again, and no tensor has the size of the sequence times the window.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -57,7 +57,7 @@ class Steps(NamedTuple):
     m: Tensor
     """`(dim, steps)`: the average after silu."""
     logits: Tensor
-    """`(2, steps)`: the router's; none without one."""
+    """`(2, steps)`: logits of the router; empty without one."""
     active: Tensor
     """`(steps,)` boolean."""
 
@@ -71,11 +71,11 @@ class ActiveSteps(NamedTuple):
     saved: Saved
     dropped_values: Tensor | None
     dropped: Tensor | None
-    """Of the unit's output `(dim, active)`."""
+    """Indices of dropped elements of the unit's output `(dim, active)`."""
 
 
 class Tape(NamedTuple):
-    """What the backward pass needs."""
+    """Tensors that the backward pass needs."""
 
     weights: Weights
     kernel: CircularKernel
@@ -86,11 +86,11 @@ class Tape(NamedTuple):
     active: list[ActiveSteps | None]
     dropped_sums: list[Tensor | None]
     sums: Tensor
-    """Of the branches and the input, before silu."""
+    """Sums of the branches and the input, before silu."""
 
 
 def seqboat_layer(layer: "SeqBoatLayer", x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-    """What `layer(x, padding_mask)` gives: `(batch, length, dim)`.
+    """Result of `layer(x, padding_mask)`, `(batch, length, dim)`.
 
     States have time innermost in memory, as a transposed view, from one layer to the next.
     Computed in float32 at least, and under autocast too; the result has the precision of x.
@@ -166,7 +166,7 @@ class Pass:
         self.dropout = layer.dropout.p if layer.training else 0.0
         self.hidden_dropout = layer.hidden_dropout.p if layer.training else 0.0
         self.router = 0 if layer.configurator is None else 2
-        """Rows of hx_proj that are the router's."""
+        """Rows of hx_proj that belong to the router."""
 
     def forward(
         self, x: Tensor, u: Tensor, padding_mask: Tensor | None, weights: Weights
@@ -209,7 +209,7 @@ class Pass:
     def backward(self, grad_x: Tensor, grad_u: Tensor, tape: Tape) -> Weights:
         """Gradients of the weights from that of the sums, which grad_x holds.
 
-        Writes the gradient of u to grad_u or, where that is grad_x itself, adds it.
+        Writes the gradient of u to grad_u or, if that is grad_x itself, adds it.
         """
         weights = tape.weights
         total = Weights(*(None if w is None else torch.zeros_like(w) for w in weights))  # type: ignore[arg-type]
@@ -220,7 +220,7 @@ class Pass:
                 grad = drop_(_copy(grad), tape.dropped_sums[number], self.dropout)
             active = tape.active[number]
             packed = self._linear_backward(grad, self._mixed(tape, number), active, total)
-            # While scores are in memory, no other thing but this gradient is as long as the sequence.
+            # While scores are in memory, no other tensor but this gradient is as long as the sequence.
             if active is not None and packed is not None:
                 packed = self._gated_backward(grad, packed, active, weights, total)
             grad_m = torch.mm(weights.hx_weight[self.router :].t(), grad)
@@ -246,7 +246,7 @@ class Pass:
         configurator, batch = self.layer.configurator, logits.shape[1] // self.length
         by_step = logits.t().view(batch, self.length, self.router)
         if configurator is not None:
-            # A call would compute the confidence of every step too; it is for those who listen to it.
+            # A call would also compute the confidence of every step, which only hooks on the module need.
             if configurator._forward_hooks or configurator._forward_pre_hooks:
                 routing: Routing = configurator(by_step, padding_mask)
                 return routing.active
@@ -323,7 +323,7 @@ class Pass:
         total.hx_bias[:2].add_(signs.sum(dim=1))
 
     def _take(self, x: Tensor, steps: Tensor) -> Tensor:
-        """Some steps of x `(·, steps)`; x itself where they are all."""
+        """Some steps of x `(·, steps)`; x itself if they are all."""
         return x if len(steps) == x.shape[1] else x.index_select(1, steps)
 
     def _add(self, x: Tensor, steps: Tensor, part: Tensor) -> None:

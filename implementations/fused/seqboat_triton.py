@@ -1,6 +1,6 @@
 """A SeqBoat layer in fused form, for the layer of `implementations.models.seqboat`.
 
-Matrix products are torch's; all that stands between them is one kernel each way.
+Matrix products are torch's; everything between them is one kernel each way.
 """
 
 import math
@@ -20,11 +20,11 @@ from implementations.models.seqboat import SeqBoatLayer
 def seqboat_layer(
     layer: SeqBoatLayer, x: Tensor, padding_mask: Tensor | None = None, *, capacity: float | None = None
 ) -> Tensor:
-    """What `layer(x, padding_mask)` gives: `(batch, length, dim)`.
+    """Result of `layer(x, padding_mask)`, `(batch, length, dim)`.
 
     Waits for the device once, for the number of active steps. With a capacity, the largest share of the
     batch's steps that may be active, it does not wait, so that a CUDA graph can hold it: buffers and matrix
-    products then are as large as the capacity, and more active steps are an error, which the device raises.
+    products are then as large as the capacity, and more active steps are an error, which the device raises.
     """
     config = layer.config
     norm = RowNorm.of(layer.norm, x)

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Memory(NamedTuple):
-    """What attention works on: the active steps of a tile's rows, or the whole of them."""
+    """Steps that attention works on: the active steps of a tile's rows, or all of their steps."""
 
     steps: Tensor
     """`(active,)` int64: in the tile's rows one after another."""
     in_place: bool
     """Whether the working memory of the batch is the whole sequence; else it is the active steps."""
     hidden: Tensor | None
-    """`(tile,)` boolean: steps of the whole tile that nobody attends to; None if there are none."""
+    """`(tile,)` boolean: steps of the tile that no query attends to; None if there are none."""
     tile: int
     """Steps of the tile."""
     length: int
@@ -41,7 +41,7 @@ class Memory(NamedTuple):
 def unit_of(
     layer: "SeqBoatLayer", memory: Memory, weights: Unit, dropped_values: Tensor | None
 ) -> GatedAttention:
-    """The unit of a layer; dropped_values: flat indices of values that dropout takes away, or None."""
+    """Gated attention unit of a layer; dropped_values: flat indices of values to drop, or None."""
     config, turns = layer.config, None
     if config.relative_bias == "rotary":
         turns = rotary_turns(memory.times, config.attention_dim, weights.gamma.dtype)
@@ -57,7 +57,7 @@ def unit_of(
 
 
 def _scale(layer: "SeqBoatLayer", memory: Memory) -> tuple[float, Tensor | None]:
-    """Of the queries: a factor, and counts `(active, 1)` by which they are divided."""
+    """Scale of the queries: a factor, and counts `(active, 1)` by which they are divided."""
     config, steps = layer.config, memory.steps
     if config.attention == "softmax":
         return float(config.attention_dim**-0.5), None
@@ -76,7 +76,7 @@ def _attention(layer: "SeqBoatLayer", memory: Memory, table: Tensor | None) -> A
         bias = Bias(table, layer.rel_pos_bias.origin, None if by_index else memory.times)
     if config.window is None:
         return DenseRow(memory.size, config.attention, layer.causal, bias, memory.hidden)
-    # No step of a row is further away than the row is long.
+    # Distances within a row are shorter than the row.
     reach = min(config.window, memory.length - 1)
     layout = layout_of(memory.size, reach, 0 if layer.causal else reach)
     if memory.tile > memory.length:

@@ -1,4 +1,4 @@
-"""Which form of the fused layers runs: by the device, or as asked for."""
+"""Choice of the form in which fused layers run: by the device, or as asked for."""
 
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -43,7 +43,7 @@ def choose(backend: Backend, device: torch.device, library: Library | None = Non
 
 
 def backend_of(model: nn.Module, backend: Backend, device: torch.device) -> Chosen:
-    """What a model's fused layers run on a device; `torch` for a model without them.
+    """Backend of a model's fused layers on a device; `torch` for a model without them.
 
     Raises BackendUnavailable if the backend that is asked for cannot run there.
     """

@@ -1,8 +1,8 @@
-"""Triton kernels of other libraries for recurrences of ours: whether they are there, and how they are called.
+"""Triton kernels of other libraries for recurrences of ours: their availability, and their calls.
 
 mamba-ssm is Dao and Gu's own code of Mamba-2; fla is flash-linear-attention (Yang and Zhang, 2024). Neither
-is imported before it is called. Both multiply matrices of float32 in TF32, so that they stand in for the
-plain forms only where TF32 is allowed, or autocast gives them half precision.
+is imported before it is called. Both multiply matrices of float32 in TF32, so they replace the plain forms
+only if TF32 is allowed, or if autocast gives them half precision.
 """
 
 import importlib.util

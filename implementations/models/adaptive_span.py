@@ -1,8 +1,8 @@
 """Adaptive Span: a Transformer whose heads learn how far back they look.
 
 Sukhbaatar et al., ACL 2019, arXiv 1905.07799. A head attends to the positions strictly before the query,
-at most `span` of them, under a soft mask that falls to 0 beyond its learned length. What no head of a
-layer reaches is neither remembered nor computed, in steps of 64. A sequence goes through all layers in
+at most `span` of them, under a soft mask that falls to 0 beyond its learned length. Positions that no head of
+a layer reaches are neither remembered nor computed, in steps of 64. A sequence goes through all layers in
 segments; the states before a segment carry no gradient, and those before the sequence are zeros, which
 are attended to like any other (as in the official code).
 
@@ -29,7 +29,7 @@ from implementations.ops.sizes import expected
 from implementations.task import Task
 
 GRAIN = 64
-"""What is trimmed off the longest span is a multiple of this."""
+"""The longest span is trimmed by a multiple of this many positions."""
 EPSILON = 1e-8
 
 
@@ -49,12 +49,12 @@ class AdaptiveSpanConfig:
     ramp: int = 32
     """Time steps over which the mask falls from 1 to 0 (R)."""
     initial_span: float = 0.0
-    """Where spans start, as a share of the longest."""
+    """Initial spans, as a share of the longest."""
     segment: int = 512
     """Time steps that are computed together."""
     pooling: Pooling = "mean"
     dropout: float = 0.3
-    """On the attention weights and the feed-forward network's hidden units."""
+    """Dropout of the attention weights and of the feed-forward network's hidden units."""
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:
@@ -86,7 +86,7 @@ class AdaptiveMask(nn.Module):
         return masked / (masked.sum(dim=-1, keepdim=True) + EPSILON)
 
     def window(self, longest: float) -> int:
-        """The positions that the longest z of the heads gives any weight, rounded up."""
+        """Number of positions that the longest z of the heads gives any weight, rounded up."""
         reach = min(self.span, math.ceil(longest * self.span) + self.ramp)
         return self.span - min(self.span - 1, self.span - reach) // GRAIN * GRAIN
 
@@ -108,10 +108,10 @@ class SpanAttention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_pe: Tensor, window: int) -> Tensor:
         """q `(batch, heads, m, d_head)`; k and v `(batch, heads, n + m, d_head)`, those of n positions before
-        the segment first; key_pe `(1, d_head, span)`. Returns what q's shape is.
+        the segment first; key_pe `(1, d_head, span)`. Returns the shape of q.
 
-        Score of query i and the position d before it: `q_i·(k_{i−d} + pe_d) / √d_head`. Where n is less than
-        the window, keys and values before them are zeros.
+        Score of query i and the position d before it: `q_i·(k_{i−d} + pe_d) / √d_head`. If n is less than the
+        window, keys and values before them are zeros.
         """
         length = q.shape[-2]
         # Short windows go in blocks of queries, so that most products of a block fall into its band.
@@ -132,7 +132,7 @@ class SpanAttention(nn.Module):
         """One query `(batch, heads, 1, d_head)` at a time step; keys and values of the window's size before
         it, step t at t modulo that size."""
         size = keys.shape[-2]
-        # Rolled, the oldest comes first, as the positions have it.
+        # Rolled, so that the oldest comes first, as in the positions.
         scores = (q @ keys.mT).roll(-(time % size), dims=-1) + q @ key_pe[..., -size:]
         weights = (scores * float(q.shape[-1] ** -0.5)).softmax(dim=-1)
         if self.mask is not None:
@@ -141,9 +141,9 @@ class SpanAttention(nn.Module):
 
 
 def windows(masks: list[AdaptiveMask]) -> list[int]:
-    """The window of each mask; waits for the device, once for all.
+    """Window of each mask; waits for the device, once for all masks.
 
-    Where sizes are not read, as initialised.
+    If sizes are not read, the window as initialised.
     """
     if not masks:
         return []
@@ -155,7 +155,7 @@ def windows(masks: list[AdaptiveMask]) -> list[int]:
 
 
 def band(x: Tensor) -> Tensor:
-    """Of row i the `w` columns from i on: `(…, m, w + m)` to `(…, m, w)`."""
+    """The `w` columns from i on of each row i: `(…, m, w + m)` to `(…, m, w)`."""
     *batch, rows, columns = x.shape
     shifted = F.pad(x.flatten(-2), (0, rows)).view(*batch, rows, columns + 1)
     return shifted[..., : columns - rows]
@@ -265,7 +265,7 @@ class AdaptiveSpanStack(SegmentedStack):
         return states
 
     def state_after(self, x: Tensor, room: int) -> State:
-        """That of each layer, its window long whatever the room: what lies before the sequence is seen."""
+        """State of each layer, as long as its window whatever the room: zeros before the start are seen."""
         layers = zip(self._typed_layers(), self.taken_in(x), self.reach(), strict=True)
         return State(parts=tuple(layer.attn.state_after(states, window) for layer, states, window in layers))
 
@@ -279,7 +279,7 @@ class AdaptiveSpanStack(SegmentedStack):
         return (cast(AdaptiveSpanLayer, layer) for layer in self.layers)
 
     def masks(self) -> list[AdaptiveMask]:
-        """The masks of the layers; none where spans are fixed."""
+        """Masks of the layers; empty if spans are fixed."""
         return [module for module in self.modules() if isinstance(module, AdaptiveMask)]
 
     def reach(self) -> list[int]:
@@ -287,7 +287,7 @@ class AdaptiveSpanStack(SegmentedStack):
 
     @torch.no_grad()
     def _project_spans(self) -> None:
-        """Back into [0, 1], where the step of an optimiser may have led out: projected gradient descent."""
+        """Clamp spans to [0, 1] after an optimiser's step: projected gradient descent."""
         for mask in self.masks():
             mask.current_val.clamp_(0, 1)
 

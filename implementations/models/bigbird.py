@@ -67,7 +67,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, penalty: Tensor | None) -> Tensor:
 
 
 def key_blocks(random_blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """Which key blocks each query block but the first and the last attends.
+    """Key blocks that each query block attends to, without the first and the last query block.
 
     Returns indices `(heads, blocks − 2, 5 + r)`, and a mask `(blocks − 2, 5 + r)` of those that repeat a
     global block: the left neighbour of block 1, the right one of the last but one.
@@ -103,15 +103,15 @@ def _gathered_penalty(
 
 
 def _penalty(q: Tensor, padding_mask: Tensor | None) -> Tensor | None:
-    """`(batch, 1, 1, length)`: what is added to the scores of each key."""
+    """`(batch, 1, 1, length)`: addend of the scores of each key."""
     return None if padding_mask is None else padding_mask.to(q.dtype)[:, None, None, :] * PENALTY
 
 
 class BigBirdMixer(nn.Module):
     """Block-sparse attention on heads; see MultiHeadAttention for the calling convention.
 
-    Random blocks are distinct and none that the row attends already. They are the highest of a buffer of
-    priorities drawn at build, so that every length has its own blocks, the same in each forward pass.
+    Random blocks are distinct, and not among those that the row attends already. They are the highest of a
+    buffer of priorities drawn at build, so that every length has its own blocks, the same in each pass.
     Raises ValueError on sequences longer than max_length.
     """
 

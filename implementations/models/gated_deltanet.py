@@ -2,7 +2,7 @@
 
 Yang, Kautz and Hatamizadeh, ICLR 2025, arXiv 2412.06464. The recurrence is computed in the paper's chunked
 form (section 3.3): a triangular system within chunks, which are independent, and one product of matrices
-a chunk from state to state; on CUDA devices by the Triton kernels of fla where it is installed. It is causal
+per chunk from state to state; on CUDA devices by the Triton kernels of fla if it is installed. It is causal
 under every head; layers are pre-norm, the recurrence and a gated feed-forward network in turn.
 """
 
@@ -52,9 +52,9 @@ class GatedDeltaNetConfig:
 def gated_delta_rule(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, beta: Tensor, chunk: int) -> Tensor:
     """`S_t = exp(log_decay_t)·S_{t−1}(I − β_t k_t k_tᵀ) + β_t v_t k_tᵀ`, `o_t = S_t q_t` (equation 10).
 
-    q, k `(batch, heads, length, d)`, keys of length 1 at most; v `(batch, heads, length, d_v)`; log_decay
+    q, k `(batch, heads, length, d)`, keys of norm at most 1; v `(batch, heads, length, d_v)`; log_decay
     and beta `(batch, heads, length)`, at most 0 and from 0 to 1. Returns o in the shape of v.
-    Linear in the length; no state a time step is ever held.
+    Linear in the length; states of single time steps are never held.
     """
     return _chunked(q, k, v, log_decay, beta, chunk)[0]
 
@@ -69,7 +69,7 @@ def _chunked(
     since_start, until_end = total.exp().unsqueeze(-1), (total[..., -1:] - total).exp().unsqueeze(-1)
     decays, beta = between(log_decay), beta.unsqueeze(-1)
 
-    # What each step writes, were the state before the chunk zero, and how much of that state it takes back.
+    # What each step would write if the state before the chunk were zero, and its share of that state.
     overlap = ((k * beta) @ k.mT * decays).tril(-1)
     sides = torch.cat([v * beta, k * beta * since_start], dim=-1)
     solved = torch.linalg.solve_triangular(overlap, sides, upper=False, unitriangular=True)
@@ -103,7 +103,7 @@ def _states_before(factors: Tensor, updates: Tensor) -> Tensor:
 class GatedDeltaMixer(nn.Module):
     """Projection, convolution, delta rule, gated norm and projection: states `(batch, length, dim)`.
 
-    backend: what computes the delta rule; see `implementations.kernels.backend.choose`.
+    backend: kernels that compute the delta rule; see `implementations.kernels.backend.choose`.
     """
 
     backend: Backend = "auto"
@@ -129,7 +129,7 @@ class GatedDeltaMixer(nn.Module):
         return self._out(self._recurrence(*self._operands(self.conv1d(qkv), decay, beta)), gate)
 
     def state_after(self, x: Tensor, room: int) -> State:
-        """That of the convolution, and the state `(batch, heads, d, d_v)`, in float32 at least."""
+        """State of the convolution, and the memory `(batch, heads, d, d_v)`, in at least float32."""
         qkv, _, decay, beta = torch.split(self.in_proj(x), self.widths, dim=-1)
         operands = self._operands(self.conv1d(qkv), decay, beta)
         _, k, v, _, _ = operands
@@ -174,7 +174,7 @@ class GatedDeltaMixer(nn.Module):
         return self._memory(*operands)[0]
 
     def _memory(self, *operands: Tensor) -> tuple[Tensor, Tensor]:
-        """The delta rule in float32 at least: the state of many chunks has no digits left in less."""
+        """The delta rule in at least float32: with less, the state of many chunks has no digits left."""
         dtype = torch.promote_types(operands[0].dtype, torch.float32)
         with torch.autocast(operands[0].device.type, enabled=False):
             q, k, v, log_decay, beta = (x.to(dtype) for x in operands)
@@ -200,7 +200,7 @@ class GatedFeedForward(nn.Module):
 
 
 class GatedDeltaNetLayer(nn.Module):
-    """Mixer and feed-forward network, each with a residual. Padding stands right, where nothing sees it."""
+    """Mixer and feed-forward network, each with a residual. Padding is right, where nothing sees it."""
 
     def __init__(self, config: GatedDeltaNetConfig) -> None:
         super().__init__()
@@ -213,7 +213,7 @@ class GatedDeltaNetLayer(nn.Module):
         return self._feed_forward(x + self.mixer(self.mixer_norm(x)))
 
     def state_after(self, x: Tensor, room: int) -> State:
-        """That of the mixer."""
+        """State of the mixer."""
         return self.mixer.state_after(self.mixer_norm(x), room)
 
     def step(self, x: Tensor, state: State, time: int) -> Tensor:

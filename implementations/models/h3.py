@@ -1,4 +1,4 @@
-"""H3: a shift and a diagonal state space with products between, in the place of attention.
+"""H3: a shift and a diagonal state space with products between them, in place of attention.
 
 Fu, Dao, Saab, Thomas, Rudra and Ré, ICLR 2023, arXiv 2212.14052.
 """
@@ -90,7 +90,7 @@ class DiagonalKernel(DiagonalRecurrence):
 
 
 class H3(nn.Module):
-    """`q ⊙ SSM_diag(SSM_shift(k) ⊙ v)`, where k and v meet in an outer product within each head.
+    """`q ⊙ SSM_diag(SSM_shift(k) ⊙ v)`; k and v form an outer product within each head.
 
     Section 3.1 of the paper. Causal, so that padding, which comes last, is left as it is.
     Raises ValueError if head_dim does not divide dim.
@@ -119,7 +119,7 @@ class H3(nn.Module):
         return self._read(q, self._remember(self._products(self._shifted(k), v)))
 
     def state_after(self, u: Tensor, room: int) -> State:
-        """The last keys `(batch, state_dim, dim)`, and that of the diagonal state space.
+        """The last keys `(batch, state_dim, dim)`, and the state of the diagonal state space.
 
         Constant: the shift's kernel, the oldest tap first.
         """
@@ -158,7 +158,7 @@ class H3(nn.Module):
         return (k.unsqueeze(2) * v.unsqueeze(1)).flatten(0, 2)
 
     def _read(self, q: Tensor, remembered: Tensor) -> Tensor:
-        """What q `(batch, length, dim)` reads of the remembered products, projected."""
+        """Reading of the remembered products by q `(batch, length, dim)`, projected."""
         if self.head_dim == 1:
             return self._project(q * remembered)
         q = self._by_head(q).unsqueeze(2)
@@ -191,7 +191,7 @@ class FeedForward(nn.Module):
         return y
 
     def state_after(self, x: Tensor, room: int) -> State:
-        """Nothing: no step depends on another."""
+        """An empty state: no step depends on another."""
         return State()
 
     def step(self, x: Tensor, state: State, time: int) -> Tensor:

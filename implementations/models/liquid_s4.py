@@ -7,12 +7,12 @@ Oddities of the official code, kept because its figures come from it:
 
 - The liquid term reads frozen copies of B, C, the eigenvalues and the step sizes, made at initialisation: no
   gradient reaches them. Its C is the conjugate of the one that the trained kernel starts from.
-- It adds itself in reversed time, so that a "causal" Liquid-S4 sees the future, and padding at the end moves
-  what it adds: no form of it is causal or blind to padding.
+- It acts in reversed time, so that a "causal" Liquid-S4 sees the future, and padding at the end moves what it
+  adds: no form of it is causal or independent of padding.
 - With all combinations, the products are those of the last few inputs (92 for pairs of 4096) in lexicographic
   order, cut to the last `length` of them, and stand in for a sequence.
-- `kb` multiplies a transform of length 2·length by one of length + 1, whose frequencies are others: what it
-  adds is not a convolution with the kernel, and of a backward kernel it takes one tap.
+- `kb` multiplies a transform of length 2·length by one of length + 1, whose frequencies differ: what it adds
+  is not a convolution with the kernel, and it takes only one tap of a backward kernel.
 - The diagonal state space, too, is bilinear.
 """
 
@@ -48,10 +48,10 @@ class LiquidS4Config(BackboneConfig):
     """Hyper-parameters of Liquid-S4."""
 
     state_dim: int = 64
-    """Real states of a channel: half as many complex ones are kept."""
+    """Real states per channel; half as many complex ones are kept."""
     liquid: LiquidKind = "polyb"
     degree: int = 2
-    """The liquid term multiplies up to so many inputs."""
+    """Most inputs that the liquid term multiplies."""
     all_combinations: bool = True
     """Multiply all combinations of the last inputs, else neighbours in time."""
     bidirectional: bool = False
@@ -162,11 +162,11 @@ def both_conjugates(x: Tensor) -> Tensor:
 
 
 class LiquidKernel(nn.Module):
-    """The trained state space, which gives the convolution kernels, and what the liquid term reads of it.
+    """The trained state space, which gives the convolution kernels, and the liquid term's frozen copy of it.
 
     B, w: `(n_ssm, states, 2)`, C: `(kernels, dim, states, 2)` and log_dt: `(dim,)` are frozen as they were at
     initialisation. n_ssm: number of independent state matrices, which channel h takes modulo it; None for one
-    a channel.
+    per channel.
     """
 
     B: Tensor
@@ -224,7 +224,7 @@ class LowRankKernel(nn.Module):
     """S4's kernel, with `w = −exp(inv_w_real) + i·w_imag` and `dt = exp(log_dt)`.
 
     C is stored truncated at the length L, `C̃ = C(I − Ā^L)`: the first forward rewrites it in place, at
-    max_length, or at its own length where max_length is None.
+    max_length, or at its own length if max_length is None.
     """
 
     L: Tensor
@@ -257,7 +257,7 @@ class LowRankKernel(nn.Module):
 
     @torch.no_grad()
     def _truncate(self, w: Tensor, P: Tensor, dt: Tensor, length: int) -> None:
-        """Read L from where it lies, once; rewrite C where L is still 0."""
+        """Read L from its device, once; rewrite C if L is still 0."""
         self._length = int(self.L)
         if self._length == 0:
             self._length = self.max_length or length

@@ -93,7 +93,7 @@ class LunaAttention(nn.Module):
 
 
 class CausalLunaAttention(nn.Module):
-    """The causal form (paper, section 3.4): running means in the place of the pack's softmax.
+    """The causal form (paper, section 3.4): running means in place of the pack's softmax.
 
     Pack weights `ω_s = softplus(pq · pc_s)` with β = ln 2; scores of x_t against the mean of `ω_s k_s` over
     s ≤ t, and their softmax against the mean of `ω_s v_s`.
@@ -227,7 +227,7 @@ class LunaLayer(nn.Module):
 class LearnedState(nn.Module):
     """The first p: `(1, rows, dim)`, learned, N(0, dim^-½), times √dim, with its own positions and norm.
 
-    Both as the embedding of x has them.
+    Both are like those of x's embedding.
     """
 
     def __init__(self, config: LunaConfig) -> None:
@@ -247,7 +247,7 @@ class LearnedState(nn.Module):
 
 
 class LunaStack(nn.Module):
-    """All layers and the p that they hand on: states `(batch, length, dim)` to the same."""
+    """All layers, and the p that they pass on: states `(batch, length, dim)` to the same."""
 
     def __init__(self, state: LearnedState, layers: list[LunaLayer], dropout: float) -> None:
         super().__init__()
@@ -281,7 +281,7 @@ class FromLearnedState(nn.Module):
         return y
 
     def state_after(self, x: Tensor, room: int) -> State:
-        """That of the attention."""
+        """State of the attention."""
         return self.attention.state_after(x, self.state())
 
     def step(self, x: Tensor, state: State, time: int) -> Tensor:

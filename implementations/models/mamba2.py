@@ -1,8 +1,8 @@
-"""Mamba-2: a selective state-space model whose decay is one number a head and step.
+"""Mamba-2: a selective state-space model whose decay is one number per head and step.
 
 Dao and Gu, Transformers are SSMs, ICML 2024, arXiv 2405.21060. The recurrence is computed in the chunked
 form of its state-space duality: a masked product of matrices within chunks, and states from chunk to
-chunk; on CUDA devices by the Triton kernels of mamba-ssm or fla, where one of them is installed. It is
+chunk; on CUDA devices by the Triton kernels of mamba-ssm or fla, if one of them is installed. It is
 causal under every head; B and C are shared by the heads, and layers are pre-norm.
 """
 
@@ -38,7 +38,7 @@ class Mamba2Config:
     head_dim: int = 64
     """Width of a head (P)."""
     state_dim: int = 128
-    """States a channel (N)."""
+    """States per channel (N)."""
     conv: int = 4
     """Time steps of the convolution before the recurrence."""
     chunk: int = 64
@@ -47,7 +47,7 @@ class Mamba2Config:
 
     @property
     def heads(self) -> int:
-        """Raises ValueError if the heads do not divide the inner width."""
+        """Number of heads. Raises ValueError if they do not divide the inner width."""
         inner = self.expand * self.dim
         if inner % self.head_dim:
             raise ValueError(f"heads of width {self.head_dim} do not divide the inner width {inner}")
@@ -58,7 +58,7 @@ def ssd(x: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, chunk: int) -> Tenso
     """`S_t = exp(log_decay_t)·S_{t−1} + x_t b_tᵀ`, `y_t = S_t c_t` from zero (paper, section 6).
 
     x `(batch, length, heads, P)`; log_decay `(batch, length, heads)`, at most 0; b, c `(batch, length, N)`.
-    Returns y in the shape of x. Linear in the length; no state a time step is ever held.
+    Returns y in the shape of x. Linear in the length; states of single time steps are never held.
     """
     length = x.shape[1]
     x, log_decay, b, c = (in_chunks(t, min(chunk, length)) for t in (x, log_decay, b, c))
@@ -84,7 +84,7 @@ def in_chunks(x: Tensor, chunk: int) -> Tensor:
 class Mamba2Mixer(nn.Module):
     """Projection, convolution, recurrence, gated norm and projection: states `(batch, length, dim)`.
 
-    backend: what computes the recurrence; see `implementations.kernels.backend.choose`.
+    backend: kernels that compute the recurrence; see `implementations.kernels.backend.choose`.
     """
 
     backend: Backend = "auto"
@@ -113,7 +113,7 @@ class Mamba2Mixer(nn.Module):
         return self._out(self._recurrence(v, dt, b, c), v, z)
 
     def state_after(self, x: Tensor, room: int) -> State:
-        """That of the convolution, and the state S `(batch, heads, P, N)`, in float32 at least."""
+        """State of the convolution, and S `(batch, heads, P, N)`, in at least float32."""
         _, xbc, dt = self.in_proj(x).split(self.widths, dim=-1)
         v, b, _ = self._operands(self.conv1d(xbc))
         dt = F.softplus(dt + self.dt_bias)
@@ -154,7 +154,7 @@ class Mamba2Mixer(nn.Module):
 
 
 class Mamba2Layer(nn.Module):
-    """`x + mixer(norm(x))`. Padding stands at the right, where nothing real sees it."""
+    """`x + mixer(norm(x))`. Padding is at the right, where nothing real sees it."""
 
     def __init__(self, config: Mamba2Config) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class Mamba2Layer(nn.Module):
         return y
 
     def state_after(self, x: Tensor, room: int) -> State:
-        """That of the mixer."""
+        """State of the mixer."""
         return self.mixer.state_after(self.norm(x), room)
 
     def step(self, x: Tensor, state: State, time: int) -> Tensor:

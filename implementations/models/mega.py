@@ -26,7 +26,7 @@ from implementations.task import Task
 BiasKind = Literal["simple", "rotary"]
 
 INITIAL_DEVIATION = 0.02
-"""Of linear weights, of the query and key scales and of the biases."""
+"""Standard deviation of linear weights, of the query and key scales and of the biases."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +54,10 @@ class MegaConfig:
     """Whether the layers' norms scale and shift."""
     final_norm_affine: bool = True
     dropout: float = 0.0
-    """On the embedding, the EMA's output and the output of each sub-layer."""
+    """Dropout of the embedding, the EMA's output and the output of each sub-layer."""
     attention_dropout: float = 0.0
     hidden_dropout: float = 0.0
-    """On the attention's values and the feed-forward network's hidden units."""
+    """Dropout of the attention's values and the feed-forward network's hidden units."""
 
 
 class SimpleRelativeBias(nn.Module):
@@ -139,7 +139,7 @@ def _relative_bias(config: MegaConfig, max_positions: int) -> SimpleRelativeBias
 class MovingAverageGatedAttention(nn.Module):
     """One MEGA layer without its feed-forward network, `(batch, length, dim)`.
 
-    causal: the attention sees no later key; bidirectional: the EMA looks ahead, by default where the
+    causal: the attention sees no later key; bidirectional: the EMA looks ahead, by default if the
     attention does; max_positions: the longest sequence that the bias `simple` takes without chunks.
     Other forms of the same function override `average` and `attention`: the parameters stay.
     """
@@ -176,7 +176,7 @@ class MovingAverageGatedAttention(nn.Module):
         return self._gate(x, update, candidate, self.attention(q, k, v, padding_mask) * F.silu(r))
 
     def state_after(self, x: Tensor, room: int) -> State:
-        """That of the average, and caches of the chunk's keys `(batch, chunk, attention_dim)` and values
+        """State of the average, and caches of the chunk's keys `(batch, chunk, attention_dim)` and values
         `(batch, chunk, hidden)`; constant, the bias by distance."""
         u = self.norm(x) if self.config.prenorm else x
         size = min(self.config.chunk or room, room)
@@ -265,7 +265,7 @@ class MegaLayer(nn.Module):
         return y
 
     def state_after(self, x: Tensor, room: int) -> State:
-        """That of the gated attention."""
+        """State of the gated attention."""
         return self.mega_layer.state_after(x, room)
 
     def step(self, x: Tensor, state: State, time: int) -> Tensor:

@@ -38,7 +38,7 @@ class PerformerConfig(FrameConfig):
     qkv: int
     """Width of all heads together."""
     features: int | None = None
-    """Random features a head; `d_head·ln(d_head)` by default. 0, of the ReLU kernel: no projection at all."""
+    """Random features per head; `d_head·ln(d_head)` by default. 0, for the ReLU kernel: no projection."""
     kernel: Kernel = "softmax"
     qkv_bias: bool = True
     prenorm: bool = True

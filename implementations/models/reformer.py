@@ -4,8 +4,8 @@ Kitaev et al., ICLR 2020, arXiv 2001.04451. A reversible layer is computed backw
 that training holds the activations of one layer, whatever the depth.
 
 Each layer hashes by rotations of its own, a buffer drawn at build (the official code redraws them at every
-step). Where a position is sorted to depends on all others: padding changes the chunks, and so the logits;
-and the value of a causal output, though never its gradient, depends on later positions.
+step). The place that a position is sorted to depends on all others: padding changes the chunks, and so the
+logits; and the value of a causal output, though never its gradient, depends on later positions.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ class ReformerConfig(FrameConfig):
     qkv: int
     """Width of all heads together."""
     bucket: int = 64
-    """Positions a bucket holds on average, and positions a chunk holds."""
+    """Positions per bucket on average, and per chunk."""
     buckets: int | None = None
     """Number of buckets of the longest sequence, and of its chunks, in place of their size."""
     hashes: int = 4
@@ -83,9 +83,9 @@ class ReformerAttention(nn.Module):
     def forward(
         self, x: Tensor, padding_mask: Tensor | None = None, buckets: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Returns the attended states, and the buckets `(batch·heads, hashes, length)` that were used.
+        """Attended states, and the buckets `(batch·heads, hashes, length)` that were used.
 
-        buckets: those of an earlier pass, to be used again; None hashes anew. There are none where the
+        buckets: those of an earlier pass, to be used again; None hashes anew. None are returned if the
         sequence was attended in full.
         """
         batch, length, _ = x.shape
@@ -115,7 +115,7 @@ class ReformerAttention(nn.Module):
         return y, buckets
 
     def _rotations(self, length: int) -> Tensor:
-        """Of a length that is a multiple of 2·bucket: `(1, d_head, hashes, buckets/2)`."""
+        """Rotations for a length that is a multiple of 2·bucket: `(1, d_head, hashes, buckets/2)`."""
         pairs, most = length // (2 * self.bucket), self.rotations.shape[-1]
         if pairs > most:
             longest = most * 2 * self.bucket
@@ -182,7 +182,7 @@ class ReformerStack(nn.Module):
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     """The Reformer for a task; see ReformerConfig.
 
-    Raises TypeError on unknown hyper-parameters, ValueError where layers are not to be pre-norm.
+    Raises TypeError on unknown hyper-parameters, ValueError if layers are not to be pre-norm.
     """
     config = ReformerConfig(**hyperparameters)
     if not config.prenorm:

@@ -1,4 +1,4 @@
-"""S4: a state space of HiPPO-LegS form, diagonal plus low rank, as one long convolution a layer.
+"""S4: a state space of HiPPO-LegS form, diagonal plus low rank, as one long convolution per layer.
 
 Gu, Goel and Ré, ICLR 2022, arXiv 2111.00396; as in version 3 of the paper, whose figures the Long Range
 Arena tables give.
@@ -37,9 +37,9 @@ class S4Config(BackboneConfig):
     """Hyper-parameters of S4."""
 
     state_dim: int = 64
-    """Real states of a channel: half as many complex ones are kept."""
+    """Real states per channel; half as many complex ones are kept."""
     n_ssm: int | None = None
-    """Independent state matrices, each shared by `dim / n_ssm` channels; one a channel unless given."""
+    """Independent state matrices, each shared by `dim / n_ssm` channels; by default one per channel."""
 
 
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
@@ -61,7 +61,7 @@ def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
 
 
 def build_around(task: Task, config: S4Config, make_kernel: Callable[[int], "SSMKernel"]) -> nn.Module:
-    """The whole model around a kernel; make_kernel is told how many a channel it needs, 2 where both ways."""
+    """The whole model around a kernel; make_kernel takes the kernels per channel, 2 for both ways."""
     bidirectional = not task.causal
 
     def layer() -> nn.Module:
@@ -72,7 +72,7 @@ def build_around(task: Task, config: S4Config, make_kernel: Callable[[int], "SSM
 
 
 def clip_imaginary(B: Tensor) -> Tensor:
-    """B as the official code starts from it, its imaginary part within ±2."""
+    """B with its imaginary part within ±2, the start of the official code."""
     return torch.complex(B.real, B.imag.clamp(-2, 2))
 
 
@@ -81,10 +81,10 @@ def _inverse_softplus(x: Tensor) -> Tensor:
 
 
 class SSMKernel(nn.Module):
-    """What S4's and S4D's kernels are parametrised by; a subclass's forward gives the kernels.
+    """Parameters of S4's and S4D's kernels; a subclass's forward gives the kernels.
 
-    A, B: complex `(n_ssm, states)`, of which channel h takes the one at h mod n_ssm; kernels: how many C, and
-    so how many kernels, a channel has. Raises ValueError if n_ssm does not divide dim.
+    A, B: complex `(n_ssm, states)`, of which channel h takes the one at h mod n_ssm; kernels: number of C,
+    and so of kernels, per channel. Raises ValueError if n_ssm does not divide dim.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class DPLRKernel(SSMKernel):
     """`A_full = diag(A, A*) − [P; P*][P; P*]ᴴ`, bilinear; `forward(length)` gives `(kernels, dim, length)`.
 
     C is stored truncated at l_kernel, `C̃ = C(I − Ā^l_kernel)`: the first forward rewrites it in place, at
-    max_length, or at its own length where max_length is None. From there on C̃ is what is trained.
+    max_length, or at its own length if max_length is None. From then on C̃ is trained.
     """
 
     l_kernel: Tensor
@@ -207,7 +207,7 @@ class DPLRKernel(SSMKernel):
 
     @torch.no_grad()
     def _prepare(self, length: int) -> int:
-        """l_kernel as a number. The first call reads it from the device, and rewrites C where it is 0."""
+        """l_kernel as a number. The first call reads it from the device, and rewrites C if it is 0."""
         if self._length == 0:
             self._length = int(self.l_kernel)
         if self._length == 0:
@@ -224,7 +224,7 @@ class DPLRKernel(SSMKernel):
 
 
 def _real_product(x: Tensor, y: Tensor) -> Tensor:
-    """`2·Re Σ_n x_n y_n` over the last dimension, which is kept: the conjugates of both are in the sum."""
+    """`2·Re Σ_n x_n y_n` over the last dimension, which is kept: the sum counts the conjugates of both."""
     return 2 * (x * y).sum(dim=-1, keepdim=True).real
 
 
@@ -250,8 +250,8 @@ def _final_state(transition: Tensor, inputs: Tensor, u: Tensor) -> Tensor:
 class S4Block(nn.Module):
     """`GLU(Linear(dropout(gelu(kernel * u + D·u))))` over `(batch, length, dim)`, padding zeroed first.
 
-    kernel: `forward(length)` gives `(channels, dim, length)`, twice as many where bidirectional: the second
-    half runs over the future, the current step left out.
+    kernel: `forward(length)` gives `(channels, dim, length)`, twice as many if bidirectional: the second half
+    runs over the future, without the current step.
     """
 
     def __init__(
@@ -282,7 +282,7 @@ class S4Block(nn.Module):
         return F.glu(y, dim=-1) if self.gated else y
 
     def state_after(self, u: Tensor, room: int) -> State:
-        """That of the kernel. Raises NoRecurrentForm if it runs both ways."""
+        """State of the kernel. Raises NoRecurrentForm if it runs both ways."""
         if self.bidirectional:
             raise NoRecurrentForm("no recurrent form: the state space runs over the future too")
         state: State = self.kernel.state_after(at_least_float32(u))  # type: ignore[operator]

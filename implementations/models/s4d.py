@@ -93,7 +93,7 @@ class DiagonalKernel(SSMKernel, DiagonalRecurrence):
         self.discretisation = discretisation
 
     def forward(self, length: int, rate: float = 1.0) -> Tensor:
-        """Kernels of that length; rate: how many of the trained time steps one step here takes."""
+        """Kernels of that length; rate: number of trained time steps per step here."""
         with torch.autocast(self.C.device.type, enabled=False):
             return diagonal_kernel(*self.terms(rate), length)
 

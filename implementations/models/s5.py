@@ -1,6 +1,6 @@
 """S5 (Smith, Warrington and Linderman, Simplified State Space Layers for Sequence Modeling, ICLR 2023).
 
-One state-space model of many inputs and outputs a layer, discretised and run by a parallel scan, then a
+One state-space model of many inputs and outputs per layer, discretised and run by a parallel scan, then a
 gated activation, in a residual block. Parameters have the official names and layouts: complex ones are real
 pairs in a last dimension of 2, kernels of dense layers are `(in, out)`.
 
@@ -40,7 +40,7 @@ Discretization = Literal["zoh", "bilinear"]
 OutputInit = Literal["lecun_normal", "trunc_standard_normal", "complex_normal"]
 
 LARGEST_REAL_PART = -1e-4
-"""Where eigenvalues are clipped, the model stays stable."""
+"""Bound of the real part if eigenvalues are clipped, which keeps the model stable."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class S5Config:
     activation: Activation = "half_glu1"
     norm: NormKind = "batchnorm"
     momentum: float = 0.95
-    """What the batch norm's running statistics keep at every step."""
+    """Share that the batch norm's running statistics keep at every step."""
     prenorm: bool = True
     bidirectional: bool = True
     discretization: Discretization = "zoh"
@@ -68,13 +68,13 @@ class S5Config:
 
 
 class S5SSM(nn.Module):
-    """`x' = Λx + Bu, y = 2·Re(Cx) + D∘u`, discretised a step size per state (paper, sections 3.1 and 3.2).
+    """`x' = Λx + Bu, y = 2·Re(Cx) + D∘u`, with one step size per state (paper, sections 3.1 and 3.2).
 
     The state starts as `blocks` diagonalised HiPPO-LegS matrices (section 3.3). Backwards, the same Λ and B
     are run from the end, with a C of their own.
 
-    conj_sym: of every conjugate pair of states one is kept, else all are; step_rescale: factor of the step
-    sizes, for inputs at another sampling rate.
+    conj_sym: keep one state of every conjugate pair, else all; step_rescale: factor of the step sizes, for
+    inputs at another sampling rate.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class S5SSM(nn.Module):
         return y
 
     def _output(self, states: Tensor, C: Tensor) -> Tensor:
-        """`2·Re(Cx)`, or `Re(Cx)` where all states are kept; Re(Cx) is Re C·Re x − Im C·Im x."""
+        """`2·Re(Cx)`, or `Re(Cx)` if all states are kept; Re(Cx) is Re C·Re x − Im C·Im x."""
         weight = self.multiplicity * torch.view_as_real(C.conj().resolve_conj()).flatten(1)
         return F.linear(torch.view_as_real(states).flatten(-2), weight)
 
@@ -203,14 +203,14 @@ class S5Layer(nn.Module):
         self.prenorm = prenorm
 
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
-        """x `(batch, length, dim)` to the same shape; S5 has no use for the padding mask."""
+        """x `(batch, length, dim)` to the same shape; S5 does not use the padding mask."""
         if self.prenorm:
             return x + self._activate(self.seq(self.norm(x)))
         y: Tensor = self.norm(x + self._activate(self.seq(x)))
         return y
 
     def state_after(self, x: Tensor, room: int) -> State:
-        """That of the state-space model."""
+        """State of the state-space model."""
         return self.seq.state_after(self.norm(x) if self.prenorm else x, room)
 
     def step(self, x: Tensor, state: State, time: int) -> Tensor:
@@ -271,7 +271,7 @@ def initial_C(dim: int, V: Tensor, kind: OutputInit, directions: int = 1) -> Ten
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     """S5 for a task. Raises TypeError for an unknown hyper-parameter.
 
-    A causal task takes the forward scan alone, and LayerNorm: batch statistics would tell the past of the
+    A causal task takes only the forward scan, and LayerNorm: batch statistics would let the past see the
     future.
     """
     config = S5Config(**hyperparameters)

@@ -35,12 +35,12 @@ from implementations.ops.sma import (
 from implementations.task import Task
 
 INITIAL_DEVIATION = 0.02
-"""Of linear weights and of the query and key scales, cut at two deviations."""
+"""Standard deviation of linear weights and of the query and key scales, cut at two deviations."""
 
 
 @dataclass(frozen=True)
 class SeqBoatConfig:
-    """Hyper-parameters. Raises ValueError for one out of its range, or where two exclude each other."""
+    """Hyper-parameters. Raises ValueError for one out of its range, or if two exclude each other."""
 
     layers: int
     dim: int
@@ -49,9 +49,9 @@ class SeqBoatConfig:
     attention_dim: int
     """Width of queries and keys."""
     states: int = 16
-    """Damped averages a channel of the EMA."""
+    """Damped averages per channel of the EMA."""
     window: int | None = 128
-    """How far attention reaches in the working memory, in steps; None for all of it (SeqBoat-full)."""
+    """Reach of attention in the working memory, in steps; None for all of it (SeqBoat-full)."""
     truncation: int | None = None
     """Longest kernel of the EMA, in time steps."""
     attention: AttentionKind = "softmax"
@@ -60,7 +60,7 @@ class SeqBoatConfig:
     final_norm_affine: bool = True
     """Whether the norm after the last layer, of a pre-norm model, scales and shifts."""
     relative_bias: Literal["simple", "local", "rotary"] = "simple"
-    """By original positions, by offsets in the working memory, or rotary queries and keys."""
+    """Bias by original positions, by offsets in the working memory, or rotary queries and keys."""
     absolute_positions: bool = False
     temperature_scale: float = 1.0
     """Initial temperature of the configurator over √dim."""
@@ -93,7 +93,7 @@ class SeqBoatLayer(nn.Module):
         super().__init__()
         self.config = config
         self.causal = causal
-        # From this share of active steps in its densest row, a batch is not compressed.
+        # From this share of active steps in its densest row on, a batch is not compressed.
         self.dense = 0.9 if config.window is None else 1.0
         dim, hidden, z = config.dim, config.hidden, config.attention_dim
         self.norm = SequenceNorm(config.norm, dim)
@@ -140,7 +140,7 @@ class SeqBoatLayer(nn.Module):
         return y if self.config.prenorm else self.norm(y)
 
     def state_after(self, x: Tensor, room: int) -> State:
-        """That of the EMA, and the working memory: caches of the keys `(batch, reach, attention_dim)`, values
+        """State of the EMA, and the working memory: caches of keys `(batch, reach, attention_dim)`, values
         `(batch, reach, hidden)` and positions `(batch, reach)` of the latest active steps, step i of the
         memory at i modulo the reach, and the number of active steps so far `(batch,)`.
 

@@ -16,7 +16,7 @@ from implementations.task import Task
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
-    """What every model of the family needs around its layers; a system's own config extends it."""
+    """Hyper-parameters of the frame around a model's layers; a system's own config extends them."""
 
     layers: int
     dim: int
@@ -24,14 +24,14 @@ class BackboneConfig:
     prenorm: bool = True
     pooling: Pooling = "mean"
     dropout: float = 0.0
-    """Of whole channels: within a layer, and on its output."""
+    """Dropout of whole channels: within a layer, and of its output."""
     dt_min: float = 0.001
     dt_max: float = 0.1
-    """Step sizes start log-uniform between the two."""
+    """Step sizes are initially log-uniform from dt_min to dt_max."""
 
 
 class ResidualBlock(nn.Module):
-    """`x + dropout(layer(norm x))`, or `norm(x + dropout(layer x))` where the norm comes last."""
+    """`x + dropout(layer(norm x))`, or `norm(x + dropout(layer x))` if the norm comes last."""
 
     def __init__(self, layer: nn.Module, dim: int, norm: NormKind, prenorm: bool, dropout: float) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class ResidualBlock(nn.Module):
         return y
 
     def state_after(self, x: Tensor, room: int) -> State:
-        """That of the layer."""
+        """State of the layer."""
         return recurrent(self.layer).state_after(self.norm(x) if self.prenorm else x, room)
 
     def step(self, x: Tensor, state: State, time: int) -> Tensor:
@@ -81,7 +81,7 @@ def backbone(task: Task, config: BackboneConfig, layers: Iterable[nn.Module]) ->
 
 
 def embedding(task: Task, dim: int) -> nn.Module:
-    """As torch initialises it: N(0, 1) for tokens; a linear layer of one input, U(−1, 1), for reals."""
+    """Embedding as torch initialises it: N(0, 1) for tokens; a linear layer, U(−1, 1), for reals."""
     if task.input == "tokens":
         return nn.Embedding(task.vocabulary, dim)
     reals = RealEmbedding(dim)

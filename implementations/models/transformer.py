@@ -32,7 +32,7 @@ ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class FrameConfig:
-    """What every model of the family needs around its attention; a system's own config extends it."""
+    """Hyper-parameters of the frame around a model's attention; a system's own config extends them."""
 
     layers: int
     dim: int
@@ -40,7 +40,7 @@ class FrameConfig:
     ffn: int
     """Width of the feed-forward network."""
     tied: bool = False
-    """Whether all layers are one layer, run again and again."""
+    """Whether all layers are one layer, which runs repeatedly."""
     prenorm: bool = False
     activation: Activation = "gelu"
     norm_epsilon: float = 1e-5
@@ -49,18 +49,18 @@ class FrameConfig:
     """Whether a LayerNorm follows the sum of embedding and position."""
     pixels: Pixels = "reals"
     initialisation: Literal["xavier", "bert"] = "xavier"
-    """Of linear layers and embeddings; `bert`: N(0, 0.02), and biases of 0."""
+    """Initialisation of linear layers and embeddings; `bert`: N(0, 0.02), and biases of 0."""
     pooling: Pooling = "mean"
     classifier: int | None = None
     """Width of the classifier's hidden layer; that of the feed-forward network unless given."""
     interactions: bool = True
     """Whether the head of two documents reads their product and difference too."""
     dropout: float = 0.1
-    """On the embedding, and on the output of each sub-layer."""
+    """Dropout of the embedding, and of the output of each sub-layer."""
     classifier_dropout: bool = False
-    """Whether the classifier's hidden layer has it too."""
+    """Whether the classifier's hidden layer has this dropout too."""
     activation_dropout: float = 0.0
-    """On the feed-forward network's hidden units."""
+    """Dropout of the feed-forward network's hidden units."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +74,8 @@ class TransformerConfig(FrameConfig):
 class TransformerLayer(nn.Module):
     """Attention and a feed-forward network, each with a residual and a LayerNorm: `(batch, length, dim)`.
 
-    attention: any module `forward(x, padding_mask)` from states to states of the same shape. The norm
-    stands after each sum, or with `prenorm` before each sub-layer.
+    attention: any module `forward(x, padding_mask)` from states to states of the same shape. The norm comes
+    after each sum, or with `prenorm` before each sub-layer.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class TransformerLayer(nn.Module):
         return self._sublayer(x, self.final_layer_norm, self.feed_forward)
 
     def state_after(self, x: Tensor, room: int) -> State:
-        """That of the attention."""
+        """State of the attention."""
         seen = self.self_attn_layer_norm(x) if self.prenorm else x
         return recurrent(self.self_attn).state_after(seen, room)
 
@@ -146,12 +146,12 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def build_around(task: Task, config: FrameConfig, attention: Callable[[], nn.Module]) -> nn.Module:
-    """The whole model around an attention, which is called once a layer to make its own module."""
+    """The whole model around an attention, which is called once per layer to make the layer's module."""
     return frame(task, config, stack(config, lambda: transformer_layer(config, attention())))
 
 
 def stack(config: FrameConfig, layer: Callable[[], Layer]) -> list[Layer]:
-    """The layers of a model, each from a call of its own, or one layer as often as there are some."""
+    """Layers of a model, each from a call of its own, or one layer repeated if they are tied."""
     return [layer()] * config.layers if config.tied else [layer() for _ in range(config.layers)]
 
 
@@ -174,7 +174,7 @@ def frame(
 ) -> nn.Module:
     """Embedding (times √dim), positions and the task's head around layers `forward(x, padding_mask)`.
 
-    encoder: a subclass of Encoder where layers hand on more than their states.
+    encoder: a subclass of Encoder if layers pass on more than their states.
     """
     body = encoder(
         embed(task, config.dim, config.pixels),

@@ -24,7 +24,7 @@ from implementations.ops.segments import Memory, SegmentedStack
 from implementations.task import Task
 
 INITIAL_DEVIATION = 0.02
-"""Of all weights and of the biases u and v."""
+"""Standard deviation of all weights and of the biases u and v."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +43,13 @@ class TransformerXLConfig:
     memory: int = 512
     """States before a segment that its layers attend to."""
     same_length: bool = False
-    """Whether a query sees `memory` keys, itself among them, wherever in its segment it stands."""
+    """Whether a query sees `memory` keys, itself among them, wherever in its segment it is."""
     clamp_length: int | None = None
-    """Distances beyond this count as this."""
+    """Largest distance; larger ones count as this."""
     prenorm: bool = False
     pooling: Pooling = "mean"
     dropout: float = 0.1
-    """On embeddings, positions, hidden units, the output of each sub-layer and that of the last layer."""
+    """Dropout of embeddings, positions, hidden units, the output of each sub-layer and of the last layer."""
     attention_dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class TransformerXLConfig:
 
     @property
     def head_width(self) -> int:
-        """Raises ValueError if the heads do not divide the width."""
+        """Width of a head. Raises ValueError if the heads do not divide the width."""
         if self.d_head is None and self.dim % self.heads:
             raise ValueError(f"{self.heads} heads do not divide the width {self.dim}: give d_head")
         return self.d_head or self.dim // self.heads
@@ -140,7 +140,7 @@ class RelativeAttention(nn.Module):
 def relative_shift(x: Tensor) -> Tensor:
     """Row i moves left by `q − 1 − i`: `(…, q, k)` by reversed distance to `(…, q, k)` by key.
 
-    What is moved in at the right lies after the query and is meant to be masked.
+    What is moved in at the right comes after the query, and is meant to be masked.
     """
     *batch, q, k = x.shape
     return F.pad(x, (1, 0)).view(*batch, k + 1, q)[..., 1:, :].reshape(x.shape)
@@ -228,7 +228,7 @@ class TransformerXLStack(SegmentedStack):
         return states
 
     def state_after(self, x: Tensor, room: int) -> State:
-        """That of each layer, as far back as any query sees: a whole memory and its own segment."""
+        """State of each layer, as far back as any query sees: a whole memory and its own segment."""
         reach = min(room, self.config.memory + self.segment)
         r = self._distances(reach).flip(0)
         attentions = (layer.dec_attn for layer in self._typed_layers())
@@ -258,7 +258,7 @@ class TransformerXLStack(SegmentedStack):
 
 
 def hidden_keys(length: int, before: int, reach: int | None, device: torch.device) -> Tensor:
-    """`(length, before + length)`, True where a key lies after the query, or `reach` or more before it.
+    """`(length, before + length)`, True where a key comes after the query, or `reach` or more before it.
 
     before: states in the memory.
     """

@@ -24,12 +24,12 @@ def build_module(
     """Our equivalent of an official module, loaded with official parameters.
 
     system: `seqboat`, `s4`, …; module and config: as recorded with the official code (class and keyword
-    arguments under their official names); params: tensors by official name, parameters and (where the
-    module needs them) buffers; variant: name of a fused form of the system, None for the plain one.
+    arguments under their official names); params: tensors by official name, parameters and (if the module
+    needs them) buffers; variant: name of a fused form of the system, None for the plain one.
 
     The module takes its inputs by keyword in the official layout (`x`, `padding_mask`, …) and returns
     `{name: tensor}`; its `named_parameters()` are the official ones. Raises Unsupported for a system,
-    module, option or input that has no counterpart here, OfficialError where names or shapes differ.
+    module, option or input that has no counterpart here, OfficialError if names or shapes differ.
     """
     path = f"implementations.official.{system}"
     try:

@@ -18,7 +18,7 @@ OPTIONS = (
     "measure", "rank", "n_ssm", "dt_min", "dt_max", "liquid_kernel", "liquid_degree", "allcombs",
 )  # fmt: skip
 IGNORED = ("C_init", "A")
-"""What the recording added, and a parameter of the diagonal kernel that no forward pass reads."""
+"""A tensor that the recording added, and a parameter of the diagonal kernel that no forward pass reads."""
 
 
 def block(config: Config, variant: str | None) -> OfficialView:

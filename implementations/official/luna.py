@@ -16,7 +16,7 @@ ATTENTION_OPTIONS = ("d", "h", "ph", "L", "tie")
 
 
 class ZeroCentredLayerNorm(nn.LayerNorm):
-    """The norm of the fairseq-apollo fork, whose weight is stored less 1."""
+    """The norm of the fairseq-apollo fork, whose weight is stored minus 1."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.normalized_shape, self.weight + 1, self.bias, self.eps)

@@ -62,7 +62,7 @@ CLASSIFIER = {
     "norm_type": "norm",
     "encoder_normalize_before": "prenorm",
 }
-"""Official keyword arguments, by class, and our names of them."""
+"""Official keyword arguments by class, with our names for them."""
 
 ENCODER_LAYER_DEFAULTS = {
     "embedding_dim": 128,
@@ -89,7 +89,7 @@ INERT = {
     *("sen_rep_type", "sentence_class_num", "classifier_in_dim", "classifier_out_dim"),
     *("classifier_activation_fn", "use_nli"),
 }
-"""Options without bearing on the layer's function, or read where they count."""
+"""Options that do not affect the layer's function, or that are read elsewhere."""
 
 CLASSIFIER_ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,

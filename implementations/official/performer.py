@@ -21,7 +21,7 @@ ATTENTION_NAMES = {
     "mixer": "fast_attention",
 }
 IGNORED = ("calls_since_last_redraw", "projection_matrix")
-"""The counter of redraws, and the projection of an attention that uses none."""
+"""Buffers without a counterpart: the counter of redraws, and the projection of an attention without one."""
 OPTIONS = ("d", "h", "dh", "m", "kernel", "causal", "mult", "qkv_bias", "attn_out_bias")
 
 

@@ -45,7 +45,7 @@ BLOCK_OPTIONS = (
 
 
 def constructor(config: Config, variant: str | None, supported: Collection[str]) -> dict[str, Any]:
-    """The official constructor's keyword arguments. Raises Unsupported on any that has no counterpart."""
+    """Keyword arguments of the official constructor. Raises Unsupported for one without a counterpart."""
     if variant is not None:
         raise Unsupported(f"no variant {variant!r}")
     options = dict(config["ctor"])
@@ -129,7 +129,7 @@ def block(config: Config, variant: str | None) -> OfficialView:
 
 
 def initialisation(config: Config, variant: str | None) -> OfficialView:
-    """What of HiPPO-LegS does not depend on the eigenvectors' phase."""
+    """The parts of HiPPO-LegS that do not depend on the eigenvectors' phase."""
     if variant is not None:
         raise Unsupported(f"no variant {variant!r}")
 

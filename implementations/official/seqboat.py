@@ -209,7 +209,7 @@ def _lra_model(config: Config, variant: str | None) -> OfficialView:
 
 
 class _Decisions:
-    """What each configurator decides, call by call, under the official output names."""
+    """Decisions of each configurator, call by call, under the official output names."""
 
     def __init__(self, model: nn.Module) -> None:
         self._outputs: list[dict[str, Tensor]] = []
@@ -246,7 +246,7 @@ def _layer_class(variant: str | None) -> type[SeqBoatLayer]:
 def _translate(
     official: Config, names: Mapping[str, str], fixed: Config, elsewhere: Collection[str]
 ) -> dict[str, Any]:
-    """Our hyper-parameters; an option that is unknown, or not at the only value we have, is Unsupported."""
+    """Our hyper-parameters. Raises Unsupported for an unknown option, or one not at our only value."""
     ours = {}
     for option, value in official.items():
         if option in names:

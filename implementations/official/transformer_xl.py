@@ -29,7 +29,7 @@ def layer(config: Config, variant: str | None) -> OfficialView:
 
 def _layer(config: Config, variant: str | None) -> TransformerXLLayer:
     check_options(config, LAYER_OPTIONS)
-    # Which keys are hidden and how distances are clamped comes with the inputs.
+    # The inputs say which keys are hidden and how distances are clamped.
     return TransformerXLLayer(_hyperparameters({"ff": 1, "nl": 1, **config, "same_length": False}, variant))
 
 
@@ -51,7 +51,7 @@ def _hyperparameters(config: Config, variant: str | None) -> TransformerXLConfig
 
 
 def _positive(length: int | None) -> int | None:
-    """The official code clamps nothing where the length is 0 or -1."""
+    """The length, or None for 0 and -1, with which the official code clamps nothing."""
     return length if length is not None and length > 0 else None
 
 
@@ -73,7 +73,7 @@ def _length_first(module: nn.Module) -> Callable[..., dict[str, Tensor]]:
 
 
 def _hidden(attn_mask: Tensor | None) -> Tensor | None:
-    """`(q, k)`, or `(q, k, batch)` where rows differ, to a mask that broadcasts to `(batch, heads, q, k)`."""
+    """`(q, k)`, or `(q, k, batch)` if rows differ, to a mask that broadcasts to `(batch, heads, q, k)`."""
     if attn_mask is None or attn_mask.dim() == 2:
         return None if attn_mask is None else attn_mask.bool()
     return attn_mask.permute(2, 0, 1).unsqueeze(1).bool()

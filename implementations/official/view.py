@@ -18,10 +18,10 @@ class OfficialError(ValueError):
 class OfficialView(nn.Module):
     """Holds our modules and parameters under their official paths, and calls them in the official layout.
 
-    paths: official dotted path to our module or parameter (`""` for a module that stands at the root, whose
-        own parameter names are the official ones).
+    paths: official dotted path to our module or parameter (`""` for a module at the root, whose own
+        parameter names are the official ones).
     call: takes the official inputs by keyword, gives `{output name: tensor}`.
-    ignored: official buffers that carry nothing of ours, by the last part of their name.
+    ignored: official buffers without a counterpart, by the last part of their name.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Where the scores of windowed attention lie in memory, so that they are matrix products without copies.
+"""Layouts of windowed attention's scores in memory, in which they are matrix products without copies.
 
 A row has `length` steps; query i sees the keys i − left … i + right. Queries and keys are taken in blocks; a
 window is what the pairs of one block reach on the other side.
@@ -26,7 +26,7 @@ class Padded(NamedTuple):
 
 
 class Layout(Protocol):
-    """How the scores of a row are stored."""
+    """Layout in which the scores of a row are stored."""
 
     @property
     def length(self) -> int: ...
@@ -65,7 +65,7 @@ class Layout(Protocol):
         """`(queries, reach)`: the columns of rows that may hold a key in reach."""
 
     def keys_in_reach(self, values: Tensor) -> Tensor:
-        """`(queries, reach)`: for each of those, a key's number out of `(length,)`; 0 outside the row."""
+        """`(queries, reach)`: for these columns, a key's value out of `(length,)`; 0 outside the row."""
 
     def at_distances(self, values: Tensor, outside: float) -> Tensor:
         """`(block, window)`: values `(left + 1 + right,)` by distance key − query, `outside` beyond."""
@@ -230,7 +230,7 @@ class Square:
         return toeplitz(F.pad(values, (lead, trail), value=outside), self.length)
 
     def hide_outside(self, scores: Tensor, fill: float) -> None:
-        """A square has no such keys."""
+        """Do nothing: a square has no such keys."""
 
     def sum_by_distance(self, scores: Tensor) -> Tensor:
         total, beyond = sum_by_distance(scores), self.length - 1
@@ -261,5 +261,5 @@ def _corner(size: int, device: torch.device) -> Tensor:
 
 @functools.lru_cache(maxsize=16)
 def _far_corner(size: int, device: torch.device) -> Tensor:
-    """The same turned upside down."""
+    """The same, upside down."""
     return _corner(size, device).flip(0, 1)

@@ -46,7 +46,7 @@ def fused_chunked_attention(
 
 
 def _scale(q: Tensor, kind: AttentionKind, causal: bool, padded: Tensor | None) -> Tensor | float:
-    """What scores are multiplied by: `1/√dim`, or one over the keys in reach of each query."""
+    """Factor of the scores: `1/√dim`, or one over the number of keys in reach of each query."""
     size = q.shape[1]
     if kind == "softmax":
         return float(q.shape[-1] ** -0.5)

@@ -21,7 +21,7 @@ from implementations.kernels.cpu.weights import (
 )
 
 BLOCK_SCORES = 1 << 19
-"""Scores in memory at a time: what stays in the cache beside queries, keys and values."""
+"""Scores in memory at a time: as many as stay in the cache beside queries, keys and values."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class DenseAttention:
     """Queries on keys `(sequences, length, z)` and values `(sequences, length, hidden)`.
 
     Scores are `q·k` plus the bias: queries are scaled already.
-    hidden: `(sequences, length)` boolean, keys that nobody sees, or None; a query without keys gives zeros.
+    hidden: `(sequences, length)` boolean, keys that no query sees, or None; a query without keys gives zeros.
     by_distance: `(2·length − 1,)`, a bias by the distance key − query, from the most negative on, or None.
     table, origin, positions: instead, a bias `table[clamp(origin + t_j − t_i)]` for the positions t
     `(sequences, length)` int64.
@@ -99,7 +99,7 @@ class DenseAttention:
         return scores
 
     def _distances(self, values: Tensor, block: "Block", length: int) -> Tensor:
-        """Of values by distance, those of the pairs of a block."""
+        """Values of a block's pairs, from values by distance."""
         zero = length - 1
         return values[zero - (block.stop - 1) : zero + block.last - block.start]
 
@@ -151,7 +151,7 @@ class DenseRow(NamedTuple):
 
     @property
     def layout(self) -> Layout:
-        """Nothing around the rows."""
+        """A layout with nothing around the rows."""
         return Square(self.length, self.length - 1, self.length - 1)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

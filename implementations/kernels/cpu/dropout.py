@@ -49,7 +49,7 @@ def drop_(x: Tensor, dropped: Tensor | None, probability: float) -> Tensor:
 
 
 class GapDropout(nn.Dropout):
-    """nn.Dropout by gaps; on other devices than the CPU nn.Dropout itself."""
+    """nn.Dropout by gaps; on devices other than the CPU nn.Dropout itself."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.p or x.device.type != "cpu":
@@ -59,7 +59,7 @@ class GapDropout(nn.Dropout):
 
 
 def use_gap_dropout(model: nn.Module) -> nn.Module:
-    """The model, with GapDropout in the place of every nn.Dropout below it."""
+    """The model, with every nn.Dropout in it replaced by GapDropout."""
     for module in model.modules():
         for name, child in module.named_children():
             if type(child) is nn.Dropout:

@@ -24,8 +24,8 @@ from implementations.ops.sizes import SizeUnknown, expected
 class PowerTables(NamedTuple):
     """The powers of every decay, as products: `q^(a·c + b) = coarse[a]·fine[b]`, with c about √taps.
 
-    Two tables of √taps exponentials a state in the place of one of `taps`; the sum over the states is a
-    matrix product of the two.
+    Two tables of √taps exponentials per state replace one of `taps`; the sum over the states is a matrix
+    product of the two.
     """
 
     coarse: Tensor
@@ -39,7 +39,7 @@ class PowerTables(NamedTuple):
         """log_decay `(kernels, states)`; powers 0 … taps − 1."""
         columns = math.isqrt(taps - 1) + 1
         rows = -(-taps // columns)
-        # exp2, because torch's exp takes a path a hundred times slower where its result underflows.
+        # exp2, because torch's exp takes a path a hundred times slower if its result underflows.
         binary = (log_decay / math.log(2.0)).unsqueeze(-1)
         coarse = (binary * _steps(rows, columns, binary.dtype, binary.device)).exp2_()
         return cls(coarse, (binary * _steps(columns, 1, binary.dtype, binary.device)).exp2_(), taps)
@@ -73,21 +73,21 @@ def _steps(count: int, step: int, dtype: torch.dtype, device: torch.device) -> T
 
 
 class Tile(NamedTuple):
-    """A tile's part of what the backward pass needs."""
+    """Tensors of a tile that the backward pass needs."""
 
     conjugate: Tensor
-    """Of the rows' spectra."""
+    """Conjugate of the rows' spectra."""
     padded: Tensor | None
     """`(padded steps,)` int64: in the rows one after another."""
     hidden: Tensor | None
-    """`(dim, padded steps)`: the input there."""
+    """`(dim, padded steps)`: the input at these steps."""
 
 
 class CircularKernel(NamedTuple):
     """The taps of an EMA on a circle long enough that nothing wraps onto the sequence, in frequency space.
 
-    Tap 0 holds the causal tap, the anti-causal one and ω; the anti-causal taps stand at negative times,
-    that is at the end of the circle.
+    Tap 0 holds the causal tap, the anti-causal one and ω; the anti-causal taps are at negative times, that is
+    at the end of the circle.
     """
 
     spectrum: Tensor
@@ -125,11 +125,11 @@ class CircularKernel(NamedTuple):
         return circle, circle[..., : self.length]
 
     def on_circle(self, steps: Tensor) -> Tensor:
-        """Where steps of rows one after another stand on their circles one after another."""
+        """Positions on circles one after another, from positions in rows one after another."""
         return steps + steps // self.length * (self.size - self.length)
 
     def forward(self, x: Tensor, padded: Tensor | None = None) -> tuple[Tensor, Tile]:
-        """The average of x `(dim, rows, length)`, and what the backward pass needs.
+        """Average of x `(dim, rows, length)`, and the tensors that the backward pass needs.
 
         padded: indices of padded steps, which add nothing to others but keep their own `ω·x`.
         """
@@ -147,7 +147,7 @@ class CircularKernel(NamedTuple):
         return average, Tile(spectrum.conj_physical_(), padded, hidden)
 
     def for_backward(self) -> "CircularKernel":
-        """The kernel for the backward pass, after which it serves no forward pass any more."""
+        """The kernel for the backward pass; it can't be used in a forward pass afterwards."""
         return self._replace(spectrum=self.spectrum.conj_physical_())
 
 
@@ -209,7 +209,7 @@ def fused_ema(
     activated: bool = False,
     dropout: float = 0.0,
 ) -> Tensor:
-    """`ema(x, padding_mask)` `(batch, length, dim)`, or where activated dropout of silu of it.
+    """`ema(x, padding_mask)` `(batch, length, dim)`, or if activated dropout of silu of it.
 
     Fastest on an x with time innermost in memory, as the result has it.
     """
@@ -228,7 +228,7 @@ def fused_ema(
 
 
 class _DampedEMA(torch.autograd.Function):
-    """The average of states, tile by tile, each while it lies in the cache."""
+    """Average of states, tile by tile, each while it is in the cache."""
 
     @staticmethod
     def forward(

@@ -38,11 +38,11 @@ class Unit(NamedTuple):
     gamma: Tensor
     beta: Tensor
     table: Tensor | None
-    """Of the relative bias."""
+    """Table of the relative bias."""
 
 
 class Saved(NamedTuple):
-    """What the backward pass needs."""
+    """Tensors that the backward pass needs."""
 
     projected: Tensor
     """`(active, z + 2·hidden)`, before silu."""
@@ -51,7 +51,7 @@ class Saved(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What silu of the projection splits into, and q, k, v of it amid the zeros of attention's layout."""
+    """Parts of silu of the projection, and q, k, v from them amid the zeros of attention's layout."""
 
     z: Tensor
     r: Tensor
@@ -64,8 +64,8 @@ class Inputs(NamedTuple):
 class GatedAttention:
     """`confidence·(h_proj(attention(q, k, v)·r))` of one row: silu of mx_proj is z, r, v; z gives q and k.
 
-    scale: of the queries, a number; counts: `(active, 1)`, by which they are divided too, or None.
-    slots: where the active steps stand in the working memory, `(active,)` int64; None if they are it.
+    scale: factor of the queries; counts: `(active, 1)`, by which they are divided too, or None.
+    slots: positions of the active steps in the working memory, `(active,)` int64; None if they are all of it.
     turns: `(active, z/2)` complex, rotary angles, or None.
     dropped: flat indices of dropped values, with their probability.
     """
@@ -129,7 +129,7 @@ class GatedAttention:
         return torch.mm(weights.mx_weight.t(), grad_projected.t()), grad_log_confidence
 
     def _inputs(self, projected: Tensor) -> Inputs:
-        """What attention and gate read of the projection; computed once forward and once again backward."""
+        """Inputs of attention and gate from the projection; computed once forward and again backward."""
         layout, (gamma, beta) = self.attention.layout, (self.weights.gamma, self.weights.beta)
         if self.slots is None and self.dropped is None:
             # The values stay where silu puts them, between the zeros of all columns.
@@ -153,20 +153,20 @@ class GatedAttention:
         return Inputs(z, r, q, k, values)
 
     def _scale_queries(self, qk: Tensor) -> None:
-        """qk `(active, 2, z)`: queries, or their gradients, in front of keys."""
+        """Scale queries in place. qk `(active, 2, z)`: queries, or their gradients, in front of keys."""
         q = qk[:, 0].mul_(self.scale)
         if self.counts is not None:
             q.div_(self.counts)
 
     def _put(self, x: Tensor, memory: Tensor) -> None:
-        """Active steps `(active, ·)` into the working memory `(memory, ·)`."""
+        """Put active steps `(active, ·)` into the working memory `(memory, ·)`."""
         if self.slots is None:
             memory.copy_(x)
         else:
             memory.zero_().index_copy_(0, self.slots, x)
 
     def _take(self, x: Tensor) -> Tensor:
-        """The active steps out of the working memory `(memory, ·)`."""
+        """Active steps of the working memory `(memory, ·)`."""
         return x if self.slots is None else x.index_select(0, self.slots)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Attention within a window, fused: no masks, no copies of keys, scores recomputed in the backward pass.
+"""Fused attention within a window: no masks, no copies of keys, scores recomputed in the backward pass.
 
 The plain form is `implementations.ops.local_attention.local_attention`. RowAttention runs on one row.
 """
@@ -32,7 +32,7 @@ class Bias:
     positions: Tensor | None = None
 
     def by_distance(self, layout: Layout) -> Tensor:
-        """`(left + 1 + right,)`: the number of each distance, a view of the table where it reaches so far."""
+        """`(left + 1 + right,)`: the number of each distance, a view of the table if it reaches that far."""
         first, last = self.origin - layout.left, self.origin + layout.right
         if first >= 0 and last < len(self.table):
             return self.table[first : last + 1]
@@ -51,7 +51,7 @@ class Bias:
         return (distance + self.origin).clamp_(0, len(self.table) - 1)
 
     def by_pair(self, layout: Layout, positions: Tensor) -> Tensor:
-        """`(queries, reach)`: where in the table each pair in reach finds its number."""
+        """`(queries, reach)`: index in the table of each pair in reach."""
         keys = layout.keys_in_reach(positions + self.origin)
         queries = F.pad(positions, (0, len(keys) - len(positions)))
         return (keys - queries.unsqueeze(-1)).clamp_(0, self.table.numel() - 1)
@@ -62,8 +62,8 @@ class RowAttention:
     """Attention of one row: queries `(length, z)` on keys `(length, z)` and values `(length, hidden)`.
 
     All of them, and the gradient of the output, come amid the zeros of the layout: `whole` of its Padded.
-    Scores are `q·k` plus the bias: queries are scaled already. hidden: `(length,)` boolean, keys that nobody
-    sees, or None. The output of a query that sees no key is zero. sequence: `(length,)` integers, if the row
+    Scores are `q·k` plus the bias: queries are scaled already. hidden: `(length,)` boolean, keys that no
+    query sees, or None. The output of a query that sees no key is zero. sequence: `(length,)` integers, if the row
     holds several sequences one after another that do not see each other: the number of each step's own.
     """
 

@@ -35,9 +35,9 @@ def _normed(norm: nn.Module, x: Tensor, dim: int) -> Tensor:
 
 
 class _Norm(torch.autograd.Function):
-    """`weight·c·rsqrt(mean(c²) + ε) + bias` over the channels; c is x, less its mean where centred.
+    """`weight·c·rsqrt(mean(c²) + ε) + bias` over the channels; c is x, minus its mean if centred.
 
-    weight: `(dim,)`, `(1,)`, or None with bias None; dim: where x has its channels.
+    weight: `(dim,)`, `(1,)`, or None with bias None; dim: dimension of x's channels.
     """
 
     @staticmethod

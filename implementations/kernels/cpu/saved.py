@@ -1,4 +1,4 @@
-"""What a forward pass keeps for the backward pass, as nested tuples; freed with the graph."""
+"""Values that a forward pass keeps for the backward pass, as nested tuples; freed with the graph."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def load(ctx: Any) -> Any:
 
 
 class _Slot(int):
-    """Stands for a tensor in a saved tree."""
+    """Placeholder of a tensor in a saved tree."""
 
 
 def _without_tensors(node: Any, tensors: list[Tensor]) -> Any:

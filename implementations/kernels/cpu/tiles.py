@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 STEPS = 4096
-"""Time steps that a tile has about: what of them is in use at a time stays in the cache."""
+"""Time steps of a tile, about: the tensors of so many that are in use at a time stay in the cache."""
 
 
 def time_innermost(x: Tensor, together: bool = True) -> Tensor:
@@ -25,13 +25,13 @@ def time_outermost(states: Tensor) -> Tensor:
 
 
 class Place(NamedTuple):
-    """Where a tile is."""
+    """Place of a tile."""
 
     block: int
     rows: slice
-    """Within the block."""
+    """Rows within the block."""
     batch: slice
-    """Within the batch."""
+    """Rows within the batch."""
 
     def of(self, states: Tensor) -> Tensor:
         """`(dim, rows, length)`: the tile of states, a view."""

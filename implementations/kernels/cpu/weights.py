@@ -1,4 +1,4 @@
-"""From scores to attention weights and back, in place: softmax, relu² and laplace."""
+"""Attention weights from scores, and back, in place: softmax, relu² and laplace."""
 
 import math
 
@@ -19,7 +19,7 @@ def weigh_(scores: Tensor, kind: AttentionKind, *, blind: bool = False, slope: b
     """Turn scores, along their last dimension, into weights, in place.
 
     blind: some queries may have no key that is not hidden; all their weights are then zero.
-    slope: return what scores_gradient_ wants beside the weights, the derivative of a weight by its score
+    slope: return what scores_gradient_ needs besides the weights, the derivative of a weight by its score
     (None for softmax, which finds it from the weights). Raises ValueError for an unknown kind.
     """
     if kind == "softmax":

@@ -41,12 +41,12 @@ class Bias:
     """`(size,)`."""
     origin: int
     by_time: bool
-    """Whether t are the original positions; else they are the places in the working memory."""
+    """Whether t are the original positions; otherwise they are the places in the working memory."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """How a kernel cuts its work."""
+    """Sizes of the blocks into which a kernel divides its work."""
 
     queries: int
     keys: int
@@ -57,12 +57,12 @@ class Blocks:
 
     @classmethod
     def usual(cls, dtype: torch.dtype) -> "Blocks":
-        """Larger blocks for matrix units; products of full float32 would not find registers enough."""
+        """Larger blocks for matrix units; products in full float32 would not have enough registers."""
         on_matrix_units = dtype in (torch.float16, torch.bfloat16) or dot_precision() != "ieee"
         return cls(64, 32, 64) if on_matrix_units else cls(32, 32, 32)
 
     def columns(self, dim: int, hidden: int) -> int:
-        """Columns of values a program, a power of two: scores are computed anew for each block of them."""
+        """Columns of values per program, a power of two: scores are computed anew for each block of them."""
         scores = power_of_two(dim, least=16)
         sizes = [size for size in (16, 32, 64, 128, 256) if size <= self.widest]
         return min(sizes, key=lambda size: (blocks(hidden, size) * (scores + size), -size))
@@ -70,7 +70,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Attention:
-    """What attention does; as in the plain forms, window None for the whole row."""
+    """Options of attention, as in the plain forms; window None for the whole row."""
 
     kind: AttentionKind = "softmax"
     causal: bool = False
@@ -79,7 +79,7 @@ class Attention:
     """None for the usual."""
 
     def scale(self, dim: int) -> float:
-        """What products of queries and keys are multiplied by, where the number of keys does not matter."""
+        """Factor of the products of queries and keys, if the number of keys does not matter."""
         if self.kind == "softmax":
             return float(dim**-0.5)
         if self.window is None:
@@ -116,8 +116,8 @@ class Problem:
         """Run a kernel whose arguments are the inputs, bias, rows and counts, the rest, and the sizes.
 
         One program per `size` steps, and per block of columns if `split`; else a program goes through all
-        columns, so many at a time. Where a device has too little shared memory, loads run fewer stages ahead,
-        and then columns are fewer.
+        columns, so many at a time. If a device has too little shared memory, loads run fewer stages ahead,
+        and then blocks get fewer columns.
         """
         how, packing, dim, hidden = self.how, self.packing, self.q.shape[1], self.v.shape[1]
         dtype = accumulator(self.q)

@@ -1,8 +1,8 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """Attention over packed rows of different lengths, within a window or not, on the device.
 
-Scores are computed anew in each of the backward kernels, so that nothing is stored of them but the logarithm
-of the softmax's sum.
+Scores are computed anew in each of the backward kernels, so that only the logarithm of the softmax's sum is
+stored of them.
 """
 
 import triton
@@ -136,7 +136,7 @@ def queries_backward_kernel(
 ):  # fmt: skip
     """Gradients of q and of the bias, and each query's `grad·out`. Grid: query blocks.
 
-    grad_bias `(copies, table)`: programs share a few copies of the table, to stand in each other's way less.
+    grad_bias `(copies, table)`: programs share a few copies of the table, to contend less for its elements.
     """
     first = tl.program_id(0).to(tl.int64) * QUERIES
     at = first + tl.arange(0, QUERIES)

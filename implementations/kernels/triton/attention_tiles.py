@@ -31,7 +31,7 @@ def reach_of(
     WINDOWED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """From where to where the partners lie of the steps `first` to `first + BLOCK`, and where all steps end.
+    """Range of the partners of the steps `first` to `first + BLOCK`, and the end of all steps.
 
     BEFORE, AFTER: whether a step has partners earlier, or later, than itself.
     """
@@ -83,7 +83,7 @@ def store_tile(x, value, at, end, first_column, width, COLUMNS: tl.constexpr):
 def query_scale(
     queries, counts, SCALE: tl.constexpr, BY_KEYS: tl.constexpr, CAUSAL: tl.constexpr, ACC: tl.constexpr
 ):
-    """What the products of each query are multiplied by: SCALE or, if BY_KEYS, one over the keys in reach."""
+    """Factor of each query's products: SCALE or, if BY_KEYS, one over the number of keys in reach."""
     row, place, _ = queries
     scale = (place * 0).to(ACC) + SCALE
     if BY_KEYS:

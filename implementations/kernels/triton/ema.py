@@ -1,4 +1,4 @@
-"""The damped EMA as a scan in chunks, with what stands before and after it: a norm, silu and dropout.
+"""The damped EMA as a scan in chunks, with the operations before and after it: a norm, silu and dropout.
 
 The plain form is `implementations.ops.ema.DampedEMA`, which also gives the coefficients. No Fourier
 transform, no kernel of taps: cost and memory are linear in the length.
@@ -21,7 +21,7 @@ from implementations.kernels.triton.pointwise_kernels import silu_backward_kerne
 from implementations.ops.ema import DampedEMA
 
 CHANNELS = 32
-"""Channels of a program: one warp, a thread a channel."""
+"""Channels per program: one warp, one thread per channel."""
 CHUNK = 128
 """Time steps of a chunk, in sequences of up to MOST_CHUNKS of them."""
 MOST_CHUNKS = 64
@@ -30,7 +30,7 @@ MOST_CHUNKS = 64
 
 @dataclass(frozen=True)
 class Scan:
-    """How a sequence is cut in chunks, and what the average is followed by."""
+    """Division of a sequence into chunks, and the operations after the average."""
 
     bidirectional: bool
     taps: int
@@ -50,7 +50,7 @@ class Scan:
         return min(length, self.chunk or max(CHUNK, blocks(length, MOST_CHUNKS)))
 
     def reach(self, length: int) -> tuple[int, int]:
-        """How many whole chunks a chunk looks back, and how many steps of the one before them."""
+        """Whole chunks that a chunk looks back, and steps of the one before them."""
         if self.taps >= length:
             return blocks(length, self.steps(length)), 0
         return divmod(self.taps, self.steps(length))
@@ -58,11 +58,11 @@ class Scan:
 
 @dataclass(frozen=True)
 class ScanInput:
-    """What runs through the scan: states `(rows, length, dim)`, normed on the way; padded steps are zeros."""
+    """Input of the scan: states `(rows, length, dim)`, normed on the way in; padded steps are zeros."""
 
     x: Tensor
     mean: Tensor | None = None
-    """With rstd `(rows·length,)`, and gain and shift `(dim,)`, the norm; None for no norm."""
+    """Mean `(rows·length,)` of the norm; with rstd, and gain and shift `(dim,)`; None for no norm."""
     rstd: Tensor | None = None
     gain: Tensor | None = None
     shift: Tensor | None = None
@@ -71,7 +71,7 @@ class ScanInput:
 
     @property
     def pointers(self) -> tuple[Tensor, ...]:
-        """In the order of the kernels' arguments; x stands in for what there is not."""
+        """Tensors in the order of the kernels' arguments; x replaces those that are None."""
         optional = (self.mean, self.rstd, self.gain, self.shift, self.padding)
         return self.x, *(self.x if tensor is None else tensor for tensor in optional)
 
@@ -102,7 +102,7 @@ class Coefficients:
 def chunk_states(
     source: ScanInput, by: Coefficients, scan: Scan, *, adjoint: bool = False, slope: bool = False
 ) -> Tensor:
-    """The states after each chunk on its own: see the kernel."""
+    """States after each chunk on its own: see the kernel."""
     rows, length, dim = source.x.shape
     steps, rest = scan.steps(length), scan.reach(length)[1]
     chunks = blocks(length, steps)

@@ -2,7 +2,7 @@
 # ruff: noqa: RUF005 - triton knows no starred tuples
 """The damped EMA as a scan in chunks, on the device.
 
-A program takes 32 channels through one chunk of time, a thread a channel, with all states of a channel in
+A program takes 32 channels through one chunk of time, one thread per channel, with all states of a channel in
 its registers; see ema_states for what they hold. A second set of averages looks ahead: its chunks are the
 same, its steps go back in time. The *adjoint* is the average with the directions of the two sets exchanged.
 """

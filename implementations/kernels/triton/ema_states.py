@@ -1,6 +1,6 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, assignment, misc"
 # ruff: noqa: RUF005 - triton knows no starred tuples
-"""States of the damped EMA, one vector of channels a state, on the device.
+"""States of the damped EMA, one vector of channels per state, on the device.
 
 A state of a channel is the average `g_t = Σ_{s<taps} q^s·u_{t−s}`; tuples hold the vectors of all states.
 
@@ -19,7 +19,7 @@ import triton.language as tl
 
 @triton.jit
 def vectors_of(table, rows, inside, STATES: tl.constexpr):
-    """Vectors of a table `(kernels, states)`, one a state."""
+    """Vectors of a table `(kernels, states)`, one per state."""
     vectors = ()
     for n in tl.static_range(STATES):
         vectors = vectors + (tl.load(table + rows * STATES + n, mask=inside, other=0.0),)
@@ -111,9 +111,9 @@ def step(
     STATES: tl.constexpr,
     ACC: tl.constexpr,
 ):  # fmt: skip
-    """One step on: what stands at t enters and, if TRUNCATED, what stands at `t − span` leaves.
+    """Advance by one step: the input at t enters and, if TRUNCATED, the input at `t − span` leaves.
 
-    source: of one row; powers: q^taps; span: taps, or −taps where time runs backwards. Padded steps and those
+    source: of one row; powers: q^taps; span: taps, or −taps if time runs backwards. Padded steps and those
     beyond the sequence count as zeros. Returns the normed x at t, padded or not, and the state.
     """
     x, mean, rstd, gains, shifts, padding = source

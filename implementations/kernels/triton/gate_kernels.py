@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
-"""Queries, keys, values and gates out of one projection: what runs on the device.
+"""Queries, keys, values and gates from one projection: the kernels.
 
 A step of base is `(z | r | v)`, `dim + hidden + hidden` numbers; each goes through silu. Queries and keys
 are `z·gamma + beta`, turned by the step's angles if ROTARY: channel c of a pair with its partner c ^ 1. The

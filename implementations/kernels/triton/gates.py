@@ -1,4 +1,4 @@
-"""Queries, keys, values and gates of the gated attention unit out of one projection."""
+"""Queries, keys, values and gates of the gated attention unit from one projection."""
 
 from functools import lru_cache
 from typing import Any
@@ -136,7 +136,7 @@ def gates(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """q, k `(steps, dim)`, r, v `(steps, hidden)` of base `(steps, dim + hidden + hidden)`, in its precision.
 
-    gamma, beta `(2, dim)`; rotary_length: longest sequence where queries and keys are turned, None if they
+    gamma, beta `(2, dim)`; rotary_length: longest sequence if queries and keys are turned, None if they
     are not; dropout of v.
     """
     dtype, dim = accumulator(base), gamma.shape[1]

@@ -1,4 +1,4 @@
-"""What every launch needs: the precision of sums, block sizes, seeds, and the tensors' own device."""
+"""Parts of every launch: the precision of sums, block sizes, seeds, and the tensors' own device."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ ACCUMULATORS = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
 def accumulator(*tensors: Tensor) -> torch.dtype:
-    """The precision of sums over these tensors: float32, or float64 where one of them is."""
+    """Precision of sums over these tensors: float32, or float64 if one of them is."""
     wide = any(tensor.dtype == torch.float64 for tensor in tensors)
     return torch.float64 if wide else torch.float32
 
@@ -29,8 +29,8 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) 
 def launch_what_fits(key: Hashable, attempts: Sequence[Callable[[], None]]) -> None:
     """Run the first of several forms of one launch that the device has the shared memory for.
 
-    A kernel that asks for too much is refused before it runs, so a failed attempt has written nothing. What
-    fitted is remembered under the key. Raises triton's OutOfResources if no form fits.
+    A kernel that asks for too much is refused before it runs, so a failed attempt has written nothing. The
+    form that fitted is remembered under the key. Raises triton's OutOfResources if no form fits.
     """
     for number in range(_FITTING.get(key, 0), len(attempts)):
         try:
@@ -44,7 +44,7 @@ def launch_what_fits(key: Hashable, attempts: Sequence[Callable[[], None]]) -> N
 
 
 def blocks(count: int, size: int) -> int:
-    """How many blocks of a size cover a count."""
+    """Number of blocks of a size that cover a count."""
     return -(-count // size)
 
 
@@ -62,7 +62,7 @@ def row_block(dim: int, elements: int = 2048) -> tuple[int, int]:
 def draw_seed(probability: float, like: Tensor) -> Tensor:
     """A seed for dropout, `(1,)` int64, from the generator of like's device: nothing waits for it.
 
-    Without dropout no number is drawn, and like stands in its place.
+    Without dropout no number is drawn, and like is returned in its place.
     """
     if probability == 0.0:
         return like
@@ -70,5 +70,5 @@ def draw_seed(probability: float, like: Tensor) -> Tensor:
 
 
 def dot_precision() -> str:
-    """How products of float32 matrices are computed: as torch's own matrix products are."""
+    """Precision of products of float32 matrices: that of torch's own matrix products."""
     return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"

@@ -1,7 +1,7 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
-"""The end of a SeqBoat layer: what runs on the device.
+"""The end of a SeqBoat layer: the kernels.
 
-`y = norm(silu(linear + confidence·h + x))`, h only where a step is active, the norm only if NORMED. hx holds
+`y = norm(silu(linear + confidence·h + x))`, h only at active steps, the norm only if NORMED. hx holds
 linear or, if ROUTED, the two logits and then linear; the confidence is the logistic function of their scaled
 margin. Dropout acts on `linear + confidence·h` if JOINT, else on h. Grid: blocks of steps.
 """
@@ -18,7 +18,7 @@ def _sum(
     hx, h, x, slot, router, seed, row, channel, rows, dim,
     ROUTED: tl.constexpr, JOINT: tl.constexpr, DROPOUT: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """The sum under silu of a tile of steps, and what its gradient needs."""
+    """The sum under silu for a tile of steps, and the values that its gradient needs."""
     real = row < rows
     inside = real[:, None] & (channel < dim)[None, :]
     at = row[:, None] * dim + channel[None, :]

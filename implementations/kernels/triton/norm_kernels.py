@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
-"""Norms over the channels of a step: what runs on the device.
+"""Norms over the channels of a step: the kernels.
 
 `gain·(x − mean)·rstd + shift`; the mean is 0 unless CENTRED (layer norm). Tiles are `(rows, channels)`,
 with zeros outside of the channels.

@@ -22,7 +22,7 @@ class RowNorm:
 
     @classmethod
     def of(cls, norm: SequenceNorm, like: Tensor) -> "RowNorm | None":
-        """The form of a norm of states like this one; None for batch norm, which is none over channels."""
+        """The form of a norm of states like this one; None for batch norm, which is not one over channels."""
         module, dim, dtype = norm.norm, like.shape[-1], accumulator(like)
         zeros = torch.zeros(dim, dtype=dtype, device=like.device)
         if isinstance(module, nn.LayerNorm):

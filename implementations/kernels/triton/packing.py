@@ -23,16 +23,16 @@ number, and for a buffer that does not begin at a multiple of 16 bytes."""
 
 @dataclass(frozen=True)
 class Packing:
-    """Where packed steps come from and go to: all int64, all on the device.
+    """Maps between packed steps and their places in the batch: all int64, all on the device.
 
     A packed buffer has `capacity` steps. The first `offsets[-1]` of them are active steps; the others are
     *dead*: zeros, which nothing reads.
     """
 
     offsets: Tensor
-    """`(rows + 1,)`: where each row begins in the packed steps."""
+    """`(rows + 1,)`: first packed step of each row."""
     counts: Tensor
-    """`(rows,)`: the keys that count where scores are divided by their number."""
+    """`(rows,)`: number of keys that scores are divided by."""
     index: Tensor
     """`(capacity,)`: the place of a packed step in the flattened batch; −1 for a dead one."""
     row: Tensor
@@ -44,7 +44,7 @@ class Packing:
     slot: Tensor
     """`(rows·length,)`: the packed step that a step of the batch becomes, −1 for an inactive one."""
     hidden: Tensor | None = None
-    """`(capacity,)` boolean, True at steps that nobody attends to; None if there are none."""
+    """`(capacity,)` boolean, True at steps that no query attends to; None if there are none."""
 
     @property
     def capacity(self) -> int:

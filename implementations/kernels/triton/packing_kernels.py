@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
-"""Active steps out of their sequences and back: what runs on the device."""
+"""Active steps out of their sequences and back: the kernels."""
 
 import triton
 import triton.language as tl
@@ -21,7 +21,7 @@ def place_kernel(
     capacity,
     BLOCK: tl.constexpr,
 ):
-    """Where each active step goes, and where each packed step comes from. Grid: blocks of steps.
+    """Write the place of each active step, and the origin of each packed step. Grid: blocks of steps.
 
     inclusive `(steps,)`: active steps up to this one; offsets `(rows,)`: those in earlier rows. A step beyond
     the capacity goes nowhere.

@@ -19,7 +19,7 @@ def silu_slope(x):
 
 @triton.jit
 def keep(seed, at, PROBABILITY: tl.constexpr, ACC: tl.constexpr):
-    """What dropout multiplies the elements numbered `at` by: 0, or 1/(1 − PROBABILITY).
+    """Factor of dropout for the elements numbered `at`: 0, or 1/(1 − PROBABILITY).
 
     It is drawn anew wherever it is needed, the same for the same seed (a pointer to an integer).
     """

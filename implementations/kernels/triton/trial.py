@@ -1,4 +1,4 @@
-"""Whether Triton can compile and run a kernel here at all."""
+"""Trial: can Triton compile and run a kernel here at all?"""
 
 import functools
 import importlib
@@ -13,7 +13,7 @@ ADVICE = "it takes a C compiler (gcc, or CC) and a folder that can be written (H
 def failure(device: torch.device) -> str | None:
     """Why no kernel can be compiled and run on a device, in one line; None if one can.
 
-    Tried once per process and device. Raises what a full device raises, which is another matter.
+    Tried once per process and device. An error of a full device is raised: it says nothing about Triton.
     """
     try:
         # Importing it defines kernels; a triton that is broken fails there.
