@@ -63,8 +63,8 @@ class RowAttention:
 
     All of them, and the gradient of the output, come amid the zeros of the layout: `whole` of its Padded.
     Scores are `q·k` plus the bias: queries are scaled already. hidden: `(length,)` boolean, keys that no
-    query sees, or None. The output of a query that sees no key is zero. sequence: `(length,)` integers, if the row
-    holds several sequences one after another that do not see each other: the number of each step's own.
+    query sees, or None. The output of a query that sees no key is zero. sequence: `(length,)` integers, the
+    number of each step's own sequence, if the row holds several that do not see each other.
     """
 
     layout: Layout
