@@ -85,7 +85,11 @@ SETTINGS = (
     ),
     Setting("Torch", lambda row: row.torch, "torch {}", help="Version of torch."),
     Setting("Allocator", lambda row: row.allocator, help="Allocator of the host's memory, and its settings."),
-    Setting("Pairing", lambda row: row.pairing, help="How runs of the models were made beside each other."),
+    Setting(
+        "Pairing",
+        lambda row: row.pairing,
+        help="Whether it was timed in turns, or in a duet beside the baseline.",
+    ),
 )
 """All that rows can differ in but the model and its activation rate."""
 RATE = Setting(
