@@ -186,7 +186,7 @@ def _by_configuration(name: str) -> Implementation:
     """A model of transformers by its type, or by a file, which has sizes of its own."""
     item = _plugged_in(name, by_configuration.BUILD)
     sized = not by_configuration.is_file(name)
-    return replace(item, title=name, options=by_configuration.options_of(name), sized=sized)
+    return replace(item, title=name, options=by_configuration.options_of(name), sized=sized, sparse=False)
 
 
 def _plugged_in(name: str, path: str) -> Implementation:

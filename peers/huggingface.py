@@ -42,6 +42,8 @@ NOT_READ = (
 )
 """Keys of a file about weights, which are random here, and about its origin; the run sets the precision."""
 FALLBACK = re.compile(r"fall(?:s|ing)? ?back|fast path|naive|not installed", re.IGNORECASE)
+SCAN = "_rnn_scan"
+"""The method of RecurrentGemma's recurrence."""
 MISSING = re.compile(r"because `([^`]+)` is not installed")
 
 
@@ -94,7 +96,8 @@ def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     model = (
         _language_model(library, config, kind) if task.causal else _classifier(library, config, kind, task)
     )
-    model.computed_by = lambda: computed_by(listener, config)  # type: ignore[assignment]
+    loops = any(hasattr(module, SCAN) for module in model.modules())
+    model.computed_by = lambda: computed_by(listener, config, loops)  # type: ignore[assignment]
     model.remarks = (_sizes(library, kind, config, own is not None),)  # type: ignore[assignment]
     return model
 
@@ -121,14 +124,19 @@ def _listen(library: ModuleType) -> Listener:
     return listener
 
 
-def computed_by(listener: Listener, config: Any) -> str:
-    """Kernels that a model has computed with, as far as transformers reports them."""
+def computed_by(listener: Listener, config: Any, loops: bool = False) -> str:
+    """Kernels that a model has computed with, as far as transformers reports them.
+
+    loops: whether it has a recurrence that transformers computes step by step without saying so.
+    """
     missing = sorted({name.replace("_", "-") for said in listener.said for name in MISSING.findall(said)})
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         return f"reference PyTorch: {' and '.join(missing)} {verb} not installed"
     if listener.said:
         return f"transformers says: {next(iter(listener.said))}"
+    if loops:
+        return "reference PyTorch: the recurrence is a loop over time steps in Python"
     attention = getattr(config, "_attn_implementation", None)
     return f"transformers, attention {attention}" if attention else "transformers; it reports no fallback"
 

@@ -168,6 +168,8 @@ def test_a_model_says_which_kernels_computed():
     expected = "reference PyTorch: causal-conv1d and mamba-ssm are not installed"
     found = model.computed_by()
     assert found == expected or "mamba_ssm" in sys.modules
+    loops = built("hf:recurrent_gemma", CLASSIFIER)
+    assert loops.computed_by() == "reference PyTorch: the recurrence is a loop over time steps in Python"
     other = built("hf:llama", CLASSIFIER)
     other(tokens())
     assert other.computed_by() == "transformers, attention sdpa"
