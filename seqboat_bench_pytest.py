@@ -1,6 +1,6 @@
 """The `throughput` fixture for pytest: a case of a suite inside pytest-benchmark, with a gate.
 
-Loaded by every pytest run where seqboat-bench is installed, so nothing is imported before a test asks. It
+Loaded by every pytest run if seqboat-bench is installed, so nothing is imported before a test asks. It
 stands outside of the package `bench`, because the project under test may have a `bench` of its own.
 """
 

@@ -23,7 +23,7 @@ def doctor(
     out: Annotated[Path | None, typer.Option(help="Result file of --aa.")] = None,
     json: Json = False,
 ) -> None:
-    """Can this machine measure, and how finely? Exit code 2 where something stands in the way."""
+    """Can this machine measure, and how finely? Exit code 2 if something stands in the way."""
     from bench.gate import doctor as doctors
     from bench.measure.request import default_out
 

@@ -50,7 +50,7 @@ def list_(
 
 
 def _as_text(found: Sequence[Row]) -> str:
-    """A plain table, without what has parts of its own; words wrap where the screen is narrow."""
+    """A plain table, without what has parts of its own; words wrap if the screen is narrow."""
     from bench.views.tables import terminal
     from bench.views.tables.grid import Cell, Grid, Head, Section
 

@@ -25,7 +25,7 @@ def plot(
     width: Annotated[int | None, typer.Option(min=50, help="Pixels of the widest panel.")] = None,
     height: Annotated[int | None, typer.Option(min=50, help="Pixels of the highest panel.")] = None,
 ) -> None:
-    """Draw result files; by default growth over lengths, or speed where there is one length."""
+    """Draw result files; by default growth over lengths, or speed if there is one length."""
     from bench.records.profile import read_profile
     from bench.views.charts import charts
     from bench.views.charts import roofline as roofline_chart

@@ -45,7 +45,7 @@ def run(
     length: Annotated[str | None, typer.Option(help="Sequence lengths, comma-separated; 4k is 4096.")] = None,
     batch: Annotated[str | None, typer.Option(help="Sequences a step, comma-separated.")] = None,
     tokens: Annotated[
-        int | None, typer.Option(help="Time steps a step: the batch is this over the length.")
+        int | None, typer.Option(help="Time steps per step: the batch is this over the length.")
     ] = None,
     fill: Annotated[
         str | None,
@@ -75,7 +75,9 @@ def run(
     checkpoint: Annotated[
         str | None, typer.Option(help="Checkpoints of bench train, comma-separated: models as trained.")
     ] = None,
-    energy: Annotated[bool, typer.Option("--energy", help="Joules a step too, ten seconds a case.")] = False,
+    energy: Annotated[
+        bool, typer.Option("--energy", help="Joules per step too, ten seconds per case.")
+    ] = False,
     pairing: Annotated[
         str,
         typer.Option(help="turns, or duet: each model beside the baseline, on half of the cores each."),

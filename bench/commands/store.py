@@ -20,7 +20,7 @@ def add(
     files: Files,
     store: Folder = FOLDER,
     commit: Annotated[
-        str | None, typer.Option(help="The commit that was measured, where the files don't say.")
+        str | None, typer.Option(help="The commit that was measured, if the files don't say.")
     ] = None,
 ) -> None:
     """Copy result files into the store."""

@@ -33,7 +33,7 @@ def train(
     workload: Annotated[str | None, typer.Option(help=WORKLOAD_HELP)] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
     epochs: Annotated[
-        float | None, typer.Option(min=0, help="In place of steps, where the data has an end.")
+        float | None, typer.Option(min=0, help="In place of steps, if the data has an end.")
     ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="At the end of the warm-up; by default as published.")

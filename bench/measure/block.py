@@ -32,7 +32,7 @@ class Block:
     """The cases of one group, timed side by side.
 
     Every round runs each case once in an order drawn afresh and once in its reverse, so that drift which
-    is linear over the round cancels. Workers are resident where memory allows, and stopped when it is not
+    is linear over the round cancels. Workers are resident if memory allows, and stopped when it is not
     their turn, so that no thread of theirs takes time from another's; else each visit has its own process.
     """
 

@@ -305,7 +305,7 @@ def device_bundles(resources: dict[str, float], kind: str) -> list[dict[str, flo
 
 
 def _names(nodes: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Names by node id: the host's, with the id where several nodes have the same host."""
+    """Names by node id: the host's, with the id if several nodes have the same host."""
     hosts = Counter(node["NodeManagerHostname"] for node in nodes)
     return {
         node["NodeID"]: host if hosts[host] == 1 else f"{host}/{node['NodeID'][:8]}"

@@ -134,7 +134,7 @@ class LiveDisplay(PlainDisplay):
 
 
 def open_display() -> PlainDisplay:
-    """Live where standard error is a terminal, else plain."""
+    """A live display if standard error is a terminal, else plain lines."""
     console = patient_console()
     kind = LiveDisplay if console.is_terminal else PlainDisplay
     return kind(console)

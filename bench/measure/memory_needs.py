@@ -115,7 +115,7 @@ def longest(case: Case, budget: int, probe: Probe) -> tuple[Needs, int]:
 
 
 def _next(low: int, high: int, most: int) -> int:
-    """The next length to try; `low` where it is known well enough."""
+    """The next length to try; `low` if it is known well enough."""
     if high > most:
         return most if low < most <= 2 * low else 2 * low
     if high - low <= max(GRAIN, low // PRECISION):

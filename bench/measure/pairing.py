@@ -60,7 +60,7 @@ def check_pairing(wanted: str) -> None:
 def pair(environment: Environment, wanted: str, threads: int | None, cores: Cores | None = None) -> Paired:
     """Decide how pairs are timed on this machine.
 
-    wanted: auto, duet or turns; auto is a duet where each side has a core of its own and nothing else works.
+    wanted: auto, duet or turns; auto is a duet if each side has a core of its own and nothing else works.
     threads: as the user gave them. Raises UsageError if a duet is asked for and can't be.
     """
     check_pairing(wanted)

@@ -136,7 +136,7 @@ class Procedure:
         return next(named, solos[0])
 
     def _visit_seconds(self, solo: Solo, resident: bool) -> float:
-        """Of a visit, which begins with a process where the workers take turns."""
+        """Seconds of a visit, which begins with a process if the workers take turns."""
         untimed = 1 if self.kind == "cuda" else 0
         run = (untimed + self.steps(solo)) * (solo.step_seconds or 0)
         return run if resident else run + self._start_up_seconds(solo)

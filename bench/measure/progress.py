@@ -13,7 +13,7 @@ class Progress:
     """Where a run stands, by what was measured until now."""
 
     done: float
-    """Blocks; part of one is done where a block has several groups."""
+    """Blocks; one may be done in part if a block has several groups."""
     total: int
     """Blocks that are to be expected in all."""
     seconds_left: float | None = None

@@ -27,7 +27,7 @@ from bench.workloads.files import fingerprint
 
 
 def write_bundle(file: Path, out: Path) -> Manifest:
-    """Bundle a result file. Raises UsageError where it can't be."""
+    """Bundle a result file. Raises UsageError if it can't be bundled."""
     results = read(file)
     header = results.header
     if header.revisions is not None:

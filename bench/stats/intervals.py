@@ -135,7 +135,7 @@ def upper_bound(block_values: Sequence[float], confidence: float = GATE_CONFIDEN
 
 
 def p_value_above(block_values: Sequence[float], threshold: float) -> float:
-    """How likely so high a mean is where the true one is at most `threshold` (one-sided t test).
+    """Probability of so high a mean if the true one is at most `threshold` (one-sided t test).
 
     1 with fewer than MIN_BLOCKS values: they are not evidence.
     """

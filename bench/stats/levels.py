@@ -1,4 +1,4 @@
-"""Where a series changes its level: proposed by ruptures, and kept only where it can be told from noise."""
+"""Changes of a series' level: proposed by ruptures, and kept only if they can be told from noise."""
 
 import itertools
 import math

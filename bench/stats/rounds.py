@@ -11,7 +11,7 @@ from bench.stats.intervals import block_value
 Round = tuple[Sequence[float], Sequence[float]]
 """Step times of the baseline's visits and of the other's in one palindromic round: cases are visited in some
 order and then in its reverse, so that time which drifts linearly adds the same to the mean of each. A side is
-empty where all its visits were disturbed."""
+empty if all its visits were disturbed."""
 
 
 def round_log_ratio(baseline: Sequence[float], other: Sequence[float]) -> float:

@@ -25,7 +25,7 @@ model that learned while it is timed would change its activation rate, and so it
 def optimizer_for(case: Case, model: nn.Module) -> torch.optim.Optimizer:
     """The plug-in's own optimiser over a model's parameters, else Adam.
 
-    Raises TypeError where the plug-in's function gives something else.
+    Raises TypeError if the plug-in's function gives something else.
     """
     own = _beside(case, "optimizer")
     if not inspect.isfunction(own):
@@ -56,7 +56,7 @@ def adam(model: nn.Module) -> torch.optim.Adam:
 def stages_of(case: Case) -> Mapping[str, str]:
     """The plug-in's names of stages: by a pattern of a module's class, or by `package.module:function`.
 
-    Raises UsageError where they can't be read.
+    Raises UsageError if they can't be read.
     """
     found = _beside(case, "STAGES")
     if found is None:

@@ -11,7 +11,7 @@ Processors = tuple[int, ...]
 
 
 def allowed() -> Processors:
-    """Processors that this process may use; empty where the system does not let a process choose."""
+    """Processors that this process may use; empty if the system does not let a process choose."""
     return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
 
 

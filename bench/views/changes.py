@@ -109,7 +109,7 @@ def _along(move: float, own: float, change: float) -> bool:
 
 
 def versions(before: Environment, after: Environment) -> Iterator[str]:
-    """What computes or measures, where it became another one."""
+    """Components that compute or measure, if they changed."""
     for name in ("torch", "python", "driver", "cuda"):
         old, new = getattr(before, name), getattr(after, name)
         if old != new:

@@ -40,7 +40,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
 
     commit: str
     subject: str | None
-    """First line of the commit's message, where the repository at hand has the commit."""
+    """First line of the commit's message, if the repository at hand has the commit."""
     created: str
     """When that run began: ISO 8601, UTC."""
     run: str
@@ -87,7 +87,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     suite: str
     figure: Figure
     order: Order
-    """By the commits' dates; where the repository at hand lacks one of them, by when they were measured."""
+    """In the order of the commits' dates; if the repository at hand lacks one, of when they were measured."""
     lines: list[Line]
 
 

@@ -28,7 +28,7 @@ def as_text(found: History) -> str:
 
 _MEANING: Mapping[Figure, str] = {
     "speed": "speed over the baseline's, with its 95% interval over blocks",
-    "step": "seconds a step, geometric mean over blocks with its 95% interval",
+    "step": "seconds per step, geometric mean over blocks with its 95% interval",
     "memory": "peak memory of a step",
 }
 

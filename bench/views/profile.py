@@ -74,7 +74,7 @@ def _below(profile: Profile) -> Iterator[str]:
     )
     yield (
         "Roofline: the least time that the stage's FLOPs and bytes need under both ceilings, over its time; "
-        "above 100% where a cache held what was moved"
+        "above 100% if a cache held what was moved"
     )
     if profile.flops_from != profile.case.implementation:
         yield (

@@ -54,7 +54,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of one length. heading: None where there is only one length."""
+    """The rows of one length. heading: None if there is only one length."""
 
     length: int
     heading: str | None
@@ -80,7 +80,7 @@ def _heading(column: Column) -> Heading:
 
 
 def classes(table: Table) -> list[str]:
-    """Classes of complexity, where there are several."""
+    """Classes of complexity, if there are several."""
     found = list(dict.fromkeys(row.complexity for row in table.rows))
     return found if len(found) > 1 else []
 

@@ -28,7 +28,7 @@ WIDTH, HEIGHT = 260, 220
 
 @dataclass(frozen=True)
 class Study:
-    """One folder: trainings of one suite, and the run that timed their checkpoints, where there is one."""
+    """One folder: trainings of one suite, and the run that timed their checkpoints, if there is one."""
 
     name: str
     trainings: list[TrainingResults]
@@ -125,7 +125,7 @@ def activation_chart(points: list[Point]) -> chart_style.Spec:
 
 
 def course_chart(points: list[Point]) -> chart_style.Spec:
-    """The rates through training, a line a layer, within the same spans."""
+    """The rates through training, one line per layer, within the same spans."""
     layers = sorted({point["layer"] for point in points})
     color = alt.Color(
         "layer:O",
@@ -155,7 +155,7 @@ def tables(studies: Sequence[Study]) -> str:
         where = begin.environment
         parts.append(f"### {study.name}\n\n{summary.as_text(study.trainings, 'pipe')}")
         parts.append(
-            f"Data: {begin.data}. Length {begin.case.length}, {begin.recipe.batch} sequences a step, seed "
+            f"Data: {begin.data}. Length {begin.case.length}, {begin.recipe.batch} sequences per step, seed "
             f"{begin.case.seed}, {begin.recipe.validation_sequences} validation sequences; {where.hardware}, "
             f"{where.threads} threads, torch {where.torch}, commit {(where.commit or 'unknown')[:9]}."
         )

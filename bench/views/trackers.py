@@ -42,7 +42,7 @@ LONGEST_VALUE = 500
 def write_wandb(results: Results, folder: Path) -> None:
     """One offline run below `folder/wandb`: configuration, step times by block, and all other figures.
 
-    Raises UsageError where the library is missing, or can't write.
+    Raises UsageError if the library is missing, or can't write.
     """
     rows = _rows(results)
     with _environment(WANDB), _told_as("wandb"):
@@ -63,7 +63,7 @@ def write_wandb(results: Results, folder: Path) -> None:
 def write_mlflow(results: Results, folder: Path) -> None:
     """A file store: the suite is an experiment, each row a run with parameters, tags and metrics.
 
-    Raises UsageError where the library is missing, or can't write.
+    Raises UsageError if the library is missing, or can't write.
     """
     rows = _rows(results)
     with _environment(MLFLOW), _told_as("mlflow"):

@@ -14,7 +14,7 @@ HEADERS = ("Model", "Params", "Steps", "Training", "Validation", "Chance", "Acti
 
 
 def rows(trainings: Sequence[TrainingResults]) -> list[dict[str, Any]]:
-    """One row a training; null where there is nothing yet."""
+    """One row per training; null if there is nothing yet."""
     return [_row(training) for training in trainings]
 
 

@@ -67,7 +67,7 @@ class TrainingCosts(msgspec.Struct, frozen=True, kw_only=True):
 def training_costs(name: str, device: str, files: Sequence[Path]) -> TrainingCosts:
     """Estimate the training of a suite's or a collection's models on `cpu` or `cuda`.
 
-    files: result files, or folders of them; those of results/baselines where none is given.
+    files: result files, or folders of them; those of results/baselines if none is given.
     Raises UsageError if the suite or a file cannot be read.
     """
     if device not in ("cpu", "cuda"):
@@ -154,7 +154,7 @@ def _far(row: Row, batch: int) -> float:
 
 
 def as_text(found: TrainingCosts) -> str:
-    """Hours, and energy where it was measured, by model and task; totals where none is missing."""
+    """Hours, and energy if it was measured, by model and task; totals if none is missing."""
     reasons = dict.fromkeys(estimate.reason for estimate in found.estimates if estimate.reason is not None)
     letters = {reason: chr(ord("a") + number) for number, reason in enumerate(reasons)}
     blocks = [_matrix(f"Hours on {found.device}", found, letters, lambda one: one.hours, _hours)]

@@ -21,7 +21,7 @@ class BackendUnavailable(RuntimeError):
 def choose(backend: Backend, device: torch.device, library: Library | None = None) -> Chosen:
     """The backend for tensors on a device.
 
-    `auto` is `cpu` on the CPU, `triton` on CUDA devices where triton is installed, else `torch`, the plain
+    `auto` is `cpu` on the CPU, `triton` on CUDA devices if triton is installed, else `torch`, the plain
     form. library: of a layer whose only fused form is another library's, in Triton; on the CPU it is plain.
     Raises BackendUnavailable, in one line, if another one is asked for and cannot run on that device, and
     ValueError for an unknown name.

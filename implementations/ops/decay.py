@@ -33,7 +33,7 @@ def between(log_decay: Tensor) -> Tensor:
     total = log_decay.cumsum(dim=-1)
     n = log_decay.shape[-1]
     later = torch.ones(n, n, dtype=torch.bool, device=log_decay.device).triu(1)
-    # Masked before the exponential, whose gradient would be 0·∞ where it overflows.
+    # Masked before the exponential, whose gradient would be 0·∞ if it overflows.
     return (total.unsqueeze(-1) - total.unsqueeze(-2)).masked_fill(later, float("-inf")).exp()
 
 

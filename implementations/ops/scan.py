@@ -65,7 +65,7 @@ def _scan_(decay: Tensor, x: Tensor, reverse: bool) -> None:
 def final_state(log_decay: Tensor, inputs: Tensor) -> Tensor:
     """`s_t = exp(log_decay)·s_{t−1} + x_t` from zero, after the last step, for every channel and state.
 
-    log_decay `(dim, states)`, real or complex; inputs `(batch, length, dim)`, where length may be 0.
+    log_decay `(dim, states)`, real or complex; inputs `(batch, length, dim)`; length may be 0.
     Returns `(batch, dim, states)` in the type of log_decay.
     """
     inputs = inputs.to(log_decay.dtype)

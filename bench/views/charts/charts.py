@@ -41,7 +41,7 @@ def available(runs: Sequence[Results], baseline: str | None = None) -> dict[str,
 def specification(runs: Sequence[Results], name: str | None = None, baseline: str | None = None) -> Spec:
     """One chart as a Vega-Lite specification; by default growth over lengths, or speed at a single one.
 
-    Raises UsageError for an unknown chart, or where the runs lack what it needs.
+    Raises UsageError for an unknown chart, or if the runs lack what it needs.
     """
     table = build_table(*runs, baseline=baseline)
     name = name or ("growth" if chart_data.growth(table.rows) else "speed")

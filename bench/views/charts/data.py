@@ -15,7 +15,7 @@ from bench.views.tables.rows import Row, rows_of, title_of
 Point = dict[str, Any]
 
 BATCH_AT_LENGTH = replace(BATCH, among=lambda row: row.length)
-"""A line over lengths may have a batch of its own at each, as where the tokens of a step are constant."""
+"""A line over lengths may have a batch of its own at each, as if the tokens per step are constant."""
 SERIES = [
     RATE,
     *(BATCH_AT_LENGTH if setting is BATCH else setting for setting in SETTINGS if setting is not LENGTH),
@@ -35,12 +35,12 @@ def lines_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
 
 
 def lines_over_rates(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """The same where a line goes over activation rates."""
+    """The same for a line over activation rates."""
     return [(title_of(row.model), name) for row, name in zip(rows, names_of(rows, SETTINGS), strict=True)]
 
 
 def lines_of_rounds(rows: Sequence[Row], runs: Sequence[Results]) -> list[tuple[str, str]]:
-    """The same where every run is drawn, in the order of the table."""
+    """The same if every run is drawn, in the order of the table."""
     order = {row.model: number for number, row in reversed([*enumerate(rows)])}
     found, names = _cases_with_names(runs)
     lines = sorted((order.get(row.model, len(order)), number) for number, (_, row) in enumerate(found))
@@ -64,7 +64,7 @@ def ratios(rows: Sequence[Row]) -> list[Point]:
 
 
 def growth(rows: Sequence[Row]) -> list[Point]:
-    """Seconds and bytes a sequence by length, for each model with two lengths or more.
+    """Seconds and bytes per sequence by length, for each model with two lengths or more.
 
     `label` tells the growth exponent: the slope of the straight line through the points, log on log.
     """

@@ -104,7 +104,7 @@ def activation_sweep(points: list[Point], looks: Mapping[str, Look], baseline: s
 
 
 def rounds(points: list[Point], looks: Mapping[str, Look], baseline: str) -> Chart:
-    """Each timed run over its case's median, in the order made; a ring where it was disturbed."""
+    """Each timed run over its case's median, in the order made; a ring if it was disturbed."""
     base = base_chart(points).encode(
         x=alt.X("number:Q", title="Timed run, in the order made", axis=alt.Axis(tickMinStep=1)),
         y=alt.Y("relative:Q", title="Step time over the median of its case", scale=alt.Scale(zero=False)),

@@ -28,7 +28,7 @@ T = TypeVar("T")
 class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
     """Ratios of one model to the baseline, by task; None if not measured.
 
-    Intervals are of 95%; None too where a task has too few blocks.
+    Intervals are of 95%; None too if a task has too few blocks.
     """
 
     model: str
@@ -179,7 +179,7 @@ def _speed(row: Row) -> Interval | None:
 
 
 def _all(ratios: Iterable[T | None]) -> list[T]:
-    """Every one of them; none where one is missing."""
+    """All of them; empty if one is missing."""
     known = list(ratios)
     return [] if None in known else [ratio for ratio in known if ratio is not None]
 
@@ -194,7 +194,7 @@ def _notes(
     if absent:
         notes.append(f"no averages: {', '.join(absent)} was not run")
     elif any(row.speed_average is None for row in rows):
-        notes.append(f"{MISSING}  not measured; no average where a task is missing")
+        notes.append(f"{MISSING}  not measured; no average if a task is missing")
     kinds = dict.fromkeys(MEMORY_KIND_NAMES[MEMORY_KIND[run.kind]] for run in runs)
     return [
         *notes,

@@ -196,7 +196,7 @@ def _published(
 
 
 def _times(phases: Collection[str]) -> list[Column]:
-    """Time of a step, or of a token; where tokens are decoded, what is kept of them too."""
+    """Time of a step, or of a token; if tokens are decoded, the state too."""
     header, words = ("ms/token", about.TOKEN_TIME) if phases == {"decode"} else ("ms/step", about.STEP_TIME)
     columns = [_ranked(header, _milliseconds, lambda row: row.step_seconds, min, words)]
     if "decode" in phases:

@@ -107,7 +107,7 @@ def _blocks(rows: Sequence[Row]) -> int:
 
 
 def _where(some: Sequence[Sequence[Row]], panels: Collection[object]) -> str:
-    """At which lengths, where it is not all of them."""
+    """Lengths, in words, if they are not all of them."""
     lengths = dict.fromkeys(str(rows[0].length) for rows in some)
     return "" if len(some) == len(panels) else f" at {', '.join(lengths)}"
 

@@ -7,7 +7,7 @@ A view on records. Several files become one table by four rules:
 3. Rows are the same only if case, backend, seed, data, weights and machine (device, hardware, threads, torch,
    allocator) are. What differs between the rows of
    a table gets a column, and only rows that agree in all of it are ranked against each other.
-4. Where two files have the same row, the newest run that reached it stands, also where it failed there; a
+4. If two files have the same row, the newest run that reached it counts, even if it failed there; a
    note names the other file and what it says.
 """
 
@@ -142,7 +142,7 @@ def _distinct(results: Sequence[Results]) -> list[Results]:
 
 
 def baseline_of(runs: Sequence[Results], wanted: str | None) -> str:
-    """Name of the model that ratios are to. Raises UsageError where the files' own ones differ."""
+    """Name of the model that ratios are to. Raises UsageError if the files' own ones differ."""
     return common_baseline(runs) if wanted is None else named(runs[0].header.suite, wanted)
 
 
