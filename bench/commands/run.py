@@ -76,7 +76,7 @@ def run(
         str | None, typer.Option(help="Checkpoints of bench train, comma-separated: models as trained.")
     ] = None,
     energy: Annotated[
-        bool, typer.Option("--energy", help="Joules per step too, ten seconds per case.")
+        bool, typer.Option("--energy", help="Joules per step too; ten seconds per case.")
     ] = False,
     pairing: Annotated[
         str,

@@ -64,7 +64,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def compare(a: Results, b: Results, force: bool = False) -> Comparison:
-    """Compare case by case. Raises UsageError with all reasons if runs differ in more than their code.
+    """Compare case by case. Raises UsageError with all reasons if runs differ in more than their code."""
     for results in (a, b):
         if results.header.revisions is not None:
             raise UsageError(f"{results.path}: holds a gate's raw data, no run of a suite")
