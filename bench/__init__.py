@@ -29,7 +29,7 @@ _PLACES = {
     "Task": "implementations.task",
     "Workload": "bench.workloads.base",
 }
-"""What plug-ins are made of; the rest is in `bench.api`."""
+"""Home of each name: parts of plug-ins; the rest is in `bench.api`."""
 
 
 def __getattr__(name: str) -> Any:

@@ -42,7 +42,7 @@ class Run:
     def table(self, *, baseline: str | None = None, published: bool = False) -> Table:
         """The table that `bench table` prints; `table.render("latex")` gives it for a paper.
 
-        baseline: what ratios are against, by default the suite's. published: with the accuracies that
+        baseline: model that ratios are against, by default the suite's. published: with the accuracies that
         papers print. Raises UsageError if a file lacks the baseline.
         """
         return build_table(*self.results, baseline=baseline, published=published)
@@ -139,14 +139,14 @@ def run(
 
 
 def read(*paths: str | Path) -> Run:
-    """Result files, as one run. Raises UsageError: which file is wrong, and how."""
+    """Read result files as one run. Raises UsageError: which file is wrong, and how."""
     if not paths:
         raise UsageError("bench.read: give at least one result file")
     return Run(tuple(kind for path in paths for kind in read_kinds(Path(path))))
 
 
 def _name(model: Model) -> str:
-    """The import path by which a worker finds a model. Raises UsageError if there is none."""
+    """Import path by which a worker finds a model. Raises UsageError if there is none."""
     if isinstance(model, str):
         return model
     module, name = getattr(model, "__module__", None), getattr(model, "__qualname__", "")

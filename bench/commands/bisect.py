@@ -25,12 +25,12 @@ def bisect(
     setup: Setup = None,
     suite: Annotated[str, typer.Option(help="A suite's name, or a file that ends in .yaml.")] = "ci",
     length: Annotated[
-        int | None, typer.Option(min=1, help="One of the suite's; its first by default.")
+        int | None, typer.Option(min=1, help="One of the suite's lengths; by default its first.")
     ] = None,
     margin: Annotated[str, typer.Option(help="Bad must be worse than good by more than this.")] = "1%",
     budget: Annotated[str, typer.Option(help="Time for each commit, as 90s, 5m or 1h.")] = "15m",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default one per core.")] = None,
     pairing: Pairing = "auto",
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Kept findings; by default below results/runs.")

@@ -22,7 +22,7 @@ def compare(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Hold two stored runs of one suite on one machine against each other."""
+    """Compare two stored runs of one suite on one machine."""
     from bench.records.reading import read
     from bench.views import comparison
 

@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, arguments, streams."""
+"""Parts that the commands share: exit codes, arguments, streams."""
 
 import contextlib
 import os
@@ -98,7 +98,7 @@ def _write(stream: TextIO, text: str, safe: bool = False) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """A file of the user's. Raises UsageError if it can't be written."""
+    """Write a file of the user's. Raises UsageError if it can't be written."""
     try:
         path.write_bytes(content)
     except OSError as error:
@@ -106,7 +106,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def names(text: str | None, option: str) -> list[str] | None:
-    """The words of a comma-separated option; commas in brackets are a word's own.
+    """Words of a comma-separated option; commas in brackets belong to a word.
 
     Raises UsageError if it has none.
     """
@@ -171,7 +171,7 @@ def print_table(
     choice: Any = None,
     out: Path | None = None,
 ) -> None:
-    """The runs' table, or one with a column for each task.
+    """Print the runs' table, or one with a column per task.
 
     models: those that have rows. choice: what of the table. out: a file in place of standard output.
     """
@@ -198,7 +198,7 @@ def as_json(value: Any) -> str:
 
 
 def refuse_inputs(out: Path | None, inputs: Iterable[Path]) -> None:
-    """Raises UsageError if an output would overwrite a file that the command reads."""
+    """Raise UsageError if an output would overwrite a file that the command reads."""
     if out is not None and any(out.resolve() == path.resolve() for path in inputs):
         raise UsageError(f"--out {out}: is one of the files that are read; choose another name")
 

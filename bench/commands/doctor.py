@@ -19,7 +19,7 @@ def doctor(
     budget: Annotated[str, typer.Option(help="Time for --aa, as 90s, 5m or 1h.")] = "10m",
     tolerance: Annotated[str, typer.Option(help="Of the gate that the machine is to serve.")] = "3%",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default one per core.")] = None,
     out: Annotated[Path | None, typer.Option(help="Result file of --aa.")] = None,
     json: Json = False,
 ) -> None:

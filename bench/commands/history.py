@@ -19,7 +19,7 @@ def history(
         str | None, typer.Option(help="The implementation; with --check, by default all of them.")
     ] = None,
     figure: Annotated[str, typer.Option(help="speed, step (seconds) or memory (bytes).")] = "speed",
-    baseline: Annotated[str | None, typer.Option(help="What speed is against.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="Model that speed is against.")] = None,
     store: Folder = FOLDER,
     check: Annotated[
         bool, typer.Option("--check", help="Exit code 1 if the newest confirmed change is for the worse.")

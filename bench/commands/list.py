@@ -12,7 +12,7 @@ app = typer.Typer()
 
 Row = Mapping[str, Any]
 LEFT_OUT_FIRST = {"citation": 3, "reference": 2, "tasks": 1}
-"""Columns that a narrow terminal goes without: the largest number first."""
+"""Columns that a narrow terminal leaves out: the largest number first."""
 
 
 @app.command("list")
@@ -121,7 +121,7 @@ def _workloads(_: Sequence[str]) -> Iterator[Row]:
 
 
 def _metrics(_: Sequence[str]) -> Iterator[Row]:
-    """Those of installed packages; none is imported."""
+    """Metrics of installed packages; none is imported."""
     from bench.suites.metrics import DOOR
 
     for name in DOOR.names():

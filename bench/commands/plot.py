@@ -18,7 +18,7 @@ def plot(
         str | None,
         typer.Option(help="speed, growth, trade-off, activation, activation-time, rounds or roofline."),
     ] = None,
-    baseline: Annotated[str | None, typer.Option(help="What ratios are against.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="Model that ratios are against.")] = None,
     title: Annotated[
         str | None, typer.Option(help="In place of the chart's own title, and of the files below it.")
     ] = None,

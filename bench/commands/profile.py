@@ -30,11 +30,11 @@ def profile_(
     length: Annotated[
         int | None, typer.Option(parser=one_length, metavar="STEPS", help="As 1000 or 4k; the suite's first.")
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Sequences a step.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Sequences per step.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
     precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16, fp16 or fp64.")] = None,
     activation: Annotated[str | None, typer.Option(help="Activation rate of a sparse model.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default one per core.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps under the profiler.")] = 3,
     trace: Annotated[Path | None, typer.Option(help="Trace for Chrome or Perfetto (.json).")] = None,
     out: Annotated[Path | None, typer.Option(help="The profile as a file, for bench plot.")] = None,

@@ -54,15 +54,15 @@ def regress(
         bool, typer.Option("--from-diff", help="Only models whose modules differ between the revisions.")
     ] = False,
     margin: Annotated[
-        str | None, typer.Option(help="Slower than this for sure: REGRESSED. By default the suite's, or 1%.")
+        str | None, typer.Option(help="For sure slower than this: REGRESSED. By default the suite's, or 1%.")
     ] = None,
     tolerance: Annotated[
-        str | None, typer.Option(help="For sure no slower than this: PASSED. By default the suite's, or 3%.")
+        str | None, typer.Option(help="For sure not slower than this: PASSED. By default the suite's, or 3%.")
     ] = None,
     blocks: Annotated[int, typer.Option(help="In the first stage; what stays open gets twice as many.")] = 5,
     budget: Annotated[str, typer.Option(help="Time for all of it, as 90s, 5m or 1h.")] = "15m",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default one per core.")] = None,
     pairing: Pairing = "auto",
     out: Annotated[Path | None, typer.Option(help="Result file; by default below results/runs.")] = None,
     form: Annotated[str, typer.Option("--format", help="terminal, markdown, json or junit.")] = "terminal",

@@ -14,7 +14,7 @@ app = typer.Typer()
 def report(
     files: Files,
     out: Annotated[Path, typer.Option("-o", "--out", help="The page.")] = Path("report.html"),
-    baseline: Annotated[str | None, typer.Option(help="What ratios are against.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="Model that ratios are against.")] = None,
 ) -> None:
     """Write one page with the table, the charts and every raw figure; it needs no network."""
     from bench.views import report as reports

@@ -43,7 +43,7 @@ def run(
     ] = None,
     workload: Annotated[str | None, typer.Option(help=WORKLOAD_HELP)] = None,
     length: Annotated[str | None, typer.Option(help="Sequence lengths, comma-separated; 4k is 4096.")] = None,
-    batch: Annotated[str | None, typer.Option(help="Sequences a step, comma-separated.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Sequences per step, comma-separated.")] = None,
     tokens: Annotated[
         int | None, typer.Option(help="Time steps per step: the batch is this over the length.")
     ] = None,
@@ -62,15 +62,15 @@ def run(
     activation: Annotated[
         str | None, typer.Option(help="Activation rates of sparse models, comma-separated; init leaves them.")
     ] = None,
-    baseline: Annotated[str | None, typer.Option(help="What ratios are against.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="Model that ratios are against.")] = None,
     metric: Annotated[
         str | None,
         typer.Option(help="Figures of your own, comma-separated: package.module:function of a step."),
     ] = None,
     backend: Annotated[str | None, typer.Option(help="auto, torch, cpu or triton.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for the whole run, as 90s, 5m or 1h.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of models and batches.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default one per core.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of models and batches.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One short block, no intervals.")] = False,
     checkpoint: Annotated[
         str | None, typer.Option(help="Checkpoints of bench train, comma-separated: models as trained.")

@@ -13,7 +13,7 @@ app = typer.Typer()
 
 @app.command()
 def site(
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="Where the pages go.")] = Path(
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FOLDER", help="Folder of the pages.")] = Path(
         "public"
     ),
     store: Folder = FOLDER,

@@ -25,7 +25,7 @@ def table(
     format_: Annotated[
         str, typer.Option("--format", help="terminal, markdown, latex, csv, html or json.")
     ] = "terminal",
-    baseline: Annotated[str | None, typer.Option(help="What ratios are against.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="Model that ratios are against.")] = None,
     published: Annotated[
         bool, typer.Option("--published", help="With the accuracies that papers print, and their sources.")
     ] = False,

@@ -43,13 +43,15 @@ def train(
     ] = None,
     weight_decay: Annotated[float | None, typer.Option(min=0, help="By default as published.")] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Sequences a step; by default as published.")
+        int | None, typer.Option(min=1, help="Sequences per step; by default as published.")
     ] = None,
     length: Annotated[
         int | None,
         typer.Option(parser=one_length, metavar="STEPS", help="As 1000 or 4k; the suite's first."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the weights, dropout and order of the data.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the weights, dropout and order of the data.")
+    ] = None,
     activation_reg: Annotated[
         float | None,
         typer.Option(min=0, help="Penalty on the mean confidence of configurators; published: none."),
@@ -61,11 +63,11 @@ def train(
     hyperparameters: Annotated[str | None, typer.Option(help="published, matched or small.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16 or fp64.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core by default.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default one per core.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for records and checkpoints; by default below results/runs.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue what lies in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue what is in --out.")] = False,
     json: Json = False,
     traceback: Traceback = False,
 ) -> None:

@@ -21,7 +21,7 @@ def verify(
     impl: Annotated[str | None, typer.Option(help="Systems or variants, comma-separated.")] = None,
     json: Json = False,
 ) -> None:
-    """Hold implementations against vectors recorded from official code."""
+    """Check implementations against vectors recorded from official code."""
     checks = []
     for check in _checks(golden, names(impl, "--impl")):
         checks.append(check)
