@@ -33,6 +33,7 @@ CHANGES = {
     "Threads": {"environment": {"threads": 4}},
     "Torch": {"environment": {"torch": "2.14.0"}},
     "Allocator": {"environment": {"allocator": "jemalloc"}},
+    "Pairing": {"environment": {"pairing": "duet"}},
 }
 
 
