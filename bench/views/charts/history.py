@@ -84,7 +84,7 @@ def _panel(line: Line, figure: Figure, look: Look) -> Chart:
         y=alt.Y("value:Q", title=f"{_AXES[figure][0]}{against}", scale=alt.Scale(zero=False, padding=14))
     )
     changes = [point for point in points if point["change"] is not None]
-    marks, above = changes_above(base, changes, order, PANEL, HEIGHT * 0.7)
+    marks = changes_above(base, changes, order, PANEL, HEIGHT * 0.7)
     layers = [
         *([marks] if changes else []),
         timed.mark_line(color=look.colour, strokeWidth=2, opacity=0.5).encode(y="mean:Q", detail="level:N"),
@@ -95,6 +95,6 @@ def _panel(line: Line, figure: Figure, look: Look) -> Chart:
         .encode(y=alt.value(HEIGHT * 0.7 - 8)),
     ]
     title = alt.TitleParams(
-        line.name, subtitle=line.words, fontSize=12, subtitleColor="#555", anchor="start", offset=above + 8
+        line.name, subtitle=line.words, fontSize=12, subtitleColor="#555", anchor="start", offset=10
     )
     return alt.layer(*layers).properties(title=title, width=PANEL, height=HEIGHT * 0.7)

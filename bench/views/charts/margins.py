@@ -10,11 +10,6 @@ STEP = 13
 """Pixels from one line of words to the next."""
 
 
-def height_of(rows: Sequence[int]) -> int:
-    """Pixels that words on these rows need above the frame."""
-    return STEP * (max(rows) + 1) + 4 if rows else 0
-
-
 def rows_above(places: Sequence[float], texts: Sequence[str]) -> list[int]:
     """On which row above the frame each text stands, 0 the lowest. places: where it begins, in pixels.
 
@@ -31,8 +26,8 @@ def rows_above(places: Sequence[float], texts: Sequence[str]) -> list[int]:
 
 def changes_above(
     base: Chart, points: Sequence[Point], order: Sequence[str], width: float, height: float
-) -> tuple[Chart, int]:
-    """A line up from each change, its words at the upper end; and how many pixels that takes above the frame.
+) -> Chart:
+    """A line up from each change, its words at the upper end, above the frame.
 
     points: those with a `change`, at the `commit`s of an axis that has them in that order, evenly. width,
     height: of the chart.
@@ -53,4 +48,4 @@ def changes_above(
             ),
             here.mark_text(align="left", baseline="top", dx=4, fontSize=11).encode(y=top, text="change:N"),
         ]
-    return alt.layer(*layers), height_of(rows)
+    return alt.layer(*layers)

@@ -46,7 +46,7 @@ def specification(lines: Sequence[Track], figure: Figure, looks: Mapping[str, Lo
         color=by_model(own, "color"),
     )
     changed = [point for point in points if point["change"] is not None]
-    marks, _ = changes_above(base, changed, order, WIDTH, HEIGHT)
+    marks = changes_above(base, changed, order, WIDTH, HEIGHT)
     layers: list[Any] = [
         *([marks] if changed else []),
         timed.mark_rule(opacity=0.35, strokeWidth=2).encode(y="low:Q", y2="high:Q"),

@@ -105,6 +105,7 @@ def finished(chart: Chart) -> Spec:
         "labelLimit": 260,
         "symbolBaseFillColor": "#555",
         "symbolBaseStrokeColor": "#555",
+        "symbolOpacity": 1,
     }
     spec: Spec = chart.configure_legend(**legend).to_dict()
     return spec

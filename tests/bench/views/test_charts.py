@@ -14,6 +14,7 @@ from bench.errors import UsageError
 from bench.views.charts import data as chart_data
 from bench.views.charts import placing as labels
 from bench.views.charts.looks import LOOKS, looks_of
+from bench.views.history import History, Line, Point
 from bench.views.tables.table import build_table
 
 from ..made_up import results
@@ -22,6 +23,8 @@ pytest.importorskip("altair", reason='needs pip install "seqboat-bench[report]"'
 pytest.importorskip("vl_convert", reason='needs pip install "seqboat-bench[report]"')
 
 from bench.views.charts import charts, line_charts, margins
+from bench.views.charts import history as history_chart
+from bench.views.charts import site as site_chart
 from bench.views.charts import style as chart_style
 
 SWEEP = {"implementations": ["transformer", "mega-chunk", "seqboat"], "lengths": [1024, 2048, 4096]}
@@ -283,3 +286,33 @@ def test_a_missing_library_is_one_line_with_the_command(monkeypatch):
     monkeypatch.delitem(sys.modules, "bench.views.charts.style")
     with pytest.raises(UsageError, match=r'needs altair: pip install "seqboat-bench\[report\]"'):
         importlib.import_module("bench.views.charts.style")
+
+
+def a_line(title):
+    point = {"subject": None, "created": "2026-01-01", "run": "r", "status": "ok", "reason": None}
+    points = [
+        Point(commit=f"{number:040d}"[::-1], value=1.0 + number, low=None, high=None, **point)
+        for number in range(3)
+    ]
+    machine = {"device": "cpu", "hardware": "a processor", "threads": 2, "torch": "2", "allocator": None}
+    return Line(
+        name=title, case_id="seqboat/x", baseline=None, pairing="turns", data="d", points=points, changes=[],
+        **machine,
+    )  # fmt: skip
+
+
+def test_history_and_site_draw_a_model_as_reports_do():
+    line = a_line("SeqBoat")
+    look = looks_of([("SeqBoat", "SeqBoat")])["SeqBoat"]
+    record = History(model="seqboat", suite="s", figure="step", order="commit", lines=[line])
+    drawn = {
+        (part["mark"]["color"], part["mark"]["shape"])
+        for part in parts_of(history_chart.specification(record))
+        if isinstance(part.get("mark"), dict) and part["mark"]["type"] == "point"
+    }
+    assert drawn == {(look.colour, look.shape)}
+    site = site_chart.specification([("SeqBoat", line)], "step", {"SeqBoat": look})
+    report = looks_in(charts.specification([results(["transformer", "seqboat"])], "speed"))
+    for channel in ("color", "shape"):
+        assert looks_in(site)["SeqBoat", channel] == report["SeqBoat", channel]
+    assert report["SeqBoat", "color"] == {look.colour}
