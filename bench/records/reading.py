@@ -152,7 +152,7 @@ def _end(records: list[Record]) -> End | None:
     last = records[-1]
     if not isinstance(last, End):
         return None
-    return msgspec.structs.replace(last, seconds=sum(end.seconds for end in _of(records, End)))
+    return msgspec.structs.replace(last, seconds=sum(end.seconds for end in of_kind(records, End)))
 
 
 def _by_kind(
@@ -198,8 +198,8 @@ def _results(
         lost=findings.lost,
         end=end,
         notice=notice,
-        devices=_of(records, Device),
-        voids=_of(records, Void),
+        devices=of_kind(records, Device),
+        voids=of_kind(records, Void),
     )
 
 
@@ -251,7 +251,8 @@ def _cleaned(schema: Any) -> Any:
     return schema
 
 
-def _of(records: Iterable[Any], kind: type[T]) -> list[T]:
+def of_kind(records: Iterable[Any], kind: type[T]) -> list[T]:
+    """Records of one type, in their order."""
     return [record for record in records if isinstance(record, kind)]
 
 

@@ -1,17 +1,15 @@
 """Records of a training, one line of JSON each: how it began, how it went, how it ended."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 
 from bench.errors import ResultError
+from bench.records.reading import of_kind
 from bench.records.run import Environment
 from bench.suites.case import Case
-
-T = TypeVar("T")
 
 SCHEMA = 1
 
@@ -201,15 +199,11 @@ def read_training(path: Path) -> TrainingResults:
     return TrainingResults(
         path=str(path),
         begin=records[0],
-        progress=list({record.step: record for record in _of(records, Progress)}.values()),
-        evaluations=list({record.step: record for record in _of(records, Evaluation)}.values()),
-        plateau=next(iter(_of(records, Plateau)), None),
+        progress=list({record.step: record for record in of_kind(records, Progress)}.values()),
+        evaluations=list({record.step: record for record in of_kind(records, Evaluation)}.values()),
+        plateau=next(iter(of_kind(records, Plateau)), None),
         end=last if isinstance(last, TrainingEnd) else None,
     )
-
-
-def _of(records: Sequence[TrainingRecord], kind: type[T]) -> list[T]:
-    return [record for record in records if isinstance(record, kind)]
 
 
 def _decode(line: bytes, number: int, path: Path) -> TrainingRecord:

@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +86,11 @@ class Workload(Protocol):
 
     def show(self, batch: Batch, row: int = 0) -> str:
         """One sequence of a batch as a person reads it."""
+
+
+def text_of(tokens: npt.NDArray[Any]) -> str:
+    """Text of tokens that are bytes, byte b as token b + 1, without the padding."""
+    return bytes((tokens[tokens > 0] - 1).astype(np.uint8)).decode("utf-8", "replace")
 
 
 def used(sources: tuple[DataSource, ...]) -> DataSource:

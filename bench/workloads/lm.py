@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import UsageError
-from bench.workloads.base import Batch, DataSource, Fill
+from bench.workloads.base import Batch, DataSource, Fill, text_of
 from bench.workloads.files import package_file
 from bench.workloads.splits import Split
 from bench.workloads.stream import MAX_LENGTH, excerpts, part_of
@@ -84,7 +84,7 @@ class LanguageModelling:
         return excerpts(content, length, batch, seed, index, split)
 
     def show(self, batch: Batch, row: int = 0) -> str:
-        return bytes((batch.inputs[row] - 1).astype(np.uint8)).decode("utf-8", "replace")
+        return text_of(batch.inputs[row])
 
 
 @functools.cache

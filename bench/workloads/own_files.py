@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import UsageError
-from bench.workloads.base import Batch, DataSource, Fill
+from bench.workloads.base import Batch, DataSource, Fill, text_of
 from bench.workloads.files import SCAN_BYTES, fingerprint
 from bench.workloads.splits import Split
 from bench.workloads.stream import MAX_LENGTH, excerpts, part_of
@@ -157,7 +157,7 @@ class Text(Stream):
         return BYTES
 
     def show(self, batch: Batch, row: int = 0) -> str:
-        return bytes((batch.inputs[row] - 1).astype(np.uint8)).decode("utf-8", "replace")
+        return text_of(batch.inputs[row])
 
 
 SCHEMES: Mapping[str, type[Stream]] = {"tokens": Tokens, "text": Text}

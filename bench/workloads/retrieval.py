@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from bench.errors import UsageError
 from bench.workloads import files, lm
-from bench.workloads.base import Batch, DataSource, Fill, used
+from bench.workloads.base import Batch, DataSource, Fill, text_of, used
 from bench.workloads.splits import Split, Splittable, generator_of
 from implementations.task import Task
 
@@ -122,10 +122,7 @@ class Retrieval:
         return Batch(inputs=inputs, lengths=None if (lengths == length).all() else lengths, targets=targets)
 
     def show(self, batch: Batch, row: int = 0) -> str:
-        first, second = (
-            bytes((tokens[tokens > 0] - 1).astype(np.uint8)).decode("utf-8", "replace")
-            for tokens in batch.inputs[row]
-        )
+        first, second = map(text_of, batch.inputs[row])
         return f"{first}\n\n{'— related to —' if batch.targets[row] else '— not related to —'}\n\n{second}"
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import UsageError
-from bench.workloads.base import Batch, DataSource, Fill
+from bench.workloads.base import Batch, DataSource, Fill, text_of
 from bench.workloads.splits import Split, Splittable, generator_of
 from implementations.task import Task
 
@@ -96,9 +96,7 @@ class Text:
         )
 
     def show(self, batch: Batch, row: int = 0) -> str:
-        tokens = batch.inputs[row]
-        text = bytes((tokens[tokens > 0] - 1).astype(np.uint8)).decode("utf-8", "replace")
-        return f"{text}\n\nclass {batch.targets[row]}"
+        return f"{text_of(batch.inputs[row])}\n\nclass {batch.targets[row]}"
 
 
 def _full(source: Corpus, length: int, generator: np.random.Generator) -> tuple[bytes, int]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from implementations.models.bigbird import BigBirdMixer
 from implementations.models.transformer import TransformerLayer
 from implementations.official.options import check_options
-from implementations.official.view import OfficialView, Unsupported
+from implementations.official.view import OfficialView, Unsupported, boolean
 from implementations.ops.attention import MultiHeadAttention, merge_heads
 
 Config = Mapping[str, Any]
@@ -33,7 +33,7 @@ def block_sparse_attention(config: Config, variant: str | None) -> OfficialView:
 
     def call(x: Tensor, rand_attn: Tensor, padding_mask: Tensor | None = None) -> dict[str, Tensor]:
         mixer.given = rand_attn
-        return {"y": merge_heads(mixer(*attention.project(x), _boolean(padding_mask)))}
+        return {"y": merge_heads(mixer(*attention.project(x), boolean(padding_mask)))}
 
     return OfficialView(_projections(attention), call)
 
@@ -52,7 +52,7 @@ def layer(config: Config, variant: str | None) -> OfficialView:
 
     def call(x: Tensor, rand_attn: Tensor, padding_mask: Tensor | None = None) -> dict[str, Tensor]:
         mixer.given = rand_attn
-        return {"y": ours(x, _boolean(padding_mask))}
+        return {"y": ours(x, boolean(padding_mask))}
 
     return OfficialView(paths, call)
 
@@ -71,10 +71,6 @@ def _projections(attention: MultiHeadAttention, prefix: str = "") -> Paths:
         f"{prefix}key": attention.k_proj,
         f"{prefix}value": attention.v_proj,
     }
-
-
-def _boolean(padding_mask: Tensor | None) -> Tensor | None:
-    return None if padding_mask is None else padding_mask.bool()
 
 
 MODULES: dict[str, Callable[[Config, str | None], OfficialView]] = {

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from implementations.models.luna import CausalLunaAttention, LunaAttention, LunaLayer
 from implementations.official.options import check_options
-from implementations.official.view import OfficialView, Unsupported, paths_of
+from implementations.official.view import OfficialView, Unsupported, boolean, paths_of
 
 Config = Mapping[str, Any]
 
@@ -68,16 +68,10 @@ def _length_first(module: nn.Module) -> Callable[..., dict[str, Tensor]]:
     def call(
         x: Tensor, px: Tensor, padding_mask: Tensor | None = None, p_padding_mask: Tensor | None = None
     ) -> dict[str, Tensor]:
-        y, py = module(
-            x.transpose(0, 1), px.transpose(0, 1), _boolean(padding_mask), _boolean(p_padding_mask)
-        )
+        y, py = module(x.transpose(0, 1), px.transpose(0, 1), boolean(padding_mask), boolean(p_padding_mask))
         return {"y": y.transpose(0, 1), "py": py.transpose(0, 1)}
 
     return call
-
-
-def _boolean(padding_mask: Tensor | None) -> Tensor | None:
-    return None if padding_mask is None else padding_mask.bool()
 
 
 MODULES: dict[str, Callable[[Config, str | None], OfficialView]] = {

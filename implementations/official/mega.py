@@ -19,7 +19,7 @@ from implementations.models.mega import (
     RotaryRelativeBias,
     SimpleRelativeBias,
 )
-from implementations.official.view import OfficialView, Unsupported, paths_of
+from implementations.official.view import OfficialView, Unsupported, named, paths_of
 from implementations.ops.ema import DampedEMA
 from implementations.ops.norms import SequenceNorm
 
@@ -159,9 +159,9 @@ def lra_model(config: Config, variant: str | None) -> OfficialView:
         kwargs["classifier_in_dim"],
         kwargs["classifier_out_dim"],
         kwargs["sentence_class_num"],
-        _named(CLASSIFIER_ACTIVATIONS, kwargs.get("classifier_activation_fn", "gelu")),
+        named(CLASSIFIER_ACTIVATIONS, kwargs.get("classifier_activation_fn", "gelu")),
     )
-    pooling = _named({"mp": "mean", "cls": "first"}, kwargs.get("sen_rep_type", "cls"))
+    pooling = named({"mp": "mean", "cls": "first"}, kwargs.get("sen_rep_type", "cls"))
     one = Classifier(encoder, head, pooling)
     two = TwoTower(encoder, head, pooling, kwargs.get("use_nli", False))
 
@@ -227,12 +227,6 @@ def _mega_config(kwargs: Config, renames: Mapping[str, str]) -> MegaConfig:
     if ours.get("chunk") == -1:
         ours["chunk"] = None
     return MegaConfig(**({"layers": 1, "hidden": 1, "attention_dim": 2, "ffn": 1} | ours))
-
-
-def _named(table: Mapping[str, Any], name: str) -> Any:
-    if name not in table:
-        raise Unsupported(f"no counterpart for {name!r} (known: {', '.join(table)})")
-    return table[name]
 
 
 MODULES: dict[str, Callable[[Config, str | None], OfficialView]] = {

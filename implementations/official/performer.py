@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from implementations.models.performer import FavorMixer
 from implementations.models.transformer import TransformerLayer
 from implementations.official.options import check_options
-from implementations.official.view import OfficialView, Unsupported, paths_of
+from implementations.official.view import OfficialView, Unsupported, boolean, paths_of
 from implementations.ops.attention import MultiHeadAttention
 
 Config = Mapping[str, Any]
@@ -79,7 +79,7 @@ def _head_width(config: Config) -> int:
 
 def _batch_first(module: nn.Module) -> Callable[..., dict[str, Tensor]]:
     def call(x: Tensor, padding_mask: Tensor | None = None) -> dict[str, Tensor]:
-        return {"y": module(x, None if padding_mask is None else padding_mask.bool())}
+        return {"y": module(x, boolean(padding_mask))}
 
     return call
 

@@ -13,7 +13,7 @@ from implementations.models.reformer import (
     ReformerStack,
 )
 from implementations.official.options import check_options
-from implementations.official.view import OfficialView, Unsupported, paths_of
+from implementations.official.view import OfficialView, Unsupported, boolean, paths_of
 from implementations.ops.lsh_attention import LSHAttention, hash_buckets, lsh_attention, with_previous
 
 Config = Mapping[str, Any]
@@ -31,7 +31,7 @@ def hashed_attention(config: Config, variant: str | None) -> OfficialView:
             v,
             buckets,
             config["bs"],
-            padding_mask=_boolean(padding_mask),
+            padding_mask=boolean(padding_mask),
             causal=config.get("causal", False),
             across_buckets=config.get("across", True),
             allow_duplicates=config.get("dup", True),
@@ -69,7 +69,7 @@ def self_attention(config: Config, variant: str | None) -> OfficialView:
 
     def call(x: Tensor, rotations: Tensor, padding_mask: Tensor | None = None) -> dict[str, Tensor]:
         attention.rotations = rotations
-        y, buckets = attention(x, _boolean(padding_mask))
+        y, buckets = attention(x, boolean(padding_mask))
         return {"y": y} if buckets is None else {"y": y, "buckets": buckets.flatten(1)}
 
     paths = {name: target for name, target in paths_of(attention).items() if name != "rotations"}
@@ -92,7 +92,7 @@ def layer(config: Config, variant: str | None) -> OfficialView:
 
     def call(x: Tensor, rotations: Tensor, padding_mask: Tensor | None = None) -> dict[str, Tensor]:
         attend.fn.rotations = rotations
-        return {"y": stack(x, _boolean(padding_mask))}
+        return {"y": stack(x, boolean(padding_mask))}
 
     return OfficialView(paths, call)
 
@@ -117,10 +117,6 @@ def _check(config: Config, variant: str | None, options: tuple[str, ...]) -> Non
     if variant is not None:
         raise Unsupported(f"the Reformer has no variant {variant!r}")
     check_options(config, options)
-
-
-def _boolean(padding_mask: Tensor | None) -> Tensor | None:
-    return None if padding_mask is None else padding_mask.bool()
 
 
 MODULES: dict[str, Callable[[Config, str | None], OfficialView]] = {

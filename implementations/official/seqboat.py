@@ -11,7 +11,7 @@ from implementations.activation import configurators
 from implementations.fused.seqboat import FusedSeqBoatLayer
 from implementations.heads import Classifier, MLPHead, Pooling, TwoTower
 from implementations.models.seqboat import SeqBoatConfig, SeqBoatLayer, build_encoder
-from implementations.official.view import OfficialView, Unsupported, paths_of
+from implementations.official.view import OfficialView, Unsupported, boolean, named, paths_of
 from implementations.ops.configurator import LatentConfigurator, Routing
 from implementations.ops.ema import DampedEMA
 from implementations.ops.relative_bias import RelativeBias
@@ -96,7 +96,7 @@ def _ema(config: Config, variant: str | None) -> OfficialView:
     )
 
     def call(x: Tensor, padding_mask: Tensor | None = None) -> dict[str, Tensor]:
-        return {"y": ema(x.transpose(0, 1), _boolean(padding_mask)).transpose(0, 1)}
+        return {"y": ema(x.transpose(0, 1), boolean(padding_mask)).transpose(0, 1)}
 
     return OfficialView({"": ema}, call)
 
@@ -145,7 +145,7 @@ def _layer_view(config: Config, variant: str | None, causal: bool, names: Mappin
     def call(
         x: Tensor, padding_mask: Tensor | None = None, attn_mask: Tensor | None = None
     ) -> dict[str, Tensor]:
-        padding = _boolean(padding_mask)
+        padding = boolean(padding_mask)
         _refuse_padding_out_of_reach(ours, padding)
         decisions = _Decisions(layer)
         y = layer(x.transpose(0, 1), padding).transpose(0, 1)
@@ -171,9 +171,9 @@ def _lra_model(config: Config, variant: str | None) -> OfficialView:
         official["classifier_in_dim"],
         official["classifier_out_dim"],
         task.classes,
-        _named(CLASSIFIER_ACTIVATIONS, official.get("classifier_activation_fn", "gelu")),
+        named(CLASSIFIER_ACTIVATIONS, official.get("classifier_activation_fn", "gelu")),
     )
-    pooling = _named(POOLINGS, official.get("sen_rep_type", "cls"))
+    pooling = named(POOLINGS, official.get("sen_rep_type", "cls"))
     one = Classifier(encoder, head, pooling)
     two = TwoTower(encoder, head, pooling, interactions=official.get("use_nli", False))
     _set_act_bias(encoder, official.get("act_bias", 0.0))
@@ -269,12 +269,6 @@ def _hyperparameters(options: dict[str, Any]) -> SeqBoatConfig:
         raise Unsupported(str(error)) from None
 
 
-def _named(table: Mapping[str, Any], name: str) -> Any:
-    if name not in table:
-        raise Unsupported(f"no counterpart for {name!r} (known: {', '.join(table)})")
-    return table[name]
-
-
 def _set_act_bias(model: nn.Module, value: float) -> None:
     for configurator in configurators(model):
         configurator.act_bias.fill_(value)
@@ -289,10 +283,6 @@ def _refuse_padding_out_of_reach(config: SeqBoatConfig, padding: Tensor | None) 
     reached = F.max_pool1d(F.pad(real, (config.window, config.window)), reach, stride=1)
     if not reached.all():
         raise Unsupported("padding that is further from real steps than the window, with always_act")
-
-
-def _boolean(mask: Tensor | None) -> Tensor | None:
-    return None if mask is None else mask.bool()
 
 
 MODULES: dict[str, Callable[[Config, str | None], OfficialView]] = {

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from implementations.models.transformer import TransformerLayer
 from implementations.official.options import check_options
-from implementations.official.view import OfficialView, Unsupported, paths_of
+from implementations.official.view import OfficialView, Unsupported, boolean, paths_of
 from implementations.ops.attention import MultiHeadAttention, SDPAMixer, SoftmaxMixer
 
 Config = Mapping[str, Any]
@@ -29,7 +29,7 @@ def multihead_attention(config: Config, variant: str | None) -> OfficialView:
         raise Unsupported("scaled_dot_product_attention gives no attention weights")
 
     def call(x: Tensor, padding_mask: Tensor | None = None) -> dict[str, Tensor]:
-        states, mask = x.transpose(0, 1), _boolean(padding_mask)
+        states, mask = x.transpose(0, 1), boolean(padding_mask)
         outputs = {"y": attention(states, mask).transpose(0, 1)}
         if need_weights and isinstance(mixer, SoftmaxMixer):
             q, k, _ = attention.project(states)
@@ -48,13 +48,9 @@ def layer(config: Config, variant: str | None, prenorm: bool) -> OfficialView:
     )
 
     def call(x: Tensor, padding_mask: Tensor | None = None) -> dict[str, Tensor]:
-        return {"y": ours(x.transpose(0, 1), _boolean(padding_mask)).transpose(0, 1)}
+        return {"y": ours(x.transpose(0, 1), boolean(padding_mask)).transpose(0, 1)}
 
     return OfficialView(paths_of(ours), call)
-
-
-def _boolean(padding_mask: Tensor | None) -> Tensor | None:
-    return None if padding_mask is None else padding_mask.bool()
 
 
 MODULES: dict[str, Callable[[Config, str | None], OfficialView]] = {

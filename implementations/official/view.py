@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -104,3 +105,15 @@ def paths_of(
     }
     children = {f"{lead}{renames.get(name, name)}": child for name, child in module.named_children()}
     return {**own, **children}
+
+
+def boolean(mask: Tensor | None) -> Tensor | None:
+    """A mask as booleans; None for None."""
+    return None if mask is None else mask.bool()
+
+
+def named(table: Mapping[str, Any], name: str) -> Any:
+    """The entry of a table. Raises Unsupported if there is none."""
+    if name not in table:
+        raise Unsupported(f"no counterpart for {name!r} (known: {', '.join(table)})")
+    return table[name]
