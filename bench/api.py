@@ -6,7 +6,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bench.errors import UsageError
 from bench.measure import session
@@ -70,7 +70,7 @@ def run(
     implementations: Sequence[Model] | None = None,
     workload: str | None = None,
     lengths: Sequence[int] | None = None,
-    batch: int | Sequence[int] | None = None,
+    batch: int | Sequence[int] | Literal["auto"] | None = None,
     tokens: int | None = None,
     fill: Fill | Sequence[Fill] | None = None,
     device: str = "auto",

@@ -43,7 +43,12 @@ def run(
     ] = None,
     workload: Annotated[str | None, typer.Option(help=WORKLOAD_HELP)] = None,
     length: Annotated[str | None, typer.Option(help="Sequence lengths, comma-separated; 4k is 4096.")] = None,
-    batch: Annotated[str | None, typer.Option(help="Sequences per step, comma-separated.")] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            help="Sequences per step, comma-separated; auto: the suite's, or as many as the baseline fits."
+        ),
+    ] = None,
     tokens: Annotated[
         int | None, typer.Option(help="Time steps per step: the batch is this over the length.")
     ] = None,
@@ -113,7 +118,7 @@ def run(
         implementations=names(impl, "--impl"),
         workload=workload,
         lengths=numbers(length, parse_length, "--length"),
-        batch=numbers(batch, int, "--batch"),
+        batch="auto" if batch == "auto" else numbers(batch, int, "--batch"),
         tokens=tokens,
         fill=names(fill, "--fill"),
         device=device,

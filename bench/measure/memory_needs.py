@@ -79,7 +79,7 @@ def memory_needs(request: Request, *, predicted: bool, max_length: str | None) -
             raise UsageError("--max-length: takes a number of sequences (--batch), not of tokens")
         cases = [case for case in cases if case.length == suite.lengths[0]]
     with ForkServer(plan.threads, plan.sources) as server:
-        probe = (_predicting if predicted else _measuring)(plan, server)
+        probe = (predicting if predicted else _measuring)(plan, server)
         for case in cases:
             found, lengths[case.id] = (
                 (probe(case), case.length) if budget is None else longest(case, budget, probe)
@@ -123,7 +123,9 @@ def _next(low: int, high: int, most: int) -> int:
     return (low + high) // 2 // GRAIN * GRAIN
 
 
-def _predicting(plan: Procedure, server: ForkServer) -> Probe:
+def predicting(plan: Procedure, server: ForkServer) -> Probe:
+    """The needs of cases by shapes alone; each is asked of a fresh worker."""
+
     def probe(case: Case) -> Needs:
         try:
             with server.start(case) as worker:

@@ -1,11 +1,15 @@
 """One `bench run` from request to results: suite, environment, file, display, schedule."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+import msgspec
+
 from bench.errors import UsageError
+from bench.measure.batch import fit_batch
 from bench.measure.display import open_display
 from bench.measure.executor import Executor, Local, carry_out
 from bench.measure.header import check_same_run, make_header
@@ -108,12 +112,13 @@ def _measure(request: Request, suite: Suite, executor: Executor, path: Path) -> 
         termination_interrupts() as interruption,
         ResultFile(path, interruption.deferred, resume=resume) as file,
     ):
+        suite, notices = _fitted(request, suite, executor, file)
         kind, surroundings = executor.kinds[0], _surroundings(executor)
         header = make_header(suite, kind, command=request.command, surroundings=surroundings)
         if file.earlier:
             check_same_run(file.earlier, header, executor.kinds, cluster=bool(executor.devices))
         try:
-            reason = _carry_out(request, suite, executor, file, header)
+            reason = _carry_out(request, suite, executor, file, header, notices)
         except KeyboardInterrupt:
             if file.count:
                 end("interrupted")
@@ -126,15 +131,36 @@ def _surroundings(executor: Executor) -> Surroundings | None:
     return None if executor.devices else read_surroundings()
 
 
+def _fitted(
+    request: Request, suite: Suite, executor: Executor, file: ResultFile
+) -> tuple[Suite, Sequence[str]]:
+    """The suite with the batch that it is timed with, and what to say of it. Raises UsageError."""
+    if executor.devices:
+        if suite.fit_batch:
+            raise UsageError(
+                "--batch auto: looks at this machine's device; with --executor ray give a number"
+            )
+        return suite, executor.notices
+    if suite.fit_batch and file.earlier:
+        # What is free may have changed since; the batch may not.
+        return msgspec.structs.replace(suite, batch=file.earlier[0].header.suite.batch), ()
+    return fit_batch(Procedure(suite, executor.kinds[0], quick=request.quick))
+
+
 def _carry_out(
-    request: Request, suite: Suite, executor: Executor, file: ResultFile, header: Header
+    request: Request,
+    suite: Suite,
+    executor: Executor,
+    file: ResultFile,
+    header: Header,
+    notices: Sequence[str],
 ) -> StopReason:
     if not file.earlier:
         file.append(header)
     for device in executor.devices:
         file.append(device)
     with open_display() as display:
-        for notice in executor.notices:
+        for notice in notices:
             display.notice(notice)
         for remark in remarks(header.surroundings) if header.surroundings else ():
             display.notice(remark.line)

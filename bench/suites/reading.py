@@ -33,6 +33,9 @@ OPTIONS: Mapping[str, str] = {
 AXES = ("batch", "precision", "fill")
 """Fields that take one value or several; a list of one is that one."""
 
+AUTO = "auto"
+"""The batch that is left to what the baseline fits in."""
+
 PARTS = (Suite, rows.Row, Timing, Training, BatchSizes, Allowed)
 FIELDS: Mapping[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Suite)}
 
@@ -62,6 +65,9 @@ def load(
         raise UsageError(f"{path}: {_with_hint(str(error))}") from None
     changes = dict(overrides or {})
     if "batch" in changes:
+        changes["fit_batch"] = changes["batch"] == AUTO
+        if changes["batch"] == AUTO:
+            changes["batch"] = suite.batch
         if "tokens" in changes:
             raise UsageError("--tokens and --batch: give one of them")
         changes["tokens"] = None
@@ -107,6 +113,8 @@ def _value(name: str, value: object) -> Any:
 def _on_every_device(keys: dict[str, Any]) -> dict[str, Any]:
     """The keys, with a batch size that is given for all devices at once given for each."""
     batch = keys.get("batch")
+    if batch == AUTO:
+        return {key: value for key, value in keys.items() if key != "batch"} | {"fit_batch": True}
     return keys | {"batch": {"cpu": batch, "cuda": batch}} if isinstance(batch, int | list | tuple) else keys
 
 

@@ -85,6 +85,8 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     baseline: str
     """The implementation that every ratio is against."""
     batch: BatchSizes = BatchSizes()
+    fit_batch: bool = False
+    """Whether the batch is made smaller until the baseline fits the device: `batch: auto`."""
     tokens: Positive | None = None
     """Time steps per step, all sequences together, in place of `batch`: the batch is this over the length."""
     fill: Fill | tuple[Fill, ...] = "full"

@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import msgspec
 import torch
 
-from bench.measure import block, executor, session
+from bench.measure import batch, block, executor, session
 from bench.probes import gpu_busy, nvml
 from bench.probes.clock import time_steps
-from bench.records.run import Environment
-from bench.steps import decoding
+from bench.records.run import Environment, Prediction
+from bench.steps import decoding, prediction
 from bench.workers.handle import WorkerFailed
 from bench.workers.messages import Failure, Prepare
 from bench.workers.worker import Worker
@@ -47,6 +47,10 @@ class Model:
     activations: int = GIB
     fails: Exception | None = None
     """What its third step raises."""
+
+    def needs(self, case) -> int:
+        """Bytes of a step."""
+        return self.weights + self.activations * case.batch // 25
 
 
 class Memory:
@@ -179,7 +183,6 @@ class Process:
         self.case, self.gpu, self.printed = case, gpu, None
         self.memory = Memory(gpu)
         gpu.memories.append(self.memory)
-        gpu.starts += 1
         self.worker = Worker()
         self.answers = []
 
@@ -192,6 +195,7 @@ class Process:
         begin = self.gpu.now
         if isinstance(question, Prepare):
             self.gpu.now += START_SECONDS
+            self.gpu.starts += 1
         answer = self.worker.answer(question)
         self.answers.append((answer, self.gpu.now - begin))
 
@@ -271,6 +275,14 @@ def install(monkeypatch, models: dict[str, Model], total: int = 80 * GIB, **envi
     server = Server(gpu)
     monkeypatch.setattr(executor, "ForkServer", server)
     monkeypatch.setattr(block, "ForkServer", server)
+    # What else the machine of the tests does takes no time here.
+    monkeypatch.setattr(block, "disturbance", lambda conditions, throttled: None)
+    monkeypatch.setattr(batch, "ForkServer", server)
+    monkeypatch.setattr(
+        prediction,
+        "predict",
+        lambda case, device: Prediction(tensor_bytes=models[case.implementation].needs(case)),
+    )
     monkeypatch.setattr(session, "probe_environment", lambda device, threads: where)
     monkeypatch.setattr(
         decoding, "open_step", lambda case, device: Step(case, device, gpu, models[case.implementation])

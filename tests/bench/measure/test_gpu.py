@@ -130,3 +130,27 @@ def test_a_fault_of_the_device_costs_its_own_row(bench_run):
     said, results, _ = bench_run(models={"transformer": Model(), "s4": Model(fails=fault), "mega": Model()})
     assert "failed: AcceleratorError: CUDA error: device-side assert triggered" in said
     assert {s.case_id.split("/")[0] for s in results.samples} == {"transformer", "mega"}
+
+
+TOO_LARGE = {"transformer": Model(activations=100 * GIB), "s4": Model()}
+
+
+def test_before_it_starts_a_run_says_which_batch_its_baseline_fits(bench_run):
+    said, results, _ = bench_run(models=TOO_LARGE, free_bytes=79 * GIB)
+    warning = (
+        "the baseline transformer at 32 × 25 (fp32) needs more than the 76.0 GiB that cuda:0 has for it:"
+    )
+    assert f"{warning} --batch 19 fits, and --batch auto takes it [1/2]" in said
+    assert {solo.status for solo in results.solos.values()} == {"oom", "ok"}
+
+
+def test_batch_auto_is_the_largest_that_the_baseline_fits(bench_run):
+    said, results, _ = bench_run("--batch", "auto", models=TOO_LARGE, free_bytes=79 * GIB)
+    assert "batch auto: 19, the largest with which transformer fits in 76.0 GiB" in said
+    assert {(solo.case.batch, solo.status) for solo in results.solos.values()} == {(19, "ok")}
+
+
+def test_batch_auto_is_the_suites_own_where_that_fits(bench_run):
+    said, results, _ = bench_run("--batch", "auto", models={"transformer": Model(), "s4": Model()})
+    assert "batch auto: 25, the suite's own in 77.0 GiB" in said
+    assert {solo.case.batch for solo in results.solos.values()} == {25}

@@ -1,0 +1,46 @@
+"""Which batch fits a room, whatever the way in which a step grows with it."""
+
+import pytest
+
+from bench.errors import UsageError
+from bench.measure.batch import largest_batch
+from bench.suites import reading as suites
+
+CASE = suites.load("ci", {"batch": 64}).cases("cpu")[0]
+
+
+@pytest.mark.parametrize(
+    "grows", [lambda b: 10 + 3 * b, lambda b: 10 + b * b, lambda b: 10 + 40 * (b // 16 + 1), lambda b: 100]
+)
+@pytest.mark.parametrize("room", [5, 13, 60, 100, 150, 10_000])
+def test_the_largest_batch_that_fits(grows, room):
+    asked = []
+
+    def needs(case):
+        asked.append(case.batch)
+        return grows(case.batch)
+
+    fitting = [batch for batch in range(1, 65) if grows(batch) <= room]
+    assert largest_batch(CASE, room, needs) == max(fitting, default=0)
+    assert len(asked) <= 13
+
+
+def test_a_line_is_known_by_four_figures():
+    asked = []
+    assert largest_batch(CASE, 100, lambda case: asked.append(case.batch) or 10 + 3 * case.batch) == 30
+    assert len(asked) == 4
+
+
+def test_what_cant_be_predicted_is_left_alone():
+    assert largest_batch(CASE, 100, lambda case: None) is None
+
+
+def test_auto_is_a_batch_of_options_and_of_suites(tmp_path):
+    asked = suites.load("ci", {"batch": "auto"})
+    assert (asked.fit_batch, asked.batch) == (True, suites.load("ci").batch)
+    path = tmp_path / "mine.yaml"
+    path.write_text("{extends: ci, batch: auto}")
+    assert suites.load(str(path)).fit_batch
+    assert not suites.load(str(path), {"batch": [4]}).fit_batch
+    with pytest.raises(UsageError, match="--batch 4,auto"):
+        suites.load("ci", {"batch": [4, "auto"]})
