@@ -20,7 +20,12 @@ def doctor(
     tolerance: Annotated[str, typer.Option(help="Of the gate that the machine is to serve.")] = "3%",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default one per core.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Result file of --aa.")] = None,
+    pairing: Annotated[
+        str, typer.Option(help="What --aa tries: both, duet (two at the same time) or turns.")
+    ] = "both",
+    out: Annotated[
+        Path | None, typer.Option(help="Result file of --aa; that of the duet lies beside it.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Can this machine measure, and how finely? Exit code 2 if something stands in the way."""
@@ -36,6 +41,7 @@ def doctor(
         blocks=blocks,
         budget=budget,
         tolerance=tolerance,
+        pairing=pairing,
         overrides=chosen(impl),
     )
     diagnosis = doctors.diagnose(request)

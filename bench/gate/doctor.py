@@ -8,12 +8,13 @@ from typing import Any, Literal
 import msgspec
 
 from bench.errors import UsageError
-from bench.gate.noise import Noise, measure_noise
+from bench.gate.noise import Noise, measure_noise, recommended
+from bench.measure.pairing import pair
 from bench.probes import health, limits
 from bench.probes.environment import probe_environment
 from bench.probes.health import GpuHealth
 from bench.probes.surroundings import read_surroundings
-from bench.records.run import Environment
+from bench.records.run import Environment, threads_in_words
 from bench.records.surroundings import Surroundings, remarks
 from bench.steps.memory_check import TOLERANCE, Agreement, check_apart
 from bench.suites import reading as suites
@@ -21,10 +22,11 @@ from bench.suites.case import Case
 from bench.system import child
 from bench.system.child import ChildFailed
 from bench.text.text_table import text_table
-from bench.text.units import format_bytes, parse_percentage
+from bench.text.units import format_bytes, format_duration, parse_percentage
 
 Status = Literal["ok", "warning", "problem"]
 
+PAIRINGS = ("both", "duet", "turns")
 LOW_MEMORY_SHARE = 0.25
 MEMORY_LENGTH = 1024
 """Time steps of the step whose memory figures are compared; it takes some 200 MiB."""
@@ -43,6 +45,11 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     environment: Environment
     checks: list[CheckUp]
     noise: Noise | None = None
+    """Of the pairing that is recommended."""
+    noises: list[Noise] = []
+    """Of each pairing that was tried."""
+    recommended: str = ""
+    """Which pairing, and why."""
 
     @property
     def sound(self) -> bool:
@@ -61,6 +68,8 @@ class DoctorRequest:
     blocks: int = 5
     budget: str = "10m"
     tolerance: str = "3%"
+    pairing: str = "both"
+    """What `aa` tries: both, duet or turns."""
     overrides: dict[str, Any] = field(default_factory=dict)
 
 
@@ -70,18 +79,37 @@ def diagnose(request: DoctorRequest) -> Diagnosis:
         tolerance = parse_percentage(request.tolerance)
     except ValueError as error:
         raise UsageError(f"--tolerance: {error}") from None
+    if request.pairing not in PAIRINGS:
+        raise UsageError(f"--pairing {request.pairing}: choose {', '.join(PAIRINGS)}")
     environment = probe_environment(request.device, request.threads)
     gpu = _gpu_health(environment.device) if environment.device.startswith("cuda") else None
     checks = list(_checks(environment, gpu))
-    noise = _noise(request, environment) if request.aa else None
-    if noise is not None:
-        checks.append(_resolution(noise, tolerance))
-    return Diagnosis(environment=environment, checks=checks, noise=noise)
+    if not request.aa:
+        return Diagnosis(environment=environment, checks=checks)
+    files = _files(request, environment, checks)
+    noises = measure_noise(request.suite, request.overrides, request.budget, request.blocks, files)
+    noise, words = recommended(noises)
+    checks.append(_resolution(noise, tolerance))
+    return Diagnosis(environment=environment, checks=checks, noise=noise, noises=noises, recommended=words)
 
 
-def _noise(request: DoctorRequest, environment: Environment) -> Noise:
-    suite = (request.suite, request.overrides, request.budget)
-    return measure_noise(*suite, request.blocks, request.out, environment)
+def _files(
+    request: DoctorRequest, environment: Environment, checks: list[CheckUp]
+) -> dict[Path, Environment]:
+    """A result file for each pairing to try: the one asked for, or one beside it where a duet is possible."""
+    files = {request.out: environment}
+    if request.pairing == "turns":
+        return files
+    try:
+        paired = pair(environment, "duet", request.threads)
+    except UsageError as error:
+        if request.pairing == "duet":
+            raise
+        checks.append(CheckUp("pairing", "ok", f"turns alone: {error}"))
+        return files
+    if request.pairing == "duet":
+        return {request.out: paired.environment}
+    return files | {request.out.with_stem(f"{request.out.stem}-duet"): paired.environment}
 
 
 def _resolution(noise: Noise, tolerance: float) -> CheckUp:
@@ -216,17 +244,25 @@ def as_text(diagnosis: Diagnosis) -> str:
     """One line per check, then the noise."""
     rows = [[check.name, check.status, check.found, check.advice] for check in diagnosis.checks]
     lines = [text_table(rows, ["Check", "", "Found", "What to do"])]
-    noise = diagnosis.noise
-    if noise is not None:
-        lines += [
-            "",
-            *(
-                f"{case.model} at {case.length} against itself: {case.ratio:.4f}"
-                + (f" ({case.low:.4f} to {case.high:.4f})" if case.low and case.high else "")
-                for case in noise.cases
-            ),
-            f"noise floor: {noise.floor:.2%} between two processes of the same code",
-            f"smallest detectable slowdown: {noise.smallest_difference:.2%} with {noise.blocks} blocks",
-            f"smallest tolerance that identical code passes: {max(0.0, noise.smallest_tolerance):.2%}",
-        ]
+    for noise in diagnosis.noises:
+        lines += ["", *_noise_lines(noise)]
+    if diagnosis.recommended:
+        lines += ["", f"recommended: {diagnosis.recommended}"]
     return "\n".join(lines)
+
+
+def _noise_lines(noise: Noise) -> list[str]:
+    how = "side by side" if noise.pairing == "duet" else "in turns"
+    threads = threads_in_words(noise.threads, noise.pairing)
+    return [
+        f"{how}, {threads.removeprefix('side by side, ')}, {noise.blocks} blocks in "
+        f"{format_duration(noise.seconds)}:",
+        *(
+            f"{case.model} at {case.length} against itself: {case.ratio:.4f}"
+            + (f" ({case.low:.4f} to {case.high:.4f})" if case.low and case.high else "")
+            for case in noise.cases
+        ),
+        f"noise floor: {noise.floor:.2%} between two processes of the same code",
+        f"smallest detectable slowdown: {noise.smallest_difference:.2%} with {noise.blocks} blocks",
+        f"smallest tolerance that identical code passes: {max(0.0, noise.smallest_tolerance):.2%}",
+    ]

@@ -1,32 +1,27 @@
 """How often the gate raises a false alarm, and what it finds: under simulated noise, and a machine's own.
 
-Run as `python -m bench.gate.false_alarms [NOISE.jsonl] > docs/statistics.md`; the file is what
-`bench doctor --aa --out NOISE.jsonl` wrote.
+Run as `python -m bench.gate.false_alarms [NOISE.jsonl NOISE-duet.jsonl] > docs/statistics.md`; the files are
+what `bench doctor --aa --out NOISE.jsonl` wrote, in turns and in a duet. With `--machine` it prints the
+machine's chapter alone, in seconds: the simulated gates take minutes.
 """
 
-import math
-import sys
-from collections.abc import Callable, Sequence
+import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from bench.errors import UsageError
+from bench.gate import machine_study
 from bench.gate.gate import ROUNDS, SECOND_STAGE_FACTOR
-from bench.gate.verdicts import Limits, conclude, is_settled, judge_slowdowns
+from bench.gate.machine_study import BLOCKS, LIMITS, Blocks
 from bench.records.reading import Results, read
 from bench.stats.intervals import Array, Verdict
-from bench.stats.ratios import block_values
 from bench.text.text_table import text_table
-from bench.text.units import format_ratio
 
-BLOCKS = 5
 EXPERIMENTS = 1000
-LIMITS = Limits(margin=0.01, tolerance=0.03)
 SLOWDOWN = 0.05
-
-Blocks = Callable[[int, np.random.Generator], list[float]]
-"""That many blocks' log ratios of identical code."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +81,8 @@ NOISES = (
 
 def gate(blocks: Blocks, slowdown: float, cases: int, random: np.random.Generator) -> Verdict:
     """One whole gate: its first case slower by `slowdown`, the others and the control unchanged."""
-    shifts = [math.log1p(slowdown), *[0.0] * cases]
-    values = [[value + shift for value in blocks(BLOCKS, random)] for shift in shifts]
-    for found, shift in zip(values, shifts, strict=True):
-        if not is_settled(judge_slowdowns(found, LIMITS), cases):
-            found += [value + shift for value in blocks(SECOND_STAGE_FACTOR * BLOCKS, random)]
-    *judged, control = [judge_slowdowns(found, LIMITS) for found in values]
-    return conclude(judged, control, LIMITS, "base", "head").verdict
+    slowdowns = [slowdown, *[0.0] * (cases - 1)]
+    return machine_study.gate(blocks, [blocks] * cases, slowdowns, random)
 
 
 def rates(
@@ -103,23 +93,6 @@ def rates(
     verdicts = [gate(blocks, slowdown, cases, random) for _ in range(experiments)]
     names: tuple[Verdict, ...] = ("REGRESSED", "PASSED", "INCONCLUSIVE")
     return {name: verdicts.count(name) / experiments for name in names}
-
-
-def resampled(values: Sequence[float]) -> Blocks:
-    """Blocks drawn from those that a machine gave, without their mean, which is 0 for identical code."""
-    centred = np.asarray(values) - np.mean(values)
-    return lambda count, random: list(random.choice(centred, size=count))
-
-
-def self_comparisons(results: Results) -> dict[str, list[float]]:
-    """Log ratios of the blocks of each case in a `bench doctor --aa` run."""
-    bases = [solo.case.id for solo in results.solos.values() if solo.status == "ok"]
-    estimator = results.header.estimator
-    values = {
-        name: block_values(results.samples, name.replace("@base", "@control"), name, estimator=estimator)
-        for name in bases
-    }
-    return {name: found for name, found in values.items() if len(found) > 2}
 
 
 def table(noises: Sequence[tuple[str, Blocks]], cases: int) -> str:
@@ -164,24 +137,12 @@ Five cases, one of them slower in the last two columns:
 {five}
 """
 
-MACHINE = """
-## A machine
 
-{hardware}, {threads} threads, torch {torch}, load {load:.1f} when it began: identical code against itself,
-block by block. Gates are drawn from these blocks with replacement, without their mean ({experiments:,} per
-row, one case each); the noise is the standard deviation of a block's log ratio.
-
-{noise}
-
-{machine}
-"""
-
-
-def report(results: Results | None) -> str:
-    """The study as markdown."""
+def report(runs: Sequence[Results] = ()) -> str:
+    """The study as markdown. runs: of `bench doctor --aa`, one per pairing."""
     noises = [(noise.name, noise.blocks) for noise in NOISES]
     text = TEXT.format(
-        argument=" NOISE.jsonl" if results else "",
+        argument="".join(f" {Path(run.path).name}" for run in runs),
         blocks=BLOCKS,
         rounds=ROUNDS,
         margin=LIMITS.margin,
@@ -191,27 +152,23 @@ def report(results: Results | None) -> str:
         one=table(noises, 1),
         five=table(noises, 5),
     )
-    return text + (_machine(results) if results else "")
+    return text + (machine_study.section(runs, EXPERIMENTS) if runs else "")
 
 
-def _machine(results: Results) -> str:
-    values = self_comparisons(results)
-    environment = results.header.environment
-    lines = [
-        f"- {name.partition('/')[0]}: {len(found)} blocks, noise {np.std(found, ddof=1):.2%}, "
-        f"ratio {format_ratio(math.exp(np.mean(found)))}"
-        for name, found in values.items()
-    ]
-    return MACHINE.format(
-        hardware=environment.hardware,
-        threads=environment.threads,
-        torch=environment.torch,
-        load=environment.load_average,
-        experiments=EXPERIMENTS,
-        noise="\n".join(lines),
-        machine=table([(name.partition("/")[0], resampled(found)) for name, found in values.items()], 1),
-    )
+def main() -> None:
+    """Print the study, or with `--machine` the chapter on a machine."""
+    parser = argparse.ArgumentParser(prog="python -m bench.gate.false_alarms", description=__doc__)
+    parser.add_argument("files", nargs="*", type=Path, help="result files of bench doctor --aa")
+    parser.add_argument("--machine", action="store_true", help="the machine's chapter alone, in seconds")
+    options = parser.parse_args()
+    if options.machine and not options.files:
+        parser.error("--machine: name the files of bench doctor --aa")
+    try:
+        runs = [read(file) for file in options.files]
+    except UsageError as error:
+        parser.error(str(error))
+    print(machine_study.section(runs, EXPERIMENTS) if options.machine else report(runs), end="")
 
 
 if __name__ == "__main__":
-    print(report(read(Path(sys.argv[1])) if len(sys.argv) > 1 else None), end="")
+    main()

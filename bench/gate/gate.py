@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from types import TracebackType
 
@@ -60,6 +60,12 @@ class Gate:
         self.begin = time.monotonic()
         self.random = np.random.default_rng()
         self.next_block = 0
+        self.share = 1.0
+        """Of the time that is left, what this gate may take: others may take turns with it."""
+        self.timed_seconds = 0.0
+        """That all blocks took."""
+        self.stopped: StopReason = "blocks"
+        """Why the last blocks ended."""
         self.cases = procedure.suite.cases(procedure.kind)
         self.decided: dict[Case, CaseVerdict] = {}
         """Verdicts of cases that need not be measured."""
@@ -109,13 +115,10 @@ class Gate:
         self.decided |= {case: self._judge(pair) for case, pair in zip(cases, pairs, strict=True)}
         return self._verdicts(), self._judge(control) if control else None
 
-    def against_itself(self) -> dict[Case, list[float]]:
-        """Log ratios of blocks that time identical code twice, by case."""
+    def with_itself(self) -> list[Pair]:
+        """Each case that runs, twice: identical code."""
         base, _, control = REVISIONS
-        solos = self._solos(base)
-        pairs = [_against_itself(solo, control) for solo in solos if solo.status == "ok"]
-        self.end(self.time(pairs, self.blocks))
-        return {pair.base.case: pair.slowdowns(self.found.samples) for pair in pairs}
+        return [_against_itself(solo, control) for solo in self._solos(base) if solo.status == "ok"]
 
     def locate(self, base: Revision, head: Revision) -> dict[tuple[str, str], str]:
         """Why a revision does not have an implementation, by the names of both.
@@ -131,18 +134,27 @@ class Gate:
 
     def time(self, pairs: Sequence[Pair], blocks: int) -> StopReason:
         """Time blocks of fresh processes, as many as asked for or as the budget allows."""
+        for _ in self.each_block(pairs, blocks):
+            pass
+        return self.stopped
+
+    def each_block(self, pairs: Sequence[Pair], blocks: int) -> Iterator[None]:
+        """The same, block by block, so that something else can be done in between."""
+        self.stopped = "blocks"
         longest, first = 0.0, time.monotonic()
         groups = self._groups(pairs)
         for done in range(blocks):
             begin = time.monotonic()
-            if self._seconds_left() < longest:
-                return "budget"
+            if self._seconds_left() * self.share < longest:
+                self.stopped = "budget"
+                return
             for number, group in enumerate(groups):
                 self._tell_progress(pairs, done + number / len(groups), blocks, begin - first)
-                self._block(number, group, self._seconds_left() / (len(groups) * blocks))
+                self._block(number, group, self.share * self._seconds_left() / (len(groups) * blocks))
             self.next_block += 1
-            longest = max(longest, time.monotonic() - begin)
-        return "blocks"
+            seconds = time.monotonic() - begin
+            longest, self.timed_seconds = max(longest, seconds), self.timed_seconds + seconds
+            yield
 
     def _tell_progress(self, pairs: Sequence[Pair], done: float, blocks: int, seconds: float) -> None:
         """done: blocks of this stage. seconds: that the whole ones of them took."""

@@ -2,25 +2,31 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from scipy import special
 
 from bench.errors import UsageError
 from bench.gate.gate import Gate
 from bench.gate.regress import gate_suite
 from bench.gate.rules import Rules
-from bench.gate.verdicts import Limits
+from bench.gate.verdicts import Limits, Pair
 from bench.measure.display import open_display
 from bench.measure.header import make_header
 from bench.measure.procedure import Procedure
-from bench.records.run import Environment
+from bench.probes.surroundings import read_surroundings
+from bench.records.run import Environment, Pairing
 from bench.records.writing import ResultFile
 from bench.stats.intervals import MIN_BLOCKS, ratio_interval, smallest_difference, upper_bound
 from bench.suites.case import Case
 from bench.system.signals import termination_interrupts
+
+NO_LIMITS = Rules(Limits(margin=0.0, tolerance=0.0))
 
 
 class CaseNoise(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +44,12 @@ class CaseNoise(msgspec.Struct, frozen=True, kw_only=True):
 class Noise(msgspec.Struct, frozen=True, kw_only=True):
     """Noise of the machine, over all cases."""
 
+    pairing: Pairing = "turns"
+    threads: int = 1
+    """Of each side, in a duet."""
     blocks: int
+    seconds: float = 0.0
+    """That all blocks took."""
     floor: float
     """Standard deviation of a block's log ratio, over all cases."""
     smallest_difference: float
@@ -47,29 +58,74 @@ class Noise(msgspec.Struct, frozen=True, kw_only=True):
     """Smallest tolerance with which a gate passes identical code."""
     cases: list[CaseNoise]
 
+    @property
+    def cost(self) -> float:
+        """Variance of a block times the seconds that it takes: what precision costs, whatever a block is."""
+        return self.floor**2 * self.seconds / self.blocks
+
+    @property
+    def degrees(self) -> int:
+        """Degrees of freedom behind the noise floor."""
+        return len(self.cases) * (self.blocks - 1)
+
 
 def measure_noise(
     name: str,
     overrides: Mapping[str, Any],
     budget: str,
     blocks: int,
-    out: Path,
-    environment: Environment,
-) -> Noise:
+    files: Mapping[Path, Environment],
+) -> list[Noise]:
     """Measure every case of a suite against itself, in blocks like a gate's.
 
-    name, overrides, budget: the suite's. out: the result file. Raises UsageError if nothing ran often enough.
+    name, overrides, budget: the suite's. files: result files, and the pairing and threads of each; a block of
+    one follows a block of the other, so that all see the same machine. Raises UsageError if nothing ran often
+    enough.
     """
     suite = gate_suite(name, dict(overrides), budget)
-    procedure, rules = Procedure(suite, environment), Rules(Limits(margin=0.0, tolerance=0.0))
     with (
         termination_interrupts() as interruption,
-        ResultFile(out, interruption.deferred) as file,
         open_display() as display,
+        ExitStack() as stack,
     ):
-        file.append(make_header(suite, environment, {}))
-        with Gate(procedure, file, display, rules, blocks) as gate:
-            return noise_of(gate.against_itself())
+        gates = []
+        for path, environment in files.items():
+            file = stack.enter_context(ResultFile(path, interruption.deferred))
+            file.append(make_header(suite, environment, {}, surroundings=read_surroundings()))
+            procedure = Procedure(suite, environment)
+            gates.append(stack.enter_context(Gate(procedure, file, display, NO_LIMITS, blocks)))
+            gates[-1].share = 1 / len(files)
+        pairs = [gate.with_itself() for gate in gates]
+        for _ in zip_longest(*(gate.each_block(own, blocks) for gate, own in zip(gates, pairs, strict=True))):
+            pass
+        return [_noise(gate, own) for gate, own in zip(gates, pairs, strict=True)]
+
+
+def _noise(gate: Gate, pairs: Sequence[Pair]) -> Noise:
+    gate.end(gate.stopped)
+    environment = gate.procedure.environment
+    return msgspec.structs.replace(
+        noise_of({pair.base.case: pair.slowdowns(gate.found.samples) for pair in pairs}),
+        pairing=environment.pairing,
+        threads=environment.threads,
+        seconds=gate.timed_seconds,
+    )
+
+
+def recommended(noises: Sequence[Noise]) -> tuple[Noise, str]:
+    """The noise whose pairing tells more in the same time, and in words how much more."""
+    best = min(noises, key=lambda noise: noise.cost)
+    others = [noise for noise in noises if noise is not best]
+    if not others:
+        return best, f"--pairing {best.pairing}: no other is possible here"
+    (other,) = others
+    share = best.cost / other.cost if other.cost else 1.0
+    words = f"--pairing {best.pairing}: as narrow an interval takes {share:.0%} of the time"
+    # The variances of two normal samples have a ratio above this by chance once in twenty times.
+    by_chance = float(special.fdtri(other.degrees, best.degrees, 0.95))
+    if share * by_chance > 1:
+        words += ", which so few blocks can't tell from chance"
+    return best, words
 
 
 def noise_of(values: dict[Case, list[float]]) -> Noise:

@@ -58,7 +58,8 @@ def _remarks(before: Surroundings, after: Surroundings | None, own_load: float) 
         yield Remark("load", found, end_it)
     others = list(dict.fromkeys([*before.others, *(after.others if after else ())]))
     if others:
-        yield Remark("another bench", ", ".join(others), "two that measure disturb each other; run one")
+        found = f"another bench at work, {', '.join(others)}"
+        yield Remark("another bench", found, "two that measure disturb each other; run one")
     looks = [before] if after is None else [before, after]
     if any(look.on_battery for look in looks):
         yield Remark("power", "on battery", "its clock is lower, and changes; plug it in")

@@ -11,9 +11,11 @@ import pytest
 
 from bench.gate import doctor
 from bench.gate.noise import noise_of
+from bench.measure.pairing import Cores
 from bench.probes import health
 from bench.probes.environment import read_environment
 from bench.probes.health import GpuHealth
+from bench.records.reading import read
 from bench.records.surroundings import Surroundings
 from bench.steps.memory_check import Agreement
 from bench.suites import reading as suites
@@ -90,7 +92,7 @@ def test_gates_below_the_noise_are_refused():
     assert refused.status == "problem"
     assert "would not pass identical code" in refused.advice
     assert doctor._resolution(noise, 0.5).status == "ok"
-    diagnosis = doctor.Diagnosis(environment=ENVIRONMENT, checks=[refused], noise=noise)
+    diagnosis = doctor.Diagnosis(environment=ENVIRONMENT, checks=[refused], noise=noise, noises=[noise])
     assert not diagnosis.sound
     assert math.expm1(noise.floor) == pytest.approx(0.0513, abs=1e-3)
     assert "noise floor: 5.00%" in doctor.as_text(diagnosis)
@@ -120,4 +122,10 @@ def test_identical_code_against_itself(write_suite, tmp_path):
     assert {"device", "load", "governor", "threads", "memory", "resolution"} <= {
         check["name"] for check in diagnosis["checks"]
     }
-    assert (tmp_path / "noise.jsonl").exists()
+    tried = {noise["pairing"]: noise for noise in diagnosis["noises"]}
+    files = {"turns": "noise.jsonl", "duet": "noise-duet.jsonl"}
+    assert set(tried) == set(files if Cores.of_this_process().half else ["turns"])
+    for pairing, found in tried.items():
+        assert read(tmp_path / files[pairing]).header.environment.pairing == pairing
+        assert found["seconds"] > 0
+    assert noise["pairing"] in diagnosis["recommended"]

@@ -1,10 +1,11 @@
 """Noise from blocks of identical code."""
 
+import msgspec
 import numpy as np
 import pytest
 
 from bench.errors import UsageError
-from bench.gate.noise import noise_of
+from bench.gate.noise import Noise, noise_of, recommended
 from bench.suites import reading as suites
 
 CASES = suites.load("ci").cases("cpu")
@@ -25,3 +26,27 @@ def test_a_case_of_too_few_blocks_does_not_count_and_none_is_an_error():
     assert [case.model for case in noise_of(values).cases] == [CASES[0].implementation]
     with pytest.raises(UsageError, match="no case ran for 3 blocks"):
         noise_of({CASES[1]: [9.0]})
+
+
+def noise(pairing: str, floor: float, seconds: float, blocks: int = 5) -> Noise:
+    generator = np.random.default_rng(3)
+    values = {case: list(generator.normal(0, 0.01, size=blocks)) for case in CASES}
+    found = noise_of(values)
+    return msgspec.structs.replace(found, pairing=pairing, floor=floor, seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("duet", "turns", "words"),
+    [
+        ((0.01, 60.0), (0.02, 120.0), "--pairing duet: as narrow an interval takes 12% of the time"),
+        ((0.04, 60.0), (0.02, 120.0), "--pairing turns: as narrow an interval takes 50% of the time, which"),
+        ((0.02, 60.0), (0.02, 120.0), "--pairing duet: as narrow an interval takes 50% of the time, which"),
+    ],
+)
+def test_the_pairing_that_tells_more_in_the_same_time_is_recommended(duet, turns, words):
+    both = [noise("turns", *turns), noise("duet", *duet)]
+    best, said = recommended(both)
+    assert said.startswith(words)
+    assert ("can't tell from chance" in said) == words.endswith("which")
+    assert best.pairing in words
+    assert recommended([both[0]])[1] == "--pairing turns: no other is possible here"

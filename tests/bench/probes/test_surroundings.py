@@ -29,7 +29,12 @@ def test_a_quiet_machine_needs_no_remark():
     [
         ({"load_average": 1.5}, None, "load", "load 1.5 on 4 cores: other work"),
         ({}, {"load_average": 3.5}, "load", "load 3.5 on 4 cores at the end"),
-        ({"others": ["bench run (process 7)"]}, None, "another bench", "bench run (process 7): two that"),
+        (
+            {"others": ["bench run (process 7)"]},
+            None,
+            "another bench",
+            "at work, bench run (process 7): two that",
+        ),
         ({}, {"others": ["bench regress (process 8)"]}, "another bench", "process 8"),
         ({"on_battery": True}, None, "power", "on battery"),
         ({"clock_share": 0.6}, None, "clock", "held at 60%"),

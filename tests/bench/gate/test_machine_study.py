@@ -1,0 +1,86 @@
+"""The study of a machine: from its own blocks of identical code, by pairing, to what its gates find."""
+
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from bench.gate import false_alarms
+from bench.gate.machine_study import gate, resampled, section, self_comparisons
+from bench.records.reading import Results, read
+from bench.records.run import Pairing, Sample, Solo
+
+from ..made_up import CPU, results, write
+
+
+def against_itself(noise: float, pairing: Pairing = "turns", blocks: int = 6) -> Results:
+    """A run of `bench doctor --aa`, each block of which differs by so much noise."""
+    environment = msgspec.structs.replace(CPU, pairing=pairing, threads=1)
+    made = results(["transformer", "seqboat"], environment=environment, path=f"{pairing}.jsonl")
+    random = np.random.default_rng(1)
+    solos, samples = {}, []
+    for solo in made.solos.values():
+        base, control = (msgspec.structs.replace(solo.case, revision=name) for name in ("base", "control"))
+        solos[base.id] = Solo(case=base, status="ok", step_seconds=1.0)
+        for block in range(blocks):
+            for case, seconds in ((base, 1.0), (control, float(np.exp(random.normal(0, noise))))):
+                for visit in (0, 1):
+                    place = (visit + (case is control)) % 2
+                    samples.append(
+                        Sample(
+                            case_id=case.id,
+                            block=block,
+                            group=len(solos),
+                            round=0,
+                            visit=visit,
+                            position=2 * visit + place,
+                            steps=1,
+                            seconds=seconds,
+                            processors=[place] if pairing == "duet" else [],
+                        )
+                    )
+    return msgspec.structs.replace(made, solos=solos, samples=samples)
+
+
+@pytest.mark.parametrize("pairing", ["turns", "duet"])
+def test_a_quiet_machine_finds_everything_and_a_wild_one_nothing(pairing):
+    assert {len(values) for values in self_comparisons(against_itself(0.001, pairing)).values()} == {6}
+    quiet = section([against_itself(0.001, pairing)], 20)
+    rows = [row for row in quiet.splitlines() if row.startswith("|")][2:]
+    assert [row.split("|")[1].strip() for row in rows] == [
+        *("transformer", "seqboat"),
+        *("suite, one case slower", "suite, every case slower"),
+    ]
+    assert all(row.split("|")[2:-1] == rows[0].split("|")[2:-1] for row in rows)
+    assert rows[0].split()[3::2] == ["0.0%", "100.0%", "100.0%", "100.0%"]
+    wild = section([against_itself(0.5, pairing)], 20)
+    assert "0.0%" in wild.splitlines()[-2]
+
+
+def test_both_pairings_are_told_apart():
+    both = section([against_itself(0.01), against_itself(0.01, "duet")], 2)
+    assert both.index("### In turns") < both.index("### In a duet")
+    assert "side by side, 1 thread each" in both
+
+
+def test_a_slower_case_among_others_is_found():
+    quiet = resampled([0.001, -0.001, 0.0])
+    random = np.random.default_rng(0)
+    assert gate(quiet, [quiet, quiet], [0.0, 0.05], random) == "REGRESSED"
+    assert gate(quiet, [quiet, quiet], [0.0, 0.0], random) == "PASSED"
+
+
+def test_the_command_reads_files_and_names_what_is_wrong(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(false_alarms, "EXPERIMENTS", 2)
+    files = [str(write(against_itself(0.001, pairing), tmp_path)) for pairing in ("turns", "duet")]
+    monkeypatch.setattr(sys, "argv", ["false_alarms", "--machine", *files])
+    false_alarms.main()
+    assert capsys.readouterr().out == section([read(Path(file)) for file in files], 2)
+    for words, message in ((["--machine"], "name the files"), (["none.jsonl"], "none.jsonl: cannot be read")):
+        monkeypatch.setattr(sys, "argv", ["false_alarms", *words])
+        with pytest.raises(SystemExit) as end:
+            false_alarms.main()
+        assert end.value.code == 2
+        assert message in capsys.readouterr().err
