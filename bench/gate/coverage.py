@@ -90,7 +90,7 @@ def bootstrap_coverage(values: Array) -> float:
 
 
 def chooser(blocks: int, rounds: int, noises: Sequence[NoiseModel] = NOISES) -> str:
-    """Median half-width of the interval by each estimator, a row per noise."""
+    """Median half-width of the interval by each estimator, one row per noise model."""
     rows = [
         [noise.name]
         + [f"{np.median(half_widths(experiments(noise, e, blocks, rounds))):.2%}" for e in ESTIMATES.values()]
@@ -100,7 +100,7 @@ def chooser(blocks: int, rounds: int, noises: Sequence[NoiseModel] = NOISES) -> 
 
 
 def covered(noises: Sequence[NoiseModel] = NOISES) -> str:
-    """Coverage of the 95% interval by the chosen estimator, a row per noise."""
+    """Coverage of the 95% interval by the chosen estimator, one row per noise model."""
     designs = [(blocks, rounds) for rounds in ROUNDS for blocks in BLOCKS]
     estimate = ESTIMATES[CHOSEN]
     rows = []

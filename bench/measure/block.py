@@ -143,7 +143,7 @@ class Block:
             return worker.ask(question, Timed, deadline)
 
     def _guarded(self, solo: Solo, action: Callable[[Solo], Sample | None]) -> Iterator[Sample | Lost]:
-        """A failure costs its own case only; the others go on."""
+        """A failure costs only its own case; the others continue."""
         try:
             sample = action(solo)
         except WorkerFailed as failure:

@@ -43,7 +43,7 @@ class PlainDisplay:
             self._say(earlier[0].notice)
         solos = sum(len(run.solos) for run in earlier)
         samples = sum(len(run.samples) for run in earlier)
-        self._say(f"going on after {solos} cases alone and {samples} timed runs")
+        self._say(f"continuing after {solos} cases alone and {samples} timed runs")
 
     def solo_begins(self, case: Case, number: int, total: int) -> None:
         self._say(f"[{number}/{total}] {label(case)}: alone, for memory and step time")

@@ -41,7 +41,7 @@ class Duet(Block):
     """A block of two cases.
 
     Each round has two visits; in the second one the cases have exchanged their cores. Both begin at one
-    moment, and whichever ends first goes on with steps that nobody times until the other has ended.
+    moment, and whichever ends first continues with steps that nobody times until the other has ended.
     """
 
     def __init__(

@@ -264,7 +264,7 @@ def test_a_torn_line_is_mentioned_when_the_run_goes_on(start_runs, tmp_path):
     path.write_bytes(path.read_bytes()[:-5])
     _, printed = runs.make("resume", path)
     assert f"{path}: its torn last line was dropped\n" in printed
-    assert re.search(r"going on after 3 cases alone and \d+ timed runs\n", printed)
+    assert re.search(r"continuing after 3 cases alone and \d+ timed runs\n", printed)
     assert read(path).notice is None
 
 
