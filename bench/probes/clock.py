@@ -1,4 +1,4 @@
-"""How long a number of steps takes: a monotonic clock on the CPU, events on CUDA, checked by the clock."""
+"""Time of a number of steps: a monotonic clock on the CPU, events on CUDA, checked by the clock."""
 
 import itertools
 import statistics
@@ -31,7 +31,7 @@ class Elapsed(NamedTuple):
 
 
 SPIN_SECONDS = 1e-3
-"""Before a moment that is waited for, in which the clock is read over and over: a sleep ends late."""
+"""Seconds before a moment that is waited for in which the clock is read repeatedly: a sleep ends late."""
 
 
 def wait_until(moment: float) -> None:
@@ -69,7 +69,7 @@ def _on_the_cpu(step: Step, steps: int) -> Elapsed:
 
 
 def _on_cuda(step: Step, steps: int, device: torch.device) -> Elapsed:
-    """Times of the current stream by its events, held against the time until the whole device was idle."""
+    """Times of the current stream by its events, compared with the time until the whole device was idle."""
     with torch.cuda.device(device):
         first = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         last = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

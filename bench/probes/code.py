@@ -1,4 +1,4 @@
-"""Which code is measured: the commit of the repository around a user's model, and digests of sources."""
+"""The code that is measured: the commit of the repository around a user's model, and digests of sources."""
 
 import hashlib
 import importlib.util
@@ -18,7 +18,7 @@ State = tuple[str | None, bool | None]
 
 WORKER_ROOMS = ("workers", "steps", "probes", "workloads")
 DIGITS = 16
-"""Of a digest, in hexadecimal: enough to tell versions of one program apart."""
+"""Hexadecimal digits of a digest: enough to tell versions of one program apart."""
 HARNESS = ("implementations", "peers")
 """Packages that come with the harness: their commit is the harness's."""
 
@@ -65,7 +65,7 @@ def module_digest(module: str) -> str | None:
 
 
 def harness_digest() -> str:
-    """A digest of what measures: the modules that run in a worker."""
+    """Digest of the code that measures: the modules that run in a worker."""
     root = Path(__file__).resolve().parents[1]
     return _digest([file for room in WORKER_ROOMS for file in (root / room).glob("*.py")], root)
 

@@ -1,4 +1,4 @@
-"""Who has the processors while a run is timed, as the kernel counts it. Reads, decides nothing."""
+"""Use of the processors while a run is timed, as the kernel counts it. Reads, decides nothing."""
 
 import contextlib
 import os

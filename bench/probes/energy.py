@@ -8,7 +8,7 @@ from bench.records.run import Energy
 MIN_SECONDS = 5.0
 
 Counter = Callable[[], int | None]
-"""Millijoules that a device has used so far; None if it does not count."""
+"""Reads the millijoules that a device has used so far; None if it does not count."""
 
 
 def energy_of(

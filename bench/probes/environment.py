@@ -1,4 +1,4 @@
-"""Where a run is made: hardware, driver, clocks, library versions, commit."""
+"""The environment of a run: hardware, driver, clocks, library versions, commit."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ LIBRARIES = (
     *("linformer", "reformer-pytorch", "local-attention", "x-transformers", "s5-pytorch", "transformers"),
     "xlstm",
 )
-"""What computes in a model, of ours or of a peer; a run states the versions of those that are there."""
+"""Libraries that compute in a model of ours or of a peer; a run states the versions of those installed."""
 
 
 def probe_environment(device: str, threads: int | None = None) -> Environment:
@@ -123,7 +123,7 @@ def commit() -> tuple[str | None, bool | None]:
 
 
 def command_line() -> list[str]:
-    """How this run was called, without the folder of the executable; file names as text."""
+    """Command line of this run, without the folder of the executable; file names as text."""
     return [as_text(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])]
 
 

@@ -1,4 +1,4 @@
-"""How long a GPU computes in one step, by its own profiler; for the rest it waits."""
+"""Time that a GPU computes in one step, by its own profiler; for the rest it waits."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity
 from bench.records.run import GpuBusy
 
 Span = tuple[float, float]
-"""When a kernel began and ended, in microseconds."""
+"""Beginning and end of a kernel, in microseconds."""
 
 
 def busy_of(step: Callable[[], object], device: torch.device) -> GpuBusy | None:
@@ -35,7 +35,7 @@ def _spans(events: Iterable[Any]) -> Iterable[Span]:
 
 
 def covered(spans: Iterable[Span]) -> float:
-    """How much time spans cover together; kernels may run side by side."""
+    """Time that spans cover together; kernels may run side by side."""
     total, reached = 0.0, float("-inf")
     for begin, end in sorted(spans):
         total += max(0.0, end - max(begin, reached))

@@ -1,4 +1,4 @@
-"""The state of a machine: what stands in the way of a steady clock. Reads, decides nothing."""
+"""Health of a machine: obstacles to a steady clock. Reads, decides nothing."""
 
 import sys
 from pathlib import Path
@@ -13,9 +13,9 @@ class GpuHealth(msgspec.Struct, frozen=True, kw_only=True):
     """A GPU as its driver sees it; None if that could not be read."""
 
     unreachable: str | None
-    """Why NVML tells nothing of this device."""
+    """Reason why NVML tells nothing of this device."""
     distrusted: str | None = None
-    """Why the memory figure of a process can't be trusted."""
+    """Reason why the memory figure of a process can't be trusted."""
     throttled: str | None = None
     other_processes: int | None = None
     clocks: dict[str, int] | None = None
@@ -39,7 +39,7 @@ def gpu_health(device: str) -> GpuHealth:
 
 
 def governor(sys_folder: Path = Path("/sys")) -> str | None:
-    """How the kernel chooses the processor's frequency; None if it does not say."""
+    """The kernel's governor of the processor's frequency; None if it does not say."""
     return _read(sys_folder / "devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 

@@ -1,4 +1,4 @@
-"""What a module imports, read from sources; nothing is run."""
+"""Imports of a module, read from sources; nothing is run."""
 
 import ast
 import functools
@@ -9,7 +9,7 @@ _LOADERS = frozenset({"import_module", "__import__"})
 
 
 class Unknown(Exception):
-    """What a module imports can't be read from its source."""
+    """A module's imports can't be read from its source."""
 
 
 def closure(module: str, folders: Sequence[Path], package: str | None = None) -> set[Path]:

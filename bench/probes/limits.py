@@ -1,4 +1,4 @@
-"""What this process may have of the machine: memory and cores, within the limits of control groups.
+"""Limits of this process: memory and cores of the machine, as far as control groups grant them.
 
 A container or a job of a cluster is a control group, which may lie within others (versions 1 and 2 of the
 kernel's interface, see its documentation under admin-guide/cgroup-v1 and cgroup-v2). The tightest counts.
@@ -71,7 +71,7 @@ def _memory_limit(group: Group) -> int | None:
 
 
 def _memory_used(group: Group) -> int:
-    """What is taken, less the page cache that the kernel gives back on demand."""
+    """Bytes in use, minus the page cache that the kernel gives back on demand."""
     if group.version == 2:
         return (group.number("memory.current") or 0) - group.statistic("inactive_file")
     return (group.number("memory.usage_in_bytes") or 0) - group.statistic("total_inactive_file")

@@ -20,7 +20,7 @@ Step = Callable[[], object]
 
 
 class StepMemory(NamedTuple):
-    """What watching one step gave."""
+    """Result of watching one step."""
 
     figures: list[MemoryFigure]
     growth: int | None

@@ -45,12 +45,12 @@ class Nvml:
         return None
 
     def other_processes(self) -> int:
-        """How many other processes compute on this device."""
+        """Number of other processes that compute on this device."""
         processes = pynvml.nvmlDeviceGetComputeRunningProcesses(self.handle)
         return sum(process.pid != os.getpid() for process in processes)
 
     def throttle_reason(self) -> str | None:
-        """Why the clocks are held below what was asked for, if they are."""
+        """Reason why the clocks are held below the requested ones, if they are."""
         mask = pynvml.nvmlDeviceGetCurrentClocksEventReasons(self.handle)
         found = [
             words
@@ -124,7 +124,7 @@ def _allocated(device: str) -> Iterator[None]:
 def read_figure(
     kind: str, nvml: Nvml | None, read: Callable[[Nvml], int | None], unavailable: str | None
 ) -> MemoryFigure:
-    """What `read` gives of a device, or an unavailable figure with the driver's reason."""
+    """A figure that `read` gives for a device, or an unavailable one with the driver's reason."""
     if nvml is None or unavailable is not None:
         return figure(kind, None, unavailable)
     try:
@@ -155,7 +155,7 @@ def clocks(device: str) -> dict[str, int] | None:
 
 
 def throttle_reason(nvml: Nvml | None) -> str | None:
-    """As Nvml.throttle_reason, None if it can't be read."""
+    """See Nvml.throttle_reason; None if it can't be read."""
     if nvml is not None:
         with _quietly():
             return nvml.throttle_reason()
@@ -163,7 +163,7 @@ def throttle_reason(nvml: Nvml | None) -> str | None:
 
 
 def device_bytes(nvml: Nvml | None) -> int | None:
-    """As Nvml.device_bytes, None if it can't be read."""
+    """See Nvml.device_bytes; None if it can't be read."""
     if nvml is not None:
         with _quietly():
             return nvml.device_bytes()
@@ -171,14 +171,14 @@ def device_bytes(nvml: Nvml | None) -> int | None:
 
 
 def other_processes(nvml: Nvml) -> int | None:
-    """As Nvml.other_processes, None if the driver does not list them."""
+    """See Nvml.other_processes; None if the driver does not list them."""
     with _quietly():
         return nvml.other_processes()
     return None
 
 
 def energy_millijoules(nvml: Nvml | None) -> int | None:
-    """What the device has used since the driver was loaded; None if it does not count."""
+    """Energy that the device has used since the driver was loaded; None if it does not count."""
     if nvml is not None:
         with _quietly():
             return int(pynvml.nvmlDeviceGetTotalEnergyConsumption(nvml.handle))

@@ -1,4 +1,4 @@
-"""What the operators of a step compute and move, stage by stage: FLOPs, bytes and live memory."""
+"""Costs of a step's operators, stage by stage: FLOPs, bytes and live memory."""
 
 import math
 from collections import Counter
@@ -30,7 +30,7 @@ MAKE_NOTHING = ("detach", "empty", "empty_like", "empty_strided", "new_empty", "
 ONLY_WRITE = ("copy_", "fill_", "zero_", "normal_", "uniform_", "bernoulli_", "exponential_", "random_")
 GATHERS = ("index_select", "index", "gather", "embedding")
 SCATTERS = {"index_add_": 2, "index_copy_": 1}
-"""How often each touches the elements that it picks."""
+"""Number of times that each touches the elements that it picks."""
 
 
 class OperatorCosts(TensorBytes):  # type: ignore[no-untyped-call]
@@ -61,7 +61,7 @@ class OperatorCosts(TensorBytes):  # type: ignore[no-untyped-call]
 def count(
     step: Callable[[], object], model: nn.Module, live: Callable[[], Iterable[Tensor]] = tuple
 ) -> Exact:
-    """What a step costs without a clock, the same on every run of the same code.
+    """Costs of a step that need no clock, the same on every run of the same code.
 
     Runs the step twice: to settle, and to watch its operators and their memory. live: the tensors that are
     there before the second one.

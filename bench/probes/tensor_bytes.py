@@ -1,4 +1,4 @@
-"""Exact peak of live tensor bytes: every storage that a step holds or makes, from its birth to its death."""
+"""Exact peak of live tensor bytes: every storage that a step holds or makes, as long as it lives."""
 
 import weakref
 from collections.abc import Iterable, Iterator
