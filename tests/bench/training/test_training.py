@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from bench import workloads
 from bench.errors import UsageError
-from bench.measure.request import TrainRequest as RunRequest
+from bench.measure.request import Request as RunRequest
 from bench.measure.session import run
 from bench.records import checkpoint as checkpoints
 from bench.records.schedules import schedule_of
