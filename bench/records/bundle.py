@@ -138,7 +138,7 @@ def _contents(archive: zipfile.ZipFile, path: Path) -> dict[str, bytes]:
     for info in infos:
         name = info.filename
         if name not in REQUIRED and not CHANGES.fullmatch(name):
-            raise UsageError(f"{path}: holds {name!r}, which is no part of a bundle")
+            raise UsageError(f"{path}: holds {name!r}, which is not part of a bundle")
         if name in found:
             raise UsageError(f"{path}: holds {name} twice")
         found[name] = _content(archive, info, path)

@@ -148,7 +148,7 @@ def refused(path: Path) -> str:
     "name", ["../../etc/cron.d/x", "/etc/passwd", "..\\x", "record.jsonl/", "changes-10.diff"]
 )
 def test_a_member_that_no_bundle_has_is_refused(whole, name):
-    assert "which is no part of a bundle" in refused(remade(whole, **{name: b"x"}))
+    assert "which is not part of a bundle" in refused(remade(whole, **{name: b"x"}))
 
 
 @pytest.mark.parametrize("name", [*sorted(MEMBERS), "manifest.json"])
@@ -208,7 +208,7 @@ def test_many_members_are_refused(whole):
         ({"manifest.json": b"{}"}, "manifest.json is not as a bundle has it"),
         ({"manifest.json": b"[" * 50_000}, "manifest.json is not as a bundle has it"),
         ({"data.json": b"[]"}, "data.json is not as a bundle has it"),
-        ({"record.jsonl": b"{}\n"}, "line 1 is no record of a result file"),
+        ({"record.jsonl": b"{}\n"}, "line 1 is not a record of a result file"),
         ({"record.jsonl": b""}, "does not begin with a header"),
     ],
 )

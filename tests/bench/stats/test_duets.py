@@ -1,4 +1,4 @@
-"""A duet's value: the halves of the cores cancel, bursts hardly move it, and what ran apart is no pair."""
+"""A duet's value: the halves of the cores cancel, bursts hardly move it, and what ran apart is not a pair."""
 
 import math
 
