@@ -144,7 +144,7 @@ def _contents(archive: zipfile.ZipFile, path: Path) -> dict[str, bytes]:
         found[name] = _content(archive, info, path)
     for name in REQUIRED:
         if name not in found:
-            raise UsageError(f"{path}: has no {name}: it is no bundle of `bench bundle`")
+            raise UsageError(f"{path}: has no {name}: it is not a bundle of `bench bundle`")
     return found
 
 
