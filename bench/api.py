@@ -22,9 +22,9 @@ Model = str | Callable[..., Any]
 """An implementation: its name, `package.module:build`, or that function itself."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
-    """One result file, or several that make one table."""
+    """One result file, or several that make one table. A notebook shows the table."""
 
     results: tuple[Results, ...]
     """What the files hold, by kind of device: header, solo passes, every timed run."""
@@ -39,6 +39,27 @@ class Run:
         """The table's rows, with every figure in full; None if it was not measured."""
         return self.table().rows
 
+    def __repr__(self) -> str:
+        """What was measured, in a line: a whole run is hundreds of records."""
+        parts = []
+        for found in self.results:
+            suite = found.header.suite
+            lengths = ", ".join(map(str, suite.lengths))
+            models = f"{len(suite.implementations)} models at {lengths}"
+            parts.append(f"{suite.name} on {found.kind}: {models}, {found.path}")
+        return f"<Run {'; '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        return self.table()._repr_html_()
+
+    def to_pandas(self, *, baseline: str | None = None) -> Any:
+        """The table's rows as a pandas.DataFrame, with every figure in full; needs pandas.
+
+        Columns are those of the table in CSV; NaN or None if a figure was not measured. Raises UsageError.
+        """
+        return self.table(baseline=baseline).to_pandas()
+
     def table(self, *, baseline: str | None = None, published: bool = False) -> Table:
         """The table that `bench table` prints; `table.render("latex")` gives it for a paper.
 
@@ -48,14 +69,14 @@ class Run:
         return build_table(*self.results, baseline=baseline, published=published)
 
     def chart(self, name: str | None = None, *, baseline: str | None = None) -> Any:
-        """The chart that `bench plot` draws, as an altair.Chart; needs the extra `report`.
+        """The chart that `bench plot` draws, as an altair.Chart; needs the extra `report`, and no network.
 
         Raises UsageError for an unknown chart, or if the run lacks what it needs.
         """
         from bench.views.charts import charts
-        from bench.views.charts.style import alt
+        from bench.views.charts.notebook import offline
 
-        return alt.Chart.from_dict(charts.specification(self.results, name, baseline))
+        return offline(charts.specification(self.results, name, baseline))
 
     def report(self, path: str | Path, *, baseline: str | None = None) -> None:
         """Write the page that `bench report` writes; needs the extra `report`. Raises UsageError."""

@@ -163,6 +163,7 @@ def find(name: str) -> Implementation:
     if name.startswith(by_configuration.PREFIX):
         return _by_configuration(name)
     if ":" in name:
+        _refuse_file(name)
         return _plugged_in(name, name)
     if (problem := contested().get(name)) is not None:
         raise RegistryError(problem)
@@ -172,6 +173,14 @@ def find(name: str) -> Implementation:
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         raise RegistryError(f"unknown implementation {name!r}; {hint}")
     return known[name]
+
+
+def _refuse_file(name: str) -> None:
+    """Raises RegistryError if a file's path stands where a module's name belongs."""
+    module, _, function = name.partition(":")
+    if "/" in module or module.endswith(".py"):
+        meant = Path(module).with_suffix("").as_posix().removeprefix("./").strip("/").replace("/", ".")
+        raise RegistryError(f"{name}: is a file's path; name its module, as {meant}:{function}")
 
 
 def _with_setting(setting: settings.Setting) -> Implementation:

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from bench.cli import app
+from bench.suites import keys
 from implementations import registry
 
 ROOT = Path(__file__).parent.parent
@@ -48,6 +49,30 @@ class Configuration(yaml.SafeLoader):
 Configuration.add_multi_constructor("tag:yaml.org,2002:python/name:", lambda loader, name, node: name)
 
 
+def test_every_key_of_a_suite_is_in_the_page():
+    """`python -m bench.suites.keys docs/suites.md` writes it anew."""
+    assert keys.renewed(PAGES["suites"]) == PAGES["suites"]
+    for part in keys.PARTS.values():
+        for name, meaning in keys.documented(part).items():
+            assert meaning, f"{part.__name__}.{name} has no docstring"
+
+
+def test_a_key_that_the_page_lacks_is_found():
+    page = PAGES["suites"]
+    (row,) = (line for line in page.splitlines() if line.startswith("| `tokens` |"))
+    assert keys.renewed(page.replace(f"{row}\n", "")) == page
+    with pytest.raises(ValueError, match="the page has no"):
+        keys.renewed("a page without a place for tables")
+
+
+def test_every_field_of_a_row_is_described():
+    from bench.views.tables.rows import Row
+
+    table = PAGES["python-api"].partition("Its fields:")[2].partition("\n\n`")[0]
+    first_cells = "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`(\w+)`", first_cells)) == set(Row.__struct_fields__)
+
+
 def test_every_folder_of_the_package_is_in_the_architecture():
     folders = {
         path.parent for package in ("bench", "implementations") for path in (ROOT / package).rglob("*.py")
@@ -58,8 +83,14 @@ def test_every_folder_of_the_package_is_in_the_architecture():
     assert names - {"cpu", "triton"} == named - {"cards"}
 
 
-def test_the_navigation_has_every_page_that_is_there():
+def test_the_navigation_has_every_page():
     configuration = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     navigation = yaml.load(configuration, Configuration)["nav"]
     listed = {next(iter(entry.values())) for entry in navigation}
-    assert listed <= {*(f"{name}.md" for name in PAGES), "paper-table.ipynb"}
+    assert listed == {*(f"{name}.md" for name in PAGES), "paper-table.ipynb"}
+
+
+def test_words_of_the_table_are_in_the_glossary():
+    words = re.findall(r"^\*\*(.+?)\*\*", PAGES["glossary"], flags=re.MULTILINE)
+    assert words == sorted(words, key=str.lower)
+    assert {"Activation", "Alone", "Block", "Full", "Mem", "Real tokens", "X"} <= set(words)

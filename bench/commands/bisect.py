@@ -28,7 +28,7 @@ def bisect(
         int | None, typer.Option(min=1, help="One of the suite's lengths; by default its first.")
     ] = None,
     margin: Annotated[str, typer.Option(help="Bad must be worse than good by more than this.")] = "1%",
-    budget: Annotated[str, typer.Option(help="Time for each commit, as 90s, 5m or 1h.")] = "15m",
+    budget: Annotated[str, typer.Option(help="Time for each commit, as 90s, 3m30s or 1h.")] = "15m",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default one per core.")] = None,
     pairing: Pairing = "auto",

@@ -5,12 +5,14 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.console import FAILED, Json, as_json, names, show
+from bench.commands.console import FAILED, names
+from bench.commands.tables import Shown, prints_table
 
 app = typer.Typer()
 
 
 @app.command()
+@prints_table()
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A.jsonl", help="The earlier run.")],
     b: Annotated[Path, typer.Argument(metavar="B.jsonl", help="The later run.")],
@@ -20,15 +22,15 @@ def compare(
     fail_on: Annotated[
         str | None, typer.Option(help="slower, bigger or both: exit code 1 if B is so in any case.")
     ] = None,
-    json: Json = False,
+    *,
+    shown: Shown,
 ) -> None:
     """Compare two stored runs of one suite on one machine."""
     from bench.records.reading import read
     from bench.views import comparison
 
     asked = comparison.faults_of(names(fail_on, "--fail-on"))
-    found = comparison.compare(read(a), read(b), force)
-    failed = comparison.failures(found, asked)
-    show(as_json(found) if json else comparison.as_text(found, asked))
-    if failed:
+    found = comparison.compare(read(a), read(b), force, asked, shown.rows)
+    shown.show(found, [a, b])
+    if found.failures:
         raise typer.Exit(FAILED)

@@ -161,35 +161,6 @@ def screen() -> Any:
     return Screen(width_of(sys.stdout), takes_marks(sys.stdout))
 
 
-def print_table(
-    results: list[Any],
-    form: Any,
-    baseline: str | None = None,
-    published: bool = False,
-    by_task: bool = False,
-    models: list[str] | None = None,
-    choice: Any = None,
-    out: Path | None = None,
-) -> None:
-    """Print the runs' table, or one with a column per task.
-
-    models: those that have rows. choice: what of the table. out: a file in place of standard output.
-    """
-    from bench.views.tables import by_task as task_table
-    from bench.views.tables.formats import render
-    from bench.views.tables.table import build_table
-
-    table: Any
-    if by_task:
-        table = task_table.build(results, baseline, models)
-    else:
-        table = build_table(*results, baseline=baseline, published=published, models=models)
-    if out is not None:
-        write_bytes(out, f"{render(table, form, choice)}\n".encode())
-    else:
-        show(render(table, form, choice, screen()), safe=form == "terminal")
-
-
 def as_json(value: Any) -> str:
     """Structs and builtins as indented JSON."""
     import msgspec
@@ -201,6 +172,14 @@ def refuse_inputs(out: Path | None, inputs: Iterable[Path]) -> None:
     """Raise UsageError if an output would overwrite a file that the command reads."""
     if out is not None and any(out.resolve() == path.resolve() for path in inputs):
         raise UsageError(f"--out {out}: is one of the files that are read; choose another name")
+
+
+def print_tracebacks(runs: Iterable[Any]) -> None:
+    """Of the cases that failed, with what their models printed."""
+    for solo in (solo for run in runs for solo in run.solos.values()):
+        for text in (solo.printed, solo.traceback) if solo.status != "ok" else ():
+            if text is not None:
+                show_error(f"{solo.case.implementation} at {solo.case.length}:\n{text.rstrip()}")
 
 
 def read_all(files: list[Path]) -> list[Any]:

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.console import BAD_USAGE, OK, Json, as_json, chosen, show
+from bench.commands.console import (
+    BAD_USAGE,
+    OK,
+    Json,
+    Traceback,
+    as_json,
+    chosen,
+    print_tracebacks,
+    read_all,
+    show,
+)
 
 app = typer.Typer()
 
@@ -16,7 +26,7 @@ def doctor(
     suite: Annotated[str, typer.Option(help="Whose cases --aa measures.")] = "ci",
     impl: Annotated[str | None, typer.Option(help="Implementations, comma-separated.")] = None,
     blocks: Annotated[int, typer.Option(min=3, help="Blocks that --aa measures.")] = 5,
-    budget: Annotated[str, typer.Option(help="Time for --aa, as 90s, 5m or 1h.")] = "10m",
+    budget: Annotated[str, typer.Option(help="Time for --aa, as 90s, 3m30s or 1h.")] = "10m",
     tolerance: Annotated[str, typer.Option(help="Of the gate that the machine is to serve.")] = "3%",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default one per core.")] = None,
@@ -27,6 +37,7 @@ def doctor(
         Path | None, typer.Option(help="Result file of --aa; that of the duet lies beside it.")
     ] = None,
     json: Json = False,
+    traceback: Traceback = False,
 ) -> None:
     """Can this machine measure, and how finely? Exit code 2 if something stands in the way."""
     from bench.gate import doctor as doctors
@@ -46,4 +57,6 @@ def doctor(
     )
     diagnosis = doctors.diagnose(request)
     show(as_json(diagnosis) if json else doctors.as_text(diagnosis))
+    if traceback and aa:
+        print_tracebacks(read_all([request.out]))
     raise typer.Exit(OK if diagnosis.sound else BAD_USAGE)

@@ -26,7 +26,9 @@ def export(
         str | None,
         typer.Option(help="To --out: pytorch-hud (a file), wandb or mlflow (a folder, without a network)."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File or folder for --to.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File or folder of --to, file of --format.")
+    ] = None,
 ) -> None:
     """A result file for a CI service, for PyTorch's HUD, Weights & Biases or MLflow."""
     from bench.records.reading import read
@@ -35,7 +37,12 @@ def export(
     if (format_ is None) == (to is None):
         raise UsageError("bench export: give --format, or --to with --out")
     if format_ is not None:
-        show(exported(read(file), format_))
+        refuse_inputs(out, [file])
+        text = exported(read(file), format_)
+        if out is None:
+            show(text)
+        else:
+            write_bytes(out, f"{text}\n".encode())
         return
     writer = _writers().get(to or "")
     if writer is None:

@@ -5,27 +5,29 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.commands.console import Json, as_json, complain, screen, show
+from bench.commands.console import complain
+from bench.commands.tables import Shown, prints_table
 from bench.errors import UsageError
 
 app = typer.Typer()
 
 Row = Mapping[str, Any]
-LEFT_OUT_FIRST = {"citation": 3, "reference": 2, "tasks": 1}
-"""Columns that a narrow terminal leaves out: the largest number first."""
 
 
 @app.command("list")
+@prints_table()
 def list_(
     what: Annotated[str, typer.Argument(metavar="[suites|implementations|workloads|metrics]")] = "suites",
     files: Annotated[
         list[str] | None, typer.Argument(metavar="[FILE]...", help="Suites of your own, to list instead.")
     ] = None,
-    json: Json = False,
+    *,
+    shown: Shown,
 ) -> None:
     """What there is: suites, implementations, workloads or metrics."""
     from bench import workloads
     from bench.suites import metrics
+    from bench.views.listing import Listing
     from implementations import registry
 
     kinds = {
@@ -38,8 +40,7 @@ def list_(
         raise UsageError(f"list {what}: choose {', '.join(kinds)}")
     if files and what != "suites":
         raise UsageError(f"list {what} {files[0]}: files go with suites only")
-    rows = [*kinds[what](files or ())]
-    show(as_json(rows) if json else _as_text(rows))
+    shown.show(Listing.of(list(kinds[what](files or ())), shown.rows))
     contested = {
         "implementations": registry.contested,
         "workloads": workloads.DOOR.contested,
@@ -47,20 +48,6 @@ def list_(
     }
     for problem in contested[what]().values() if what in contested else ():
         complain(problem)
-
-
-def _as_text(found: Sequence[Row]) -> str:
-    """A plain table, without what has parts of its own; words wrap if the screen is narrow."""
-    from bench.views.tables import terminal
-    from bench.views.tables.grid import Cell, Grid, Head, Section
-
-    lines = [{key: value for key, value in row.items() if not isinstance(value, dict)} for row in found]
-    heads = [
-        Head(key, "left", drop=LEFT_OUT_FIRST.get(key, 0), label=key == "name", words=key != "name")
-        for key in (lines[0] if lines else ())
-    ]
-    rows = [[Cell(_cell(value)) for value in line.values()] for line in lines]
-    return terminal.write([Grid(heads, [Section(None, rows)])], [], screen())
 
 
 def _suites(files: Sequence[str]) -> Iterator[Row]:
@@ -126,9 +113,3 @@ def _metrics(_: Sequence[str]) -> Iterator[Row]:
 
     for name in DOOR.names():
         yield {"name": name, "path": DOOR.path_of(name)}
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

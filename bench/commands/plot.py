@@ -25,14 +25,14 @@ def plot(
     width: Annotated[int | None, typer.Option(min=50, help="Pixels of the widest panel.")] = None,
     height: Annotated[int | None, typer.Option(min=50, help="Pixels of the highest panel.")] = None,
 ) -> None:
-    """Draw result files; by default growth over lengths, or speed if there is one length."""
-    from bench.records.profile import read_profile
+    """Draw result files; by default growth over lengths, or speed at one; of profiles the roofline."""
+    from bench.records.profile import is_profile, read_profile
     from bench.views.charts import charts
     from bench.views.charts import roofline as roofline_chart
     from bench.views.charts import style as chart_style
 
     refuse_inputs(out, files)
-    if chart == "roofline":
+    if chart == "roofline" or (chart is None and all(map(is_profile, files))):
         spec = roofline_chart.roofline([read_profile(path) for path in files])
     else:
         spec = charts.specification(read_all(files), chart, baseline)

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.console import FAILED, INCOMPLETE, OK, Json, chosen, show
+from bench.commands.console import (
+    FAILED,
+    INCOMPLETE,
+    OK,
+    Json,
+    Traceback,
+    chosen,
+    print_tracebacks,
+    read_all,
+    show,
+)
 from bench.errors import UsageError
 
 app = typer.Typer()
@@ -60,7 +70,7 @@ def regress(
         str | None, typer.Option(help="For sure not slower than this: PASSED. By default the suite's, or 3%.")
     ] = None,
     blocks: Annotated[int, typer.Option(help="In the first stage; what stays open gets twice as many.")] = 5,
-    budget: Annotated[str, typer.Option(help="Time for all of it, as 90s, 5m or 1h.")] = "15m",
+    budget: Annotated[str, typer.Option(help="Time for all of it, as 90s, 3m30s or 1h.")] = "15m",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default one per core.")] = None,
     pairing: Pairing = "auto",
@@ -73,6 +83,7 @@ def regress(
         Path | None, typer.Option(metavar="FILE", help="Write a comment that replaces its predecessor.")
     ] = None,
     json: Json = False,
+    traceback: Traceback = False,
 ) -> None:
     """Did a change make your model slower or bigger? In any git repository.
 
@@ -111,6 +122,8 @@ def regress(
     )
     report = gate.regress(request)
     show(reports.FORMATS[form](report))
+    if traceback:
+        print_tracebacks(read_all([request.out]))
     if summary:
         reports.append_summary(report)
     if comment is not None:

@@ -1,6 +1,5 @@
 """`bench run`: measure a suite."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -13,25 +12,23 @@ from bench.commands.console import (
     WORKLOAD_HELP,
     Traceback,
     complain,
-    known_format,
     names,
     numbers,
-    print_table,
+    print_tracebacks,
     rates,
-    screen,
-    show,
-    show_error,
 )
+from bench.commands.tables import Shown, prints_table
 from bench.errors import UsageError
 from bench.text.units import parse_length
 
 if TYPE_CHECKING:
-    from bench.records.reading import Results
+    pass
 
 app = typer.Typer()
 
 
 @app.command()
+@prints_table(out="--table")
 def run(
     suite: Annotated[str, typer.Option(help="A suite's name, or a file that ends in .yaml.")],
     impl: Annotated[
@@ -73,7 +70,7 @@ def run(
         typer.Option(help="Figures of your own, comma-separated: package.module:function of a step."),
     ] = None,
     backend: Annotated[str | None, typer.Option(help="auto, torch, cpu or triton.")] = None,
-    budget: Annotated[str | None, typer.Option(help="Time for the whole run, as 90s, 5m or 1h.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time for the whole run, as 90s, 3m30s or 1h.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default one per core.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of models and batches.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One short block, no intervals.")] = False,
@@ -100,10 +97,9 @@ def run(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Result file; by default below results/runs.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue a run that was cut short.")] = None,
-    format_: Annotated[
-        str, typer.Option("--format", help="terminal, markdown, latex, csv, html or json.")
-    ] = "terminal",
     traceback: Traceback = False,
+    *,
+    shown: Shown,
 ) -> None:
     """Measure a suite and print its table."""
     from bench.measure import collection, session
@@ -111,6 +107,7 @@ def run(
     from bench.suites.collection import load as collection_of
     from bench.suites.files import suite_file
     from bench.views.tables import by_task as task_table
+    from bench.views.tables.table import build_table
 
     read = suite_file(suite)
     request = request_for(
@@ -140,15 +137,20 @@ def run(
         out=out,
         resume=resume,
     )
-    form = known_format(format_)
     if predict or max_length is not None:
-        _memory_needs(request, predict, max_length, form, kept=out or resume)
+        _memory_needs(request, predict, max_length, shown, traceback, kept=out or resume)
     parts = collection_of(read)
     outcome = session.run(request) if parts is None else collection.run(parts, request)
-    by_task = parts is not None and task_table.of_one_machine(outcome.runs)
-    print_table(outcome.runs, form, by_task=by_task)
+    try:
+        if parts is not None and task_table.of_one_machine(outcome.runs):
+            shown.show(task_table.build(outcome.runs, models=shown.rows))
+        else:
+            shown.show(build_table(*outcome.runs, models=shown.rows))
+    except UsageError:
+        complain(f"kept in {outcome.path}: bench table prints it")
+        raise
     if traceback:
-        _print_tracebacks(outcome.runs)
+        print_tracebacks(outcome.runs)
     if outcome.interrupted:
         complain(f"interrupted; resume with: {outcome.resume_line}")
         raise typer.Exit(INTERRUPTED)
@@ -156,26 +158,24 @@ def run(
     raise typer.Exit(OK if outcome.complete else INCOMPLETE)
 
 
-def _print_tracebacks(runs: "Sequence[Results]") -> None:
-    """Of the cases that failed, with what their models printed."""
-    for solo in (solo for run in runs for solo in run.solos.values()):
-        for text in (solo.printed, solo.traceback) if solo.status != "ok" else ():
-            if text is not None:
-                show_error(f"{solo.case.implementation} at {solo.case.length}:\n{text.rstrip()}")
-
-
 def _memory_needs(
-    request: Any, predict: bool, max_length: str | None, form: Any, kept: Path | None
+    request: Any, predict: bool, max_length: str | None, shown: Shown, traceback: bool, kept: Path | None
 ) -> NoReturn:
     from bench.measure.memory_needs import memory_needs
-    from bench.views.tables.formats import render
     from bench.views.tables.untimed import untimed_table
 
     if kept is not None:
         raise UsageError(f"{kept}: --predict and --max-length keep no file; leave out --out and --resume")
     found = memory_needs(request, predicted=predict, max_length=max_length)
     table = untimed_table(
-        found.results, found.lengths, found.notes, predicted=predict, ratios=max_length is None
+        found.results,
+        found.lengths,
+        found.notes,
+        predicted=predict,
+        ratios=max_length is None,
+        models=shown.rows,
     )
-    show(render(table, form, screen=screen()), safe=form == "terminal")
+    shown.show(table)
+    if traceback:
+        print_tracebacks([found.results])
     raise typer.Exit(OK if found.complete else INCOMPLETE)

@@ -10,21 +10,20 @@ from bench.commands.console import (
     INTERRUPTED,
     OK,
     WORKLOAD_HELP,
-    Json,
     Traceback,
-    as_json,
     complain,
     given,
     names,
     one_length,
-    show,
 )
+from bench.commands.tables import Shown, prints_table
 from bench.errors import UsageError
 
 app = typer.Typer()
 
 
 @app.command()
+@prints_table(out="--table")
 def train(
     suite: Annotated[str, typer.Option(help="A suite's name, or a file that ends in .yaml.")],
     impl: Annotated[
@@ -68,8 +67,9 @@ def train(
         Path | None, typer.Option(help="Folder for records and checkpoints; by default below results/runs.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue what is in --out.")] = False,
-    json: Json = False,
     traceback: Traceback = False,
+    *,
+    shown: Shown,
 ) -> None:
     """Train the models of a suite, one after the other, with checkpoints that resume exactly."""
     from bench.measure.request import default_out
@@ -112,7 +112,7 @@ def train(
             resume=resume,
         )
     )
-    show(as_json(summary.rows(outcome.trainings)) if json else summary.as_text(outcome.trainings))
+    shown.show(summary.Trainings.of(outcome.trainings, shown.rows))
     if outcome.interrupted:
         complain(f"interrupted; resume with: {outcome.resume_line}")
         raise typer.Exit(INTERRUPTED)

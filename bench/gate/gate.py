@@ -24,6 +24,7 @@ from bench.gate.verdicts import (
 )
 from bench.measure.display import PlainDisplay
 from bench.measure.duet import NO_ROOM, block_of
+from bench.measure.imports import failed_imports, plugged_in
 from bench.measure.procedure import Procedure
 from bench.measure.progress import Progress
 from bench.measure.recorder import Recorder
@@ -118,7 +119,8 @@ class Gate:
     def with_itself(self) -> list[Pair]:
         """Each case that runs, twice: identical code."""
         base, _, control = REVISIONS
-        return [_against_itself(solo, control) for solo in self._solos(base) if solo.status == "ok"]
+        solos = self._solos(base, self._failed_imports(base))
+        return [_against_itself(solo, control) for solo in solos if solo.status == "ok"]
 
     def locate(self, base: Revision, head: Revision) -> dict[tuple[str, str], str]:
         """Why a revision does not have an implementation, by the names of both.
@@ -129,7 +131,9 @@ class Gate:
 
     def pairs(self, base: Revision, head: Revision, exact: bool = False) -> list[Pair]:
         """Measure every open case alone, on both sides; without a clock if only exact costs are asked for."""
-        solos = (self._solos(revision.name, exact) for revision in (base, head))
+        names = (base.name, head.name)
+        broken = [solo for name in names for solo in self._failed_imports(name)]
+        solos = (self._solos(name, broken, exact) for name in names)
         return [Pair(*pair) for pair in zip(*solos, strict=True)]
 
     def time(self, pairs: Sequence[Pair], blocks: int) -> StopReason:
@@ -191,11 +195,27 @@ class Gate:
                 solo = self._kept(measure_exact(at(case, head.name), self.procedure, self.server))
                 self.decided[case] = judge_new(solo)
 
-    def _solos(self, revision: str, exact: bool = False) -> list[Solo]:
-        cases = [at(case, revision) for case in self.open_cases]
-        if exact:
-            return [self._kept(measure_exact(case, self.procedure, self.server)) for case in cases]
-        return [self._kept(measure_solo(case, self.procedure, self.server, exact=True)) for case in cases]
+    def _failed_imports(self, revision: str) -> list[Solo]:
+        """Of every model: none runs before all could be imported."""
+        models = plugged_in(at(case, revision) for case in self.open_cases)
+        return [
+            self._kept(solo)
+            for cases in models
+            for solo in failed_imports(cases, self.procedure, self.server)
+        ]
+
+    def _solos(self, revision: str, broken: Iterable[Solo], exact: bool = False) -> list[Solo]:
+        """broken: cases that are not tried, since their models can't be imported."""
+        found = {solo.case: solo for solo in broken}
+        for case in (at(case, revision) for case in self.open_cases):
+            if case not in found:
+                alone = (
+                    measure_exact(case, self.procedure, self.server)
+                    if exact
+                    else measure_solo(case, self.procedure, self.server, exact=True)
+                )
+                found[case] = self._kept(alone)
+        return [found[at(case, revision)] for case in self.open_cases]
 
     def _kept(self, solo: Solo) -> Solo:
         self.recorder.take(solo)

@@ -6,7 +6,7 @@ from itertools import groupby
 from types import TracebackType
 from typing import Protocol, Self
 
-from bench.measure.jobs import Job, perform
+from bench.measure.jobs import BlockJob, Job, perform
 from bench.measure.scheduler import Scheduler
 from bench.records.run import Device, Environment, StopReason
 from bench.workers.forkserver import ForkServer
@@ -54,8 +54,8 @@ class Local:
     def carry_out(self, schedulers: Sequence[Scheduler]) -> None:
         for scheduler in schedulers:
             jobs: Iterator[Job] = iter(scheduler.next_job, None)
-            # First all cases alone, from one fork server, then blocks.
-            for _, alike in groupby(jobs, type):
+            # First imports and all cases alone, from one fork server, then blocks.
+            for _, alike in groupby(jobs, lambda job: isinstance(job, BlockJob)):
                 with ForkServer(scheduler.procedure.threads, scheduler.procedure.sources) as server:
                     for job in alike:
                         _do(job, scheduler, server)

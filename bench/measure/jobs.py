@@ -1,4 +1,4 @@
-"""What a device is given to do: a case alone, or a block of cases side by side."""
+"""What a device is given to do: the import of a model, a case alone, or a block of cases side by side."""
 
 from collections.abc import Generator
 from contextlib import closing
@@ -7,11 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.measure.duet import block_of
+from bench.measure.imports import failed_imports
 from bench.measure.procedure import Procedure
 from bench.measure.solo import measure_solo
 from bench.records.run import Finding, Lost, Sample, Solo
 from bench.suites.case import Case
 from bench.workers.forkserver import ForkServer
+
+
+@dataclass(frozen=True)
+class ImportJob:
+    """The import of one model, for all of its cases."""
+
+    cases: list[Case]
 
 
 @dataclass(frozen=True)
@@ -36,15 +44,17 @@ class BlockJob:
         return [solo.case.id for solo in self.solos]
 
 
-Job = SoloJob | BlockJob
+Job = ImportJob | SoloJob | BlockJob
 
 
 def perform(job: Job, procedure: Procedure, server: ForkServer) -> Generator[Finding, None, None]:
     """Do a job on this machine. Every record comes as its measurement finishes.
 
-    server: of the solo pass; a block has its own.
+    server: of imports and of the solo pass; a block has its own.
     """
-    if isinstance(job, SoloJob):
+    if isinstance(job, ImportJob):
+        yield from failed_imports(job.cases, procedure, server)
+    elif isinstance(job, SoloJob):
         yield measure_solo(job.case, procedure, server)
     else:
         yield from _block(job, procedure)

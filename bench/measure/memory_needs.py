@@ -37,6 +37,8 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int | None = None
     too_large: bool = False
     reason: str | None = None
+    traceback: str | None = None
+    """Of Python, where the model failed."""
 
 
 Probe = Callable[[Case], Needs]
@@ -132,7 +134,7 @@ def predicting(plan: Procedure, server: ForkServer) -> Probe:
                 question = Predict(case, plan.environment.device)
                 found = worker.ask(question, Predicted, plan.deadline_seconds).prediction
         except WorkerFailed as failure:
-            return Needs(reason=f"not predictable: {failure.reason}")
+            return Needs(reason=f"not predictable: {failure.reason}", traceback=failure.traceback)
         reason = None if found.reason is None else f"not predictable: {found.reason}"
         return Needs(bytes=found.tensor_bytes, parameters=found.parameters, reason=reason)
 
@@ -151,7 +153,7 @@ def _measuring(plan: Procedure, server: ForkServer) -> Probe:
                 memory = worker.ask(MeasureMemory(), MemoryMeasured, plan.deadline_seconds)
         except WorkerFailed as failure:
             reason = f"{failure.status} at length {case.length}: {failure.reason}"
-            return Needs(too_large=failure.status == "oom", reason=reason)
+            return Needs(too_large=failure.status == "oom", reason=reason, traceback=failure.traceback)
         figure = next(figure for figure in memory.figures if figure.kind == MEMORY_KIND[plan.kind])
         return Needs(bytes=figure.bytes, parameters=prepared.parameters, reason=figure.unavailable)
 
@@ -167,7 +169,7 @@ def _budget(text: str) -> int:
 
 def _solo(case: Case, needs: Needs, kind: str) -> Solo:
     if needs.bytes is None:
-        return Solo(case=case, status="unsupported", reason=needs.reason)
+        return Solo(case=case, status="unsupported", reason=needs.reason, traceback=needs.traceback)
     figure = MemoryFigure(kind=kind, bytes=needs.bytes)
     return Solo(case=case, status="ok", parameters=needs.parameters, memory=[figure])
 

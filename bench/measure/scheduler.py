@@ -3,7 +3,8 @@
 import time
 from collections import Counter
 
-from bench.measure.jobs import BlockJob, Job, SoloJob
+from bench.measure.imports import plugged_in
+from bench.measure.jobs import BlockJob, ImportJob, Job, SoloJob
 from bench.measure.panel import Panel
 from bench.measure.procedure import BLOCKS_WANTED, Procedure
 from bench.measure.progress import Progress
@@ -48,6 +49,9 @@ class Scheduler:
             Panel([case for case in self.cases if case.cell == cell], suite, self.found, voids, estimator)
             for cell in dict.fromkeys(case.cell for case in self.cases)
         ]
+        unknown = [case for case in self.cases if case.id not in self.found.solos]
+        self.imports = [ImportJob(cases) for cases in plugged_in(unknown)]
+        """Of models that may not even be importable: all are tried before the first one runs."""
         self.alone: set[str] = set()
         """Cases that are in their solo pass now."""
         self.cut_offs: Counter[str] = Counter()
@@ -59,7 +63,7 @@ class Scheduler:
 
     def next_job(self) -> Job | None:
         """What a free device is to do now; None: nothing, or nothing before other jobs have ended."""
-        return self._next_solo() or self._next_block()
+        return self.imports.pop(0) if self.imports else self._next_solo() or self._next_block()
 
     def take(self, record: Finding) -> None:
         """A measurement has finished."""
@@ -67,6 +71,8 @@ class Scheduler:
 
     def finished(self, job: Job) -> None:
         """A job was done to its end."""
+        if isinstance(job, ImportJob):
+            return
         if isinstance(job, SoloJob):
             self.alone.remove(job.case.id)
             return
@@ -75,7 +81,10 @@ class Scheduler:
         self.observer.ratios(panel.ratios)
 
     def cut_off(self, job: Job, node: str, device: str, reason: str) -> None:
-        """A job ended with its device: what it measured does not count, and it is done again elsewhere."""
+        """A job ended with its device: what it measured does not count, and it is done again elsewhere; an
+        import by the solo pass."""
+        if isinstance(job, ImportJob):
+            return
         ids, block = ([job.case.id], None) if isinstance(job, SoloJob) else (job.case_ids, job.number)
         void = Void(case_ids=ids, block=block, reason=reason, node=node, device=device)
         self.recorder.void(void)
@@ -101,7 +110,7 @@ class Scheduler:
         return "precise" if all(panel.is_precise for panel in self.panels) else "blocks"
 
     def _next_solo(self) -> SoloJob | None:
-        """What is plugged in comes first: it may not even be importable."""
+        """What is plugged in comes first: it fails sooner than others."""
         cases = sorted(self.cases, key=lambda case: not registry.find(case.implementation).plugged_in)
         for number, case in enumerate(cases, 1):
             if case.id not in self.found.solos and case.id not in self.alone:

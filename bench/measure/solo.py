@@ -50,11 +50,12 @@ def measure_solo(case: Case, procedure: Procedure, server: ForkServer, *, exact:
             finally:
                 printed = worker.printed
     except WorkerFailed as failure:
-        solo = _failed(case, failure)
+        solo = failed(case, failure)
     return msgspec.structs.replace(solo, printed=printed)
 
 
-def _failed(case: Case, failure: WorkerFailed) -> Solo:
+def failed(case: Case, failure: WorkerFailed) -> Solo:
+    """A case whose worker failed."""
     return Solo(case=case, status=failure.status, reason=failure.reason, traceback=failure.traceback)
 
 
@@ -66,7 +67,7 @@ def measure_exact(case: Case, procedure: Procedure, server: ForkServer) -> Solo:
             compile_kernels(worker, procedure)
             counted = worker.ask(Count(), Counted, procedure.deadline_seconds)
     except WorkerFailed as failure:
-        return _failed(case, failure)
+        return failed(case, failure)
     if counted.exact is None:
         return Solo(case=case, status="unsupported", reason=f"no exact costs: {counted.unavailable}")
     return Solo(case=case, status="ok", parameters=prepared.parameters, exact=counted.exact)

@@ -94,6 +94,15 @@ def read_profile(path: Path) -> Profile:
     return profile
 
 
+def is_profile(path: Path) -> bool:
+    """Whether a file is a profile of any version, not a result file."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return bytes(found.get("type", b"")) == b'"profile"'
+
+
 class Node(msgspec.Struct):
     """A stage with all that is inside it."""
 

@@ -5,7 +5,7 @@ A torn last line, as a crash or a full disk leaves it, is dropped with a notice.
 
 import inspect
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ from bench.records.run import (
 )
 
 T = TypeVar("T")
+_RECORD: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
 class _Version(msgspec.Struct, frozen=True, tag="header", tag_field="type"):
@@ -256,11 +257,9 @@ def of_kind(records: Iterable[Any], kind: type[T]) -> list[T]:
     return [record for record in records if isinstance(record, kind)]
 
 
-def _decode(
-    line: bytes, number: int, path: Path, decode: Callable[..., Record] = msgspec.json.decode
-) -> Record:
+def _decode(line: bytes, number: int, path: Path) -> Record:
     try:
-        return decode(line, type=Record)
+        return _RECORD.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ResultError(f"{path}: line {number} is not a record of a result file ({error})") from None
 

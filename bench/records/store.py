@@ -7,11 +7,11 @@ added from, so that every view reads it. `device` is the kind, cpu or cuda; the 
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -20,6 +20,8 @@ from bench.records.reading import Results, read
 from bench.records.run import Header
 from bench.system.extras import require
 from bench.text.text_table import text_table
+
+Load = Callable[[Path], Results]
 
 PARTITIONS = ("suite", "device", "commit")
 
@@ -108,35 +110,52 @@ def add(path: Path, folder: Path, commit: str | None = None) -> Path:
     return target
 
 
-def find(folder: Path, suite: str, implementation: str) -> list[Stored]:
-    """The runs of a suite that have this implementation. Raises UsageError if there are none."""
-    found = query(
-        folder,
-        'SELECT DISTINCT file, "commit" FROM cases WHERE suite = ? AND implementation = ? ORDER BY file',
-        [suite, implementation],
-    )
-    if not found.rows:
-        known = query(folder, "SELECT DISTINCT suite, implementation FROM cases ORDER BY ALL").rows
-        suites = ", ".join(dict.fromkeys(name for name, _ in known))
-        models = ", ".join(name for of, name in known if of == suite)
-        has = f"its models there: {models}" if models else f"its suites: {suites}"
-        raise UsageError(f"{folder}: has no {implementation!r} of the suite {suite!r}; {has}")
-    return [Stored(Path(file), commit) for file, commit in found.rows]
+def find(folder: Path, suite: str, implementation: str, load: Load = read) -> list[Stored]:
+    """The runs of a suite that have this implementation. Raises UsageError if there are none.
+
+    load: reads a run, by default from its file.
+    """
+    runs = _runs(folder, suite)
+    found = [run for run in runs if implementation in _models(load(run.path))]
+    if found:
+        return found
+    known = sorted({model for run in runs for model in _models(load(run.path))})
+    has = f"its models there: {', '.join(known)}" if runs else f"its suites: {', '.join(suites(folder))}"
+    raise UsageError(f"{folder}: has no {implementation!r} of the suite {suite!r}; {has}")
 
 
-def models(folder: Path, suite: str) -> list[str]:
+def models(folder: Path, suite: str, load: Load = read) -> list[str]:
     """Implementations of a suite that have runs. Raises UsageError if there are none."""
-    rows = query(
-        folder, "SELECT DISTINCT implementation FROM cases WHERE suite = ? ORDER BY ALL", [suite]
-    ).rows
-    if not rows:
+    found = {model for run in _runs(folder, suite) for model in _models(load(run.path))}
+    if not found:
         raise UsageError(f"{folder}: has no suite {suite!r}; it has {', '.join(suites(folder))}")
-    return [name for (name,) in rows]
+    return sorted(found)
 
 
 def suites(folder: Path) -> list[str]:
     """Suites that have runs, by name. Raises UsageError if there is no store."""
-    return [name for (name,) in query(folder, "SELECT DISTINCT suite FROM runs ORDER BY ALL").rows]
+    return sorted({_value(path.parents[2]) for path in _files(folder)})
+
+
+def _runs(folder: Path, suite: str) -> list[Stored]:
+    return [Stored(path, _value(path.parent)) for path in _files(folder) if _value(path.parents[2]) == suite]
+
+
+def _models(results: Results) -> set[str]:
+    return {solo.case.implementation for solo in results.solos.values()}
+
+
+def _files(folder: Path) -> list[Path]:
+    """Every run. Raises UsageError if there is none."""
+    files = sorted(folder.glob(_LAYOUT))
+    if not files:
+        raise UsageError(f"{folder}: holds no runs; add some with bench store add FILE...")
+    return files
+
+
+def _value(partition: Path) -> str:
+    """What a partition's folder is of."""
+    return unquote(partition.name.partition("=")[2])
 
 
 def query(folder: Path, sql: str, parameters: Sequence[object] = ()) -> Answer:
@@ -145,9 +164,7 @@ def query(folder: Path, sql: str, parameters: Sequence[object] = ()) -> Answer:
     Raises UsageError: no store, or what DuckDB says is wrong with the query.
     """
     duckdb = require("duckdb", "store")
-    files = sorted(map(str, folder.glob(_LAYOUT)))
-    if not files:
-        raise UsageError(f"{folder}: holds no runs; add some with bench store add FILE...")
+    files = list(map(str, _files(folder)))
     with duckdb.connect() as connection:
         try:
             connection.execute(f"CREATE VIEW records AS SELECT *, filename AS file FROM {_source(files)}")

@@ -5,6 +5,7 @@ so pooling them would claim a precision that is not there.
 """
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -49,7 +50,7 @@ def block_value(values: Sequence[float]) -> float:
     """Median of what was found in a block. Raises ValueError for nothing."""
     if not values:
         raise ValueError("a block without a round has no value")
-    return float(np.median(np.asarray(values, dtype=np.float64)))
+    return statistics.median(values)
 
 
 def ratio_interval(block_values: Sequence[float], confidence: float = 0.95) -> Interval:

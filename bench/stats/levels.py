@@ -34,13 +34,23 @@ def change_points(values: Sequence[float]) -> list[int]:
     ruptures = require("ruptures", "store")
     logs: Array = np.log(np.asarray(values, dtype=np.float64))
     penalty = PENALTY * _noise(logs) ** 2 * math.log(len(values))
-    search = ruptures.Pelt(model="l2", min_size=MIN_LEVEL, jump=1).fit(logs.reshape(-1, 1))
-    found = [int(index) for index in search.predict(pen=penalty)[:-1]]
-    while found:
-        weakest = min(found, key=lambda index: _clearness(logs, found, index))
-        if _clearness(logs, found, weakest) > 1:
+    # With a linear kernel it minimises squares, in C: ruptures.Pelt takes minutes for thousands of values.
+    search = ruptures.KernelCPD(kernel="linear", min_size=MIN_LEVEL).fit(logs.reshape(-1, 1))
+    return _told_from_noise(logs, [int(index) for index in search.predict(pen=penalty)[:-1]])
+
+
+def _told_from_noise(logs: Array, found: list[int]) -> list[int]:
+    """The changes that are left when the weakest is dropped until all are clear."""
+    clear = {index: _clearness(logs, found, index) for index in found}
+    while clear:
+        weakest = min(clear, key=clear.__getitem__)
+        if clear[weakest] > 1:
             break
+        place = found.index(weakest)
         found.remove(weakest)
+        del clear[weakest]
+        for index in found[max(0, place - 1) : place + 1]:
+            clear[index] = _clearness(logs, found, index)
     return found
 
 

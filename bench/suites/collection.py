@@ -13,8 +13,11 @@ class Collection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Suites that make one comparison over several workloads."""
 
     name: str
+    """What records and tables call the collection."""
     description: str
+    """One sentence for `bench list suites`."""
     suites: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    """Suites by name, or by path from the folder of this file."""
     baseline: str
     """Implementation that every ratio of every suite is against."""
 

@@ -32,7 +32,9 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """When to stop, and how long to wait."""
 
     min_blocks: Positive = 3
+    """Blocks that an interval needs; fewer only if the budget is over before."""
     max_blocks: Positive = 12
+    """Blocks after which a length is done, however wide its intervals are."""
     max_rounds: Positive = 8
     """Most rounds per block; fewer if a round is long."""
     target: str | float = "3%"
@@ -49,20 +51,24 @@ class BatchSizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Sequences per step by kind of device, one number or several."""
 
     cpu: Positive | tuple[Positive, ...] = 1
+    """On a CPU."""
     cuda: Positive | tuple[Positive, ...] = 25
+    """On a CUDA GPU."""
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of `bench train` for a suite's models, in place of the published ones."""
 
     steps: Positive = 10_000
+    """Training steps."""
     batch: Positive | None = None
-    """Sequences per step; None for the published number."""
+    """Sequences per step; by default the published number."""
     learning_rate: dict[str, Annotated[float, msgspec.Meta(gt=0)]] = {}
     """Learning rate by implementation, in place of the published one."""
     evaluate_every: Positive = 100
     """Steps from one evaluation and checkpoint to the next."""
     validation_sequences: Positive = 512
+    """Sequences of each evaluation."""
 
 
 class Allowed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,29 +84,41 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One comparison: implementations, workload, lengths and how they are timed."""
 
     name: str
+    """What records and tables call the suite."""
     description: str
+    """One sentence for `bench list suites`."""
     workload: str
+    """What batches are made of: a name, `tokens:file.npy`, `text:file.txt` or `package.module:WORKLOAD`."""
     lengths: tuple[Positive, ...]
+    """Sequence lengths, in time steps."""
     implementations: tuple[str, ...]
+    """Models, a row each: names, `package.module:build`, `seqboat(window=64)`, or mappings as above."""
     baseline: str
     """The implementation that every ratio is against."""
     batch: BatchSizes = BatchSizes()
+    """Sequences per step, by kind of device; in a file also one number or a list for all devices."""
     fit_batch: bool = False
     """Whether the batch is made smaller until the baseline fits the device: `batch: auto`."""
     tokens: Positive | None = None
     """Time steps per step, all sequences together, in place of `batch`: the batch is this over the length."""
     fill: Fill | tuple[Fill, ...] = "full"
+    """`full` has data at every position, `real` has true lengths, padded on the right."""
     precision: Precision | tuple[Precision, ...] = "fp32"
+    """What is computed in; `bf16` and `fp16` by torch's autocast."""
     phase: Phase = "train"
     """`decode`: `lengths` are contexts, after which tokens come one after another."""
     hyperparameters: HyperparameterMode = "published"
+    """`published`: the authors'; `matched`: one depth and width for all; `small`: for quick studies."""
     activation: tuple[Rate, ...] = ()
     """Activation rates that sparse models are set to, one row per rate; empty leaves them as initialised."""
     backend: Backend = "auto"
+    """Which kernels compute a fused form; `auto` takes those of the device."""
     metrics: tuple[str, ...] = ()
     """Metrics of the user's own beside the times: names, or import paths as `package.module:function`."""
     seed: Seed = 0
+    """Of weights and batches."""
     training: Training = Training()
+    """How `bench train` trains the models."""
     checkpoints: dict[str, str] = {}
     """Checkpoint file by implementation; its other forms are timed with it too."""
     limits: dict[str, Allowed] = {}
@@ -108,6 +126,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ignore: dict[str, str] | list[dict[str, str]] = {}
     """Implementations whose regressions are shown but do not count, each with the reason."""
     timing: Timing = Timing()
+    """When to stop, and how long to wait."""
     quick: Timing = Timing(min_blocks=1, max_blocks=1, max_rounds=1, budget="150s")
     """Timing that --quick uses in place of `timing`."""
 

@@ -7,6 +7,7 @@ its `bench.py` this package.
 import os
 import sys
 import sysconfig
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -44,6 +45,20 @@ def load(implementation: Implementation) -> "Build":
     if failure is not None:
         raise failure
     return build
+
+
+def load_all(found: Iterable[Implementation]) -> None:
+    """Import models. Raises RegistryError with whatever can't be imported, each with its reason."""
+    errors = []
+    for implementation in found:
+        try:
+            load(implementation)
+        except RegistryError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise RegistryError("; ".join(map(str, errors))) from ExceptionGroup("imports", errors)
 
 
 def refuse_collision(path: str) -> None:

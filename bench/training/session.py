@@ -75,9 +75,8 @@ def train(request: TrainRequest) -> TrainOutcome:
     jobs = [_job(name, suite, environment, request) for name in models_of(suite, request.overrides)]
     earlier = [_earlier(job, request.resume) for job in jobs]
     own_models.look_here()
-    for job in jobs:
-        # One that can't be imported is found before another has been trained for hours.
-        own_models.load(registry.find(job.case.implementation))
+    # What can't be imported is found before another has been trained for hours.
+    own_models.load_all(registry.find(job.case.implementation) for job in jobs)
     interrupted = False
     with open_display() as display, termination_interrupts(patient=True) as interruption:
         for job, checkpoint in zip(jobs, earlier, strict=True):

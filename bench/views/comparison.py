@@ -3,7 +3,8 @@
 import math
 import statistics
 from collections.abc import Iterator, Sequence
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -13,9 +14,10 @@ from bench.records.run import MEMORY_KIND, Machine, Solo
 from bench.stats.intervals import Interval, unpaired_ratio
 from bench.stats.ratios import block_step_seconds
 from bench.suites.case import Case
-from bench.text.escape import one_line
-from bench.text.text_table import text_table
-from bench.text.units import format_bytes, format_duration, format_ratio
+from bench.text.units import format_bytes, format_duration, format_ratio, significant
+from bench.views.tables.choice import chosen_rows
+from bench.views.tables.grid import MISSING, Cell, Grid, Head, Section, Tabular
+from bench.views.tables.rows import title_of
 
 Difference = Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS", "UNMEASURED"]
 
@@ -55,16 +57,68 @@ class ComparedCase(msgspec.Struct, frozen=True, kw_only=True):
     b_memory_bytes: int | None = None
 
 
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Tabular):
+    """Case by case, with what it fails on."""
+
     a: str
     b: str
     forced: list[str]
     """Why these runs can't be compared; empty unless that was overruled."""
     rows: list[ComparedCase]
+    fails_on: Sequence[Fault] = ()
+
+    @property
+    def failures(self) -> list[str]:
+        """Cases in which B has one of the faults, or does not run any more, each with the reason."""
+        axes = _axes(self.rows)
+        return [
+            f"{row.model} at {', '.join([str(row.length), *_values(row, axes)])}: {reason}"
+            for row in self.rows
+            for reason in _faults(row, self.fails_on)
+        ]
+
+    @property
+    def above(self) -> list[str]:
+        return [f"NOT COMPARABLE, forced: {reason}" for reason in self.forced]
+
+    @property
+    def below(self) -> list[str]:
+        failed = [f"FAILED: {line}" for line in self.failures]
+        fine = f"no case is {' or '.join(self.fails_on)}" if self.fails_on else FAILS_ON_NOTHING
+        return [f"A {self.a}, B {self.b}", NOT_INTERLEAVED, *(failed or [fine])]
+
+    def grids(self, digits: int | None = None) -> list[Grid]:
+        """One grid."""
+        axes = _axes(self.rows)
+        heads = [
+            Head("Model", "left", label=True, fields=("model",)),
+            Head("Length", label=True, fields=("length",)),
+            *(Head(axis.capitalize(), label=True, fields=(axis,)) for axis in axes),
+            Head("B is", "left", fields=("verdict",)),
+            Head("Speed (A/B)", most_first=True, fields=("speed_ratio", "speed_low", "speed_high")),
+            Head("A step", fields=("a_step_seconds",)),
+            Head("B step", fields=("b_step_seconds",)),
+            Head("A memory", fields=("a_memory_bytes",)),
+            Head("B memory", fields=("b_memory_bytes",)),
+        ]
+        return [Grid(heads, [Section(None, [_cells(row, axes, digits) for row in self.rows])])]
+
+    def record(self, objects: list[dict[str, Any]]) -> object:
+        return {"a": self.a, "b": self.b, "forced": self.forced, "rows": objects}
 
 
-def compare(a: Results, b: Results, force: bool = False) -> Comparison:
-    """Compare case by case. Raises UsageError with all reasons if runs differ in more than their code."""
+def compare(
+    a: Results,
+    b: Results,
+    force: bool = False,
+    fails_on: Sequence[Fault] = (),
+    models: Sequence[str] | None = None,
+) -> Comparison:
+    """Compare case by case. Raises UsageError with all reasons if runs differ in more than their code.
+
+    models: those that have rows, by name or title; all by default.
+    """
     for results in (a, b):
         if results.header.revisions is not None:
             raise UsageError(f"{results.path}: holds a gate's raw data, no run of a suite")
@@ -75,7 +129,8 @@ def compare(a: Results, b: Results, force: bool = False) -> Comparison:
     rows = [_row(case, a, b) for case in _cases(a) if case in theirs]
     if not rows:
         raise UsageError(f"{a.path} and {b.path} have no case in common")
-    return Comparison(a=a.path, b=b.path, forced=reasons, rows=rows)
+    rows = chosen_rows(rows, models, lambda row: (row.model, title_of(row.model)))
+    return Comparison(a=a.path, b=b.path, forced=reasons, rows=rows, fails_on=fails_on)
 
 
 def faults_of(words: Sequence[str] | None) -> tuple[Fault, ...]:
@@ -85,16 +140,6 @@ def faults_of(words: Sequence[str] | None) -> tuple[Fault, ...]:
         if word not in known:
             raise UsageError(f"--fail-on {word}: choose {' or '.join(known)}, or both with a comma")
     return tuple(fault for fault in known if fault in (words or ()))
-
-
-def failures(found: Comparison, faults: Sequence[Fault]) -> list[str]:
-    """Cases in which B has one of the faults, or does not run any more, each with the reason."""
-    axes = _axes(found.rows)
-    return [
-        f"{row.model} at {', '.join([str(row.length), *_values(row, axes)])}: {reason}"
-        for row in found.rows
-        for reason in _faults(row, faults)
-    ]
 
 
 def _axes(rows: Sequence[ComparedCase]) -> list[str]:
@@ -194,54 +239,36 @@ def _difference(speed: Interval | None) -> Difference:
     return "SLOWER" if speed.high < 1 else "AMBIGUOUS"
 
 
-def as_text(comparison: Comparison, faults: Sequence[Fault] = ()) -> str:
-    """The table, and above it why it should not be believed, if so; below it what fails."""
-    axes = _axes(comparison.rows)
-    rows = [
-        [
-            one_line(
-                row.model if row.activation is None else f"{row.model} at activation {row.activation:g}"
-            ),
-            row.length,
-            *_values(row, axes),
-            row.verdict,
-            _speed(row),
-            *(_or_status(row.a_step_seconds, row.a_status), _or_status(row.b_step_seconds, row.b_status)),
-            *(_bytes(row.a_memory_bytes), _bytes(row.b_memory_bytes)),
-        ]
-        for row in comparison.rows
+def _cells(row: ComparedCase, axes: Sequence[str], digits: int | None) -> list[Cell]:
+    rate = "" if row.activation is None else f" at activation {row.activation:g}"
+    return [
+        Cell(f"{row.model}{rate}", name=row.model),
+        Cell(str(row.length), value=row.length),
+        *(Cell(value) for value in _values(row, axes)),
+        Cell(row.verdict),
+        Cell(_speed(row, digits), value=row.speed_ratio),
+        _step(row.a_step_seconds, row.a_status, digits),
+        _step(row.b_step_seconds, row.b_status, digits),
+        _memory_cell(row.a_memory_bytes, digits),
+        _memory_cell(row.b_memory_bytes, digits),
     ]
-    headers = [
-        "Model",
-        "Length",
-        *map(str.capitalize, axes),
-        "B is",
-        "Speed (A/B)",
-        "A step",
-        "B step",
-        "A memory",
-        "B memory",
-    ]
-    align = ["left", "right", *len(axes) * ["right"], "left", *5 * ["right"]]
-    table = text_table(rows, headers, align)
-    label = [f"NOT COMPARABLE, forced: {reason}" for reason in comparison.forced]
-    runs = f"A {comparison.a}, B {comparison.b}"
-    failed = [f"FAILED: {one_line(line)}" for line in failures(comparison, faults)]
-    outcome = failed or [f"no case is {' or '.join(faults)}" if faults else FAILS_ON_NOTHING]
-    return "\n".join([*map(one_line, label), table, "", one_line(runs), NOT_INTERLEAVED, *outcome])
 
 
-def _speed(row: ComparedCase) -> str:
+def _speed(row: ComparedCase, digits: int | None = None) -> str:
     if row.speed_ratio is None:
-        return "–"
+        return MISSING
     if row.speed_low is None or row.speed_high is None:
-        return f"{format_ratio(row.speed_ratio)} (too few blocks for an interval)"
-    return f"{row.speed_ratio:.3f} ({row.speed_low:.3f} to {row.speed_high:.3f})"
+        return f"{format_ratio(row.speed_ratio, digits)} (too few blocks for an interval)"
+    found = (row.speed_ratio, row.speed_low, row.speed_high)
+    ratio, low, high = (f"{one:.3f}" if digits is None else significant(one, digits) for one in found)
+    return f"{ratio} ({low} to {high})"
 
 
-def _or_status(seconds: float | None, status: str) -> str:
-    return status if status != "ok" else "–" if seconds is None else format_duration(seconds)
+def _step(seconds: float | None, status: str, digits: int | None) -> Cell:
+    if status != "ok":
+        return Cell(status)
+    return Cell(MISSING if seconds is None else format_duration(seconds, digits), value=seconds)
 
 
-def _bytes(count: int | None) -> str:
-    return "–" if count is None else format_bytes(count)
+def _memory_cell(count: int | None, digits: int | None) -> Cell:
+    return Cell(MISSING if count is None else format_bytes(count, digits), value=count)

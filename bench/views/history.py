@@ -114,8 +114,8 @@ class Shelf:
         self.results = functools.cache(read)
         self.rows = functools.cache(self._rows)
 
-    def _rows(self, path: Path, baseline: str) -> list[Row]:
-        return rows_of(self.results(path), baseline)
+    def _rows(self, path: Path, baseline: str, model: str) -> list[Row]:
+        return rows_of(self.results(path), baseline, [model])
 
 
 def history(
@@ -131,7 +131,9 @@ def history(
     if figure not in FIGURES:
         raise UsageError(f"--figure {figure}: choose {', '.join(FIGURES)}")
     measured = [
-        case for run in find(folder, suite, model) for case in _cases(shelf, run, model, figure, baseline)
+        case
+        for run in find(folder, suite, model, shelf.results)
+        for case in _cases(shelf, run, model, figure, baseline)
     ]
     commits = Repository.commits(Path.cwd(), {case.commit for case in measured})
     by_line: dict[tuple[object, ...], list[Measured]] = defaultdict(list)
@@ -162,7 +164,7 @@ def histories(
     if model is not None:
         return [history(folder, model, suite, figure, baseline, shelf)]
     found = []
-    for name in models(folder, suite):
+    for name in models(folder, suite, shelf.results):
         try:
             found.append(history(folder, name, suite, figure, baseline, shelf))
         except OwnBaseline:
@@ -193,8 +195,8 @@ def _cases(
             f"{model} is its own baseline in {stored.path}: its speed is 1; "
             "choose --figure step, or another --baseline"
         )
-    for row in shelf.rows(stored.path, against):
-        if row.model == model and row.case_id in results.solos:
+    for row in shelf.rows(stored.path, against, model):
+        if row.case_id in results.solos:
             case = results.solos[row.case_id].case
             yield Measured(stored.commit, case, row, results, against if figure == "speed" else None)
 

@@ -18,6 +18,7 @@ from bench.views import training as summary
 from bench.views.charts import style as chart_style
 from bench.views.charts.looks import COLOURS, looks_of
 from bench.views.charts.style import alt
+from bench.views.tables.formats import render
 from bench.views.tables.rows import rows_of, title_of
 from implementations import registry
 
@@ -153,7 +154,7 @@ def tables(studies: Sequence[Study]) -> str:
     for study in studies:
         begin = study.trainings[0].begin
         where = begin.environment
-        parts.append(f"### {study.name}\n\n{summary.as_text(study.trainings, 'pipe')}")
+        parts.append(f"### {study.name}\n\n{render(summary.Trainings(study.trainings), 'markdown')}")
         parts.append(
             f"Data: {begin.data}. Length {begin.case.length}, {begin.recipe.batch} sequences per step, seed "
             f"{begin.case.seed}, {begin.recipe.validation_sequences} validation sequences; {where.hardware}, "

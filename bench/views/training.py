@@ -2,28 +2,53 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from bench.records.training import Evaluation, TrainingResults
-from bench.text.text_table import text_table
-from bench.text.units import format_count, format_duration
+from bench.text.units import format_count, format_duration, format_percent, significant
+from bench.views.tables.choice import chosen_rows
+from bench.views.tables.grid import MISSING, Cell, Grid, Head, Section, Tabular
 from bench.views.tables.rows import title_of
 
 LOG2_E = 1 / math.log(2)
-HEADERS = ("Model", "Params", "Steps", "Training", "Validation", "Chance", "Activation by layer")
 
 
-def rows(trainings: Sequence[TrainingResults]) -> list[dict[str, Any]]:
-    """One row per training; null if there is nothing yet."""
-    return [_row(training) for training in trainings]
+@dataclass(frozen=True)
+class Trainings(Tabular):
+    """A row per training; no figure where there is nothing yet."""
+
+    rows: Sequence[TrainingResults]
+
+    @classmethod
+    def of(cls, trainings: Sequence[TrainingResults], wanted: Sequence[str] | None = None) -> "Trainings":
+        """All of them, or those of some models, by name or title. Raises UsageError."""
+        return cls(chosen_rows(trainings, wanted, lambda one: (_model(one), title_of(_model(one)))))
+
+    @property
+    def below(self) -> list[str]:
+        """Why those did not finish that did not."""
+        return _notes(self.rows)
+
+    def grids(self, digits: int | None = None) -> list[Grid]:
+        """One grid."""
+        heads = [
+            Head("Model", "left", label=True, fields=("model",)),
+            Head("Params", fields=("parameters",)),
+            Head("Steps", fields=("steps",), most_first=True),
+            Head("Training", fields=("seconds",)),
+            Head("Validation", fields=("accuracy", "bits_per_character"), most_first=True),
+            Head("Chance", fields=("chance_accuracy",)),
+            Head("Activation by layer", "left", fields=("activation_by_layer",)),
+        ]
+        return [Grid(heads, [Section(None, [_cells(one, digits) for one in self.rows])])]
+
+    def objects(self, rows: Sequence[TrainingResults]) -> list[dict[str, Any]]:
+        return list(map(_row, rows))
 
 
-def as_text(trainings: Sequence[TrainingResults], form: str = "simple") -> str:
-    """The table, in one of tabulate's formats, with the reasons of those that did not finish."""
-    cells = [_cells(training) for training in trainings]
-    align = ["left", *5 * ["right"], "left"]
-    table = text_table(cells, HEADERS, align, form)
-    return "\n".join([table, *_notes(trainings)])
+def _model(training: TrainingResults) -> str:
+    return training.begin.case.implementation
 
 
 def _row(training: TrainingResults) -> dict[str, Any]:
@@ -46,19 +71,35 @@ def _row(training: TrainingResults) -> dict[str, Any]:
     }
 
 
-def _cells(training: TrainingResults) -> list[str]:
+def _cells(training: TrainingResults, digits: int | None) -> list[Cell]:
     begin = training.begin
     done = training.progress[-1] if training.progress else None
     last = training.evaluations[-1] if training.evaluations else None
-    return [
-        title_of(begin.case.implementation),
-        format_count(begin.parameters),
-        f"{done.step if done else 0} of {begin.recipe.steps}",
-        format_duration(done.seconds) if done else "–",
-        quality(last) if last else "–",
-        chance(last) if last else "–",
-        ", ".join(f"{layer.mean:.0%} ± {layer.deviation:.0%}" for layer in last.activation) if last else "",
+    steps = done.step if done else 0
+    rates = [
+        f"{format_rate(layer.mean, digits)} ± {format_rate(layer.deviation, digits)}"
+        for layer in (last.activation if last else ())
     ]
+    return [
+        Cell(title_of(_model(training)), name=_model(training)),
+        Cell(format_count(begin.parameters, digits), value=begin.parameters),
+        Cell(f"{steps} of {begin.recipe.steps}", value=steps),
+        Cell(format_duration(done.seconds, digits), value=done.seconds) if done else Cell(MISSING),
+        Cell(quality(last, digits), value=_goodness(last)) if last else Cell(MISSING),
+        Cell(chance(last, digits)) if last else Cell(MISSING),
+        Cell(", ".join(rates)),
+    ]
+
+
+def format_rate(rate: float, digits: int | None) -> str:
+    """`31%` of 0.3141."""
+    return f"{rate:.0%}" if digits is None else format_percent(rate, digits)
+
+
+def _goodness(evaluation: Evaluation) -> float | None:
+    """More of it is better."""
+    bits = evaluation.bits_per_character
+    return evaluation.accuracy if bits is None else -bits
 
 
 def _notes(trainings: Sequence[TrainingResults]) -> list[str]:
@@ -76,18 +117,22 @@ def _notes(trainings: Sequence[TrainingResults]) -> list[str]:
             notes.append(f"{name}: was killed, or is still being trained")
         elif training.end.reason != "finished":
             notes.append(f"{name}: {training.end.reason}, {training.end.detail or 'continue with --resume'}")
-    return ["", *notes] if notes else []
+    return notes
 
 
-def quality(evaluation: Evaluation) -> str:
+def quality(evaluation: Evaluation, digits: int | None = None) -> str:
     """`71.2%` or `2.31 bpc`."""
     if evaluation.bits_per_character is not None:
-        return f"{evaluation.bits_per_character:.3f} bpc"
-    return f"{evaluation.accuracy or 0:.1%}"
+        return _bits(evaluation.bits_per_character, digits)
+    return format_percent(evaluation.accuracy or 0, digits)
 
 
-def chance(evaluation: Evaluation) -> str:
+def chance(evaluation: Evaluation, digits: int | None = None) -> str:
     """The same of the best guess that does not look at the sequence."""
     if evaluation.bits_per_character is not None:
-        return f"{evaluation.chance_loss * LOG2_E:.3f} bpc"
-    return f"{evaluation.chance_accuracy:.1%}"
+        return _bits(evaluation.chance_loss * LOG2_E, digits)
+    return format_percent(evaluation.chance_accuracy, digits)
+
+
+def _bits(bits: float, digits: int | None) -> str:
+    return f"{bits:.3f} bpc" if digits is None else f"{significant(bits, digits)} bpc"

@@ -6,8 +6,11 @@ no figure but the reason.
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -21,9 +24,9 @@ from bench.suites import reading as suites
 from bench.suites.files import suite_file
 from bench.suites.suite import Suite
 from bench.system.shipped import shipped
-from bench.text.text_table import text_table
-from bench.text.units import format_count
-from bench.views.tables.grid import MISSING
+from bench.text.units import format_count, significant
+from bench.views.tables.choice import chosen_rows
+from bench.views.tables.grid import MISSING, Cell, Grid, Head, Section, Tabular
 from bench.views.tables.rows import Row, rows_of
 from implementations import registry
 
@@ -55,7 +58,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-class TrainingCosts(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class TrainingCosts(Tabular):
     """Every model of a suite, or of a collection of them."""
 
     name: str
@@ -63,11 +67,78 @@ class TrainingCosts(msgspec.Struct, frozen=True, kw_only=True):
     tasks: list[str]
     estimates: list[Estimate]
 
+    @property
+    def rows(self) -> list[list[Estimate]]:  # type: ignore[override]
+        """A model's estimates for all tasks."""
+        models = dict.fromkeys(one.model for one in self.estimates)
+        return [[one for one in self.estimates if one.model == model] for model in models]
 
-def training_costs(name: str, device: str, files: Sequence[Path]) -> TrainingCosts:
+    @property
+    def below(self) -> list[str]:
+        notes = [f"{letter}  {reason}" for reason, letter in self._letters.items()]
+        notes += [_origin(estimate) for estimate in self.estimates if estimate.hours is not None]
+        return [*notes, *_schedules(self.estimates), ASSUMPTION]
+
+    @property
+    def _letters(self) -> dict[str, str]:
+        """Of the reasons why figures are missing."""
+        reasons = dict.fromkeys(one.reason for one in self.estimates if one.reason is not None)
+        return {reason: chr(ord("a") + number) for number, reason in enumerate(reasons)}
+
+    def grids(self, digits: int | None = None) -> list[Grid]:
+        """Hours, and energy where it was measured, by model and task; totals where none is missing."""
+        hours = partial(_hours, digits=digits)
+        grids = [self._grid(f"Hours on {self.device}", lambda one: one.hours, hours)]
+        if any(estimate.joules is not None for estimate in self.estimates):
+            joules = partial(_joules, digits=digits)
+            grids.append(self._grid(f"Energy on {self.device}", lambda one: one.joules, joules))
+        return grids
+
+    def _grid(
+        self, heading: str, figure: Callable[[Estimate], float | None], show: Callable[[float], str]
+    ) -> Grid:
+        heads = [Head(heading, "left", label=True, fields=("model", "title"))]
+        heads += [Head(name) for name in (*(TASKS.get(task, task) for task in self.tasks), "All")]
+        return Grid(heads, [Section(None, [self._cells(row, figure, show) for row in self.rows])])
+
+    def _cells(
+        self, row: list[Estimate], figure: Callable[[Estimate], float | None], show: Callable[[float], str]
+    ) -> list[Cell]:
+        by_task = {one.task: one for one in row}
+        found = [by_task.get(task) for task in self.tasks]
+        known = [value for one in found if one is not None and (value := figure(one)) is not None]
+        total = sum(known) if len(known) == len(self.tasks) else None
+        return [
+            Cell(row[0].title, name=row[0].model),
+            *(self._cell(one, figure, show) for one in found),
+            Cell(MISSING if total is None else show(total), value=total),
+        ]
+
+    def _cell(
+        self,
+        one: Estimate | None,
+        figure: Callable[[Estimate], float | None],
+        show: Callable[[float], str],
+    ) -> Cell:
+        value = figure(one) if one else None
+        if value is not None:
+            return Cell(show(value), value=value)
+        return Cell(MISSING, footnote=self._letters.get(one.reason or "") if one else None)
+
+    def objects(self, rows: Sequence[list[Estimate]]) -> list[Estimate]:
+        return [one for row in rows for one in row]
+
+    def record(self, objects: list[dict[str, Any]]) -> object:
+        return {"name": self.name, "device": self.device, "tasks": self.tasks, "estimates": objects}
+
+
+def training_costs(
+    name: str, device: str, files: Sequence[Path], wanted: Sequence[str] | None = None
+) -> TrainingCosts:
     """Estimate the training of a suite's or a collection's models on `cpu` or `cuda`.
 
     files: result files, or folders of them; those of results/baselines if none is given.
+    wanted: models by name or title; all by default.
     Raises UsageError if the suite or a file cannot be read.
     """
     if device not in ("cpu", "cuda"):
@@ -80,17 +151,15 @@ def training_costs(name: str, device: str, files: Sequence[Path]) -> TrainingCos
     loaded = [suites.load(part) for part in (parts.suites if parts else (file,))]
     measured = [(run, row) for run in runs for row in rows_of(run, run.header.suite.baseline)]
     models = dict.fromkeys(model for suite in loaded for model in suite.implementations)
-    return TrainingCosts(
-        name=name,
-        device=device,
-        tasks=[_task(suite) for suite in loaded],
-        estimates=[
-            _estimate(model, suite, device, measured)
-            for model in models
-            for suite in loaded
-            if model in suite.implementations
-        ],
-    )
+    estimates = [
+        _estimate(model, suite, device, measured)
+        for model in models
+        for suite in loaded
+        if model in suite.implementations
+    ]
+    kept = chosen_rows(estimates, wanted, lambda one: (one.model, one.title))
+    tasks = [_task(suite) for suite in loaded]
+    return TrainingCosts(name=name, device=device, tasks=tasks, estimates=kept)
 
 
 def _files(files: Sequence[Path]) -> list[Path]:
@@ -153,44 +222,6 @@ def _far(row: Row, batch: int) -> float:
     return abs(math.log(row.batch / batch))
 
 
-def as_text(found: TrainingCosts) -> str:
-    """Hours, and energy if it was measured, by model and task; totals if none is missing."""
-    reasons = dict.fromkeys(estimate.reason for estimate in found.estimates if estimate.reason is not None)
-    letters = {reason: chr(ord("a") + number) for number, reason in enumerate(reasons)}
-    blocks = [_matrix(f"Hours on {found.device}", found, letters, lambda one: one.hours, _hours)]
-    if any(estimate.joules is not None for estimate in found.estimates):
-        blocks.append(_matrix(f"Energy on {found.device}", found, letters, lambda one: one.joules, _joules))
-    notes = [f"{letter}  {reason}" for reason, letter in letters.items()]
-    notes += [_origin(estimate) for estimate in found.estimates if estimate.hours is not None]
-    return "\n\n".join([*blocks, "\n".join([*notes, *_schedules(found), ASSUMPTION])])
-
-
-def _matrix(
-    heading: str,
-    found: TrainingCosts,
-    letters: Mapping[str, str],
-    figure: Callable[[Estimate], float | None],
-    show: Callable[[float], str],
-) -> str:
-    lines = []
-    for model in dict.fromkeys(estimate.model for estimate in found.estimates):
-        by_task = {estimate.task: estimate for estimate in found.estimates if estimate.model == model}
-        cells = []
-        for task in found.tasks:
-            one = by_task.get(task)
-            value = figure(one) if one else None
-            letter = letters.get(one.reason or "", "") if one else ""
-            cells.append(f"{MISSING} {letter}".rstrip() if value is None else show(value))
-        values = [figure(one) for one in by_task.values()]
-        known = [value for value in values if value is not None]
-        complete = len(known) == len(found.tasks)
-        title = next(iter(by_task.values())).title
-        lines.append([title, *cells, show(sum(known)) if complete else MISSING])
-    head = [heading, *(TASKS.get(task, task) for task in found.tasks), "All"]
-    align = ["left", *["right"] * (len(head) - 1)]
-    return text_table(lines, head, align)
-
-
 def _origin(one: Estimate) -> str:
     rate = "" if one.activation_rate is None else f", activation {one.activation_rate:.1%}"
     source = f"{one.record}, {one.hardware}"
@@ -200,17 +231,19 @@ def _origin(one: Estimate) -> str:
     )
 
 
-def _schedules(found: TrainingCosts) -> list[str]:
+def _schedules(estimates: Sequence[Estimate]) -> list[str]:
     by_source: dict[str, dict[str, None]] = {}
-    for estimate in found.estimates:
+    for estimate in estimates:
         if estimate.schedule is not None:
             by_source.setdefault(estimate.schedule, {})[estimate.title] = None
     return [f"Schedule of {', '.join(titles)}: {source}" for source, titles in by_source.items()]
 
 
-def _hours(hours: float) -> str:
+def _hours(hours: float, digits: int | None) -> str:
+    if digits is not None:
+        return significant(hours, digits)
     return f"{hours:.3g}" if hours < 100 else f"{hours:.0f}"
 
 
-def _joules(joules: float) -> str:
-    return f"{format_count(joules)}J"
+def _joules(joules: float, digits: int | None) -> str:
+    return f"{format_count(joules, digits)}J"

@@ -39,6 +39,12 @@ class Compile(msgspec.Struct, frozen=True, tag="compile"):
     steps: int
 
 
+class Import(msgspec.Struct, frozen=True, tag="import"):
+    """Import the module of a model, and nothing more."""
+
+    case: Case
+
+
 class Locate(msgspec.Struct, frozen=True, tag="locate"):
     """Import and build a model, and say where each module came from."""
 
@@ -111,6 +117,7 @@ class Time(msgspec.Struct, frozen=True, tag="time"):
 Question = (
     Prepare
     | Compile
+    | Import
     | Locate
     | Warm
     | MeasureMemory
@@ -124,6 +131,10 @@ Question = (
     | KeepTo
     | Time
 )
+
+
+class Imported(msgspec.Struct, frozen=True, tag="imported"):
+    """It can be imported."""
 
 
 class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
@@ -222,6 +233,7 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
 
 Answer = (
     Prepared
+    | Imported
     | Located
     | Compiled
     | Warmed

@@ -23,6 +23,8 @@ from bench.workers.messages import (
     Decode,
     Decoded,
     EnergyMeasured,
+    Import,
+    Imported,
     KeepTo,
     KeptTo,
     Locate,
@@ -72,6 +74,8 @@ class Worker:
         match question:
             case Prepare():
                 return self._prepare(question)
+            case Import():
+                return self._import(question)
             case Compile():
                 return self._compile(question)
             case Locate():
@@ -140,6 +144,13 @@ class Worker:
             batch_digest=self.step.batch.digest,
             remarks=[*remarks(self.step.model), *self._own_optimizer()],
         )
+
+    def _import(self, question: Import) -> Answer:
+        from bench.system import own_models
+        from implementations import registry
+
+        own_models.load(registry.find(question.case.implementation))
+        return Imported()
 
     def _compile(self, question: Compile) -> Answer:
         self.step.calibrate()

@@ -61,6 +61,8 @@ class ModellessWorker(worker.Worker):
                 return messages.Prepared(
                     parameters=7, tokens=32, real_tokens=32, data="made up", backend="torch"
                 )
+            case messages.Import():
+                return messages.Imported()
             case messages.Warm():
                 return messages.Warmed(step_seconds=[self.seconds] * 3, stationary=True)
             case messages.MeasureMemory():

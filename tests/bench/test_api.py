@@ -82,6 +82,28 @@ def test_files_are_read_as_one_table(tmp_path):
         bench.read(tmp_path / "gone.jsonl")
 
 
+def test_a_run_is_short_in_a_notebook_and_shows_its_table(tmp_path):
+    run = bench.read(write(results(lengths=[1024, 4096]), tmp_path))
+    assert repr(run) == f"<Run made-up on cpu: 5 models at 1024, 4096, {tmp_path / 'run.jsonl'}>"
+    assert repr(run.table()) == "<Table 10 rows, 5 models, against Transformer>"
+    assert run._repr_html_() == run.table().render("html")
+
+
+def test_rows_as_a_data_frame(tmp_path, monkeypatch):
+    pandas = pytest.importorskip("pandas", reason='needs pip install "seqboat-bench[pandas]"')
+    run = bench.read(write(results(failed={"s4": "oom"}), tmp_path))
+    frame = run.to_pandas(baseline="seqboat")
+    assert isinstance(frame, pandas.DataFrame)
+    assert list(frame["model"]) == [row.model for row in run.rows]
+    by_model = frame.set_index("model")
+    assert by_model.loc["seqboat", "speed_ratio"] == 1.0
+    assert pandas.isna(by_model.loc["s4", "speed_ratio"])
+    assert frame["peak_memory_bytes"].dtype.kind in "fi"
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(bench.UsageError, match=r'needs pandas: pip install "seqboat-bench\[pandas\]"'):
+        run.to_pandas()
+
+
 def test_a_run_that_was_cut_short_is_not_complete(tmp_path):
     path = write(results(), tmp_path)
     assert bench.read(path).complete
@@ -94,6 +116,12 @@ def test_charts_and_reports(tmp_path):
     pytest.importorskip("vl_convert", reason='needs pip install "seqboat-bench[report]"')
     run = bench.read(write(results(), tmp_path))
     assert isinstance(run.chart("speed"), altair.TopLevelMixin)
+    shown = run.chart("speed").properties(title="of my own")._repr_mimebundle_()
+    assert list(shown) == ["image/svg+xml"]
+    assert "of my own" in shown["image/svg+xml"]
+    assert "://" not in shown["image/svg+xml"].replace("http://www.w3.org/", "")
+    with altair.renderers.enable("json"):
+        assert "image/svg+xml" not in str(run.chart("speed")._repr_mimebundle_())
     run.report(tmp_path / "page.html")
     assert "SeqBoat" in (tmp_path / "page.html").read_text(encoding="utf-8")
 

@@ -24,8 +24,8 @@ from bench.records.reading import Results, read
 from bench.records.run import Lost
 from bench.text.escape import escape_terminal
 from bench.views.ci_formats import export
-from bench.views.comparison import as_text, compare
-from bench.views.tables.formats import FORMATS
+from bench.views.comparison import compare
+from bench.views.tables.formats import FORMATS, render
 
 from .made_up import CPU, results, write
 
@@ -160,7 +160,9 @@ def test_no_name_makes_rows_of_its_own(table_of):
 
 
 def test_no_name_makes_rows_of_its_own_where_runs_are_compared():
-    one, other = (as_text(compare(run_named(name), run_named(name))) for name in ("name", NAMES["rows"]))
+    one, other = (
+        render(compare(run_named(name), run_named(name)), "terminal") for name in ("name", NAMES["rows"])
+    )
     assert one.count("\n") == other.count("\n")
 
 

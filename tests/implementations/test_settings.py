@@ -30,6 +30,8 @@ def test_commas_in_brackets_separate_no_names():
     [
         ("seqboat(windwo=64)", "seqboat: unknown hyper-parameter 'windwo'; known: "),
         ("seqboat(window=abc)", "window is 128 by default, so it cannot be 'abc'"),
+        ("./models/mine.py:build", "is a file's path; name its module, as models.mine:build"),
+        ("mine.py:build", "is a file's path; name its module, as mine:build"),
         ("seqboot(window=64)", "unknown implementation 'seqboot'; did you mean 'seqboat'?"),
         ("seqboat(64)", "write hyper-parameters as"),
         ("seqboat(window=64", "write hyper-parameters as"),

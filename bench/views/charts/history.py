@@ -1,7 +1,8 @@
 """The chart of a history: a panel for each line, dots with their intervals, changes of level marked."""
 
+import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bench.errors import UsageError
 from bench.views.charts.data import Point
@@ -21,6 +22,15 @@ _AXES: Mapping[Figure, tuple[str, float]] = {
 PANEL = WIDTH * 1.3
 
 
+LABELS = 40
+"""Commits that are named on an axis at most."""
+
+
+def some(commits: Sequence[str]) -> list[str]:
+    """Those that an axis names: all, or as many as it has room for."""
+    return list(commits[:: max(1, math.ceil(len(commits) / LABELS))])
+
+
 def specification(history: History) -> Spec:
     """The chart as a Vega-Lite specification. Raises UsageError if no commit has the figure."""
     lines = [line for line in history.lines if any(point.value is not None for point in line.points)]
@@ -28,9 +38,13 @@ def specification(history: History) -> Spec:
         raise UsageError(f"{history.model}, {history.suite}: nothing to draw: no stored run has its figure")
     model = title_of(history.model)
     look = looks_of([(model, model)])[model]
-    panels = [_panel(line, history.figure, look) for line in lines]
+    points = {f"line {number}": points_of(line, history.figure) for number, line in enumerate(lines)}
+    panels = [
+        _panel(line, history.figure, look, name, points[name])
+        for line, name in zip(lines, points, strict=True)
+    ]
     title = alt.TitleParams(f"{model} over commits: {history.suite}", anchor="start", offset=12)
-    return finished(alt.vconcat(*panels, title=title))
+    return finished(alt.vconcat(*panels, title=title), points)
 
 
 def points_of(line: Line, figure: Figure) -> list[Point]:
@@ -67,16 +81,19 @@ def _scaled(value: float | None, scale: float) -> float | None:
     return None if value is None else value * scale
 
 
-def _panel(line: Line, figure: Figure, look: Look) -> Chart:
-    points = points_of(line, figure)
+def _panel(line: Line, figure: Figure, look: Look, name: str, points: Sequence[Point]) -> Chart:
+    """name: of the points, in the specification."""
     order = list(dict.fromkeys(point["commit"] for point in points))
     against = f" (× {title_of(line.baseline)})" if line.baseline else ""
-    base = alt.Chart(alt.InlineData(values=points)).encode(
+    base = alt.Chart(alt.NamedData(name)).encode(
         x=alt.X(
             "commit:N",
-            sort=order,
+            # As a sort it would be one expression, nested as deeply as there are commits.
+            scale=alt.Scale(domain=order),
             title=None,
-            axis=alt.Axis(labelAngle=-45, labelOverlap=True, labelFont="monospace"),
+            axis=alt.Axis(
+                labelAngle=-45, labelOverlap=True, labelFont="monospace", values=some(order), ticks=False
+            ),
         ),
         tooltip=["commit:N", "subject:N", "created:N", alt.Tooltip("value:Q", format=".4~r"), "failure:N"],
     )

@@ -1,11 +1,13 @@
 """A figure of all models over commits on one machine, changes marked with their cause, as SVG."""
 
+import itertools
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.system.extras import require
 from bench.views.charts.data import Point
-from bench.views.charts.history import points_of
+from bench.views.charts.history import points_of, some
 from bench.views.charts.looks import Look, shown
 from bench.views.charts.margins import changes_above
 from bench.views.charts.style import Spec, alt, by_model, finished
@@ -14,8 +16,6 @@ from bench.views.history import SHORT, Figure, Line
 Track = tuple[str, Line]
 """A model's title, with the settings that its line is of."""
 WIDTH, HEIGHT = 760, 300
-LABELS = 40
-"""Commits that are named on the axis at most."""
 
 _AXES: Mapping[Figure, str] = {"speed": "Speed", "step": "ms per step", "memory": "Peak memory (MiB)"}
 
@@ -31,14 +31,13 @@ def specification(lines: Sequence[Track], figure: Figure, looks: Mapping[str, Lo
     own = {name: looks[name] for name in shown(looks, (title for title, _ in lines))}
     points = [point for title, line in lines for point in _points(title, line, figure)]
     order = merged([[point.commit[:SHORT] for point in line.points] for _, line in lines])
-    every = max(1, len(order) // LABELS)
-    base = alt.Chart(alt.InlineData(values=points)).encode(
+    base = alt.Chart(alt.NamedData("points")).encode(
         x=alt.X(
             "commit:N",
-            sort=order,
-            title=None,
-            axis=alt.Axis(labelAngle=-60, labelFont="monospace", labelFontSize=9, values=order[::every]),
+            # As a sort it would be one expression, nested as deeply as there are commits.
             scale=alt.Scale(domain=order),
+            title=None,
+            axis=alt.Axis(labelAngle=-60, labelFont="monospace", labelFontSize=9, values=some(order)),
         ),
     )
     timed = base.transform_filter("datum.value !== null").encode(
@@ -53,20 +52,25 @@ def specification(lines: Sequence[Track], figure: Figure, looks: Mapping[str, Lo
         timed.mark_line(strokeWidth=1.5, opacity=0.6).encode(detail="level:N"),
         timed.mark_point(filled=True, opacity=1, size=36).encode(shape=by_model(own, "shape")),
     ]
-    return finished(alt.layer(*layers).properties(width=WIDTH, height=HEIGHT))
+    return finished(alt.layer(*layers).properties(width=WIDTH, height=HEIGHT), {"points": points})
 
 
 def merged(orders: Sequence[Sequence[str]]) -> list[str]:
     """One order of all commits: each stands right after the one that it follows where it was first seen."""
-    order: list[str] = []
+    after: dict[str | None, list[str]] = defaultdict(list)
+    seen: set[str] = set()
     for commits in sorted(orders, key=len, reverse=True):
-        place = 0
-        for commit in commits:
-            if commit in order:
-                place = order.index(commit) + 1
-            else:
-                order.insert(place, commit)
-                place += 1
+        for before, commit in itertools.pairwise([None, *commits]):
+            if commit is not None and commit not in seen:
+                seen.add(commit)
+                after[before].append(commit)
+    order: list[str] = []
+    waiting: list[str] = list(after[None])
+    while waiting:
+        # What came to a place last stands nearest to it.
+        commit = waiting.pop()
+        order.append(commit)
+        waiting += after[commit]
     return order
 
 

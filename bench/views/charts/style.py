@@ -1,9 +1,11 @@
 """What all charts share: scales, legends, sizes, and how one becomes a file."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
+
+import msgspec
 
 from bench.errors import UsageError
 from bench.system.extras import require
@@ -19,7 +21,6 @@ alt: Any = require("altair", "report")
 WIDTH, HEIGHT = 520, 300
 MARK = "#D55E00"
 """Colour of what is marked, whatever its model's."""
-SUFFIXES = (".svg", ".png", ".pdf", ".html", ".json")
 
 Spec = dict[str, Any]
 Channel = Literal["color", "shape", "strokeDash"]
@@ -29,18 +30,26 @@ Chart = Any
 
 def save(spec: Spec, path: Path) -> None:
     """Write a specification as its suffix says: .svg, .png, .pdf, .html or .json. Raises UsageError."""
-    if path.suffix not in SUFFIXES:
-        raise UsageError(f"{path}: must end in {', '.join(SUFFIXES)}")
-    require("vl_convert", "report")
+    if path.suffix not in _WRITERS:
+        raise UsageError(f"{path}: must end in {', '.join(_WRITERS)}")
+    content = _WRITERS[path.suffix](spec)
     try:
-        if path.suffix == ".html":
-            path.write_text(_page(spec), encoding="utf-8")
-        else:
-            alt.Chart.from_dict(spec).save(
-                str(path), **({"scale_factor": 2} if path.suffix == ".png" else {})
-            )
+        path.write_bytes(content)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+_WRITERS: Mapping[str, Callable[[Spec], bytes]] = {
+    ".svg": lambda spec: str(_converter().vegalite_to_svg(spec)).encode(),
+    ".png": lambda spec: bytes(_converter().vegalite_to_png(spec, scale=2)),
+    ".pdf": lambda spec: bytes(_converter().vegalite_to_pdf(spec)),
+    ".html": lambda spec: _page(spec).encode(),
+    ".json": lambda spec: msgspec.json.format(msgspec.json.encode(spec)),
+}
+
+
+def _converter() -> Any:
+    return require("vl_convert", "report")
 
 
 def presented(spec: Spec, title: str | None, width: int | None, height: int | None) -> Spec:
@@ -97,8 +106,11 @@ def _page(spec: Spec) -> str:
     )
 
 
-def finished(chart: Chart) -> Spec:
-    """A chart with the looks that all of them share."""
+def finished(chart: Chart, data: Mapping[str, Sequence[Point]] = {}) -> Spec:
+    """A chart with the looks that all of them share.
+
+    data: what its `alt.NamedData` are, by name; Altair would take seconds to check thousands of points.
+    """
     chart = chart.configure_view(stroke=None).configure_axis(gridColor="#e4e4e4", labelFontSize=11)
     legend = {
         "symbolSize": 90,
@@ -108,7 +120,7 @@ def finished(chart: Chart) -> Spec:
         "symbolOpacity": 1,
     }
     spec: Spec = chart.configure_legend(**legend).to_dict()
-    return spec
+    return {**spec, "datasets": {**spec.get("datasets", {}), **data}} if data else spec
 
 
 def by_model(looks: Mapping[str, Look], channel: Channel, legend: bool = True) -> Any:

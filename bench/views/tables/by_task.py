@@ -6,6 +6,7 @@ Ratios are averaged by their logarithms, as those of blocks are, so that no base
 
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
@@ -16,13 +17,16 @@ from bench.records.reading import Results
 from bench.records.run import MEMORY_KIND
 from bench.stats.intervals import Interval, average_ratio
 from bench.text.units import format_interval, format_ratio
-from bench.views.tables.grid import FAILED, MISSING, Cell, Grid, Head, Section
+from bench.views.tables.choice import chosen_rows
+from bench.views.tables.grid import FAILED, MISSING, Cell, Grid, Head, Section, Tabular
 from bench.views.tables.notes import MEMORY_KIND_NAMES, comparison_notes, explain, machine
 from bench.views.tables.rows import Row, rows_of, title_of
-from bench.views.tables.table import baseline_of, only_models
+from bench.views.tables.table import baseline_of, model_names
 
 ARENA = tuple(name for name in TASKS if name != "average")
 T = TypeVar("T")
+Figures = Sequence[tuple[str | None, float | None]]
+"""What a row shows for each task and the average, and what it is sorted by there."""
 
 
 class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +51,8 @@ class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
     """Why there is no figure, for the tasks on which the model was tried in vain."""
 
 
-class TaskTable(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class TaskTable(Tabular):
     """Rows in the order of the published table, and the lines below them."""
 
     baseline: str
@@ -60,31 +65,37 @@ class TaskTable(msgspec.Struct, frozen=True):
     def below(self) -> list[str]:
         return self.notes
 
-    def grids(self) -> list[Grid]:
+    def grids(self, digits: int | None = None) -> list[Grid]:
         """Speed, its intervals if there are any, and memory: a column for each task, and the average."""
-        speed = [_ratios(row.speed, row.speed_average) for row in self.rows]
-        intervals = [_intervals(row) for row in self.rows]
-        memory = [_ratios(row.memory, row.memory_average) for row in self.rows]
+        speed = [_ratios((*row.speed.values(), row.speed_average), digits) for row in self.rows]
+        intervals = [_intervals(row, digits) for row in self.rows]
+        memory = [_ratios((*row.memory.values(), row.memory_average), digits) for row in self.rows]
+        measured = any(word for words in intervals for word, _ in words)
         return [
-            self._grid(f"Speed (× {self.baseline})", speed),
-            *([self._grid("95% interval of speed", intervals)] if any(map(any, intervals)) else []),
+            self._grid(f"Speed (× {self.baseline})", speed, most_first=True),
+            *([self._grid("95% interval of speed", intervals, most_first=True)] if measured else []),
             self._grid(f"Mem (× {self.baseline})", memory),
         ]
 
-    def _grid(self, heading: str, figures: Sequence[Sequence[str | None]]) -> Grid:
+    def _grid(self, heading: str, figures: Sequence[Figures], most_first: bool = False) -> Grid:
         rates = {(row.model, row.activation_set) for row in self.rows}
         several = len(rates) > len({model for model, _ in rates})
-        heads = [*(["Activation"] if several else []), *map(_header, self.tasks), "Average"]
+        heads = [
+            Head(heading, "left", label=True, fields=("model",)),
+            *([Head("Activation", label=True, fields=("activation_set",))] if several else []),
+            *(Head(_header(task), most_first=most_first, fields=(task,)) for task in self.tasks),
+            Head("Average", most_first=most_first, fields=("average",)),
+        ]
         rows = [
-            [Cell(row.title), *([_rate(row)] if several else []), *_cells(row, words)]
+            [Cell(row.title, name=row.model), *([_rate(row)] if several else []), *_cells(row, words)]
             for row, words in zip(self.rows, figures, strict=True)
         ]
-        return Grid([Head(heading, "left", label=True), *map(Head, heads)], [Section(None, rows)])
+        return Grid(heads, [Section(None, rows)])
 
-    def figures(self) -> Iterator[list[object]]:
+    def figures(self, rows: Sequence[TaskRow]) -> Iterator[list[object]]:
         """Every figure in full, a line for each model and figure."""
         yield ["model", "activation_set", "figure", *self.tasks, "average"]
-        for row in self.rows:
+        for row in rows:
             for figure, values, average in (
                 ("speed", row.speed, row.speed_average),
                 ("speed_low", row.speed_low, row.speed_average_low),
@@ -105,15 +116,17 @@ def build(
     name = baseline_of(runs, baseline)
     tasks = list(ARENA) if set(by_task) <= set(ARENA) else list(by_task)
     rows = {task: rows_of(run, name) for task, run in by_task.items()}
-    only_models([row for found in rows.values() for row in found], models)
+    kept = chosen_rows([row for found in rows.values() for row in found], models, model_names)
+    names = {row.model for row in kept}
     by_model: dict[tuple[str, float | None], dict[str, Row]] = {}
     for task, found in rows.items():
-        for row in found:
-            if models is None or row.model in models:
-                by_model.setdefault((row.model, row.activation_set), {})[task] = row
+        for row in (row for row in found if row.model in names):
+            by_model.setdefault((row.model, row.activation_set), {})[task] = row
     made = [_row(found, tasks) for found in by_model.values()]
     missing = [
-        f"{_header(task)}: {note}" for task, found in rows.items() for note in comparison_notes(found, name)
+        f"{_header(task)}: {note}"
+        for task, found in rows.items()
+        for note in comparison_notes(found, name, [by_task[task]])
     ]
     return TaskTable(title_of(name), tasks, made, [*_notes(runs, tasks, by_task, made), *missing])
 
@@ -213,20 +226,21 @@ def _header(task: str) -> str:
 
 
 def _rate(row: TaskRow) -> Cell:
-    return Cell(MISSING if row.activation_set is None else f"{row.activation_set:g}")
+    rate = row.activation_set
+    return Cell(MISSING if rate is None else f"{rate:g}", value=rate)
 
 
-def _ratios(by_task: Mapping[str, float | None], average: float | None) -> list[str | None]:
-    return [None if ratio is None else format_ratio(ratio) for ratio in (*by_task.values(), average)]
+def _ratios(ratios: Iterable[float | None], digits: int | None) -> Figures:
+    return [(None if ratio is None else format_ratio(ratio, digits), ratio) for ratio in ratios]
 
 
-def _intervals(row: TaskRow) -> list[str | None]:
+def _intervals(row: TaskRow, digits: int | None) -> Figures:
     lows = (*row.speed_low.values(), row.speed_average_low)
     highs = (*row.speed_high.values(), row.speed_average_high)
-    return [format_interval(low, high) for low, high in zip(lows, highs, strict=True)]
+    return [(format_interval(low, high, digits), low) for low, high in zip(lows, highs, strict=True)]
 
 
-def _cells(row: TaskRow, words: Iterable[str | None]) -> list[Cell]:
+def _cells(row: TaskRow, figures: Figures) -> list[Cell]:
     """Where there is nothing, why: tried in vain, or not measured."""
     nothing = [*(FAILED if task in row.failed else MISSING for task in row.speed), MISSING]
-    return [Cell(word or mark) for word, mark in zip(words, nothing, strict=True)]
+    return [Cell(word or mark, value=value) for (word, value), mark in zip(figures, nothing, strict=True)]

@@ -1,83 +1,193 @@
-"""What a user wants of a table: which columns, in which order, under which names."""
+"""What a user wants of a table: which columns, in which order, under which names, with how many digits."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import msgspec
 
 from bench.errors import UsageError
-from bench.views.tables.grid import Cell, Grid, Head, Section
+from bench.text.units import significant
+from bench.views.tables.grid import Grid, Head, Section, Tabular
+from bench.views.tables.renaming import Names, plain
+
+T = TypeVar("T")
+LABELS = ("model", "title")
+"""Fields that hold a model's name; the first of them stands in every choice of columns."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Options of `bench table` about what people read; CSV and JSON hold every figure."""
+    """The options that all tables have, in every format."""
 
     columns: Sequence[str] | None = None
     sort: str | None = None
     rename: Mapping[str, str] = field(default_factory=dict)
-    """Headers of columns, or names of models, by their old ones."""
+    """Headers of columns, or names or titles of models, by their old ones."""
+    digits: int | None = None
+    """Significant ones of each figure."""
     notes: bool = True
 
-    def of(self, grids: Sequence[Grid]) -> list[Grid]:
-        """The grids as wanted. Raises UsageError for a name that they do not have."""
-        return [self._renamed(self._sorted(self._chosen(grid))) for grid in grids]
+    def of(self, table: Tabular) -> tuple[list[Grid], list[str]]:
+        """The grids and the lines below them, as wanted. Raises UsageError for a name that they lack."""
+        grids = table.grids(self.digits)
+        names = self._names(grids)
+        chosen = self._chosen(self._sorted(self._meant(grids)))
+        below = [names.in_words(line) for line in table.below] if self.notes else []
+        return list(map(names.in_grid, chosen)), below
 
-    def _chosen(self, grid: Grid) -> Grid:
-        if self.columns is None:
-            return grid
-        numbers = [_number(grid, name, "--columns") for name in self.columns]
-        # What was asked for by name is not left out to fit; the first column says what a row is.
-        kept = grid.of([0, *dict.fromkeys(number for number in numbers if number != 0)])
-        return Grid([replace(head, drop=0) for head in kept.heads], kept.sections)
+    def objects(self, table: Tabular) -> list[dict[str, Any]]:
+        """The same for JSON, with every figure in full unless `digits` says otherwise."""
+        found = [msgspec.to_builtins(each) for each in table.objects(self._ordered(table))]
+        names, lines = self._fields(table, list(found[0]) if found else [], [list(o.values()) for o in found])
+        return [dict(zip(names, line, strict=True)) for line in lines]
 
-    def _sorted(self, grid: Grid) -> Grid:
-        """All rows of a grid in one section, best first; what has no figure comes last."""
-        if self.sort is None:
-            return grid
-        number = _number(grid, self.sort, "--sort")
-        sign = -1 if grid.heads[number].most_first else 1
-        rows = [cells for section in grid.sections for cells in section.rows]
-        if number != 0 and rows and all(cells[number].value is None for cells in rows):
-            raise UsageError(f"--sort {self.sort}: this column has no figures in this table to sort by")
+    def figures(self, table: Tabular) -> list[Sequence[object]]:
+        """The same for CSV: names, then lines."""
+        names, *lines = table.figures(self._ordered(table))
+        new, chosen = self._fields(table, list(map(str, names)), lines)
+        return [new, *chosen]
 
-        def key(cells: Sequence[Cell]) -> tuple[bool, float, str]:
-            value = cells[number].value
-            return (value is None and number != 0, sign * (value or 0.0), cells[number].text)
-
-        return Grid(grid.heads, [Section(None, sorted(rows, key=key))])
-
-    def _renamed(self, grid: Grid) -> Grid:
-        new = {_plain(old): name for old, name in self.rename.items()}
-        names = {_plain(head.one_line) for head in grid.heads}
-        models = {_plain(cells[0].text) for part in grid.sections for cells in part.rows}
+    def _names(self, grids: Sequence[Grid], fields: Sequence[str] = ()) -> Names:
+        names = Names.of(grids, self.rename)
+        known = names.known | set(map(plain, fields))
         for old in self.rename:
-            if _plain(old) not in names | models:
-                raise _unknown(old, "--rename", sorted(names | models))
+            if plain(old) not in known:
+                raise unknown(old, "--rename", sorted(known))
+        return names
 
-        def head(one: Head) -> Head:
-            return replace(one, text=new.get(_plain(one.one_line), one.text))
+    def _meant(self, grids: Sequence[Grid]) -> list[Grid]:
+        """Of several grids those whose first column is named; all of them if none is."""
+        wanted = set(map(plain, self.columns or ()))
+        first = [grid for grid in grids if plain(grid.heads[0].one_line) in wanted]
+        return first or list(grids)
 
-        def row(cells: Sequence[Cell]) -> list[Cell]:
-            first = replace(cells[0], text=new.get(_plain(cells[0].text), cells[0].text))
-            return [first, *cells[1:]]
+    def _chosen(self, grids: Sequence[Grid]) -> list[Grid]:
+        """The columns that are named. The first one says what a row is, and stays."""
+        if self.columns is None:
+            return list(grids)
+        known = list(dict.fromkeys(plain(head.one_line) for grid in grids for head in grid.heads))
+        for word in self.columns:
+            if plain(word) not in known:
+                raise unknown(word, "--columns", known)
+        wanted = list(dict.fromkeys(map(plain, self.columns)))
+        return [_of(grid, wanted) for grid in grids]
 
-        sections = [Section(part.heading, list(map(row, part.rows))) for part in grid.sections]
-        return Grid(list(map(head, grid.heads)), sections)
+    def _sorted(self, grids: Sequence[Grid]) -> list[Grid]:
+        """All rows in one section, in the order of the first grid: best first, without a figure last."""
+        if self.sort is None:
+            return list(grids)
+        order = _order(grids, self.sort)
+        return [Grid(grid.heads, [Section(None, [grid.rows[place] for place in order])]) for grid in grids]
+
+    def _ordered(self, table: Tabular) -> Sequence[Any]:
+        """The table's rows in that order."""
+        if self.sort is None:
+            return table.rows
+        return [table.rows[place] for place in _order(self._meant(table.grids()), self.sort)]
+
+    def _fields(
+        self, table: Tabular, names: Sequence[str], lines: Iterable[Sequence[object]]
+    ) -> tuple[list[str], list[list[object]]]:
+        """Fields and values as wanted: a column is a field by its own name, or those of a table's column."""
+        grids = table.grids()
+        renaming = self._names(grids, names)
+        heads = [head for grid in grids for head in grid.heads]
+        chosen = list(range(len(names)))
+        if self.columns is not None:
+            wanted = [one for name in self.columns for one in _fields_of(name, names, heads, "--columns")]
+            first = [names.index(label) for label in LABELS[:1] if label in names] or [0]
+            chosen = list(dict.fromkeys([*first, *map(names.index, wanted)]))
+        new = {}
+        for old, word in self.rename.items():
+            fields = _fields_of(old, names, heads)
+            if len(fields) > 1:
+                raise UsageError(f"--rename {old}: is more than one field here: {', '.join(fields)}")
+            new.update(dict.fromkeys(fields, word))
+        labels = {number for number, name in enumerate(names) if name in LABELS}
+
+        def value(line: Sequence[object], number: int) -> object:
+            found = line[number]
+            if number in labels:
+                return renaming.models.get(plain(str(found)), found)
+            return self._rounded(found)
+
+        return [new.get(names[one], names[one]) for one in chosen], [
+            [value(line, number) for number in chosen] for line in lines
+        ]
+
+    def _rounded(self, value: object) -> object:
+        if self.digits is None:
+            return value
+        if isinstance(value, dict):
+            return {key: self._rounded(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return list(map(self._rounded, value))
+        return float(significant(value, self.digits)) if isinstance(value, float) else value
 
 
-def _number(grid: Grid, name: str, option: str) -> int:
-    names = [_plain(head.one_line) for head in grid.heads]
-    if _plain(name) not in names:
-        raise _unknown(name, option, names)
-    return names.index(_plain(name))
+def chosen_rows(
+    rows: Sequence[T], wanted: Sequence[str] | None, names: Callable[[T], Sequence[str]]
+) -> list[T]:
+    """Rows of some models, by any of their names, in the table's order. Raises UsageError."""
+    if wanted is None:
+        return list(rows)
+    known = {plain(name) for row in rows for name in names(row)}
+    for name in wanted:
+        if plain(name) not in known:
+            raise unknown(name, "--rows", list(dict.fromkeys(names(row)[0] for row in rows)))
+    kept = set(map(plain, wanted))
+    return [row for row in rows if kept & set(map(plain, names(row)))]
 
 
-def _plain(header: str) -> str:
-    """A header as people type it: `speed` is `Speed (× Transformer)`."""
-    return header.split(" (×")[0].strip().lower()
-
-
-def _unknown(name: str, option: str, known: Sequence[str]) -> UsageError:
-    near = difflib.get_close_matches(_plain(name), known, n=1)
+def unknown(name: str, option: str, known: Sequence[str]) -> UsageError:
+    """What is wrong with a name, with the nearest that is known."""
+    near = difflib.get_close_matches(plain(name), known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UsageError(f"{option} {name}: {hint}choose {', '.join(known)}")
+
+
+def _order(grids: Sequence[Grid], name: str) -> list[int]:
+    """Places of the rows by a column of the first grid. The first columns of several hold the same names."""
+    grid = grids[0]
+    heads = grid.heads if len(grids) == 1 else grid.heads[1:]
+    names = [plain(head.one_line) for head in heads]
+    if plain(name) not in names:
+        raise unknown(name, "--sort", names)
+    number = names.index(plain(name)) + len(grid.heads) - len(heads)
+    head, rows = grid.heads[number], grid.rows
+    words = head.align == "left"
+    if not words and rows and all(cells[number].value is None for cells in rows):
+        raise UsageError(f"--sort {name}: this column has no figures in this table to sort by")
+
+    def key(place: int) -> tuple[bool, float, str]:
+        cell = rows[place][number]
+        value = cell.value or 0.0
+        return (cell.value is None and not words, -value if head.most_first else value, cell.text)
+
+    return sorted(range(len(rows)), key=key)
+
+
+def _of(grid: Grid, wanted: Sequence[str]) -> Grid:
+    """The grid of these columns; of all of them if only its first is named."""
+    names = [plain(head.one_line) for head in grid.heads]
+    numbers = [names.index(name) for name in wanted if name in names[1:]]
+    # What was asked for by name is not left out to fit.
+    kept = grid.of([0, *numbers] if numbers else range(len(names)))
+    return Grid([replace(head, drop=0) for head in kept.heads], kept.sections)
+
+
+def _fields_of(
+    name: str, names: Sequence[str], heads: Sequence[Head], option: str | None = None
+) -> Sequence[str]:
+    """Fields that a word means: its own, else those of the table's column."""
+    by_name = {plain(one): one for one in names}
+    if plain(name) in by_name:
+        return [by_name[plain(name)]]
+    found = [
+        one for head in heads if plain(head.one_line) == plain(name) for one in head.fields if one in names
+    ]
+    if not found and option:
+        raise unknown(name, option, list(names))
+    return list(dict.fromkeys(found))

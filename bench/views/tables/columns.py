@@ -2,13 +2,23 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from operator import attrgetter
 
 from bench.records.published import TASKS
-from bench.text.units import format_bytes, format_count, format_interval, format_ratio
+from bench.text.units import (
+    format_bytes,
+    format_count,
+    format_interval,
+    format_milliseconds,
+    format_percent,
+    format_ratio,
+    significant,
+)
 from bench.views.tables import about
 from bench.views.tables.grid import FAILED, MISSING, Align, Cell, Head, Rank
 from bench.views.tables.naming import SETTINGS
-from bench.views.tables.notes import Footnote
+from bench.views.tables.notes import Footnote, is_as_published
 from bench.views.tables.rows import Row
 
 Value = Callable[[Row], float | None]
@@ -40,6 +50,8 @@ class Column:
     """What the column says, in a sentence or two."""
     published: bool = False
     """Whether its figures are a paper's, not measured here."""
+    fields: Sequence[str] = ()
+    """What CSV and JSON call its figures."""
 
     @property
     def head(self) -> Head:
@@ -51,6 +63,7 @@ class Column:
             drop=len(LEFT_OUT_FIRST) - drop if drop >= 0 else 0,
             label=name in LABELS,
             most_first=self.best is max,
+            fields=self.fields,
         )
 
     def rank(self, row: Row, panel: Sequence[Row]) -> Rank | None:
@@ -79,49 +92,55 @@ def cells_of(
 
 
 def _cell(column: Column, row: Row, panel: Sequence[Row], letter: str | None) -> Cell:
+    name = row.model if column.fields[:1] == ("model",) else None
     if column.timed and letter is not None:
         return Cell(FAILED, footnote=letter)
     text = column.show(row)
     value = None if column.value is None else column.value(row)
-    return Cell(MISSING) if text is None else Cell(text, column.rank(row, panel), value=value)
+    return Cell(MISSING) if text is None else Cell(text, column.rank(row, panel), value=value, name=name)
 
 
 def columns_of(
-    rows: Sequence[Row], baseline: str, *, published: bool = False, timed: bool = True
+    rows: Sequence[Row],
+    baseline: str,
+    *,
+    published: bool = False,
+    timed: bool = True,
+    digits: int | None = None,
 ) -> list[Column]:
     """What a table of these rows shows: settings only if rows differ in them.
 
     baseline: its title. published: with the accuracies that papers print. timed: whether there are times;
-    without them, only columns that say something of some row.
+    without them, only columns that say something of some row. digits: significant ones of every figure.
     """
-    model = "Name of the implementation; a letter beside an X leads to why it has no figures."
-    columns = [Column("Model", lambda row: row.title, align="left", help=model), *_settings(rows)]
+    ratio = partial(format_ratio, digits=digits)
+    words = "Name of the implementation; a letter beside an X leads to why it has no figures."
+    model = Column("Model", lambda row: row.title, align="left", help=words, fields=("model", "title"))
+    columns = [model, *_settings(rows)]
     if published:
-        columns += [_accuracy(task, header) for task, header in TASKS.items()]
+        columns += [_accuracy(task, header, digits) for task, header in TASKS.items()]
     columns += [
-        _ranked(
-            f"Speed\n(× {baseline})", _ratio, lambda row: row.speed_ratio, max, about.SPEED.format(baseline)
-        ),
-        Column("95% interval", _interval, timed=True, value=lambda row: row.speed_low, help=about.INTERVAL),
-        _ranked(
-            f"Mem\n(× {baseline})", _ratio, lambda row: row.memory_ratio, min, about.MEMORY.format(baseline)
-        ),
+        _ranked(f"Speed\n(× {baseline})", ratio, "speed_ratio", max, about.SPEED.format(baseline)),
+        _interval(digits),
+        _ranked(f"Mem\n(× {baseline})", ratio, "memory_ratio", min, about.MEMORY.format(baseline)),
     ]
-    if timed and any(row.published_speed is not None for row in rows):
+    if timed and any(map(is_as_published, rows)):
         columns += [
-            _published("Published\nspeed", _ratio, lambda row: row.published_speed, max),
-            _published("Published\nmem", _ratio, lambda row: row.published_memory, min),
+            _published("Published\nspeed", ratio, "published_speed", max),
+            _published("Published\nmem", ratio, "published_memory", min),
         ]
-    columns += [*_times({row.phase for row in rows}), *_FIGURES]
+    columns += [*_times({row.phase for row in rows}, digits), *_figures(digits)]
     if any(row.gpu_busy is not None for row in rows):
-        columns.append(_GPU_BUSY)
-    columns += metric_columns(rows)
+        columns.append(
+            _figure("GPU\nbusy", partial(_share, digits=digits), "gpu_busy", about.BUSY, timed=True)
+        )
+    columns += metric_columns(rows, digits)
     if timed:
         return columns
     return [column for column in columns if any(column.show(row) is not None for row in rows)]
 
 
-def metric_columns(rows: Sequence[Row]) -> list[Column]:
+def metric_columns(rows: Sequence[Row], digits: int | None = None) -> list[Column]:
     """A column for each figure of the user's metrics, with the metric's name if two give the same figure."""
     found = {
         (figure.name, figure.unit, figure.metric): None
@@ -140,10 +159,13 @@ def metric_columns(rows: Sequence[Row]) -> list[Column]:
 
         def show(row: Row) -> str | None:
             number = value(row)
-            return None if number is None else f"{number:.4g}"
+            if number is None:
+                return None
+            return f"{number:.4g}" if digits is None else significant(number, digits)
 
+        header = f"{words}\n[{unit}]" if unit else words
         help_ = f"{name} as the metric {metric} of your own found it."
-        return Column(f"{words}\n[{unit}]" if unit else words, show, value=value, help=help_)
+        return Column(header, show, value=value, help=help_, fields=(header.replace("\n", " "),))
 
     return [column(*key) for key in found]
 
@@ -151,13 +173,20 @@ def metric_columns(rows: Sequence[Row]) -> list[Column]:
 def _settings(rows: Sequence[Row]) -> list[Column]:
     """A column for each setting in which rows differ."""
     return [
-        Column(one.header, one.show, align="right" if one.number else "left", value=one.number, help=one.help)
+        Column(
+            one.header,
+            one.show,
+            align="right" if one.number else "left",
+            value=one.number,
+            help=one.help,
+            fields=(one.field or one.header.lower(),),
+        )
         for one in SETTINGS
         if one.tells(rows)
     ]
 
 
-def _accuracy(task: str, header: str) -> Column:
+def _accuracy(task: str, header: str, digits: int | None) -> Column:
     def value(row: Row) -> float | None:
         return None if row.published_accuracy is None else row.published_accuracy[task]
 
@@ -165,7 +194,9 @@ def _accuracy(task: str, header: str) -> Column:
         if row.published_accuracy is None:
             return None
         accuracy = row.published_accuracy[task]
-        return FAILED if accuracy is None else f"{accuracy:.2f}"
+        if accuracy is None:
+            return FAILED
+        return f"{accuracy:.2f}" if digits is None else significant(accuracy, digits)
 
     words = (
         f"Accuracy in % that papers print for {header}, not measured here; X: not learned or not reported."
@@ -175,87 +206,75 @@ def _accuracy(task: str, header: str) -> Column:
     return Column(header, show, value=value, best=max, help=words, published=True)
 
 
+def _figure(
+    header: str, write: Callable[[float], str], field: str, words: str, timed: bool = False
+) -> Column:
+    """A column of one field of rows, which is not ranked."""
+    value: Value = attrgetter(field)
+
+    def show(row: Row) -> str | None:
+        found = value(row)
+        return None if found is None else write(found)
+
+    return Column(header, show, timed, value=value, help=words, fields=(field,))
+
+
 def _ranked(
     header: str,
-    show: Callable[[float | None], str | None],
-    value: Value,
+    write: Callable[[float], str],
+    field: str,
     best: Callable[[Sequence[float]], float],
     words: str,
 ) -> Column:
-    return Column(header, lambda row: show(value(row)), timed=True, value=value, best=best, help=words)
+    return replace(_figure(header, write, field, words, timed=True), best=best)
 
 
 def _published(
-    header: str,
-    show: Callable[[float | None], str | None],
-    value: Value,
-    best: Callable[[Sequence[float]], float],
+    header: str, write: Callable[[float], str], field: str, best: Callable[[Sequence[float]], float]
 ) -> Column:
-    column = _ranked(header, show, value, best, about.PUBLISHED)
+    column = _ranked(header, write, field, best, about.PUBLISHED)
     return replace(column, timed=False, published=True)
 
 
-def _times(phases: Collection[str]) -> list[Column]:
+def _times(phases: Collection[str], digits: int | None) -> list[Column]:
     """Time of a step, or of a token; if tokens are decoded, the state too."""
     header, words = ("ms/token", about.TOKEN_TIME) if phases == {"decode"} else ("ms/step", about.STEP_TIME)
-    columns = [_ranked(header, _milliseconds, lambda row: row.step_seconds, min, words)]
+    columns = [_ranked(header, partial(format_milliseconds, digits=digits), "step_seconds", min, words)]
     if "decode" in phases:
-        columns.append(_ranked("State", _bytes, lambda row: row.state_bytes, min, about.STATE))
+        columns.append(
+            _ranked("State", partial(format_bytes, digits=digits), "state_bytes", min, about.STATE)
+        )
     return columns
 
 
-def _ratio(value: float | None) -> str | None:
-    return None if value is None else format_ratio(value)
+def _interval(digits: int | None) -> Column:
+    return Column(
+        "95% interval",
+        lambda row: format_interval(row.speed_low, row.speed_high, digits),
+        timed=True,
+        value=lambda row: row.speed_low,
+        help=about.INTERVAL,
+        fields=("speed_low", "speed_high"),
+    )
 
 
-def _interval(row: Row) -> str | None:
-    return format_interval(row.speed_low, row.speed_high)
+def _figures(digits: int | None) -> list[Column]:
+    """What every table has beside ratios and times."""
+    count = partial(format_count, digits=digits)
+    size, percent = partial(format_bytes, digits=digits), partial(format_percent, digits=digits)
+    return [
+        _ranked("tokens/s", count, "tokens_per_second", max, about.TOKENS),
+        _ranked("real\ntokens/s", count, "real_tokens_per_second", max, about.REAL_TOKENS),
+        replace(
+            _figure("Peak\nmemory", size, "peak_memory_bytes", about.PEAK),
+            # A model that computes something else may show its memory, but wins nothing by it.
+            value=lambda row: row.peak_memory_bytes if row.status == "ok" else None,
+            best=min,
+        ),
+        _figure("Params", count, "parameters", about.PARAMETERS),
+        _figure("Activation", percent, "activation_rate", about.ACTIVATION),
+    ]
 
 
-def _milliseconds(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    value = seconds * 1e3
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _count(value: float | None) -> str | None:
-    return None if value is None else format_count(value)
-
-
-def _bytes(value: float | None) -> str | None:
-    return None if value is None else format_bytes(value)
-
-
-def _percent(value: float | None) -> str | None:
-    return None if value is None else f"{value:.1%}"
-
-
-_FIGURES = (
-    _ranked("tokens/s", _count, lambda row: row.tokens_per_second, max, about.TOKENS),
-    _ranked("real\ntokens/s", _count, lambda row: row.real_tokens_per_second, max, about.REAL_TOKENS),
-    Column(
-        "Peak\nmemory",
-        lambda row: _bytes(row.peak_memory_bytes),
-        # A model that computes something else may show its memory, but wins nothing by it.
-        value=lambda row: row.peak_memory_bytes if row.status == "ok" else None,
-        best=min,
-        help=about.PEAK,
-    ),
-    Column(
-        "Params", lambda row: _count(row.parameters), value=lambda row: row.parameters, help=about.PARAMETERS
-    ),
-    Column(
-        "Activation",
-        lambda row: _percent(row.activation_rate),
-        value=lambda row: row.activation_rate,
-        help=about.ACTIVATION,
-    ),
-)
-_GPU_BUSY = Column(
-    "GPU\nbusy",
-    lambda row: None if row.gpu_busy is None else f"{row.gpu_busy:.0%}",
-    timed=True,
-    value=lambda row: row.gpu_busy,
-    help=about.BUSY,
-)
+def _share(share: float, digits: int | None) -> str:
+    return f"{share:.0%}" if digits is None else format_percent(share, digits)

@@ -3,15 +3,22 @@
 import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import msgspec
 
 from bench.errors import UsageError
-from bench.text.escape import escape_csv, escape_html, escape_latex, escape_markdown
+from bench.text.escape import (
+    escape_csv,
+    escape_html,
+    escape_latex,
+    escape_markdown,
+    escape_terminal,
+    one_line,
+)
 from bench.views.tables import terminal
 from bench.views.tables.choice import Choice
-from bench.views.tables.grid import Cell, Grid, Head
+from bench.views.tables.grid import Cell, Grid, Head, Tabular
 from bench.views.tables.terminal import Screen
 
 Format = Literal["terminal", "markdown", "latex", "csv", "html", "json"]
@@ -20,44 +27,31 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 RANKS = "Bold: best of its column; underlined: second best. Intervals of neighbours may overlap."
 
 
-class Tabular(Protocol):
-    """What has a table to show."""
-
-    @property
-    def rows(self) -> Sequence[msgspec.Struct]:
-        """Every figure in full, for JSON."""
-
-    def figures(self) -> Iterable[Sequence[object]]:
-        """Every figure in full, for CSV: names, then lines of values; None if nothing was measured."""
-
-    def grids(self) -> list[Grid]:
-        """What people read, in one grid or several, one below the other."""
-
-    @property
-    def below(self) -> list[str]:
-        """Notes, a line each."""
-
-
 def render(table: Tabular, form: str, choice: Choice | None = None, screen: Screen | None = None) -> str:
     """The whole table as text, without a newline at its end.
 
-    choice: what of it. screen: for a terminal, where it is shown. Raises UsageError for an unknown format.
+    choice: what of it. screen: for a terminal, where it is shown. Raises UsageError for an unknown format, or
+    a choice of what the table lacks.
     """
     choice, screen = choice or Choice(), screen or Screen()
-    if form in ("json", "csv"):
-        if choice != Choice(notes=choice.notes):
-            raise UsageError(f"--format {form} has every figure: leave out --columns, --sort, --rename")
-        return _csv(table.figures()) if form == "csv" else _json(table.rows)
+    if form == "csv":
+        return _csv(choice.figures(table))
+    if form == "json":
+        return msgspec.json.format(
+            msgspec.json.encode(table.record(choice.objects(table))), indent=2
+        ).decode()
     if form not in FORMATS:
         raise UsageError(f"table format {form}: choose {', '.join(FORMATS)}")
-    grids, below = choice.of(table.grids()), table.below if choice.notes else []
+    grids, below = choice.of(table)
+    above = "".join(_ABOVE[form](line) for line in table.above)
     if form == "terminal":
-        return terminal.write(grids, _with_ranks(grids, below) if screen.marks and below else below, screen)
-    return _WRITERS[form](grids, _with_ranks(grids, below) if choice.notes else []).rstrip("\n")
+        below = _with_ranks(grids, below) if screen.marks and below else below
+        return above + terminal.write(grids, below, screen)
+    return above + _WRITERS[form](grids, _with_ranks(grids, below) if choice.notes else []).rstrip("\n")
 
 
-def _json(rows: Sequence[msgspec.Struct]) -> str:
-    return msgspec.json.format(msgspec.json.encode(rows), indent=2).decode()
+def _json(value: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
 def _csv(lines: Iterable[Sequence[object]]) -> str:
@@ -135,7 +129,8 @@ def _html_grid(grid: Grid) -> str:
     for section in grid.sections:
         lines.append("<tbody>")
         if section.heading:
-            lines.append(f'<tr><th colspan="{len(grid.heads)}">{escape_html(section.heading)}</th></tr>')
+            words = escape_html(section.heading)
+            lines.append(f'<tr><th colspan="{len(grid.heads)}" style="text-align: left">{words}</th></tr>')
         lines += [f"<tr>{''.join(map(_html_cell, cells, grid.heads))}</tr>" for cells in section.rows]
         lines.append("</tbody>")
     return "\n".join([*lines, "</table>"])
@@ -155,4 +150,10 @@ _WRITERS: Mapping[str, Callable[[Sequence[Grid], Sequence[str]], str]] = {
     "markdown": _markdown,
     "latex": _latex,
     "html": _html,
+}
+_ABOVE: Mapping[str, Callable[[str], str]] = {
+    "terminal": lambda line: f"{escape_terminal(one_line(line))}\n",
+    "markdown": lambda line: f"**{escape_markdown(line)}**\n\n",
+    "latex": lambda line: rf"\noindent\textbf{{{escape_latex(line)}}}\par" + "\n",
+    "html": lambda line: f"<p><strong>{escape_html(line)}</strong></p>\n",
 }

@@ -1,8 +1,10 @@
 """A table as cells: what every format writes, whatever its rows are of."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import msgspec
 
 MISSING = "–"
 FAILED = "X"
@@ -25,6 +27,8 @@ class Head:
     """Whether its cells may be wrapped."""
     most_first: bool = False
     """Whether the largest is the best."""
+    fields: Sequence[str] = ()
+    """What CSV and JSON call its figures."""
 
     @property
     def one_line(self) -> str:
@@ -41,6 +45,8 @@ class Cell:
     value: float | None = None
     """What its row is sorted by."""
     wrapped: bool = False
+    name: str | None = None
+    """What the options of commands call its row's model."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,56 @@ class Grid:
         )
 
     @property
+    def rows(self) -> list[Sequence[Cell]]:
+        """Those of all sections."""
+        return [cells for section in self.sections for cells in section.rows]
+
+    @property
     def ranked(self) -> bool:
         """Whether a cell is marked as the best of its column."""
-        return any(cell.rank for section in self.sections for row in section.rows for cell in row)
+        return any(cell.rank for row in self.rows for cell in row)
+
+
+class Tabular:
+    """What has a table to show. Whoever inherits gives `rows`, `below` and `grids`."""
+
+    rows: Sequence[Any]
+    """What the rows of each grid are of, in their order."""
+
+    @property
+    def above(self) -> list[str]:
+        """What nobody may overlook, a line each: it stands there without notes too."""
+        return []
+
+    @property
+    def below(self) -> list[str]:
+        """Notes, a line each."""
+        return []
+
+    def grids(self, digits: int | None = None) -> list[Grid]:
+        """What people read, in one grid or several, one below the other.
+
+        digits: significant ones of every figure, by default as each is usually written.
+        """
+        raise NotImplementedError
+
+    def objects(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """Every figure of some rows in full, for JSON: structs or mappings with the same fields."""
+        return rows
+
+    def figures(self, rows: Sequence[Any]) -> Iterator[list[object]]:
+        """The same for CSV: names, then lines of values; None where nothing was measured."""
+        found = [msgspec.to_builtins(each) for each in self.objects(rows)]
+        nested = {name for each in found for name, value in each.items() if isinstance(value, dict)}
+        names = [name for name in (found[0] if found else ()) if name not in nested]
+        yield [*names]
+        for each in found:
+            yield [_flat(each[name]) for name in names]
+
+    def record(self, objects: list[dict[str, Any]]) -> object:
+        """What JSON holds, around those objects."""
+        return objects
+
+
+def _flat(value: object) -> object:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value

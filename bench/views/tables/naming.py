@@ -19,6 +19,8 @@ class Setting:
     """In a name, around what the column shows."""
     number: Callable[[Row], float] | None = None
     """What its column is sorted by, if that is not the text."""
+    field: str = ""
+    """What CSV and JSON call it, if that is not the header in small letters."""
     among: Callable[[Row], object] = lambda row: None
     """Rows that differ in this anyway are not told apart by the setting besides."""
     help: str = ""
@@ -62,8 +64,20 @@ SETTINGS = (
     ),
     Setting("Precision", lambda row: row.precision, help="Numbers that the model computes with."),
     Setting("Phase", lambda row: row.phase, help="What a step is: training, forward only, or decoding."),
-    Setting("Sizes", lambda row: row.hyperparameters, "{} sizes", help="Whose depth, width and the rest."),
-    Setting("Backend", lambda row: row.backend_set, "backend {}", help="Kernels that were asked for."),
+    Setting(
+        "Sizes",
+        lambda row: row.hyperparameters,
+        "{} sizes",
+        field="hyperparameters",
+        help="Whose depth, width and the rest.",
+    ),
+    Setting(
+        "Backend",
+        lambda row: row.backend_set,
+        "backend {}",
+        field="backend_set",
+        help="Kernels that were asked for.",
+    ),
     Setting("Seed", lambda row: str(row.seed), "seed {}", help="Seed of the weights and of the batches."),
     Setting(
         "Data", lambda row: row.data, among=lambda row: row.workload, help="What the batches are made of."
@@ -71,6 +85,7 @@ SETTINGS = (
     Setting(
         "Weights",
         lambda row: row.checkpoint,
+        field="checkpoint",
         among=lambda row: row.model,
         help="File of the weights; without one, as initialised.",
     ),

@@ -74,8 +74,11 @@ def explain(row: Row) -> str:
     return f"{words}: {row.reason}" if row.reason and row.reason != words else words
 
 
-def comparison_notes(rows: Sequence[Row], baseline: str) -> list[str]:
-    """Why models that were timed have no ratio to the baseline, or no interval of it, and what to do."""
+def comparison_notes(rows: Sequence[Row], baseline: str, runs: Sequence[Results]) -> list[str]:
+    """Why models that were timed have no ratio to the baseline, or no interval of it, and what to do.
+
+    runs: those that the rows are of.
+    """
     panels: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         panels.setdefault(row.panel, []).append(row)
@@ -97,9 +100,22 @@ def comparison_notes(rows: Sequence[Row], baseline: str) -> list[str]:
         found = [panel for panel in few if _blocks(panel) == blocks]
         notes.append(
             f"no intervals{_where(found, panels)}: {blocks} block(s) were measured, an interval needs "
-            f"{MIN_BLOCKS}; the same command with `--resume FILE`, and without `--quick`, measures more"
+            f"{MIN_BLOCKS}; {_more_blocks(runs)}"
         )
     return notes
+
+
+def _more_blocks(runs: Sequence[Results]) -> str:
+    """How to have more blocks."""
+    file = runs[0].path if len(runs) == 1 else "FILE"
+    quick = any("--quick" in run.header.command for run in runs)
+    without = ", and without `--quick`," if quick else ""
+    return f"the same command with `--resume {file}`{without} measures more"
+
+
+def is_as_published(row: Row) -> bool:
+    """Whether it is what papers print speed and memory of: training on Text at 4K."""
+    return row.published_speed is not None and row.phase == "train" and row.length == 4096
 
 
 def _blocks(rows: Sequence[Row]) -> int:
@@ -183,7 +199,7 @@ def footer_of(runs: Sequence[Results], rows: Sequence[Row], published: bool) -> 
 
 def _published_footer(rows: Sequence[Row], published: bool) -> list[str]:
     lines = []
-    if any(row.published_speed is not None for row in rows):
+    if any(map(is_as_published, rows)):
         lines.append(
             "Published: Text at 4K, on other hardware and by several protocols; see results/published"
         )

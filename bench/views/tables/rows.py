@@ -5,7 +5,7 @@ A figure that was not measured is None, and is printed as such.
 
 import difflib
 import statistics
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -122,8 +122,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         return (*setting, self.backend_set, self.seed, self.data, self.machine)
 
 
-def rows_of(results: Results, baseline: str) -> list[Row]:
-    """Every case of a run, in its suite's order. Raises UsageError if the baseline is not in the file."""
+def rows_of(results: Results, baseline: str, models: Collection[str] | None = None) -> list[Row]:
+    """Every case of a run, or of some models in it, in its suite's order.
+
+    Raises UsageError if the baseline is not in the file.
+    """
     header = results.header
     baseline = named(header.suite, baseline)
     if header.revisions is not None:
@@ -141,6 +144,7 @@ def rows_of(results: Results, baseline: str) -> list[Row]:
     return [
         _row(results, case, baseline_of(case, cases, baseline), baseline_of(case, cases, measured), samples)
         for case in cases
+        if models is None or case.implementation in models
     ]
 
 

@@ -11,20 +11,23 @@ A view on records. Several files become one table by four rules:
    note names the other file and what it says.
 """
 
-import difflib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import msgspec
 
 from bench.errors import UsageError
 from bench.records.reading import Results
 from bench.suites.rows import named
+from bench.system.extras import require
 from bench.text.units import format_ratio
 from bench.views.tables import formats
+from bench.views.tables.choice import chosen_rows
 from bench.views.tables.columns import Column, cells_of, columns_of, metric_columns
 from bench.views.tables.formats import Format
-from bench.views.tables.grid import Cell, Grid, Section
+from bench.views.tables.grid import Cell, Grid, Section, Tabular
 from bench.views.tables.notes import (
     STATUS_WORDS,
     Footnote,
@@ -42,7 +45,8 @@ COMPLEXITIES = ("quadratic", "sub-quadratic", "linear", "unknown")
 """Classes of inference complexity, in the order of the published table."""
 
 
-class Table(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, repr=False)
+class Table(Tabular):
     """Rows in order, and the lines that belong below them."""
 
     baseline: str
@@ -59,28 +63,31 @@ class Table(msgspec.Struct, frozen=True):
 
     @property
     def columns(self) -> list[Column]:
-        return columns_of(self.rows, self.baseline, published=self.published, timed=self.timed)
+        return self._columns()
+
+    def _columns(self, digits: int | None = None) -> list[Column]:
+        return columns_of(self.rows, self.baseline, published=self.published, timed=self.timed, digits=digits)
 
     def cells(self, columns: Sequence[Column]) -> Iterator[list[Cell]]:
         """The cells of each row."""
         return cells_of(self.rows, self.footnotes, columns)
 
-    def grids(self) -> list[Grid]:
+    def grids(self, digits: int | None = None) -> list[Grid]:
         """One grid: rows by panel and, if they are of several complexity classes, by class."""
-        columns = self.columns
+        columns = self._columns(digits)
         grouped = len({row.complexity for row in self.rows}) > 1
         rows = zip(self.rows, self.cells(columns), strict=True)
         parts = groupby(rows, key=lambda pair: (pair[0].panel, pair[0].complexity if grouped else None))
         sections = [Section(heading, [cells for _, cells in part]) for (_, heading), part in parts]
         return [Grid([column.head for column in columns], sections)]
 
-    def figures(self) -> Iterator[list[object]]:
+    def figures(self, rows: Sequence[Row]) -> Iterator[list[object]]:
         """Every figure in full, a column each."""
         nested = {"activation_by_layer", "published_accuracy", "metrics", "remarks", "code"}
         names = [name for name in Row.__struct_fields__ if name not in nested]
         metrics = metric_columns(self.rows)
         yield [*names, *(column.head.one_line for column in metrics)]
-        for row in self.rows:
+        for row in rows:
             own = [column.value(row) if column.value else None for column in metrics]
             yield [*(getattr(row, name) for name in names), *own]
 
@@ -91,6 +98,15 @@ class Table(msgspec.Struct, frozen=True):
     def render(self, form: Format) -> str:
         """The table as terminal, markdown, latex, csv, html or json. Raises UsageError for another format."""
         return formats.render(self, form)
+
+    def to_pandas(self) -> Any:
+        """The rows as a pandas.DataFrame, a column per field of the CSV. Raises UsageError without it."""
+        names, *lines = self.figures(self.rows)
+        return require("pandas", "pandas").DataFrame(lines, columns=names)
+
+    def __repr__(self) -> str:
+        models = len({row.model for row in self.rows})
+        return f"<Table {len(self.rows)} rows, {models} models, against {self.baseline}>"
 
     def __str__(self) -> str:
         return self.render("terminal")
@@ -108,7 +124,7 @@ def build_table(
 ) -> Table:
     """The table of one or several runs, against their baseline or another of their implementations.
 
-    models: those that have rows, by name; all by default.
+    models: those that have rows, by name or title; all by default.
 
     Raises UsageError if a file lacks the baseline, or if the files' own baselines differ.
     """
@@ -116,25 +132,14 @@ def build_table(
     name = baseline_of(runs, baseline)
     rows, conflicts = _merge([rows_of(run, name) for run in runs])
     rows = sorted(rows, key=_order(rows))
-    compared = comparison_notes(rows, name)
-    rows = only_models(rows, models)
+    compared = comparison_notes(rows, name, runs)
+    rows = chosen_rows(rows, models, model_names)
     footnotes = footnotes_of(rows, explain)
     notes = [f"{note.letter}  {note.text}" for note in dict.fromkeys(footnotes.values())]
     notes += [*compared, *conflicts]
     for run in runs:
         notes += [of_run(line, run, runs) for line in run_notes(run)]
     return Table(title_of(name), rows, footnotes, notes, footer_of(runs, rows, published), published)
-
-
-def only_models(rows: list[Row], models: Sequence[str] | None) -> list[Row]:
-    """The rows of some models. Raises UsageError for one that has none."""
-    known = list(dict.fromkeys(row.model for row in rows))
-    for model in models or ():
-        if model not in known:
-            near = difflib.get_close_matches(model, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise UsageError(f"--rows {model}: {hint}choose {', '.join(known)}")
-    return rows if models is None else [row for row in rows if row.model in models]
 
 
 def _distinct(results: Sequence[Results]) -> list[Results]:
@@ -154,6 +159,11 @@ def common_baseline(runs: Sequence[Results]) -> str:
             f"{first} is against {one}, {second} against {other}: name one for both with --baseline"
         )
     return next(iter(names))
+
+
+def model_names(row: Row) -> tuple[str, str]:
+    """What a user may call its model."""
+    return (row.model, row.title)
 
 
 def _merge(tables: Sequence[list[Row]]) -> tuple[list[Row], list[str]]:

@@ -1,21 +1,29 @@
 """The table of rows that nobody timed: what they need, predicted or measured once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from bench.records.reading import Results
+from bench.views.tables.choice import chosen_rows
 from bench.views.tables.notes import footnotes_of, machine, setting_of
 from bench.views.tables.rows import rows_of, title_of
-from bench.views.tables.table import Table, class_rank
+from bench.views.tables.table import Table, class_rank, model_names
 
 
 def untimed_table(
-    run: Results, lengths: Mapping[str, int], notes: list[str], *, predicted: bool, ratios: bool
+    run: Results,
+    lengths: Mapping[str, int],
+    notes: list[str],
+    *,
+    predicted: bool,
+    ratios: bool,
+    models: Sequence[str] | None = None,
 ) -> Table:
     """The table; the reason of each row that has no figure stands in a footnote.
 
     lengths: time steps by case, which are those of its figure. ratios: whether figures are of one length.
+    models: those that have rows, by name or title; all by default. Raises UsageError.
     """
     suite = run.header.suite
     changes = ({} if ratios else {"memory_ratio": None}) | (
@@ -26,7 +34,7 @@ def untimed_table(
         for row in rows_of(run, suite.baseline)
         if row.case_id in lengths
     ]
-    rows = sorted(found, key=class_rank)
+    rows = sorted(chosen_rows(found, models, model_names), key=class_rank)
     footnotes = footnotes_of(rows, lambda row: row.reason or row.status)
     reasons = [f"{note.letter}  {note.text}" for note in dict.fromkeys(footnotes.values())]
     environment = run.header.environment

@@ -67,7 +67,19 @@ def test_a_shell_completes_commands_and_options():
 @pytest.mark.parametrize(("text", "length"), [("1000", 1000), ("4k", 4096), ("1K", 1024), ("1M", 1 << 20)])
 def test_lengths_are_read_as_people_write_them(text, length):
     assert parse_length(text) == length
-    assert parse_duration("5min") == 300
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("5min", 300), ("90", 90), ("3m30s", 210), ("3m 30s", 210), ("1h2m3.5s", 3723.5)]
+)
+def test_durations_are_read_as_people_write_them(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["30s3m", "3m30", "3 30s", "m", "3m3m", "", "3m30sx"])
+def test_what_is_not_a_duration(text):
+    with pytest.raises(ValueError, match="is not a duration"):
+        parse_duration(text)
 
 
 @pytest.mark.parametrize("what", ["suites", "implementations", "workloads"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.measure.jobs import BlockJob, SoloJob
+from bench.measure.jobs import BlockJob, ImportJob, SoloJob
 from bench.measure.procedure import Procedure
 from bench.measure.scheduler import TRIES, Scheduler
 from bench.records.reading import read, read_kinds
@@ -74,7 +74,8 @@ def samples_of(job: BlockJob, seconds=(1.0, 2.0)) -> list[Sample]:
 
 
 def do(scheduler, job) -> None:
-    for record in [solo_of(job)] if isinstance(job, SoloJob) else samples_of(job):
+    records = {ImportJob: lambda job: [], SoloJob: lambda job: [solo_of(job)], BlockJob: samples_of}
+    for record in records[type(job)](job):
         scheduler.take(record)
     scheduler.finished(job)
 
@@ -183,7 +184,34 @@ def test_a_partial_block_is_no_block_when_a_run_goes_on(store, path):
 
 
 def test_what_is_plugged_in_runs_alone_before_others(store):
-    """So that one that can't be imported is known at once."""
     scheduler = make_scheduler(store, models=("transformer", "mine:build", "s4"))
+    do(scheduler, scheduler.next_job())
     first = [scheduler.next_job().case.implementation for _ in range(3)]
     assert first == ["mine:build", "transformer", "s4"]
+
+
+def test_every_plug_in_is_imported_before_the_first_model_runs(store):
+    """What can't be imported fails at all of its lengths, and never runs."""
+    scheduler = make_scheduler(store, (32, 64), models=("transformer", "a:build", "b:build", "c:build"))
+    jobs = [scheduler.next_job() for _ in range(3)]
+    assert [job.cases[0].implementation for job in jobs] == ["a:build", "b:build", "c:build"]
+    assert all(len(job.cases) == 2 for job in jobs)
+    for job in jobs[1:]:
+        for case in job.cases:
+            scheduler.take(Solo(case=case, status="error", reason="cannot import", node="a", device="cpu"))
+        scheduler.finished(job)
+    scheduler.cut_off(jobs[0], "a", "cpu", "the node died")
+    alone = [scheduler.next_job() for _ in range(4)]
+    assert [job.case.implementation for job in alone] == ["a:build", "a:build", "transformer", "transformer"]
+    assert scheduler.next_job() is None
+
+
+def test_a_resumed_run_imports_only_what_is_still_to_be_measured(store, path):
+    first = make_scheduler(store, models=("a:build", "b:build"))
+    for _ in range(3):
+        do(first, first.next_job())
+    resumed = make_scheduler(store, earlier=read(path), models=("a:build", "b:build"))
+    job = resumed.next_job()
+    assert isinstance(job, ImportJob)
+    assert [case.implementation for case in job.cases] == ["b:build"]
+    assert isinstance(resumed.next_job(), SoloJob)

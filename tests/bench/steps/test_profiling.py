@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
+from typer.testing import CliRunner
 
+from bench.cli import app
 from bench.errors import UsageError
 from bench.probes.operators import OperatorCosts
 from bench.records.profile import SCHEMA, Ceilings, Cost, Profile, Stage, read_profile, tree
@@ -253,6 +255,11 @@ def test_the_roofline_chart_has_the_stages_and_the_roof(tmp_path):
     chart_style.save(roofline_chart.roofline([made_up_profile()]), tmp_path / "roofline.svg")
     picture = (tmp_path / "roofline.svg").read_text(encoding="utf-8")
     assert ">EMA<" in picture
+    kept = tmp_path / "profile.json"
+    kept.write_bytes(msgspec.json.encode(made_up_profile()))
+    plotted = CliRunner().invoke(app, ["plot", str(kept), "-o", str(tmp_path / "plain.svg")])
+    assert plotted.exit_code == 0, plotted.exception
+    assert ">EMA<" in (tmp_path / "plain.svg").read_text(encoding="utf-8")
     elsewhere = msgspec.structs.replace(made_up_profile(), environment=ENVIRONMENT)
     with pytest.raises(UsageError, match="different machines"):
         roofline_chart.roofline([made_up_profile(), elsewhere])

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import traceback
 from pathlib import Path
 from types import ModuleType
 
@@ -46,17 +47,34 @@ def bench(*words: str) -> subprocess.CompletedProcess[str]:
 def test_files_of_the_current_folder_take_no_modules_place(crowded, write_suite):
     """Nor does a plug-in that can't be imported stop another; what it raised and printed is kept."""
     (crowded / "broken.py").write_text("print('loading weights')\nfrom mine import nothing_of_that_name\n")
-    suite = write_suite("mine:slow", "broken:build")
+    (crowded / "typo.py").write_text("import nothing_of_that_name\n")
+    suite = write_suite("mine:slow", "broken:build", "typo:build")
     words = ["--quick", "--device", "cpu", "--threads", "1", "--out", "run.jsonl", "--traceback"]
     ran = bench("run", "--suite", suite, *words)
     assert ran.returncode == 3, ran.stderr
-    works, fails = read(crowded / "run.jsonl").solos.values()
+    # Both are found before the first model runs.
+    fails, typo, works = read(crowded / "run.jsonl").solos.values()
+    assert "cannot import typo:build (No module named 'nothing_of_that_name')" in typo.reason
+    assert typo.traceback in ran.stderr
     assert works.status == "ok", works.reason
     assert "cannot import broken:build (cannot import name 'nothing_of_that_name'" in fails.reason
     assert 'broken.py", line 2, in <module>' in fails.traceback
     assert fails.printed == "loading weights\n"
     assert fails.traceback in ran.stderr
     assert fails.printed in ran.stderr
+
+
+def test_all_that_cannot_be_imported_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    for name in ("first_typo", "second_typo"):
+        (tmp_path / f"{name}.py").write_text("import nothing_of_that_name\n")
+    with pytest.raises(RegistryError) as caught:
+        own_models.load_all(map(registry.find, ("first_typo:build", "transformer", "second_typo:build")))
+    assert "cannot import first_typo:build" in str(caught.value)
+    assert "cannot import second_typo:build" in str(caught.value)
+    trace = "".join(traceback.format_exception(caught.value))
+    assert 'first_typo.py", line 1' in trace
+    assert 'second_typo.py", line 1' in trace
 
 
 def test_profile_takes_models_from_the_current_folder(crowded, write_suite):

@@ -1,6 +1,7 @@
 """Training: what resumes exactly, what is recorded, what is refused."""
 
 import itertools
+import json
 import math
 import os
 import pty
@@ -32,7 +33,8 @@ from bench.training.display import PlainTrainingDisplay
 from bench.training.recipe import make_recipe
 from bench.training.session import TrainRequest, models_of, train
 from bench.training.trainer import Trainer, entropy
-from bench.views import training as summary
+from bench.views.tables.formats import render
+from bench.views.training import Trainings
 from implementations import registry
 
 from ..made_up import CPU
@@ -107,6 +109,10 @@ def test_a_resumed_training_is_the_same_to_the_last_bit(tmp_path, suite, monkeyp
     assert [p.learning_rate for p in resumed.progress] == [p.learning_rate for p in whole.progress]
 
 
+def shown(outcome, form: str = "terminal") -> str:
+    return render(Trainings.of(outcome.trainings), form)
+
+
 def test_what_a_training_records(tmp_path, suite):
     outcome = train(ask(suite, tmp_path / "out"))
     assert outcome.complete
@@ -126,9 +132,9 @@ def test_what_a_training_records(tmp_path, suite):
             assert layer.low <= layer.mean <= layer.high or layer.deviation < 0.5
             assert 0 <= layer.low <= layer.high <= 1
     assert all(evaluation.activation == [] for evaluation in s4.evaluations)
-    rows = summary.rows(outcome.trainings)
+    rows = json.loads(shown(outcome, "json"))
     assert rows[0]["accuracy"] == seqboat.evaluations[-1].accuracy
-    assert "in proportion to the published: SeqBoat 25000 steps, S4" in summary.as_text(outcome.trainings)
+    assert "in proportion to the published: SeqBoat 25000 steps, S4" in shown(outcome)
 
 
 def test_a_language_model_is_measured_in_bits(tmp_path, write_suite):
@@ -182,7 +188,7 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path, write_suite):
     broken, sound = outcome.trainings
     assert not outcome.complete
     assert (broken.end.reason, broken.end.step) == ("nan", 0)
-    assert "the loss is not a number at step 0" in summary.as_text(outcome.trainings)
+    assert "the loss is not a number at step 0" in shown(outcome)
     assert sound.finished
 
 

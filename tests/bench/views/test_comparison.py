@@ -15,7 +15,9 @@ from bench.records.run import SCHEMA, Header, Lost, MemoryFigure, Sample, Solo
 from bench.records.writing import ResultFile
 from bench.suites import reading as suites
 from bench.suites.suite import Timing
-from bench.views.comparison import as_text, compare, failures
+from bench.views.comparison import compare
+from bench.views.tables.choice import Choice
+from bench.views.tables.formats import render
 
 SUITE = suites.load("ci")
 CASES = SUITE.cases("cpu")
@@ -71,14 +73,14 @@ def test_the_verdict_and_its_interval(times, expected):
     assert (row.speed_low is None) == (len(times) < 3)
     if row.speed_low is not None:
         assert row.speed_low <= row.speed_ratio <= row.speed_high
-    assert "not interleaved" in as_text(found)
+    assert "not interleaved" in render(found, "terminal")
 
 
 def test_a_case_that_failed_is_named():
     found = compare(run("a", 1.0, 1.0, 1.0), run("b", 1.0, 1.0, 1.0, lost=CASES[:1]))
     assert (found.rows[0].verdict, found.rows[0].b_status) == ("UNMEASURED", "oom")
     assert found.rows[1].verdict == "SAME"
-    assert "oom" in as_text(found)
+    assert "oom" in render(found, "terminal")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,10 @@ def test_what_differs_is_refused_and_forced_with_a_label(changes, reason):
         return
     forced = compare(a, b, force=True)
     assert any(reason in label for label in forced.forced)
-    assert as_text(forced).startswith(f"NOT COMPARABLE, forced: {reason}")
+    assert render(forced, "terminal").startswith(f"NOT COMPARABLE, forced: {reason}")
+    for form in ("markdown", "latex", "html"):
+        assert "NOT COMPARABLE" in render(forced, form, Choice(notes=False))
+    assert json.loads(render(forced, "json"))["forced"] == forced.forced
 
 
 def test_how_long_a_run_took_does_not_matter():
@@ -149,9 +154,10 @@ def test_what_grew_or_runs_no_more_fails_if_asked():
     a, b = run("a", 1.0, 1.0, 1.0), run("b", 1.0, 1.0, 1.0, lost=CASES[:1])
     figure = MemoryFigure(kind="tensor_bytes", bytes=(1 << 20) * 104 // 100)
     grown = msgspec.structs.replace(b.solos[CASES[1].id], memory=[figure])
-    found = compare(a, msgspec.structs.replace(b, solos=b.solos | {CASES[1].id: grown}))
-    assert failures(found, ()) == []
-    assert failures(found, ("slower",)) == [f"{CASES[0].implementation} at 256: does not run in B (oom)"]
-    assert failures(found, ("bigger",))[1:] == [
+    b = msgspec.structs.replace(b, solos=b.solos | {CASES[1].id: grown})
+    assert compare(a, b).failures == []
+    slower = compare(a, b, fails_on=("slower",))
+    assert slower.failures == [f"{CASES[0].implementation} at 256: does not run in B (oom)"]
+    assert compare(a, b, fails_on=("bigger",)).failures[1:] == [
         f"{CASES[1].implementation} at 256: bigger, 1.04 MiB after 1.00 MiB"
     ]

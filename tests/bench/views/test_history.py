@@ -265,11 +265,105 @@ def test_the_command_line_adds_shows_and_draws(keep, tmp_path):
     assert line["changes"][0]["commit"] == commit(3)
 
 
-def test_a_missing_library_is_one_line_with_the_command(keep, monkeypatch):
+@pytest.mark.parametrize(
+    ("library", "ask"),
+    [("duckdb", lambda keep: result_store.query(keep.folder, "SELECT 1")), ("ruptures", seqboat)],
+)
+def test_a_missing_library_is_one_line_with_the_command(library, ask, keep, monkeypatch):
+    for number in range(6):
+        keep(number)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(UsageError, match=rf'needs {library}: pip install "seqboat-bench\[store\]"'):
+        ask(keep)
+
+
+def calls_of(function) -> int:
+    """How many functions are called, Python's own and those of libraries: the same on a loaded machine."""
+    count = 0
+
+    def see(frame, event, argument) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(see)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_the_work_of_a_history_grows_with_its_runs_only(keep):
+    """Not with their square, as a search in Python for changes would: 3,000 runs took minutes."""
+    counts = []
+    for number in range(120):
+        keep(number % 28, hour=number // 28, environment=msgspec.structs.replace(CPU), data="made up")
+        if number + 1 in (30, 60, 120):
+            counts.append(calls_of(lambda: history_text.as_text(seqboat(keep))))
+    few, twice, four_times = counts
+    assert four_times - twice <= 2.2 * (twice - few)
+
+
+@pytest.mark.parametrize("series", ["even", "step", "spikes"])
+def test_the_work_of_finding_changes_grows_with_the_values_only(series):
+    random = np.random.default_rng(0)
+
+    def values(count: int):
+        made = {
+            "even": np.exp(random.normal(0, 0.01, count)),
+            "step": np.where(np.arange(count) < count // 2, 1.0, 1.3) * np.exp(random.normal(0, 0.01, count)),
+            # Hardly any noise but spikes: many changes are proposed, and dropped again.
+            "spikes": np.where(random.random(count) < 0.1, 1.5, 1.0),
+        }
+        return list(made[series])
+
+    few, many = (calls_of(lambda count=count: change_points(values(count))) for count in (300, 1200))
+    assert many <= 5 * few
+
+
+@given(st.lists(st.floats(0.5, 2.0), min_size=6, max_size=40))
+def test_the_search_in_c_finds_what_the_one_in_python_does(values):
+    import ruptures
+
+    logs = np.log(np.asarray(values)).reshape(-1, 1)
+    for penalty in (1e-4, 1e-2, 0.3):
+        one = ruptures.KernelCPD(kernel="linear", min_size=3).fit(logs)
+        other = ruptures.Dynp(model="l2", min_size=3, jump=1).fit(logs)
+        found = one.predict(pen=penalty)
+        levels = len(found) - 1
+        cost = other.cost.sum_of_costs
+        best = cost(other.predict(n_bkps=levels)) if levels else cost([len(values)])
+        assert cost(found) <= best + 1e-9
+
+
+def test_a_picture_of_thousands_of_commits(keep):
+    """No part of it is as deep as there are commits: vega's parser calls itself for each level."""
+    pytest.importorskip("altair", reason='needs pip install "seqboat-bench[report]"')
+    from bench.views.charts import history as chart
+    from bench.views.charts import site as site_chart
+    from bench.views.charts.looks import looks_of
+
     keep(0)
-    monkeypatch.setitem(sys.modules, "duckdb", None)
-    with pytest.raises(UsageError, match=r'needs duckdb: pip install "seqboat-bench\[store\]"'):
-        seqboat(keep)
+    found = seqboat(keep)
+    (line,) = found.lines
+    looks = looks_of([("SeqBoat", "SeqBoat")])
+    points = [msgspec.structs.replace(line.points[0], commit=commit(number)) for number in range(3000)]
+    line = msgspec.structs.replace(line, points=points)
+    many = msgspec.structs.replace(found, lines=[line])
+    drawn = [chart.specification(many), site_chart.specification([("SeqBoat", line)], "speed", looks)]
+    assert not any(
+        isinstance(sort, list) and len(sort) > 10 for spec in drawn for sort in values_of(spec, "sort")
+    )
+    vl_convert = pytest.importorskip("vl_convert", reason='needs pip install "seqboat-bench[report]"')
+    assert commit(2999)[:9] in vl_convert.vegalite_to_svg(drawn[0])
+
+
+def values_of(spec, name: str):
+    """What stands under that key, at any depth."""
+    if isinstance(spec, dict):
+        yield from (value for key, value in spec.items() if key == name)
+    for value in spec.values() if isinstance(spec, dict) else spec if isinstance(spec, list) else ():
+        yield from values_of(value, name)
 
 
 @given(st.lists(st.floats(0.5, 2.0), min_size=1, max_size=30))

@@ -12,6 +12,7 @@ from bench.errors import UsageError
 from bench.records.run import Energy
 from bench.records.schedules import schedule_of
 from bench.views import training_cost
+from bench.views.tables.formats import render
 
 from .. import made_up
 
@@ -74,7 +75,7 @@ def test_what_is_missing_is_named_and_has_no_figure(tmp_path):
         by_model(training_cost.training_costs("lra", "cuda", [record(tmp_path, "b.jsonl")]))["seqboat"].hours
         is None
     )
-    shown = training_cost.as_text(found).splitlines()
+    shown = render(found, "terminal").splitlines()
     line = next(line for line in shown if line.startswith("SeqBoat "))
     assert line.split()[-1] == "–", "no total of fewer tasks than all"
 
@@ -96,7 +97,7 @@ def test_joules_come_from_the_measured_energy(tmp_path):
     text = by_model(found)
     assert text["seqboat"].joules == pytest.approx(30.0 * 25000 * 50)
     assert text["mega-chunk"].joules is None
-    assert "37.5MJ" in training_cost.as_text(found)
+    assert "37.5MJ" in render(found, "terminal")
 
 
 def test_the_command(tmp_path):

@@ -70,6 +70,20 @@ def test_lengths_with_fewer_than_three_blocks_are_named():
     run.samples[:] = [one for one in run.samples if one.block < 2 or "text-1024" in one.case_id]
     (note,) = [note for note in build_table(run).notes if note.startswith("no ")]
     assert note.startswith("no intervals at 2048: 2 block(s)")
+    assert note.endswith("the same command with `--resume run.jsonl` measures more")
+    quick = msgspec.structs.replace(
+        run, header=msgspec.structs.replace(run.header, command=["run", "--quick"])
+    )
+    (note,) = [note for note in build_table(quick).notes if note.startswith("no ")]
+    assert note.endswith("with `--resume run.jsonl`, and without `--quick`, measures more")
+
+
+def test_published_figures_stand_beside_text_at_4k_alone():
+    for lengths, shown in (((4096,), True), ((1024, 4096), True), ((256,), False)):
+        table = build_table(results(["transformer", "seqboat"], lengths))
+        headers = [column.header for column in table.columns]
+        assert ("Published\nspeed" in headers) is shown
+        assert any(line.startswith("Published:") for line in table.footer) is shown
 
 
 def test_where_nothing_was_timed_only_the_footnotes_say_why():

@@ -67,8 +67,9 @@ def test_names_that_a_table_lacks(choice, message):
     with pytest.raises(UsageError) as caught:
         render(table(), "markdown", choice)
     assert str(caught.value).startswith(message)
-    with pytest.raises(UsageError, match="--format csv has every figure"):
+    with pytest.raises(UsageError) as caught:
         render(table(), "csv", choice)
+    assert str(caught.value).startswith(message.partition("did you")[0].partition("choose")[0])
 
 
 def test_a_model_without_a_row_is_named():

@@ -1,0 +1,119 @@
+"""What every command with a table has: its options, in each format, and where it goes."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.commands.console import Json, known_format, names, refuse_inputs, screen, show, write_bytes
+from bench.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a user wants a table."""
+
+    form: str
+    rows: list[str] | None
+    """Models that have rows; all if None."""
+    choice: Any
+    """A `Choice` of bench.views.tables."""
+    out: Path | None
+    """A file in place of standard output."""
+
+    def show(self, table: Any, inputs: list[Path] | None = None) -> None:
+        """Print a `Tabular`, or write it. Raises UsageError; inputs are files that it must not overwrite."""
+        from bench.views.tables.formats import render
+
+        refuse_inputs(self.out, inputs or ())
+        if self.out is not None:
+            write_bytes(self.out, f"{render(table, self.form, self.choice)}\n".encode())
+        else:
+            show(render(table, self.form, self.choice, screen()), safe=self.form == "terminal")
+
+
+def prints_table(out: str = "--out") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The command with the options of a table, which it gets as one argument, `shown`.
+
+    out: the long form of -o, where --out is another file.
+    """
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        own = [one for one in inspect.signature(command).parameters.values() if one.name != "shown"]
+        added = _options(out)
+
+        @functools.wraps(command)
+        def with_options(**given: Any) -> None:
+            shown = _shown(**{one.name: given.pop(one.name) for one in added})
+            command(**given, shown=shown)
+
+        del with_options.__wrapped__
+        with_options.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
+        with_options.__annotations__ = {one.name: one.annotation for one in (*own, *added)}
+        return with_options
+
+    return decorated
+
+
+def _options(out: str) -> list[inspect.Parameter]:
+    """As typer reads them."""
+
+    def options(
+        format_: Annotated[
+            str, typer.Option("--format", help="terminal, markdown, latex, csv, html or json.")
+        ] = "terminal",
+        columns: Annotated[
+            str | None, typer.Option(help="Columns, comma-separated, in that order: speed,mem,ms/step.")
+        ] = None,
+        rows: Annotated[str | None, typer.Option(help="Models, comma-separated, by name or title.")] = None,
+        rename: Annotated[
+            list[str] | None,
+            typer.Option(metavar="OLD=NEW", help="A column's or a model's name in the table. Repeatable."),
+        ] = None,
+        sort: Annotated[str | None, typer.Option(help="The column that orders the rows, best first.")] = None,
+        digits: Annotated[
+            int | None, typer.Option(min=1, max=15, help="Significant digits of every figure.")
+        ] = None,
+        no_notes: Annotated[
+            bool, typer.Option("--no-notes", help="Without the notes below the table.")
+        ] = False,
+        table_out: Annotated[
+            Path | None, typer.Option("-o", out, help="A file for the table, in place of the terminal.")
+        ] = None,
+        json: Json = False,
+    ) -> None: ...
+
+    return list(inspect.signature(options).parameters.values())
+
+
+def _shown(
+    format_: str,
+    columns: str | None,
+    rows: str | None,
+    rename: list[str] | None,
+    sort: str | None,
+    digits: int | None,
+    no_notes: bool,
+    table_out: Path | None,
+    json: bool,
+) -> Shown:
+    from bench.views.tables.choice import Choice
+
+    form = "json" if json else known_format(format_)
+    if table_out is not None and table_out.suffix == ".jsonl":
+        raise UsageError(f"-o {table_out}: is where the table goes, not a result file; take another ending")
+    if table_out is not None and not table_out.parent.is_dir():
+        raise UsageError(f"-o {table_out}: cannot be written (no such folder)")
+    choice = Choice(names(columns, "--columns"), sort, _renamed(rename or []), digits, not no_notes)
+    return Shown(form, names(rows, "--rows"), choice, table_out)
+
+
+def _renamed(pairs: list[str]) -> dict[str, str]:
+    for pair in pairs:
+        if not pair.partition("=")[0] or "=" not in pair:
+            raise UsageError(f"--rename {pair}: write it as OLD=NEW")
+    return {old: new for old, _, new in (pair.partition("=") for pair in pairs)}
