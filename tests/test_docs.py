@@ -13,7 +13,7 @@ from implementations import registry
 ROOT = Path(__file__).parent.parent
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
 WORKFLOW = ROOT / ".github" / "workflows" / "gpu.yml"
-COMMAND = r"^ *(?:- )?(?:run: )?bench (.+?)(?: *(?:#|\|\|).*)?$"
+COMMAND = r"^ *(?:- )?(?:run: )?bench (.+?)(?: *(?:#|\|\||&&).*)?$"
 
 
 def test_every_model_has_its_place():
