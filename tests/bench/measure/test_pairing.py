@@ -7,8 +7,9 @@ from bench.errors import UsageError
 from bench.measure import pairing
 from bench.measure.pairing import Cores, pair
 from bench.system import processors
+from bench.views.comparison import compare, differences
 
-from ..made_up import CPU
+from ..made_up import CPU, results
 
 CUDA = msgspec.structs.replace(CPU, device="cuda:0")
 
@@ -77,3 +78,10 @@ def test_hyperthreads_and_a_container_s_share_count(monkeypatch):
     assert Cores.of_this_process().half == 1
     monkeypatch.setattr(pairing.limits, "cpu_quota", lambda: 1.5)
     assert Cores.of_this_process().half == 0
+
+
+def test_runs_of_two_pairings_are_never_compared():
+    duet = results(environment=msgspec.structs.replace(CPU, pairing="duet"))
+    assert list(differences(results(), duet)) == ["other pairing (turns and duet)"]
+    with pytest.raises(UsageError, match=r"other pairing \(turns and duet\)"):
+        compare(results(), duet)
