@@ -43,6 +43,9 @@ def _others() -> Iterator[str]:
 
 def measuring(words: Sequence[str]) -> str | None:
     """`bench run` for the command line of one; None for one of anything else."""
+    starter = Path(words[0]).name if words else ""
+    if starter != "bench" and not starter.startswith("python"):
+        return None  # A shell, `timeout` or `nice` around it, which is a process of its own.
     for number, word in enumerate(words[:FIRST_WORDS]):
         is_module = number > 0 and words[number - 1] == "-m" and word in ("bench", "bench.cli")
         if is_module or Path(word).name == "bench":

@@ -72,6 +72,7 @@ def test_what_the_kernel_says_is_read(tmp_path):
         ("bench table run.jsonl", None),
         ("python -P -m bench.workers.template", None),
         ("vim bench", None),
+        ("timeout 600 nice bench run --suite ci", None),
         ("", None),
     ],
 )
