@@ -73,7 +73,7 @@ def run(
     budget: Annotated[str | None, typer.Option(help="Time for the whole run, as 90s, 3m30s or 1h.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default one per core.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of models and batches.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="One short block, no intervals.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Three short blocks: wide intervals, soon.")] = False,
     checkpoint: Annotated[
         str | None, typer.Option(help="Checkpoints of bench train, comma-separated: models as trained.")
     ] = None,

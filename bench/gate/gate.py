@@ -32,6 +32,7 @@ from bench.measure.solo import measure_exact, measure_solo
 from bench.probes.surroundings import read_surroundings
 from bench.records.run import End, Solo, StopReason
 from bench.records.writing import ResultFile
+from bench.stats.allocation import Design
 from bench.stats.intervals import ratio_interval
 from bench.suites.case import Case
 from bench.workers.forkserver import ForkServer
@@ -227,7 +228,7 @@ class Gate:
             return
         rounds = self.procedure.rounds_within(alive, seconds)
         self.observer.block_begins(self.next_block, f"length {alive[0].case.length}", rounds)
-        block = block_of(self.procedure, self.next_block, number, alive, rounds, self.random)
+        block = block_of(self.procedure, self.next_block, number, alive, Design(rounds), self.random)
         with closing(block.run()) as records:
             for record in records:
                 # A revision that fails while it is timed costs only its own comparison.

@@ -9,6 +9,7 @@ import numpy as np
 from bench.measure.compilation import compile_kernels
 from bench.measure.procedure import Procedure
 from bench.records.run import Lost, Sample, Solo
+from bench.stats.allocation import Design
 from bench.stats.disturbance import disturbance
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed, WorkerProcess
@@ -31,9 +32,10 @@ class Place(NamedTuple):
 class Block:
     """The cases of one group, timed side by side.
 
-    Every round runs each case once in an order drawn afresh and once in its reverse, so that drift which
-    is linear over the round cancels. Workers are resident if memory allows, and stopped when it is not
-    their turn, so that no thread of theirs takes time from another's; else each visit has its own process.
+    Every round runs each case once, or as often as the design says, in an order drawn afresh, and then in its
+    reverse, so that drift which is linear over the round cancels. Workers are resident if memory allows,
+    and stopped when it is not their turn, so that no thread of theirs takes time from another's; else each
+    visit has its own process.
     """
 
     def __init__(
@@ -42,27 +44,36 @@ class Block:
         number: int,
         group: int,
         solos: list[Solo],
-        rounds: int,
+        design: Design,
         random: np.random.Generator,
+        server: ForkServer | None = None,
     ) -> None:
+        """server: where its processes are forked; None for one of its own."""
         self.procedure = procedure
         self.number = number
         self.group = group
         self.alive = list(solos)
-        self.rounds = rounds
+        self.design = design
         self.random = random
+        self.given = server
         self.resident = procedure.fits(solos)
         self.workers: dict[str, WorkerProcess] = {}
-        self.repeats = int(REPEATED_SHARE * 2 * rounds * len(solos))
+        self.steps = {solo.case.id: self._steps(solo) for solo in solos}
+        """In a visit, by case."""
+        visits = sum(design.visits_of(solo.case.id) for solo in solos)
+        self.repeats = int(REPEATED_SHARE * visits)
         """Disturbed runs that may yet be repeated."""
 
     def run(self) -> Generator[Sample | Lost, None, None]:
         """Every timed run as it is made, and every case that failed."""
         with ExitStack() as stack:
-            self.server = stack.enter_context(ForkServer(self.procedure.threads, self.procedure.sources))
+            own = self.given or stack.enter_context(
+                ForkServer(self.procedure.threads, self.procedure.sources)
+            )
+            self.server = own
             if self.resident:
                 yield from self._start(stack)
-            for round_number in range(self.rounds):
+            for round_number in range(self.design.rounds):
                 yield from self._round(round_number)
 
     def _start(self, stack: ExitStack) -> Iterator[Sample | Lost]:
@@ -95,7 +106,8 @@ class Block:
             worker.ask(self.procedure.block_warm_up(solo), Warmed, self.procedure.deadline_seconds)
 
     def _round(self, round_number: int) -> Iterator[Sample | Lost]:
-        order = [self.alive[index] for index in self.random.permutation(len(self.alive))]
+        visits = [solo for solo in self.alive for _ in range(self.design.visits.get(solo.case.id, 1))]
+        order = [visits[index] for index in self.random.permutation(len(visits))]
         for position, solo in enumerate([*order, *reversed(order)]):
             if solo in self.alive:
                 yield from self._visit(solo, Place(round_number, 0 if position < len(order) else 1, position))
@@ -119,7 +131,7 @@ class Block:
             round=place.round,
             visit=place.visit,
             position=place.position,
-            steps=self.procedure.steps(solo),
+            steps=self.steps[solo.case.id],
             seconds=timed.seconds,
             activation=timed.activation,
             throttled=timed.throttled,
@@ -132,7 +144,7 @@ class Block:
         )
 
     def _time(self, solo: Solo) -> Timed:
-        question, deadline = Time(self.procedure.steps(solo)), self.procedure.run_deadline_seconds(solo)
+        question, deadline = Time(self.steps[solo.case.id]), self.procedure.run_deadline_seconds(solo)
         if self.resident:
             with self.workers[solo.case.id].awake() as worker:
                 return worker.ask(question, Timed, deadline)
@@ -141,6 +153,9 @@ class Block:
             compile_kernels(worker, self.procedure)
             worker.ask(self.procedure.block_warm_up(solo), Warmed, self.procedure.deadline_seconds)
             return worker.ask(question, Timed, deadline)
+
+    def _steps(self, solo: Solo) -> int:
+        return max(self.procedure.steps(solo), self.design.steps.get(solo.case.id, 1))
 
     def _guarded(self, solo: Solo, action: Callable[[Solo], Sample | None]) -> Iterator[Sample | Lost]:
         """A failure costs only its own case; the others continue."""

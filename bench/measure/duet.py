@@ -16,8 +16,10 @@ from bench.measure.block import TRIES, Block
 from bench.measure.pairing import Cores
 from bench.measure.procedure import Procedure
 from bench.records.run import Lost, Sample, Solo
+from bench.stats.allocation import Design
 from bench.stats.disturbance import disturbance
 from bench.system.processors import Processors
+from bench.workers.forkserver import ForkServer
 from bench.workers.messages import KeepTo, KeptTo, Prepared, Question, Time, Timed, Warmed
 
 LEAD_SECONDS = 0.005
@@ -50,11 +52,12 @@ class Duet(Block):
         number: int,
         group: int,
         solos: list[Solo],
-        rounds: int,
+        design: Design,
         random: np.random.Generator,
+        server: ForkServer | None = None,
         cores: Cores | None = None,
     ) -> None:
-        super().__init__(procedure, number, group, solos, rounds, random)
+        super().__init__(procedure, number, group, solos, design, random, server)
         self.halves = (cores or Cores.of_this_process()).halves(procedure.threads)
         self.steps = steps_of(procedure, solos)
 
@@ -180,9 +183,10 @@ def block_of(
     number: int,
     group: int,
     solos: list[Solo],
-    rounds: int,
+    design: Design,
     random: np.random.Generator,
+    server: ForkServer | None = None,
 ) -> Block:
-    """A block of the procedure's pairing."""
+    """A block of the procedure's pairing; server: where its processes are forked, None for one of its own."""
     kind = Duet if procedure.is_duet else Block
-    return kind(procedure, number, group, solos, rounds, random)
+    return kind(procedure, number, group, solos, design, random, server)

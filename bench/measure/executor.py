@@ -1,13 +1,14 @@
 """Who carries out a run's jobs: this machine, one after the other, or the devices of a cluster."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from itertools import groupby
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from bench.measure.jobs import BlockJob, Job, perform
 from bench.measure.scheduler import Scheduler
+from bench.measure.servers import Servers
+from bench.records.plan import Outlook
 from bench.records.run import Device, Environment, StopReason
 from bench.workers.forkserver import ForkServer
 
@@ -53,12 +54,10 @@ class Local:
 
     def carry_out(self, schedulers: Sequence[Scheduler]) -> None:
         for scheduler in schedulers:
-            jobs: Iterator[Job] = iter(scheduler.next_job, None)
-            # First imports and all cases alone, from one fork server, then blocks.
-            for _, alike in groupby(jobs, lambda job: isinstance(job, BlockJob)):
-                with ForkServer(scheduler.procedure.threads, scheduler.procedure.sources) as server:
-                    for job in alike:
-                        _do(job, scheduler, server)
+            with Servers(scheduler.procedure, scheduler.cases) as servers:
+                while (job := scheduler.next_job()) is not None:
+                    server = servers.of_a_block() if isinstance(job, BlockJob) else servers.alone()
+                    _do(job, scheduler, server)
 
     def __enter__(self) -> Self:
         return self
@@ -76,10 +75,21 @@ def _do(job: Job, scheduler: Scheduler, server: ForkServer) -> None:
     scheduler.finished(job)
 
 
+class Stopped(NamedTuple):
+    """Why there is nothing more to do, and what more time would give."""
+
+    reason: StopReason
+    outlook: Outlook | None = None
+
+
 _FROM_WORST: tuple[StopReason, ...] = ("failed", "devices", "budget", "blocks", "precise")
 
 
-def carry_out(executor: Executor, schedulers: Sequence[Scheduler]) -> StopReason:
+def carry_out(executor: Executor, schedulers: Sequence[Scheduler]) -> Stopped:
     """Measure everything; returns why it stopped, with several kinds of device the worst reason."""
     executor.carry_out(schedulers)
-    return min((scheduler.reason for scheduler in schedulers), key=_FROM_WORST.index)
+    outlooks = [scheduler.outlook for scheduler in schedulers]
+    return Stopped(
+        min((scheduler.reason for scheduler in schedulers), key=_FROM_WORST.index),
+        max(filter(None, outlooks), key=lambda found: found.need, default=None),
+    )

@@ -11,6 +11,7 @@ from bench.measure.imports import failed_imports
 from bench.measure.procedure import Procedure
 from bench.measure.solo import measure_solo
 from bench.records.run import Finding, Lost, Sample, Solo
+from bench.stats.allocation import Design
 from bench.suites.case import Case
 from bench.workers.forkserver import ForkServer
 
@@ -37,7 +38,7 @@ class BlockJob:
     solos: list[Solo]
     reference: str
     """Id of the case that is resident in every group."""
-    rounds: int
+    design: Design
 
     @property
     def case_ids(self) -> list[str]:
@@ -50,24 +51,24 @@ Job = ImportJob | SoloJob | BlockJob
 def perform(job: Job, procedure: Procedure, server: ForkServer) -> Generator[Finding, None, None]:
     """Do a job on this machine. Every record comes as its measurement finishes.
 
-    server: of imports and of the solo pass; a block has its own.
+    server: where its processes are forked; what was measured before a block may have been forked there too.
     """
     if isinstance(job, ImportJob):
         yield from failed_imports(job.cases, procedure, server)
     elif isinstance(job, SoloJob):
         yield measure_solo(job.case, procedure, server)
     else:
-        yield from _block(job, procedure)
+        yield from _block(job, procedure, server)
 
 
-def _block(job: BlockJob, procedure: Procedure) -> Generator[Sample | Lost, None, None]:
+def _block(job: BlockJob, procedure: Procedure, server: ForkServer) -> Generator[Sample | Lost, None, None]:
     """A block in as few groups as the memory of this machine allows."""
     random = np.random.default_rng()
     reference = next(solo for solo in job.solos if solo.case.id == job.reference)
     lost: set[str] = set()
     for number, group in enumerate(procedure.groups(job.solos, reference)):
         alive = [solo for solo in group if solo.case.id not in lost]
-        block = block_of(procedure, job.number, number, alive, job.rounds, random)
+        block = block_of(procedure, job.number, number, alive, job.design, random, server)
         with closing(block.run()) as records:
             for record in records:
                 if isinstance(record, Lost):

@@ -5,13 +5,15 @@ import time
 from collections.abc import Sequence
 
 from bench.measure.jobs import BlockJob
+from bench.measure.planning import Planner
+from bench.measure.procedure import Procedure
 from bench.measure.progress import blocks_for
+from bench.records.plan import Outlook, Plan
 from bench.records.reading import Findings
-from bench.records.run import ESTIMATOR, Estimator, Solo, Void
+from bench.records.run import ESTIMATOR, Estimator, Sample, Solo, Void
 from bench.stats.intervals import Interval
 from bench.stats.ratios import baseline_of, block_values, speed_ratio
 from bench.suites.case import Case
-from bench.suites.suite import Suite
 
 
 class Panel:
@@ -20,7 +22,7 @@ class Panel:
     def __init__(
         self,
         cases: list[Case],
-        suite: Suite,
+        procedure: Procedure,
         found: Findings,
         voids: Sequence[Void] = (),
         estimator: Estimator = ESTIMATOR,
@@ -32,6 +34,8 @@ class Panel:
         self.estimator = estimator
         self.cases = cases
         self.ids = {case.id for case in cases}
+        suite = procedure.suite
+        self.planner = Planner(procedure)
         self.timing = suite.timing
         self.target = suite.target
         self.found = found
@@ -97,11 +101,14 @@ class Panel:
 
     def is_out_of_time(self, seconds_left: float) -> bool:
         """Whether the budget allows no block more: it always allows the first, since a run without one has no
-        ratio; those that an interval needs, while any time is left; later ones, if they fit."""
+        ratio; those that an interval needs, while any time is left; later ones, if a short one fits."""
         if self.started == 0:
             return False
-        needed = 0.0 if self.started < self.timing.min_blocks else self.block_seconds
-        return seconds_left <= needed
+        if self.started < self.timing.min_blocks:
+            return seconds_left <= 0
+        alive = self.alive
+        shortest = self.planner.shortest(alive, self._reference(alive).case.id, self._samples())
+        return seconds_left <= (self.block_seconds if shortest is None else shortest)
 
     @property
     def widest(self) -> float | None:
@@ -126,16 +133,35 @@ class Panel:
         precise = max(self.timing.min_blocks, blocks_for(self.target, self.widest, self.blocks))
         return min(to_come, precise - self.blocks)
 
-    def begin_block(self, rounds: int) -> BlockJob:
-        """The next block, which is being measured from now on."""
+    @property
+    def outlook(self) -> Outlook | None:
+        """What one block more would give; None before there was one."""
+        alive, lacking = self.alive, max(0, self.timing.min_blocks - self.blocks)
+        if self.blocks == 0:
+            return None
+        reference = self._reference(alive).case.id
+        found = self.planner.one_more(alive, reference, self._samples())
+        seconds, factor = found or (self.block_seconds, None)
+        width = self.widest
+        narrowed = None if width is None or factor is None else width * factor
+        return Outlook(lacking=lacking, block_seconds=seconds, half_width=width, narrowed=narrowed)
+
+    def begin_block(self, seconds: float, longest: float) -> tuple[BlockJob, Plan | None]:
+        """The next block, which is being measured from now on; and a plan, if it is another than before.
+
+        seconds: that all blocks to come may take together. longest: that this one may.
+        """
         alive = self.alive
-        job = BlockJob(self.next_block, alive, self._reference(alive).case.id, rounds)
+        reference = self._reference(alive).case.id
+        design, plan = self.planner.plan(alive, reference, self._samples(), seconds, longest)
+        job = BlockJob(self.next_block, alive, reference, design)
         self.begun[job.number] = time.monotonic()
         self.next_block += 1
-        return job
+        return job, plan
 
     def block_finished(self, number: int) -> None:
         self.block_seconds = time.monotonic() - self.begun.pop(number)
+        self.planner.block_seconds[number] = self.block_seconds
         self.blocks += 1
         self.cut_offs = 0
 
@@ -149,6 +175,9 @@ class Panel:
             return 0
         reference = self._reference(alive).case.id
         return min(len(block_values(self.found.samples, reference, solo.case.id)) for solo in alive)
+
+    def _samples(self) -> list[Sample]:
+        return [sample for sample in self.found.samples if sample.case_id in self.ids]
 
     def _ratio(self, reference: str, other: str) -> Interval | None:
         return speed_ratio(self.found.samples, reference, other, estimator=self.estimator)

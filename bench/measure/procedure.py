@@ -121,12 +121,12 @@ class Procedure:
         # In a duet both do everything at the same time.
         together = max if self.is_duet else sum
         overhead = sum(
-            together(self._start_up_seconds(solo) for solo in group)
+            together(self.start_up_seconds(solo) for solo in group)
             for group, stays in zip(groups, resident, strict=True)
             if stays
         )
         a_round = 2 * sum(
-            together(self._visit_seconds(solo, stays) for solo in group)
+            together(self.visit_seconds(solo, stays) for solo in group)
             for group, stays in zip(groups, resident, strict=True)
         )
         return overhead, a_round
@@ -135,13 +135,14 @@ class Procedure:
         named = (solo for solo in solos if solo.case.implementation == self.suite.baseline)
         return next(named, solos[0])
 
-    def _visit_seconds(self, solo: Solo, resident: bool) -> float:
+    def visit_seconds(self, solo: Solo, resident: bool) -> float:
         """Seconds of a visit, which begins with a process if the workers take turns."""
         untimed = 1 if self.kind == "cuda" else 0
         run = (untimed + self.steps(solo)) * (solo.step_seconds or 0)
-        return run if resident else run + self._start_up_seconds(solo)
+        return run if resident else run + self.start_up_seconds(solo)
 
-    def _start_up_seconds(self, solo: Solo) -> float:
+    def start_up_seconds(self, solo: Solo) -> float:
+        """Seconds until a case's process is warm, in a block."""
         uncounted = UNCOUNTED_STEPS if self.kind == "cuda" else 0
         steps = uncounted + self.block_warm_up(solo).min_steps
         return solo.prepare_seconds + steps * (solo.step_seconds or 0)

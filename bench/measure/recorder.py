@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from bench.measure.progress import Progress
+from bench.records.plan import Plan
 from bench.records.reading import Findings
 from bench.records.run import Finding, Lost, Sample, Solo, Void
 from bench.records.writing import ResultFile
@@ -43,6 +44,10 @@ class Recorder:
                 self.observer.sampled(record)
             case Lost():
                 self.observer.case_lost(record)
+
+    def planned(self, plan: Plan) -> None:
+        """What is measured from now on has been chosen. Raises NotWritten."""
+        self.file.append(plan)
 
     def void(self, void: Void) -> None:
         """What a job has measured until now does not count. Raises NotWritten."""

@@ -9,6 +9,7 @@ from bench.measure.panel import Panel
 from bench.measure.procedure import BLOCKS_WANTED, Procedure
 from bench.measure.progress import Progress
 from bench.measure.recorder import Observer, Recorder
+from bench.records.plan import Outlook
 from bench.records.reading import Findings, Results
 from bench.records.run import ESTIMATOR, Finding, Lost, Solo, StopReason, Void
 from bench.records.writing import ResultFile
@@ -46,7 +47,7 @@ class Scheduler:
         estimator = earlier.header.estimator if earlier else ESTIMATOR
         self.cases = suite.cases(procedure.kind)
         self.panels = [
-            Panel([case for case in self.cases if case.cell == cell], suite, self.found, voids, estimator)
+            Panel([case for case in self.cases if case.cell == cell], procedure, self.found, voids, estimator)
             for cell in dict.fromkeys(case.cell for case in self.cases)
         ]
         unknown = [case for case in self.cases if case.id not in self.found.solos]
@@ -109,6 +110,12 @@ class Scheduler:
             return "budget" if all(panel.is_out_of_time(left) for panel in still_open) else "devices"
         return "precise" if all(panel.is_precise for panel in self.panels) else "blocks"
 
+    @property
+    def outlook(self) -> Outlook | None:
+        """What more time would give the cell that needs it most; None if nothing is known of it."""
+        outlooks = [panel.outlook for panel in self.panels if panel.ran_alone and panel.alive]
+        return max(filter(None, outlooks), key=lambda found: found.need, default=None)
+
     def _next_solo(self) -> SoloJob | None:
         """What is plugged in comes first: it fails sooner than others."""
         cases = sorted(self.cases, key=lambda case: not registry.find(case.implementation).plugged_in)
@@ -127,12 +134,14 @@ class Scheduler:
         if not free:
             return None
         panel = min(free, key=lambda panel: panel.started)
-        # Of the time left, what the blocks of one cell may take together; each fits into that time.
+        # Of the time left, what the blocks of one cell may take together; each fits into the time left.
         share = min(self.devices / len(still_open), BLOCKS_WANTED)
-        job = panel.begin_block(self.procedure.rounds(panel.alive, left * share))
+        job, plan = panel.begin_block(left * share, left)
+        if plan is not None:
+            self.recorder.planned(plan)
         where = self.procedure.suite.where(panel.cases[0], self.procedure.kind)
-        self.observer.progress(self._progress(job.rounds))
-        self.observer.block_begins(job.number, where, job.rounds)
+        self.observer.progress(self._progress(job.design.rounds))
+        self.observer.block_begins(job.number, where, job.design.rounds)
         return job
 
     def _progress(self, rounds: int) -> Progress:

@@ -11,7 +11,7 @@ import msgspec
 from bench.errors import UsageError
 from bench.measure.batch import fit_batch
 from bench.measure.display import open_display
-from bench.measure.executor import Executor, Local, carry_out
+from bench.measure.executor import Executor, Local, Stopped, carry_out
 from bench.measure.header import check_same_run, make_header
 from bench.measure.pairing import pair
 from bench.measure.procedure import Procedure
@@ -20,7 +20,7 @@ from bench.measure.scheduler import Scheduler
 from bench.probes.environment import as_text, probe_environment
 from bench.probes.surroundings import read_surroundings
 from bench.records.reading import Results, read_kinds
-from bench.records.run import End, Header, Pairing, StopReason
+from bench.records.run import End, Header, Pairing
 from bench.records.surroundings import Surroundings, remarks
 from bench.records.writing import NotWritten, ResultFile
 from bench.suites.suite import Suite
@@ -104,9 +104,11 @@ def _measure(request: Request, suite: Suite, executor: Executor, path: Path) -> 
     begin = time.monotonic()
     resume = request.resume is not None
 
-    def end(reason: StopReason) -> None:
-        seconds = time.monotonic() - begin
-        file.append(End(reason=reason, seconds=seconds, surroundings=_surroundings(executor)))
+    def end(stopped: Stopped) -> None:
+        seconds, surroundings = time.monotonic() - begin, _surroundings(executor)
+        file.append(
+            End(reason=stopped.reason, seconds=seconds, surroundings=surroundings, outlook=stopped.outlook)
+        )
 
     with (
         termination_interrupts() as interruption,
@@ -118,12 +120,12 @@ def _measure(request: Request, suite: Suite, executor: Executor, path: Path) -> 
         if file.earlier:
             check_same_run(file.earlier, header, executor.kinds, cluster=bool(executor.devices))
         try:
-            reason = _carry_out(request, suite, executor, file, header, notices)
+            stopped = _carry_out(request, suite, executor, file, header, notices)
         except KeyboardInterrupt:
             if file.count:
-                end("interrupted")
+                end(Stopped("interrupted"))
             raise
-        end(reason)
+        end(stopped)
 
 
 def _surroundings(executor: Executor) -> Surroundings | None:
@@ -154,7 +156,7 @@ def _carry_out(
     file: ResultFile,
     header: Header,
     notices: Sequence[str],
-) -> StopReason:
+) -> Stopped:
     if not file.earlier:
         file.append(header)
     for device in executor.devices:

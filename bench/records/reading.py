@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from bench.errors import ResultError, UsageError
+from bench.records.plan import Plan
 from bench.records.run import (
     SCHEMA,
     Device,
@@ -76,6 +77,8 @@ class Results(msgspec.Struct, frozen=True):
     devices: list[Device] = []
     """Devices of a cluster, in the order in which they joined."""
     voids: list[Void] = []
+    plans: list[Plan] = []
+    """In the order that they were made."""
 
     @property
     def kind(self) -> DeviceKind:
@@ -158,13 +161,17 @@ def _end(records: list[Record]) -> End | None:
 
 def _by_kind(
     header: Header, records: list[Record], path: Path
-) -> list[tuple[Environment, list[Device | Finding | Void]]]:
+) -> list[tuple[Environment, list[Device | Plan | Finding | Void]]]:
     """Records by kind of device: all devices of a kind have the same `Environment.machine`."""
     environments: dict[tuple[str | None, str | None], Environment] = {(None, None): header.environment}
-    kinds: dict[Machine, tuple[Environment, list[Device | Finding | Void]]] = {}
+    kinds: dict[Machine, tuple[Environment, list[Device | Plan | Finding | Void]]] = {}
     kinds[header.environment.machine] = (header.environment, [])
     for number, record in enumerate(records, 1):
         if isinstance(record, Header | End):
+            continue
+        if isinstance(record, Plan):
+            planned = (part for machine, (_, part) in kinds.items() if machine.words == record.machine)
+            next(planned, []).append(record)
             continue
         if isinstance(record, Device):
             environments[record.node, record.device] = record.environment
@@ -181,7 +188,7 @@ def _by_kind(
 def _results(
     path: str,
     header: Header,
-    records: list[Device | Finding | Void],
+    records: list[Device | Plan | Finding | Void],
     end: End | None,
     notice: str | None,
 ) -> Results:
@@ -189,7 +196,7 @@ def _results(
     for record in records:
         if isinstance(record, Void):
             findings.drop(record)
-        elif not isinstance(record, Device):
+        elif not isinstance(record, Device | Plan):
             findings.add(record)
     return Results(
         path=path,
@@ -201,6 +208,7 @@ def _results(
         notice=notice,
         devices=of_kind(records, Device),
         voids=of_kind(records, Void),
+        plans=of_kind(records, Plan),
     )
 
 

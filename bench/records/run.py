@@ -6,6 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 
 from bench.records.conditions import Conditions
+from bench.records.plan import Outlook, Plan
 from bench.records.surroundings import Surroundings
 from bench.suites.case import Case
 from bench.suites.suite import LARGEST, Positive, Suite
@@ -422,10 +423,12 @@ class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", tag_field="type"
     """Seconds since the start, or since the run was resumed."""
     surroundings: Surroundings | None = None
     """What else the machine was at by then; None of a cluster, and in files that do not say."""
+    outlook: Outlook | None = None
+    """What more time would have given; None in files that do not say, and if there was no block."""
 
 
 Finding = Solo | Sample | Lost
-Record = Header | Device | Finding | Void | End
+Record = Header | Device | Plan | Finding | Void | End
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,10 @@ def baseline_of(case: Case, cases: Iterable[Case], baseline: str) -> Case | None
     )
 
 
+QUIET_WANTED = 3
+"""Undisturbed runs of a case in a block, below which all its runs count; fewer if it has fewer visits."""
+
+
 @dataclass
 class Visits:
     """Of one case in one round."""
@@ -97,9 +101,10 @@ def _by_block(
 
 
 def _counted(rounds: Sequence[Visits]) -> list[list[float]]:
-    """Step times of one case in one block: of its undisturbed runs, or of all if there are none."""
+    """Step times of one case in one block: of its undisturbed runs, or of all if these are too few."""
     quiet = [visits.undisturbed for visits in rounds]
-    return quiet if any(quiet) else [visits.every for visits in rounds]
+    places = sum(len(there) + len(back) for there, back in (visits.places for visits in rounds))
+    return quiet if enough(sum(map(len, quiet)), places) else [visits.every for visits in rounds]
 
 
 def speed_ratio(
@@ -130,5 +135,16 @@ def block_step_seconds(samples: Iterable[Sample], case_id: str) -> list[float]:
 
 
 def counted(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """Those of one case in one block that count: what nothing disturbed, or all if there is nothing such."""
-    return [sample for sample in samples if sample.disturbed_by is None] or samples
+    """Those of one case in one block that count: what nothing disturbed, or all if that is too little."""
+    quiet = [sample for sample in samples if sample.disturbed_by is None]
+    places = {(sample.group, sample.round, sample.position) for sample in samples}
+    return quiet if enough(len(quiet), len(places)) else samples
+
+
+def enough(quiet: int, visits: int) -> bool:
+    """Whether so many undisturbed runs make a block's value alone.
+
+    A median of fewer than three would be any one run's: if nearly every run was disturbed, the few that were
+    not are no better.
+    """
+    return quiet >= min(QUIET_WANTED, visits)

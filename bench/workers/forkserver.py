@@ -38,6 +38,11 @@ class ForkServer:
         for case in cases:
             self._template(self._source(case))
 
+    def wait(self) -> None:
+        """Wait until all that was begun has been loaded, or has failed: who starts a worker is told why."""
+        for template in self._templates.values():
+            template.wait()
+
     def start(self, case: Case) -> WorkerProcess:
         """A worker for a case. Raises WorkerFailed if none can be started."""
         source = self._source(case)
@@ -113,6 +118,11 @@ class _TemplateProcess:
         with contextlib.suppress(BrokenPipeError):  # A worker that is dead says so when it is asked.
             os.write(questions, msgspec.json.encode(paths and [str(path) for path in paths]) + b"\n")
         return WorkerProcess(case, pid, self.exit_code, questions, answers, stderr)
+
+    def wait(self) -> None:
+        with contextlib.suppress(ConnectionError, WorkerFailed):
+            self._orders.sendall(b"ready\n")
+            self._answer(b"ready")
 
     def exit_code(self, pid: int) -> int:
         """Wait for the end of a worker: its exit code, or minus the signal that ended it."""

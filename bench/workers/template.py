@@ -84,10 +84,14 @@ def main() -> None:
 
 
 def _obey(orders: socket.socket, workers: set[int]) -> bool:
-    """Carry out one order: three handles to give a worker as streams, or workers' numbers to wait for."""
+    """Carry out one order: three handles to give a worker as streams, workers' numbers to wait for, or to say
+    that everything is loaded."""
     order, handles, _, _ = socket.recv_fds(orders, 64, 3)
     if not order:
         return False
+    if order == b"ready\n":
+        orders.sendall(b"ready 0\n")
+        return True
     if not handles:
         for number in map(int, order.split()):
             _, status = os.waitpid(number, 0)

@@ -38,6 +38,7 @@ def write_suite(tmp_path):
                 "budget": "5m",
                 "min_run": "100ms",
             },
+            "quick": {"min_blocks": 1, "max_blocks": 1, "max_rounds": 1},
             **changes,
         }
         path.write_text(yaml.safe_dump(content))

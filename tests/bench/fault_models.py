@@ -36,6 +36,25 @@ def slow(task, hyperparameters):
     return Tiny(task, lambda: time.sleep(0.02))
 
 
+def steady(task, hyperparameters):
+    return Tiny(task, lambda: time.sleep(0.05))
+
+
+def half_as_fast(task, hyperparameters):
+    return Tiny(task, lambda: time.sleep(0.1))
+
+
+def steady_with_a_burst(task, hyperparameters):
+    """Its fifth step takes eight times as long: in a short block one visit, whatever the warm-up took."""
+    steps = []
+
+    def fault():
+        steps.append(1)
+        time.sleep(0.4 if len(steps) == 5 else 0.05)
+
+    return Tiny(task, fault)
+
+
 def spinning(task, hyperparameters):
     """Needs 20 ms of processor time a step, however long that takes."""
 

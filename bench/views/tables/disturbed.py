@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from bench.records.reading import Results
 from bench.records.run import Sample
+from bench.stats.ratios import counted
 from bench.suites.case import Case
 
 SHOWN = 5
@@ -26,7 +27,7 @@ def disturbances(run: Results, name: Callable[[Case], str]) -> list[str]:
     """
     timed = Counter(sample.case_id for sample in run.samples)
     repeated = Counter(sample.case_id for sample in run.samples if sample.disturbed_by)
-    counted = Counter(sample.case_id for sample in run.samples if sample.disturbed)
+    held_up = Counter(sample.case_id for sample in run.samples if sample.disturbed)
 
     def rows(disturbed: Counter[str]) -> list[str]:
         return [
@@ -36,16 +37,16 @@ def disturbances(run: Results, name: Callable[[Case], str]) -> list[str]:
         ]
 
     notes = []
-    if counted:
+    if held_up:
         notes.append(
             "timing was disturbed: more than half of a run's time its model waited for a processor, which is "
-            f"not usual of it: {', '.join(rows(counted))}"
+            f"not usual of it: {', '.join(rows(held_up))}"
         )
     if repeated:
         found = rows(repeated)
         more = f" and {len(found) - SHOWN} more rows" if len(found) > SHOWN else ""
         notes.append(
-            f"disturbed runs were repeated and count in no ratio: {', '.join(found[:SHOWN])}{more}; "
+            f"disturbed runs were repeated and do not count: {', '.join(found[:SHOWN])}{more}; "
             f"for example, {_example(run.samples)}"
         )
     return [*notes, *_without_quiet_runs(run, name)]
@@ -56,16 +57,20 @@ def _example(samples: list[Sample]) -> str:
 
 
 def _without_quiet_runs(run: Results, name: Callable[[Case], str]) -> list[str]:
-    """Blocks in which every run of a case was disturbed."""
-    quiet: dict[tuple[str, int], bool] = defaultdict(bool)
+    """Blocks in which nearly every run of a case was disturbed."""
+    found: dict[tuple[str, int], list[Sample]] = defaultdict(list)
     for sample in run.samples:
-        quiet[sample.case_id, sample.block] |= sample.disturbed_by is None
-    blocks = Counter(case_id for (case_id, _), any_quiet in quiet.items() if not any_quiet)
+        found[sample.case_id, sample.block].append(sample)
+    blocks = Counter(
+        case_id
+        for (case_id, _), samples in found.items()
+        if any(sample.disturbed_by for sample in counted(samples))
+    )
     if not blocks:
         return []
-    found = [f"{name(run.solos[case_id].case)} ({count} blocks)" for case_id, count in blocks.items()]
-    more = f" and {len(found) - SHOWN} more rows" if len(found) > SHOWN else ""
+    rows = [f"{name(run.solos[case_id].case)} ({count} blocks)" for case_id, count in blocks.items()]
+    more = f" and {len(rows) - SHOWN} more rows" if len(rows) > SHOWN else ""
     return [
-        "all runs of a block were disturbed, so that all of them count there: "
-        f"{', '.join(found[:SHOWN])}{more}; quiet the machine, or measure again"
+        "fewer than three runs of a block were undisturbed, so that all of them count there: "
+        f"{', '.join(rows[:SHOWN])}{more}; quiet the machine, or measure again"
     ]

@@ -13,6 +13,7 @@ from bench.text.units import format_bytes, format_duration
 from bench.views.tables.company import company_notes, load_lines
 from bench.views.tables.disturbed import disturbances, share_of
 from bench.views.tables.gpu_notes import gpu_notes
+from bench.views.tables.planned import outlook, plans
 from bench.views.tables.plugin_notes import plugin_footer, plugin_notes
 from bench.views.tables.rows import Row, title_of
 
@@ -137,6 +138,7 @@ def run_notes(run: Results) -> list[str]:
     notes += gpu_notes(run)
     notes += company_notes(run)
     notes += disturbances(run, _name)
+    notes += outlook(run)
     notes += _growth(run)
     notes += plugin_notes(run)
     notes += _comparisons(run)
@@ -182,6 +184,7 @@ def footer_of(runs: Sequence[Results], rows: Sequence[Row], published: bool) -> 
         lines += _devices(run)
         lines.append(_how_it_stopped(run))
         lines += load_lines(run)
+        lines += [of_run(line, run, runs) for line in plans(run, _name)]
         lines += [of_run(_training(name, made), run, runs) for name, made in run.header.checkpoints.items()]
     kinds = {run.kind: MEMORY_KIND_NAMES[MEMORY_KIND[run.kind]] for run in runs}
     memory = "; ".join(kinds.values() if len(kinds) == 1 else (f"{k}: {name}" for k, name in kinds.items()))

@@ -10,6 +10,7 @@ from bench.measure.block import TRIES, Block
 from bench.measure.procedure import Procedure
 from bench.records.conditions import Conditions
 from bench.records.run import Solo
+from bench.stats.allocation import Design
 from bench.stats.ratios import block_values
 from bench.suites import reading as suites
 from bench.workers.messages import Timed
@@ -27,7 +28,7 @@ class Played(Block):
     def __init__(self, disturbed: list[bool], rounds: int) -> None:
         cases = [case for case in SUITE.cases("cpu") if case.implementation in ("transformer", "seqboat")]
         solos = [Solo(case=case, status="ok", step_seconds=0.1) for case in cases]
-        super().__init__(Procedure(SUITE, CPU), 0, 0, solos, rounds, np.random.default_rng(0))
+        super().__init__(Procedure(SUITE, CPU), 0, 0, solos, Design(rounds), np.random.default_rng(0))
         self.resident = False
         self.disturbed = iter(disturbed)
 

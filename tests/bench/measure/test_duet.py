@@ -17,6 +17,7 @@ from bench.measure.procedure import Procedure
 from bench.records.conditions import Conditions
 from bench.records.reading import Results, read
 from bench.records.run import Lost, Sample, Solo
+from bench.stats.allocation import Design
 from bench.stats.ratios import block_step_seconds, block_values
 from bench.suites import reading as suites
 from bench.views.tables.table import build_table
@@ -37,7 +38,7 @@ def solo(model: str, seconds: float = 0.02, **changes) -> Solo:
 
 
 def duet_of(*solos: Solo, plan: Procedure = PLAN, **options) -> Duet:
-    return Duet(plan, 0, 0, list(solos), 1, np.random.default_rng(0), **options)
+    return Duet(plan, 0, 0, list(solos), Design(1), np.random.default_rng(0), **options)
 
 
 def by_round(results: Results) -> dict[tuple[int, int, int], list[Sample]]:

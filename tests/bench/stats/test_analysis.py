@@ -75,8 +75,20 @@ def test_a_disturbed_run_is_left_out_and_its_repetition_counts():
 
 
 def test_a_place_without_an_undisturbed_run_leaves_the_rest_of_its_round():
-    first, *rest = visits(0, 0, base=1.0, a=0.5)
+    first, *rest = [*visits(0, 0, base=1.0, a=0.5), *visits_of_round(1, base=1.0, a=0.5)]
     assert block_values([disturbed(first, 8.0), *rest], "base", "a") == pytest.approx([math.log(2)])
+
+
+def visits_of_round(number: int, **seconds: float) -> list[Sample]:
+    return [msgspec.structs.replace(sample, round=number) for sample in visits(0, 0, **seconds)]
+
+
+def test_with_fewer_than_three_undisturbed_runs_all_of_a_block_count():
+    """Else the only undisturbed run would be the block's value, and it may be a burst of the model's own."""
+    burst, *rest = [*visits(0, 0, base=1.0, a=0.5), *visits_of_round(1, base=1.0, a=0.5)]
+    burst = msgspec.structs.replace(burst, seconds=8.0)
+    others = [disturbed(sample, 1.0) if sample.case_id == "base" else sample for sample in rest]
+    assert block_values([burst, *others], "base", "a") == pytest.approx([math.log(2)])
 
 
 def test_a_block_of_disturbed_runs_alone_counts_with_all_of_them():

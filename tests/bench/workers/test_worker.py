@@ -14,6 +14,7 @@ import pytest
 from bench.measure.block import Block
 from bench.measure.procedure import Procedure
 from bench.records.run import Sample, Solo
+from bench.stats.allocation import Design
 from bench.stats.disturbance import disturbance
 from bench.suites import reading as suites
 from bench.workers.forkserver import ForkServer
@@ -121,7 +122,7 @@ def test_between_the_runs_of_a_block_every_worker_is_stopped(server):
         msgspec.structs.replace(CASE, implementation=f"fault_models:{name}") for name in ("tiny", "slow")
     ]
     solos = [Solo(case=case, status="ok", step_seconds=0.02) for case in cases]
-    block = Block(PLAN, 0, 0, solos, 1, np.random.default_rng(0))
+    block = Block(PLAN, 0, 0, solos, Design(1), np.random.default_rng(0))
     with contextlib.closing(block.run()) as records:
         for record in records:
             assert isinstance(record, Sample), record
