@@ -118,8 +118,8 @@ TEXT = """
 
 Made by `python -m bench.gate.coverage`: {experiments:,} experiments per cell, of identical code.
 
-Six estimators of a block's value, and the median half-width of the 95% interval that each gives with 5 blocks of 2
-rounds, that is four visits of each model, as a run has them at least:
+Six estimators of a block's value, and the median half-width of the 95% interval that each gives with 5 blocks
+of 2 rounds, that is four visits of each model, as a run has them at least if there is time:
 
 {few}
 
@@ -127,18 +127,18 @@ And with 5 blocks of 6 rounds:
 
 {many}
 
-The last but one is used (`{chosen}`: the median of the log ratios of each visit of the one to each of the other, the
-Hodges–Lehmann estimator). The mean of the visits is as narrow while nothing bursts and worthless then; the median of
-rounds, that of earlier versions, needs more than two rounds to shrug off a burst; pairing visits within rounds gains
-nothing more, since a palindrome has cancelled the drift already.
+Used is `{chosen}`: the median of the log ratios of each visit of the one to each of the other (the
+Hodges–Lehmann estimator). The mean of the visits is as narrow while nothing bursts, and worthless then; the
+median of rounds, that of earlier versions, needs more than two rounds to shrug off a burst; pairing visits
+within rounds gains nothing more, since a palindrome has cancelled the drift already.
 
 How often the 95% interval (Student's t over blocks) holds the truth with that estimator:
 
 {covered}
 
-It is to be between 93% and 97%. With bursts in a fifth of all runs, two rounds are too few to outvote them: the interval
-is then wider than it need be, and holds the truth more often. The bootstrap over blocks (BCa, in {bootstrapped} experiments)
-is not used: with so few blocks its intervals are too narrow.
+The aim is between 93% and 97%. With bursts in a fifth of all runs, two rounds are too few to outvote them:
+the interval is then wider than it need be, and holds the truth more often. The bootstrap over blocks (BCa,
+in {bootstrapped} experiments) is not used: with so few blocks its intervals are too narrow.
 """
 
 

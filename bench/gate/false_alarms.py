@@ -113,8 +113,8 @@ Made by `python -m bench.gate.false_alarms{argument} > docs/statistics.md`; the 
 The last chapter, which estimator blocks and intervals have, is that of `python -m bench.gate.coverage`.
 
 A gate (`bench regress`) times every case of two revisions in {blocks} blocks, each of fresh processes and
-{rounds} rounds of A B B A. A block's value is the median of the log ratios of each run of the one to each of
-the other. A case has REGRESSED when the one-sided 99% lower bound of its slowdown (Student's t over the blocks)
+{rounds} rounds of A B B A. A block's value is the median of the log ratios of each run of head to each of
+base. A case has REGRESSED when the one-sided 99% lower bound of its slowdown (Student's t over the blocks)
 exceeds {margin:.0%}, and PASSED when its upper bound is under {tolerance:.0%}. A case that is neither
 gets {more} blocks more, and is judged again by all of its blocks. Over all cases an alarm needs Holm's
 correction; and base against itself, the control, must pass, or the whole gate is INCONCLUSIVE.
@@ -126,8 +126,9 @@ the process effect is at most 1%.
 
 Each row is {experiments:,} whole gates, control and second stage included, judged as real ones are. A run has
 0.5% noise of its own in every row; the process effect is luck that all runs of a process share, which no
-number of steps averages out. A burst makes a run take half as long again, or eight times as long; a machine that
-wanders does so from run to run for both sides. What is neither found nor passed is INCONCLUSIVE: a gate of a noisy machine says so and raises no false alarm.
+number of steps averages out. A burst makes a run take half as long again, or eight times as long; a machine
+that wanders changes its speed from run to run, for both sides. What is neither found nor passed is
+INCONCLUSIVE: a gate of a noisy machine says so and raises no false alarm.
 
 One case:
 
