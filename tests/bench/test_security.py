@@ -21,8 +21,9 @@ from rich.console import Console
 from bench import cli
 from bench.measure.display import LiveDisplay, PlainDisplay
 from bench.records.reading import Results, read
-from bench.records.run import Lost
+from bench.records.run import Lost, MetricFigure, PlugIn
 from bench.text.escape import escape_terminal
+from bench.views import pytorch_hud
 from bench.views.ci_formats import export
 from bench.views.comparison import compare
 from bench.views.tables.formats import FORMATS, render
@@ -56,9 +57,23 @@ def run_named(name: str) -> Results:
         environment=environment,
     )
     suite = msgspec.structs.replace(run.header.suite, name=name, description=name)
-    header = msgspec.structs.replace(run.header, created=name, command=[name], suite=suite, data=name)
+    whose = PlugIn(path=name, package=name, version=name, commit=name)
+    header = msgspec.structs.replace(
+        run.header, created=name, command=[name], suite=suite, data=name, plug_ins={name: whose}
+    )
+    figures = [
+        MetricFigure(metric=name, name=name, value=1.5, unit=name),
+        MetricFigure(metric=name, failure=name),
+    ]
     solos = {
-        case: msgspec.structs.replace(solo, reason=name if solo.reason else None, backend=name)
+        case: msgspec.structs.replace(
+            solo,
+            reason=name if solo.reason else None,
+            backend=name,
+            computed_by=name,
+            remarks=[name],
+            metrics=figures,
+        )
         for case, solo in run.solos.items()
     }
     samples = [msgspec.structs.replace(sample, throttled=name) for sample in run.samples]
@@ -234,6 +249,7 @@ def test_latex_has_no_commands_of_its_own(table_of):
 
 
 def test_exports_are_whole_whatever_the_names(hostile):
+    assert json.loads(pytorch_hud.as_text(hostile))
     for form in ("bencher", "github-action-benchmark", "pytest-benchmark"):
         assert json.loads(export(hostile, form))
     root = ElementTree.fromstring(export(hostile, "junit"))

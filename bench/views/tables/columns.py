@@ -151,7 +151,9 @@ def metric_columns(rows: Sequence[Row], digits: int | None = None) -> list[Colum
     names = [key[:2] for key in found]
 
     def column(name: str, unit: str, metric: str) -> Column:
-        words = f"{name} of {metric}" if names.count((name, unit)) > 1 else name
+        both = f"{name} of {metric}" if names.count((name, unit)) > 1 else name
+        # A record may hold any text; a header has two lines.
+        words, unit_words = " ".join(both.split()), " ".join(unit.split())
 
         def value(row: Row) -> float | None:
             mine = (one for one in row.metrics if (one.name, one.unit, one.metric) == (name, unit, metric))
@@ -163,7 +165,7 @@ def metric_columns(rows: Sequence[Row], digits: int | None = None) -> list[Colum
                 return None
             return f"{number:.4g}" if digits is None else significant(number, digits)
 
-        header = f"{words}\n[{unit}]" if unit else words
+        header = f"{words}\n[{unit_words}]" if unit_words else words
         help_ = f"{name} as the metric {metric} of your own found it."
         return Column(header, show, value=value, help=help_, fields=(header.replace("\n", " "),))
 
