@@ -90,7 +90,7 @@ class Duet(Block):
                 found = list(self._visit_both(Place(round_number, visit, attempt), halves))
                 yield from found
                 disturbed = any(isinstance(record, Sample) and record.disturbed_by for record in found)
-                if not disturbed or self.repeats < 2:
+                if not disturbed or self.repeats < 2 or attempt == TRIES - 1:
                     break
                 self.repeats -= 2
 

@@ -271,8 +271,8 @@ class Worker:
             self._timed(1)
         if question.moment is not None:
             wait_until(question.moment)
-        began = time.monotonic()
         before = self.watcher.read()
+        began = time.monotonic()
         elapsed = self._timed(question.steps)
         conditions = between(before, self.watcher.read())
         throttled = nvml.throttle_reason(self.nvml)
