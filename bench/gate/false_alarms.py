@@ -15,7 +15,7 @@ import numpy as np
 from bench.errors import UsageError
 from bench.gate import machine_study
 from bench.gate.gate import ROUNDS, SECOND_STAGE_FACTOR
-from bench.gate.machine_study import BLOCKS, LIMITS, Blocks
+from bench.gate.machine_study import BLOCKS, LIMITS, Blocks, shifted
 from bench.records.reading import Results, read
 from bench.stats.intervals import Array, Verdict
 from bench.text.text_table import text_table
@@ -81,8 +81,7 @@ NOISES = (
 
 def gate(blocks: Blocks, slowdown: float, cases: int, random: np.random.Generator) -> Verdict:
     """One whole gate: its first case slower by `slowdown`, the others and the control unchanged."""
-    slowdowns = [slowdown, *[0.0] * (cases - 1)]
-    return machine_study.gate(blocks, [blocks] * cases, slowdowns, random)
+    return machine_study.gate(blocks, [shifted(blocks, slowdown), *[blocks] * (cases - 1)], random)
 
 
 def rates(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import zip_longest
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ from bench.records.writing import ResultFile
 from bench.stats.intervals import MIN_BLOCKS, ratio_interval, smallest_difference, upper_bound
 from bench.suites.case import Case
 from bench.system.signals import termination_interrupts
+from bench.workers.source import CodeSource
 
 NO_LIMITS = Rules(Limits(margin=0.0, tolerance=0.0))
 
@@ -75,12 +77,13 @@ def measure_noise(
     budget: str,
     blocks: int,
     files: Mapping[Path, Environment],
+    sources: Mapping[str, CodeSource] = MappingProxyType({}),
 ) -> list[Noise]:
     """Measure every case of a suite against itself, in blocks like a gate's.
 
     name, overrides, budget: the suite's. files: result files, and the pairing and threads of each; a block of
-    one follows a block of the other, so that all see the same machine. Raises UsageError if nothing ran often
-    enough.
+    one follows a block of the other, so that all see the same machine. sources: other code to time against
+    the base, by the name of its revision. Raises UsageError if nothing ran often enough.
     """
     suite = gate_suite(name, dict(overrides), budget)
     with (
@@ -92,11 +95,13 @@ def measure_noise(
         for path, environment in files.items():
             file = stack.enter_context(ResultFile(path, interruption.deferred))
             file.append(make_header(suite, environment, {}, surroundings=read_surroundings()))
-            procedure = Procedure(suite, environment)
+            procedure = Procedure(suite, environment, sources=sources)
             gates.append(stack.enter_context(Gate(procedure, file, display, NO_LIMITS, blocks)))
             gates[-1].share = 1 / len(files)
         pairs = [gate.with_itself() for gate in gates]
-        for _ in zip_longest(*(gate.each_block(own, blocks) for gate, own in zip(gates, pairs, strict=True))):
+        everything = [[*own, *(each.against(name) for name in sources for each in own)] for own in pairs]
+        timed = (gate.each_block(own, blocks) for gate, own in zip(gates, everything, strict=True))
+        for _ in zip_longest(*timed):
             pass
         return [_noise(gate, own) for gate, own in zip(gates, pairs, strict=True)]
 

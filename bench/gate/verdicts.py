@@ -94,6 +94,11 @@ class Pair(msgspec.Struct, frozen=True):
     base: Solo
     other: Solo
 
+    def against(self, revision: str) -> "Pair":
+        """The same base, and the other's case of another revision."""
+        case = msgspec.structs.replace(self.other.case, revision=revision)
+        return Pair(self.base, msgspec.structs.replace(self.other, case=case))
+
     def slowdowns(self, samples: Iterable[Sample]) -> list[float]:
         """Logs of the other's time over the base's, by block."""
         return block_values(samples, self.other.case.id, self.base.case.id)

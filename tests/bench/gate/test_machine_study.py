@@ -6,9 +6,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from bench.gate import false_alarms
-from bench.gate.machine_study import gate, resampled, section, self_comparisons
+from bench.gate.machine_study import gate, measured, resampled, section, self_comparisons, shifted
+from bench.gate.planted import plant
 from bench.records.reading import Results, read
 from bench.records.run import Pairing, Sample, Solo
 
@@ -68,8 +71,54 @@ def test_both_pairings_are_told_apart():
 def test_a_slower_case_among_others_is_found():
     quiet = resampled([0.001, -0.001, 0.0])
     random = np.random.default_rng(0)
-    assert gate(quiet, [quiet, quiet], [0.0, 0.05], random) == "REGRESSED"
-    assert gate(quiet, [quiet, quiet], [0.0, 0.0], random) == "PASSED"
+    assert gate(quiet, [quiet, shifted(quiet, 0.05)], random) == "REGRESSED"
+    assert gate(quiet, [quiet, quiet], random) == "PASSED"
+
+
+def test_planted_blocks_take_the_place_of_shifted_ones():
+    run = against_itself(0.001)
+    slow = [
+        msgspec.structs.replace(
+            sample, case_id=sample.case_id.replace("@control", "@slower-5%"), seconds=1.003, position=3
+        )
+        for sample in run.samples
+        if sample.case_id.endswith("@control")
+    ]
+    both = msgspec.structs.replace(run, samples=[*run.samples, *slow])
+    assert all(set(case.planted) == {0.05} for case in measured(both).values())
+    text = section([both], 10)
+    assert "5% planted: +0.3%" in text
+    row = next(row for row in text.splitlines() if row.startswith("| transformer"))
+    assert row.split()[7::2] == ["0.0%", "100.0%"], "what was planted is no slowdown, and is not found"
+
+
+def test_a_plant_takes_a_share_of_the_step_and_only_once(tmp_path):
+    source = plant(tmp_path, 0.25, ["seqboat", "seqboat-fused", "transformer"])
+    assert source.implementations == tmp_path
+    for name in ("models/seqboat", "fused/seqboat", "models/transformer"):
+        text = (tmp_path / "implementations" / f"{name}.py").read_text()
+        assert text.count("_slowed(_as_it_was(task, hyperparameters), 0.25)") == 1
+        compile(text, name, "exec")
+    now = [0.0]
+
+    def clock():
+        now[0] += 0.001
+        return now[0]
+
+    planted: dict = {}
+    exec((tmp_path / "implementations" / "planted.py").read_text(), planted)
+    part, model = nn.Identity(), nn.Sequential()
+    assert planted["slowed"](model, 0.25, clock) is model
+    planted["slowed"](part, 0.25, clock)
+    assert not part._forward_pre_hooks
+    x = torch.zeros(1)
+    begins = []
+    for _ in range(20):
+        begins.append(now[0])
+        model(x)
+        now[0] += 1.0
+    took = np.diff(begins)[1:]
+    assert took == pytest.approx(1.25, abs=0.01)
 
 
 def test_the_command_reads_files_and_names_what_is_wrong(tmp_path, capsys, monkeypatch):
