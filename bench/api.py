@@ -13,7 +13,8 @@ from bench.measure import session
 from bench.measure.request import as_command, request_for
 from bench.records.reading import Results, read_kinds
 from bench.records.run import Pairing
-from bench.suites.case import Backend, HyperparameterMode, Phase, Precision
+from bench.suites.case import Backend, HyperparameterMode, Mode, Phase, Precision
+from bench.views.tables.choice import needs_arithmetic
 from bench.views.tables.rows import Row
 from bench.views.tables.table import Table, build_table
 from bench.workloads.base import Fill
@@ -103,11 +104,13 @@ def run(
     metrics: Sequence[str | Callable[..., Any]] | None = None,
     backend: Backend | None = None,
     budget: str | None = None,
-    threads: int | None = None,
+    threads: int | Sequence[int] | None = None,
+    mode: Mode | Sequence[Mode] | None = None,
     seed: int | None = None,
     quick: bool = False,
     energy: bool = False,
     pairing: Pairing = "turns",
+    columns: Sequence[str] | None = None,
     executor: str = "local",
     out: str | Path | None = None,
     resume: str | Path | None = None,
@@ -118,7 +121,9 @@ def run(
     workload: in place of the suite's: a name, "tokens:file.npy", "text:file.txt" or
     "package.module:WORKLOAD". metrics: functions of a step that give a `bench.Figure`, or their import paths.
     lengths: sequence lengths in time steps. batch: sequences per step; tokens: time steps per step, in its
-    place, which makes the batch this over the length. batch, fill and precision may be several. activation:
+    place, which makes the batch this over the length. batch, fill, precision, threads and mode may be
+    several. hyperparameters: "published", "matched", "small", or as "params:10M" as many parameters for every
+    model. columns: "tflop/s" and "mfu" are counted and measured only if they are named here. activation:
     rates that sparse models are set to, one row each; an empty list leaves them as initialised. budget:
     time for the whole run, as "5m". pairing: "turns", or "duet" for each model at the same time as the
     baseline, on half of the cores each. executor: "local", or "ray" for the devices of a Ray cluster.
@@ -146,12 +151,14 @@ def run(
         "device": device,
         "budget": budget,
         "threads": threads,
+        "modes": mode,
         "quick": quick,
         "energy": energy,
         "pairing": pairing,
         "executor": executor,
     }
-    command = as_command(suite, settings)
+    command = as_command(suite, {**settings, "columns": columns})
+    settings["arithmetic"] = needs_arithmetic(columns)
     outcome = session.run(request_for(suite, **settings, out=out, resume=resume, command=command))
     if outcome.interrupted:
         path = outcome.path

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from implementations import by_configuration, settings
+from implementations.equal_sizes import LAYERS, parameters_wanted
 from implementations.errors import RegistryError, YamlError
 from implementations.yaml_files import read_yaml
 
@@ -86,26 +87,28 @@ class Implementation:
         """Its name without a setting."""
         return settings.parse(self.name).use
 
-    def hyperparameters(self, task: str, mode: str = "published") -> dict[str, Any]:
+    def hyperparameters(self, task: str, mode: str = "published", width: int | None = None) -> dict[str, Any]:
         """The hyper-parameters of this implementation for a task.
 
         mode `published`: those of its authors; `matched`: depth 4 and width 128 for every model, the
         other sizes in the card's proportion; `small`: depth 4 and width 32, and windows and chunks for short
-        sequences. Raises RegistryError if there are none.
+        sequences; `params:10M`: as matched at a width that makes as many parameters, which is for the caller
+        to find (`implementations/equal_sizes.py`). Raises RegistryError where there are none.
         """
-        if mode not in ("published", *SIZES):
-            raise RegistryError(f"hyper-parameters {mode!r}: choose published, {' or '.join(SIZES)}")
+        sizes = _sizes(mode, width if width is None else self.setting.get("dim", width))
         if not self.published:
-            layers, dim = SIZES.get(mode, SIZES["matched"])
-            sizes = {"layers": layers, "dim": dim} if self.sized else {}
-            return {**sizes, **self.options, **self.setting}
+            layers, dim = sizes or SIZES["matched"]
+            if self.sized:
+                return {"layers": layers, "dim": dim, **self.options, **self.setting}
+            found = {} if width is None else {"dim": width}
+            return {**found, **self.options, **self.setting}
         if task not in self.published:
             known = ", ".join(sorted(self.published))
             why = self.unpublished.get(task, f"its card has {known}")
             raise RegistryError(f"{self.name} has no hyper-parameters for the task {task!r}: {why}")
         values = {**self.published[task], **self.options}
-        if mode in SIZES:
-            layers, dim = SIZES[mode]
+        if sizes is not None:
+            layers, dim = sizes
             values |= {"layers": layers, "dim": dim}
             values |= {name: int(ratio * dim) for name, ratio in self.matched.items()}
         if mode == "small":
@@ -121,6 +124,19 @@ class Implementation:
             what = str(error) if isinstance(error, ImportError | AttributeError) else _in_words(error)
             raise RegistryError(f"implementation {self.name}: cannot import {self.path} ({what})") from error
         return settings.checked(self.unset, build, self.setting) if self.setting else build
+
+
+def _sizes(mode: str, width: int | None) -> tuple[int, int] | None:
+    """Depth and width in a mode; None for the published ones. Raises RegistryError for an unknown mode."""
+    try:
+        if parameters_wanted(mode) is not None:
+            return LAYERS, width or SIZES["matched"][1]
+    except ValueError as error:
+        raise RegistryError(f"hyper-parameters {error}") from None
+    if mode not in ("published", *SIZES):
+        known = ", ".join(("published", *SIZES))
+        raise RegistryError(f"hyper-parameters {mode!r}: choose {known} or params:10M")
+    return SIZES.get(mode)
 
 
 def _in_words(error: Exception) -> str:

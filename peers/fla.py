@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -17,12 +17,18 @@ from peers.frame import Adapter, Residual, Shape, package
 
 @dataclass(frozen=True, kw_only=True)
 class GatedDeltaNetConfig(Shape):
+    WIDER: ClassVar[int] = 3
+
     heads: int = 3
-    head_dim: int = 32
-    """Width of a head's queries and keys."""
-    ffn: int = 384
+    head_dim: int = 0
+    """Width of a head's queries and keys; 0 for a quarter of the model's."""
     value_expand: int = 2
     """Width of a head's values over that of its keys."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.head_dim:
+            object.__setattr__(self, "head_dim", self.dim // 4)
 
 
 def fla_gated_deltanet(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:

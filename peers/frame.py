@@ -3,7 +3,7 @@
 import importlib
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -13,13 +13,24 @@ from implementations.task import Task
 
 @dataclass(frozen=True, kw_only=True)
 class Shape(FrameConfig):
-    """The shape that `hyperparameters: matched` gives to ours in the task `text`."""
+    """The shape that `hyperparameters: matched` gives to ours in the task `text`.
+
+    Sizes that are not given follow the width `dim`.
+    """
+
+    WIDER: ClassVar[int] = 4
+    """Width of the feed-forward network over that of the model, where none is given."""
 
     layers: int = 4
     dim: int = 128
     heads: int = 4
-    ffn: int = 512
+    ffn: int = 0
+    """Width of the feed-forward network; 0 for a multiple of the model's."""
     prenorm: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.ffn:
+            object.__setattr__(self, "ffn", self.WIDER * self.dim)
 
 
 class NotInstalled(NotImplementedError):

@@ -24,6 +24,11 @@ class Mamba2Config(Shape):
     chunk: int = 64
     """Time steps that are computed in one masked product."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.expand * self.dim % self.head_dim:
+            raise ValueError(f"heads of width {self.head_dim} do not divide {self.expand} × {self.dim}")
+
 
 def transformers_mamba2(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     """A Mamba-2 of transformers' mixers for a task. Raises NotInstalled."""

@@ -18,10 +18,15 @@ from peers.frame import Adapter, Shape, bidirectional, package
 
 @dataclass(frozen=True, kw_only=True)
 class S5Config(Shape):
-    state: int = 96
-    """States per layer, counting both conjugates."""
+    state: int = 0
+    """States per layer, counting both conjugates; 0 for three quarters of the width."""
     blocks: int = 12
     """Copies of the HiPPO matrix that the state starts as."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.state:
+            object.__setattr__(self, "state", self.dim * 3 // 4)
 
 
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:

@@ -16,7 +16,10 @@ def plot(
     out: Annotated[Path, typer.Option("-o", "--out", help="Picture: .svg, .png, .pdf, .html or .json.")],
     chart: Annotated[
         str | None,
-        typer.Option(help="speed, growth, trade-off, activation, activation-time, rounds or roofline."),
+        typer.Option(
+            help="speed, growth, throughput, batch, trade-off, activation, activation-time, rounds or "
+            "roofline."
+        ),
     ] = None,
     baseline: Annotated[str | None, typer.Option(help="Model that ratios are against.")] = None,
     title: Annotated[

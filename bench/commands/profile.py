@@ -32,7 +32,7 @@ def profile_(
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Sequences per step.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16, fp16 or fp64.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16, bf16-pure, fp16 or fp64.")] = None,
     activation: Annotated[str | None, typer.Option(help="Activation rate of a sparse model.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default one per core.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps under the profiler.")] = 3,

@@ -1,7 +1,7 @@
 """`bench run`: measure a suite."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -20,9 +20,6 @@ from bench.commands.console import (
 from bench.commands.tables import Shown, prints_table
 from bench.errors import UsageError
 from bench.text.units import parse_length
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer()
 
@@ -55,11 +52,15 @@ def run(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
     precision: Annotated[
-        str | None, typer.Option(help="fp32, tf32, bf16, fp16 or fp64, comma-separated.")
+        str | None, typer.Option(help="fp32, tf32, bf16, bf16-pure, fp16 or fp64, comma-separated.")
     ] = None,
     phase: Annotated[str | None, typer.Option(help="train, forward or decode (token by token).")] = None,
     hyperparameters: Annotated[
-        str | None, typer.Option(help="published, matched (the same depth and width for all) or small.")
+        str | None,
+        typer.Option(
+            help="published, matched (the same depth and width for all), small, or params:10M (as many "
+            "parameters for all)."
+        ),
     ] = None,
     activation: Annotated[
         str | None, typer.Option(help="Activation rates of sparse models, comma-separated; init leaves them.")
@@ -71,7 +72,13 @@ def run(
     ] = None,
     backend: Annotated[str | None, typer.Option(help="auto, torch, cpu or triton.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time for the whole run, as 90s, 3m30s or 1h.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default one per core.")] = None,
+    threads: Annotated[
+        str | None, typer.Option(help="CPU threads, comma-separated; by default one per core.")
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(help="eager, compile, checkpoint (of layers) or graph (CUDA), comma-separated."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of models and batches.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Three short blocks: wide intervals, soon.")] = False,
     checkpoint: Annotated[
@@ -95,6 +102,13 @@ def run(
             help="Each model's longest sequence within it, as 8GiB; measured, or with --predict predicted.",
         ),
     ] = None,
+    max_batch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MEMORY",
+            help="Each model's largest batch within it, as 8GiB; measured, or with --predict predicted.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Result file; by default below results/runs.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue a run that was cut short.")] = None,
     traceback: Traceback = False,
@@ -107,6 +121,7 @@ def run(
     from bench.suites.collection import load as collection_of
     from bench.suites.files import suite_file
     from bench.views.tables import by_task as task_table
+    from bench.views.tables.choice import needs_arithmetic
     from bench.views.tables.table import build_table
 
     read = suite_file(suite)
@@ -127,18 +142,20 @@ def run(
         metrics=names(metric, "--metric"),
         backend=backend,
         budget=budget,
-        threads=threads,
+        threads=numbers(threads, int, "--threads"),
+        modes=names(mode, "--mode"),
         seed=seed,
         quick=quick,
         checkpoints=names(checkpoint, "--checkpoint") or (),
         energy=energy,
         pairing=pairing,
+        arithmetic=needs_arithmetic(shown.choice.columns),
         executor=executor,
         out=out,
         resume=resume,
     )
-    if predict or max_length is not None:
-        _memory_needs(request, predict, max_length, shown, traceback, kept=out or resume)
+    if predict or max_length is not None or max_batch is not None:
+        _memory_needs(request, predict, max_length, max_batch, shown, traceback, kept=out or resume)
     parts = collection_of(read)
     outcome = session.run(request) if parts is None else collection.run(parts, request)
     try:
@@ -154,25 +171,32 @@ def run(
     if outcome.interrupted:
         complain(f"interrupted; resume with: {outcome.resume_line}")
         raise typer.Exit(INTERRUPTED)
-    complain(f"kept in {outcome.path}")
     raise typer.Exit(OK if outcome.complete else INCOMPLETE)
 
 
 def _memory_needs(
-    request: Any, predict: bool, max_length: str | None, shown: Shown, traceback: bool, kept: Path | None
+    request: Any,
+    predict: bool,
+    max_length: str | None,
+    max_batch: str | None,
+    shown: Shown,
+    traceback: bool,
+    kept: Path | None,
 ) -> NoReturn:
     from bench.measure.memory_needs import memory_needs
     from bench.views.tables.untimed import untimed_table
 
     if kept is not None:
-        raise UsageError(f"{kept}: --predict and --max-length keep no file; leave out --out and --resume")
-    found = memory_needs(request, predicted=predict, max_length=max_length)
+        raise UsageError(
+            f"{kept}: --predict, --max-length and --max-batch keep no file; leave out --out and --resume"
+        )
+    found = memory_needs(request, predicted=predict, max_length=max_length, max_batch=max_batch)
     table = untimed_table(
         found.results,
-        found.lengths,
+        found.sized,
         found.notes,
         predicted=predict,
-        ratios=max_length is None,
+        ratios=max_length is None and max_batch is None,
         models=shown.rows,
     )
     shown.show(table)

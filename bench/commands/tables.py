@@ -67,7 +67,11 @@ def _options(out: str) -> list[inspect.Parameter]:
             str, typer.Option("--format", help="terminal, markdown, latex, csv, html or json.")
         ] = "terminal",
         columns: Annotated[
-            str | None, typer.Option(help="Columns, comma-separated, in that order: speed,mem,ms/step.")
+            str | None,
+            typer.Option(
+                help="Columns, comma-separated, in that order: speed,mem,ms/step; FLOPs are counted "
+                "in a run only for tflop/s and mfu."
+            ),
         ] = None,
         rows: Annotated[str | None, typer.Option(help="Models, comma-separated, by name or title.")] = None,
         rename: Annotated[

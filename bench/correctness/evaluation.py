@@ -1,7 +1,6 @@
 """Outputs and gradients of a form of a model on a sample, in rows that can be compared."""
 
 import contextlib
-import functools
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -10,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from bench.correctness.samples import Sequences, is_batch_norm
+from bench.steps.layers import layers_of
 from bench.steps.step import autocast
 from bench.steps.tolerance import ZERO_SHARE
 from bench.suites.case import Case
@@ -46,14 +45,22 @@ class Computed:
         return {name: value.double().norm().item() for name, value in gradients if name not in self.outputs}
 
 
-def evaluate(model: nn.Module, sample: Sequences, case: Case) -> Computed:
-    """Run a model in the phase and precision of a case, without dropout.
+def evaluate(
+    model: nn.Module, sample: Sequences, case: Case, *, layers: bool = True, dropout: bool = False
+) -> Computed:
+    """Run a model in the phase and precision of a case.
 
     A layer is a member of a `ModuleList`; its output is compared if it is `(batch, length, dim)`.
+    layers: whether they are watched. dropout: whether there is any, as the case has it; then from a random
+    state that is the same in every call.
     """
     found = Computed()
     training = case.phase == "train"
-    with no_dropout(model), _gathering(model, found), torch.set_grad_enabled(training):
+    with (
+        _seeded() if dropout else no_dropout(model),
+        _gathering(model, found) if layers else contextlib.nullcontext(),
+        torch.set_grad_enabled(training),
+    ):
         model.zero_grad(set_to_none=True)
         with autocast(sample.inputs.device, case.precision):
             logits = _logits(model, sample)
@@ -69,19 +76,6 @@ def evaluate(model: nn.Module, sample: Sequences, case: Case) -> Computed:
         real = ~_mask(sample.lengths, logits.shape[1])
     found.outputs[LOGITS] = _rows(logits.detach(), real)
     return found
-
-
-@contextlib.contextmanager
-def recomputed_layers(model: nn.Module) -> Iterator[None]:
-    """Within this context, each layer keeps only its input, and computes again in the backward pass."""
-    layers = [layer for _, layer in _layers(model)]
-    for layer in layers:
-        layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.forward
 
 
 def _logits(model: nn.Module, sample: Sequences) -> Tensor:
@@ -116,19 +110,12 @@ def _gathering(model: nn.Module, found: Computed) -> Iterator[None]:
 
         return layer.register_forward_hook(hook)
 
-    hooks = [listen(name, layer) for name, layer in _layers(model)]
+    hooks = [listen(name, layer) for name, layer in layers_of(model)]
     try:
         yield
     finally:
         for handle in hooks:
             handle.remove()
-
-
-def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    for name, layers in model.named_modules():
-        if isinstance(layers, nn.ModuleList):
-            for number, layer in layers.named_children():
-                yield f"{name}.{number}", layer
 
 
 def _real_positions(args: tuple[Any, ...], states: Tensor) -> Tensor | None:
@@ -151,6 +138,13 @@ def _mask(lengths: Tensor, length: int) -> Tensor:
 
 def _as_real(x: Tensor) -> Tensor:
     return torch.view_as_real(x) if x.is_complex() else x
+
+
+@contextlib.contextmanager
+def _seeded() -> Iterator[None]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
 
 
 @contextlib.contextmanager

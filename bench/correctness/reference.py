@@ -10,13 +10,15 @@ import time
 from collections.abc import Iterator
 
 import msgspec
+import torch
 from torch import nn
 
 from bench.correctness.agreement import Compared, compare, worst
-from bench.correctness.evaluation import Computed, evaluate, no_dropout, recomputed_layers
+from bench.correctness.evaluation import Computed, evaluate, no_dropout
 from bench.correctness.samples import PAIR_ACTIVATION, Sequences, move, own_sample, pair_sample, settle
 from bench.records.run import Variant
-from bench.steps.step import Step, autocast, build_model
+from bench.steps.layers import layers_of, recomputed
+from bench.steps.step import HELD_IN, Step, autocast, build_model, hold_in
 from bench.suites.case import Case
 from implementations import activation, registry
 
@@ -34,13 +36,13 @@ def compare_with_reference(step: Step) -> Variant:
     if reference is None and step.backend == "torch":
         raise ValueError(f"{name} has no reference to compare with")
     plain = msgspec.structs.replace(step.case, implementation=reference or name, backend="torch")
-    sample, found = _compare(_Forms(step, plain))
+    sample, found = _compare(Forms(step, plain))
     output, gradient = worst(found.outputs), worst(found.gradients)
     return Variant(
         reference=reference or f"{name} (torch)",
-        output_error=_finite(found.outputs[output].error),
+        output_error=finite(found.outputs[output].error),
         worst_output=output,
-        gradient_error=_finite(found.gradients[gradient].error) if gradient else 0.0,
+        gradient_error=finite(found.gradients[gradient].error) if gradient else 0.0,
         worst_gradient=gradient,
         agrees=found.agrees,
         sample=sample.words,
@@ -48,8 +50,11 @@ def compare_with_reference(step: Step) -> Variant:
     )
 
 
-class _Forms:
+class Forms:
     """The step's model and its reference, which gets the model's weights whenever the two are compared."""
+
+    layers_twice = True
+    """Whether layers are computed twice in float64, to save memory."""
 
     def __init__(self, step: Step, plain: Case) -> None:
         self.step = step
@@ -65,22 +70,21 @@ class _Forms:
         return compare(ours, theirs, lambda: exact or self.exact(sample), case.precision, zeros)
 
     def exact(self, sample: Sequences) -> Computed:
-        """The reference in float64 at the model's weights; layers are computed twice, to save memory."""
+        """The reference in float64 at the model's weights."""
         exactly = msgspec.structs.replace(self.plain, precision="fp64")
         self.reference.double().load_state_dict(self.step.model.state_dict())
         try:
-            with recomputed_layers(self.reference):
+            with recomputed([layer for _, layer in layers_of(self.reference) if self.layers_twice]):
                 return evaluate(self.reference, sample.double(), exactly)
         finally:
-            if self.plain.precision != "fp64":
-                self.reference.float()
+            hold_in(self.reference, HELD_IN.get(self.plain.precision, torch.float32))
 
 
-def _compare(forms: _Forms) -> tuple[Sequences, Compared]:
+def _compare(forms: Forms) -> tuple[Sequences, Compared]:
     """Compare on the pair; then, if the forms agree, on the case's own batch."""
     step = forms.step
     sample = pair_sample(step)
-    with _weights_kept(step.model):
+    with weights_kept(step.model):
         move(step.model)
         if activation.configurators(step.model):
             with no_dropout(step.model), autocast(step.device, step.case.precision):
@@ -92,14 +96,14 @@ def _compare(forms: _Forms) -> tuple[Sequences, Compared]:
     if not found.agrees:
         return sample, found
     sample = own_sample(step)
-    with _weights_kept(step.model):
+    with weights_kept(step.model):
         with no_dropout(step.model), autocast(step.device, step.case.precision):
             settle(step.model, sample)
         return sample, forms.compare(sample, zeros)
 
 
 @contextlib.contextmanager
-def _weights_kept(model: nn.Module) -> Iterator[None]:
+def weights_kept(model: nn.Module) -> Iterator[None]:
     kept = {name: value.clone() for name, value in model.state_dict().items()}
     try:
         yield
@@ -107,6 +111,6 @@ def _weights_kept(model: nn.Module) -> Iterator[None]:
         model.load_state_dict(kept)
 
 
-def _finite(error: float) -> float | None:
+def finite(error: float) -> float | None:
     # JSON has no infinity.
     return error if math.isfinite(error) else None

@@ -83,9 +83,10 @@ def bisect(request: BisectRequest, observer: Callable[[str], None]) -> Bisection
     good, bad = repository.commit(request.good), repository.commit(request.bad)
     commits = repository.commits_between(good, bad)
     suite = gate_suite(request.suite, request.overrides, request.budget)
-    environment = probe_environment(request.device, request.threads)
+    threads = request.threads or suite.most_threads
+    environment = probe_environment(request.device, threads)
     if figure == "step":
-        paired = pair(environment, _pairing(request), request.threads)
+        paired = pair(environment, _pairing(request), threads)
         environment = paired.environment
         observer(paired.words)
     case = _case(suite, environment, request.length)

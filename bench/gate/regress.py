@@ -117,8 +117,9 @@ def _measured(
     untouched = _untouched(request, suite, revisions[base], revisions[head])
     if untouched.issuperset(suite.implementations):
         return ([rules.applied(judge_untouched(case)) for case in suite.cases("cpu")], None), None
-    environment = probe_environment(request.device, request.threads)
-    paired = None if request.exact else pair(environment, request.pairing, request.threads)
+    threads = request.threads or suite.most_threads
+    environment = probe_environment(request.device, threads)
+    paired = None if request.exact else pair(environment, request.pairing, threads)
     environment = environment if paired is None else paired.environment
     sources = {name: revision.source for name, revision in revisions.items()} | {
         control: revisions[base].source
@@ -169,7 +170,7 @@ def _as_of(suite: str, revision: Revision) -> str:
 def gate_suite(name: str, overrides: dict[str, Any], budget: str) -> Suite:
     """A suite with a gate's rounds and budget. Raises UsageError."""
     suite = reading.load(name, overrides, budget=budget)
-    for axis in {*suite.axes("cpu"), *suite.axes("cuda")}:
+    for axis in {*suite.choices("cpu"), *suite.choices("cuda")}:
         raise UsageError(f"{name}: a gate compares revisions at one {axis}, and this suite has several")
     timing = msgspec.structs.replace(suite.timing, max_rounds=ROUNDS)
     return msgspec.structs.replace(suite, timing=timing)

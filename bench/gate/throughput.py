@@ -79,7 +79,7 @@ class Throughput:
     ) -> None:
         overrides = {"implementations": [implementation], "baseline": implementation}
         loaded = suites.load(self._place(suite) if suite.endswith((".yaml", ".yml")) else suite, overrides)
-        environment = probe_environment(device, threads)
+        environment = probe_environment(device, threads or loaded.most_threads)
         procedure = Procedure(loaded, environment, sources={"": CodeSource(_importable())})
         wanted = length or loaded.lengths[0]
         case = next((case for case in loaded.cases(procedure.kind) if case.length == wanted), None)

@@ -146,10 +146,16 @@ def _text(line: str) -> str:
     return indentation + escape_terminal(one_line(line))
 
 
+USUAL = ("fp32", "full", "eager")
+"""Settings that are told only where they are others."""
+
+
 def label(case: Case) -> str:
     """A case in a few words."""
     rate = "" if case.activation is None else f" at activation {case.activation:g}"
-    special = [word for word in (case.precision, case.fill) if word not in ("fp32", "full")]
+    special: list[str] = [word for word in (case.precision, case.fill, case.mode) if word not in USUAL]
+    if case.threads is not None:
+        special.append(f"{case.threads} threads")
     return ", ".join([f"{case.implementation}, {case.length} × {case.batch}", *special]) + rate
 
 

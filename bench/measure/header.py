@@ -137,7 +137,17 @@ def check_same_run(
 
 
 def _grid(suite: Suite) -> Suite:
-    """What must be equal for two runs to be one: not the time they may take, nor how models are trained."""
+    """What must be equal for two runs to be one: not the time they may take, nor how models are trained.
+
+    One number of threads for all is the machine's matter.
+    """
     return msgspec.structs.replace(
-        suite, timing=Timing(), quick=Timing(), training=Training(), limits={}, ignore={}, description=""
+        suite,
+        timing=Timing(),
+        quick=Timing(),
+        training=Training(),
+        limits={},
+        ignore={},
+        description="",
+        threads=suite.threads if suite.own_threads != (None,) else None,
     )

@@ -1,4 +1,4 @@
-"""`bench run --predict` and `--max-length`: what a step would need, and the longest sequence that fits.
+"""`bench run --predict`, `--max-length` and `--max-batch`: what a step would need, and the most that fits.
 
 Each figure comes from a fresh worker. Nothing is timed and nothing is kept: the table is all.
 """
@@ -6,6 +6,7 @@ Each figure comes from a fresh worker. Nothing is timed and nothing is kept: the
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
@@ -17,17 +18,41 @@ from bench.measure.procedure import Procedure
 from bench.measure.request import Request, load_suite
 from bench.probes.environment import probe_environment
 from bench.records.reading import Results
-from bench.records.run import MEMORY_KIND, MemoryFigure, Solo
+from bench.records.run import MEMORY_KIND, DeviceKind, MemoryFigure, Solo
 from bench.suites.case import Case
+from bench.suites.suite import Suite
 from bench.text.units import format_bytes, parse_bytes
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed
 from bench.workers.messages import MeasureMemory, MemoryMeasured, Predict, Predicted, Prepared, Warm, Warmed
 
-GRAIN = 128
-"""Longest sequences are multiples of this many time steps, which suits what goes in chunks."""
 PRECISION = 64
-"""The longest sequence is told within its length over this."""
+"""The largest size is told within itself over this."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What is made as large as a memory budget allows."""
+
+    option: str
+    field: Literal["length", "batch"]
+    grain: int
+    """Sizes are multiples of this."""
+    most: Callable[[Case], int]
+    """There is no more."""
+    words: str
+    """A number of them, in a message."""
+
+    def at(self, case: Case, size: int) -> Case:
+        """A case with another size."""
+        return msgspec.structs.replace(case, **{self.field: size})
+
+
+LENGTH = Axis(
+    "--max-length", "length", 128, lambda case: workloads.load(case.workload).max_length, "time steps"
+)
+"""Of a sequence; a multiple of 128 suits what goes in chunks."""
+BATCH = Axis("--max-batch", "batch", 1, lambda _: 1 << 20, "sequences")
 
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,12 +71,12 @@ Probe = Callable[[Case], Needs]
 
 @dataclass(frozen=True)
 class MemoryNeeds:
-    """What every case needs, or the longest sequence that it can have."""
+    """What every case needs, or the most that it can have of something."""
 
     results: Results
     """As of a run that timed nothing."""
-    lengths: dict[str, int]
-    """By case, the time steps at which its figure was found."""
+    sized: dict[str, Case]
+    """By case, the one of the size at which its figure was found."""
     notes: list[str]
 
     @property
@@ -60,69 +85,84 @@ class MemoryNeeds:
         return all(solo.status == "ok" for solo in self.results.solos.values())
 
 
-def memory_needs(request: Request, *, predicted: bool, max_length: str | None) -> MemoryNeeds:
-    """Peak memory of every case, or with max_length (a memory budget, as `8GiB`) each model's longest length.
+def memory_needs(
+    request: Request, *, predicted: bool, max_length: str | None = None, max_batch: str | None = None
+) -> MemoryNeeds:
+    """Peak memory of every case; with a budget (as `8GiB`) each model's longest length or largest batch.
 
-    predicted: from shapes alone; else measured, which only max_length asks for. Raises UsageError.
+    predicted: from shapes alone; else measured, which only a budget asks for. Raises UsageError.
     """
     if request.executor != "local":
         raise UsageError(
-            f"--executor {request.executor}: --predict and --max-length are for this machine alone"
+            f"--executor {request.executor}: --predict, --max-length and --max-batch are for this machine "
+            "alone"
         )
-    budget = None if max_length is None else _budget(max_length)
+    if max_length is not None and max_batch is not None:
+        raise UsageError("--max-length and --max-batch: give one of them")
+    axis = LENGTH if max_length is not None else BATCH
+    text = max_length if max_batch is None else max_batch
+    budget = None if text is None else _budget(axis, text)
     suite = load_suite(request)
-    environment = probe_environment(request.device, request.threads)
+    environment = probe_environment(request.device, suite.most_threads)
     plan = Procedure(suite, environment)
     solos: dict[str, Solo] = {}
-    lengths: dict[str, int] = {}
-    cases = suite.cases(plan.kind)
-    if budget is not None:
-        if suite.tokens is not None:
-            raise UsageError("--max-length: takes a number of sequences (--batch), not of tokens")
-        cases = [case for case in cases if case.length == suite.lengths[0]]
+    sized: dict[str, Case] = {}
+    cases = suite.cases(plan.kind) if budget is None else _one_of_each(axis, suite, plan.kind)
     with ForkServer(plan.threads, plan.sources) as server:
         probe = (predicting if predicted else _measuring)(plan, server)
         for case in cases:
-            found, lengths[case.id] = (
-                (probe(case), case.length) if budget is None else longest(case, budget, probe)
+            found, size = (
+                (probe(case), getattr(case, axis.field))
+                if budget is None
+                else largest(case, budget, probe, axis)
             )
+            sized[case.id] = axis.at(case, size)
             solos[case.id] = _solo(case, found, MEMORY_KIND[plan.kind])
-            _tell(case, found, lengths[case.id])
+            _tell(sized[case.id], found)
     header = make_header(suite, environment)
     results = Results(path="", header=header, solos=solos, samples=[], lost={}, end=None)
-    return MemoryNeeds(results, lengths, list(_notes(predicted, budget, cases)))
+    notes = [*(() if budget is None else (_note(axis, budget),)), *_notes(predicted, cases)]
+    return MemoryNeeds(results, sized, notes)
 
 
-def longest(case: Case, budget: int, probe: Probe) -> tuple[Needs, int]:
-    """The longest sequence of a case whose step stays within a budget of bytes, and what it needs there.
+def _one_of_each(axis: Axis, suite: Suite, kind: DeviceKind) -> list[Case]:
+    """The cases of the axis's first value, which stands for all of them."""
+    if suite.tokens is not None:
+        raise UsageError(f"{axis.option}: takes a number of sequences (--batch), not of tokens")
+    first = suite.lengths[0] if axis is LENGTH else suite.batches(kind, suite.lengths[0])[0]
+    return [case for case in suite.cases(kind) if getattr(case, axis.field) == first]
 
-    Doubles until it does not fit, then bisects; longer is taken to need more. Without a length that fits,
-    the needs say why, and the length is the one that was tried.
+
+def largest(case: Case, budget: int, probe: Probe, axis: Axis = LENGTH) -> tuple[Needs, int]:
+    """The largest size of a case whose step stays within a budget of bytes, and what it needs there.
+
+    Doubles until it does not fit, then bisects; more is taken to need more. Without a size that fits, the
+    needs say why, and the size is the one that was tried.
     """
-    most = workloads.load(case.workload).max_length
+    most = axis.most(case)
     low, high, needs = 0, most + 1, Needs()
-    length = min(GRAIN, most)
-    while low < length < high:
-        found = probe(msgspec.structs.replace(case, length=length))
+    size = min(axis.grain, most)
+    while low < size < high:
+        found = probe(axis.at(case, size))
         if found.bytes is None and not found.too_large:
-            return found, length
+            return found, size
         if found.bytes is not None and found.bytes <= budget:
-            low, needs = length, found
+            low, needs = size, found
         else:
-            high = length
-        length = _next(low, high, most)
+            high = size
+        size = _next(low, high, most, axis.grain)
     if low:
         return needs, low
-    return Needs(reason=f"even {length or GRAIN} time steps need more than {format_bytes(budget)}"), GRAIN
+    return Needs(reason=f"even {axis.grain} {axis.words} need more than {format_bytes(budget)}"), axis.grain
 
 
-def _next(low: int, high: int, most: int) -> int:
-    """The next length to try; `low` if it is known well enough."""
+def _next(low: int, high: int, most: int, grain: int) -> int:
+    """The next size to try; `low` if it is known well enough."""
     if high > most:
         return most if low < most <= 2 * low else 2 * low
-    if high - low <= max(GRAIN, low // PRECISION):
+    if high - low <= max(grain, low // PRECISION):
         return low
-    return (low + high) // 2 // GRAIN * GRAIN
+    return (low + high) // 2 // grain * grain
 
 
 def predicting(plan: Procedure, server: ForkServer) -> Probe:
@@ -152,7 +192,7 @@ def _measuring(plan: Procedure, server: ForkServer) -> Probe:
                 worker.ask(Warm(1, 1, 1.0), Warmed, plan.deadline_seconds)
                 memory = worker.ask(MeasureMemory(), MemoryMeasured, plan.deadline_seconds)
         except WorkerFailed as failure:
-            reason = f"{failure.status} at length {case.length}: {failure.reason}"
+            reason = f"{failure.status} at {case.length} × {case.batch}: {failure.reason}"
             return Needs(too_large=failure.status == "oom", reason=reason, traceback=failure.traceback)
         figure = next(figure for figure in memory.figures if figure.kind == MEMORY_KIND[plan.kind])
         return Needs(bytes=figure.bytes, parameters=prepared.parameters, reason=figure.unavailable)
@@ -160,11 +200,11 @@ def _measuring(plan: Procedure, server: ForkServer) -> Probe:
     return probe
 
 
-def _budget(text: str) -> int:
+def _budget(axis: Axis, text: str) -> int:
     try:
         return parse_bytes(text)
     except ValueError as error:
-        raise UsageError(f"--max-length: {error}") from None
+        raise UsageError(f"{axis.option}: {error}") from None
 
 
 def _solo(case: Case, needs: Needs, kind: str) -> Solo:
@@ -174,20 +214,21 @@ def _solo(case: Case, needs: Needs, kind: str) -> Solo:
     return Solo(case=case, status="ok", parameters=needs.parameters, memory=[figure])
 
 
-def _tell(case: Case, needs: Needs, length: int) -> None:
+def _tell(case: Case, needs: Needs) -> None:
     what = needs.reason if needs.bytes is None else format_bytes(needs.bytes)
-    print(f"{case.implementation} at {length}: {what}", file=sys.stderr, flush=True)
+    print(f"{case.implementation} at {case.length} × {case.batch}: {what}", file=sys.stderr, flush=True)
 
 
-def _notes(predicted: bool, budget: int | None, cases: list[Case]) -> Iterator[str]:
-    if budget is not None:
-        yield (
-            f"Length: the longest that trains within {format_bytes(budget)}, a multiple of {GRAIN}, within "
-            f"1/{PRECISION} of itself"
-        )
+def _note(axis: Axis, budget: int) -> str:
+    which = "Length: the longest" if axis is LENGTH else "Batch: the largest"
+    multiple = f", a multiple of {axis.grain}" if axis.grain > 1 else ""
+    return f"{which} that trains within {format_bytes(budget)}{multiple}, within 1/{PRECISION} of itself"
+
+
+def _notes(predicted: bool, cases: list[Case]) -> Iterator[str]:
     if predicted:
         yield "Memory: predicted from shapes alone (peak of live tensor bytes in a step); nothing was run"
     else:
-        yield "Memory: measured, one step at each length that was tried"
+        yield "Memory: measured, one step at each size that was tried"
     if any(case.activation is not None for case in cases):
         yield "Activation: the rate that was given, taken to be that of every row and layer"

@@ -37,6 +37,8 @@ class Procedure:
     quick: bool = False
     energy: bool = False
     """Whether the energy of a step is measured, which takes ten seconds per case."""
+    arithmetic: bool = False
+    """Whether the FLOPs of a step are counted, and the most FLOP/s of the device measured beside it."""
     sources: Mapping[str, CodeSource] = field(default_factory=dict)
     """Where each revision's code is imported from."""
     checkpoints: Mapping[str, Path] = field(default_factory=dict)
@@ -68,13 +70,13 @@ class Procedure:
     @property
     def solo_warm_up(self) -> Warm:
         if self.quick:
-            return Warm(min_steps=self._least_steps, max_steps=4, max_seconds=1)
-        return Warm(min_steps=3, max_steps=30, max_seconds=10)
+            return Warm(min_steps=self._least_steps, max_steps=4, max_seconds=1, cold=True)
+        return Warm(min_steps=3, max_steps=30, max_seconds=10, cold=True)
 
     def prepare(self, case: Case) -> Prepare:
         if case.checkpoint is not None and case.checkpoint in self.checkpoints:
             case = msgspec.structs.replace(case, checkpoint=str(self.checkpoints[case.checkpoint]))
-        return Prepare(case, self.environment.device, self.threads, self._memory_limit())
+        return Prepare(case, self.environment.device, case.threads or self.threads, self._memory_limit())
 
     def block_warm_up(self, solo: Solo) -> Warm:
         """The warm-up of a fresh process in a block, whose step time is known from the solo pass."""

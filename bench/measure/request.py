@@ -28,9 +28,11 @@ class Request:
     """Fields of the suite, in place of its own."""
     budget: str | None = None
     device: str = "auto"
-    threads: int | None = None
+    threads: int | Sequence[int] | None = None
     quick: bool = False
     energy: bool = False
+    arithmetic: bool = False
+    """Whether FLOPs are counted, and the device's ceiling measured, as the columns TFLOP/s and MFU need."""
     resume: Path | None = None
     checkpoints: tuple[Path, ...] = ()
     """Checkpoints of bench train: their models are timed as trained, on sequences that no training sees."""
@@ -47,10 +49,11 @@ def request_for(
     *,
     budget: str | None = None,
     device: str = "auto",
-    threads: int | None = None,
+    threads: int | Sequence[int] | None = None,
     quick: bool = False,
     energy: bool = False,
     pairing: str = "turns",
+    arithmetic: bool = False,
     executor: str = "local",
     checkpoints: Iterable[str | Path] = (),
     out: str | Path | None = None,
@@ -72,6 +75,7 @@ def request_for(
         threads=threads,
         quick=quick,
         energy=energy,
+        arithmetic=arithmetic,
         resume=None if resume is None else Path(resume),
         checkpoints=tuple(map(Path, checkpoints)),
         pairing=pairing,
@@ -94,7 +98,9 @@ def default_out(suite: str, kind: str = "", suffix: str = ".jsonl") -> Path:
 
 def load_suite(request: Request) -> Suite:
     """The suite with the request's changes. Raises UsageError."""
-    suite = reading.load(request.suite, request.overrides, budget=request.budget, quick=request.quick)
+    given = {} if request.threads is None else {"threads": request.threads}
+    overrides = {**request.overrides, **given}
+    suite = reading.load(request.suite, overrides, budget=request.budget, quick=request.quick)
     if not request.checkpoints:
         return suite
     files = _checkpoints(request.checkpoints, suite)

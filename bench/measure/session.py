@@ -76,12 +76,12 @@ def _executor(request: Request, suite: Suite) -> Executor:
     if request.pairing == "duet":
         _check_duet(request, suite)
     if request.executor == "local":
-        environment = probe_environment(request.device, request.threads)
-        return Local(pair(environment, request.pairing, request.threads).environment)
+        environment = probe_environment(request.device, suite.most_threads)
+        return Local(pair(environment, request.pairing, suite.most_threads).environment)
     if request.executor == "ray":
         from bench.measure.cluster import Cluster
 
-        return Cluster(suite, request.device, request.threads)
+        return Cluster(suite, request.device, suite.most_threads)
     raise UsageError(f"--executor {request.executor}: choose local or ray")
 
 
@@ -171,7 +171,9 @@ def _carry_out(
         earlier = {run.header.environment.machine: run for run in file.earlier}
         schedulers = [
             Scheduler(
-                Procedure(suite, kind, quick=request.quick, energy=request.energy),
+                Procedure(
+                    suite, kind, quick=request.quick, energy=request.energy, arithmetic=request.arithmetic
+                ),
                 file,
                 display,
                 earlier.get(kind.machine),

@@ -7,11 +7,12 @@ import msgspec
 
 from bench.measure.compilation import compile_kernels
 from bench.measure.procedure import Procedure
-from bench.records.run import Decoding, MetricFigure, Solo, Variant
+from bench.records.run import Arithmetic, Decoding, MetricFigure, Solo
 from bench.suites.case import Case
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed, WorkerProcess
 from bench.workers.messages import (
+    ArithmeticMeasured,
     BusyMeasured,
     Check,
     Checked,
@@ -21,6 +22,7 @@ from bench.workers.messages import (
     Decoded,
     EnergyMeasured,
     Measure,
+    MeasureArithmetic,
     MeasureBusy,
     Measured,
     MeasureEnergy,
@@ -89,9 +91,10 @@ def _measure(case: Case, procedure: Procedure, worker: WorkerProcess, exact: boo
     memory = worker.ask(MeasureMemory(), MemoryMeasured, left())
     busy = worker.ask(MeasureBusy(), BusyMeasured, left()).busy if procedure.kind == "cuda" else None
     energy = worker.ask(MeasureEnergy(), EnergyMeasured, left()).energy if procedure.energy else None
-    variant = _compared(worker, procedure) if _has_reference(case, prepared) else None
+    arithmetic = _arithmetic(worker, left()) if procedure.arithmetic else None
+    checked = _compared(worker, procedure, case, prepared)
     decoding = worker.ask(Decode(), Decoded, left()).decoding if case.phase == "decode" else None
-    wrong = _disagreement(variant, decoding)
+    wrong = _disagreement(checked, decoding)
     # Last, since nothing of the user's own may touch what is measured.
     figures = _figures(worker, procedure)
     return Solo(
@@ -108,13 +111,17 @@ def _measure(case: Case, procedure: Procedure, worker: WorkerProcess, exact: boo
         step_seconds=statistics.median(warmed.step_seconds[-3:]),
         memory=memory.figures,
         activation=memory.activation,
-        variant=variant,
+        variant=checked.variant,
+        in_mode=checked.in_mode,
+        compiled=warmed.compiled,
+        width=prepared.width,
         decoding=decoding,
         backend=prepared.backend,
         why_plain=prepared.why_plain,
         exact=counted,
         energy=energy,
         gpu_busy=busy,
+        arithmetic=arithmetic,
         growth_bytes=memory.growth_bytes,
         metrics=figures,
         computed_by=memory.computed_by,
@@ -136,9 +143,17 @@ def _figures(worker: WorkerProcess, procedure: Procedure) -> list[MetricFigure]:
     return figures
 
 
-def _compared(worker: WorkerProcess, procedure: Procedure) -> Variant:
+def _arithmetic(worker: WorkerProcess, seconds_left: float) -> Arithmetic:
+    return worker.ask(MeasureArithmetic(), ArithmeticMeasured, seconds_left).arithmetic
+
+
+def _compared(worker: WorkerProcess, procedure: Procedure, case: Case, prepared: Prepared) -> Checked:
+    """What a variant is from its reference, and a mode from the plain step; nothing of what is neither."""
+    has_reference = _has_reference(case, prepared)
+    if not has_reference and case.mode == "eager":
+        return Checked(None)
     try:
-        return worker.ask(Check(), Checked, CHECK_DEADLINES * procedure.deadline_seconds).variant
+        return worker.ask(Check(has_reference), Checked, CHECK_DEADLINES * procedure.deadline_seconds)
     except WorkerFailed as failure:
         reason = f"when it was compared with its reference: {failure.reason}"
         raise WorkerFailed(failure.status, reason, failure.traceback) from None
@@ -149,12 +164,11 @@ def _has_reference(case: Case, prepared: Prepared) -> bool:
     return registry.find(case.implementation).reference is not None or prepared.backend != "torch"
 
 
-def _disagreement(variant: Variant | None, decoding: Decoding | None) -> str | None:
+def _disagreement(checked: Checked, decoding: Decoding | None) -> str | None:
     """How a model differs from what it should compute; None if it does not."""
     if decoding is not None and not decoding.agrees:
         return (
             f"decodes something else than its parallel form: outputs differ by {decoding.parallel_error:.1e}"
         )
-    if variant is None or variant.agrees:
-        return None
-    return f"computes something else than {variant.reference}: {variant.words}"
+    wrong = [each for each in (checked.variant, checked.in_mode) if each and not each.agrees]
+    return f"computes something else than {wrong[0].reference}: {wrong[0].words}" if wrong else None

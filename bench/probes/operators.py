@@ -25,6 +25,8 @@ NORMALISING_FLOPS = 5
 """An element of a softmax or a norm: largest or mean, difference, exponential or square, sum, product."""
 NORMALISING = ("_softmax", "_log_softmax", "native_layer_norm", "native_batch_norm", "_fused_rms_norm")
 VECTOR_PRODUCTS = ("mv", "addmv", "dot", "addr", "ger")
+OWN_NAMESPACES = ("aten", "prim", "prims", "profiler")
+"""Operators of torch itself: what has no formula among them computes nothing, but moves."""
 COPIES = ("clone", "copy")
 MAKE_NOTHING = ("detach", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 ONLY_WRITE = ("copy_", "fill_", "zero_", "normal_", "uniform_", "bernoulli_", "exponential_", "random_")
@@ -43,6 +45,8 @@ class OperatorCosts(TensorBytes):  # type: ignore[no-untyped-call]
         self.bytes: Counter[Key] = Counter()
         self.peaks: dict[Key, int] = {}
         self.timeline: list[tuple[int, Key]] = []
+        self.uncounted: set[str] = set()
+        """Operators of other libraries, which torch has no formula for."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -51,6 +55,8 @@ class OperatorCosts(TensorBytes):  # type: ignore[no-untyped-call]
         if result is NotImplemented:
             return result
         key = self.where(func._overloadpacket.__name__)
+        if func.namespace not in OWN_NAMESPACES and _formula(func) is None:
+            self.uncounted.add(f"{func.namespace}::{func._overloadpacket.__name__}")
         self.flops[key] += flops_of(func, args, kwargs or {}, result)
         self.bytes[key] += bytes_of(func, args, result)
         self.peaks[key] = max(self.peaks.get(key, 0), self.current)

@@ -260,6 +260,35 @@ class GpuBusy(msgspec.Struct, frozen=True, kw_only=True):
     """Number of these kernels, copies and fills."""
 
 
+class Compilation(msgspec.Struct, frozen=True, kw_only=True):
+    """What compiling a step came to."""
+
+    first_step_seconds: AboveZero
+    """Of the step in which it is compiled, with nothing kept of earlier compilations."""
+    graph_breaks: Count
+
+
+class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that a device was measured to do, in the precision of a case."""
+
+    flops_per_second: AboveZero
+    """Of the best of several large matrix products."""
+    matrix: str
+    """The product, in words."""
+
+
+class Arithmetic(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step computes, and the most that the device does; without FLOPs `unavailable` says why."""
+
+    flops: Count | None
+    """Of a step's operators, forward, backward and optimiser."""
+    uncounted: list[str] = []
+    """Operators without a formula, which count as nothing."""
+    unavailable: str | None = None
+    ceiling: Ceiling | None = None
+    """None where there was no room for the product."""
+
+
 class Exact(msgspec.Struct, frozen=True, kw_only=True):
     """Costs of one step, after a first one has made the optimiser's state."""
 
@@ -324,6 +353,13 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     """Checksum of the batch; None in files that do not say."""
     gpu_busy: GpuBusy | None = None
     """None on a CPU, or if the profiler shows nothing."""
+    arithmetic: Arithmetic | None = None
+    compiled: Compilation | None = None
+    """None in other modes."""
+    in_mode: Variant | None = None
+    """How far the step in its mode is from the plain one; None for that."""
+    width: Count | None = None
+    """Of the model, where it was searched for a number of parameters."""
     growth_bytes: Count | None = None
     """Bytes live after a step of the warm model and not before it: a leak. None if that can't be seen."""
     node: str | None = None

@@ -44,7 +44,7 @@ class DecodeStep(Step):
             if not hasattr(self.model, method):
                 raise NoRecurrentForm(f"no recurrent form: {type(self.model).__name__} has no {method}")
         self.context = case.length
-        self._run = self._generate
+        self.run = self._generate
 
     def __call__(self) -> None:
         self._rewind()

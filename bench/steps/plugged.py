@@ -22,14 +22,15 @@ LEARNING_RATE = 0.0
 model that learned while it is timed would change its activation rate, and so its cost."""
 
 
-def optimizer_for(case: Case, model: nn.Module) -> torch.optim.Optimizer:
+def optimizer_for(case: Case, model: nn.Module, *, capturable: bool = False) -> torch.optim.Optimizer:
     """The plug-in's own optimiser over a model's parameters, else Adam.
 
+    capturable: for a CUDA graph, the whole state of Adam is on the device.
     Raises TypeError if the plug-in's function gives something else.
     """
     own = _beside(case, "optimizer")
     if not inspect.isfunction(own):
-        return adam(model)
+        return adam(model, capturable=capturable)
     optimizer = own(model)
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise TypeError(
@@ -46,11 +47,13 @@ def own_optimizer(case: Case, optimizer: torch.optim.Optimizer) -> str | None:
     return type(optimizer).__name__ if own else None
 
 
-def adam(model: nn.Module) -> torch.optim.Adam:
+def adam(model: nn.Module, *, capturable: bool = False) -> torch.optim.Adam:
     """Adam over a model's parameters, in one kernel if they allow it: complex ones don't."""
     parameters = list(model.parameters())
     fused = all(parameter.is_floating_point() for parameter in parameters)
-    return torch.optim.Adam(parameters, lr=LEARNING_RATE, betas=(0.9, 0.98), fused=fused)
+    return torch.optim.Adam(
+        parameters, lr=LEARNING_RATE, betas=(0.9, 0.98), fused=fused, capturable=capturable
+    )
 
 
 def stages_of(case: Case) -> Mapping[str, str]:

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import (
 
 from bench.probes.tensor_bytes import COMPILED, TensorBytes, is_compiled
 from bench.records.run import Prediction
+from bench.steps import modes
 from bench.steps.plugged import optimizer_for
 from bench.steps.step import Step
 from bench.suites.case import Case
@@ -50,6 +51,8 @@ def _not_predictable(reason: str) -> Prediction:
 
 
 def _predict(case: Case, device: torch.device) -> Prediction:
+    if case.mode in ("compile", "graph"):
+        return _not_predictable(f"mode {case.mode}: what it keeps is not seen")
     # Built for real: parameters are few, and their starting values may be computed from each other.
     step = Step(msgspec.structs.replace(case, activation=None), "cpu")
     scalars = {id(b): b.item() for b in step.model.buffers() if b.numel() == 1 and not b.is_floating_point()}
@@ -60,6 +63,7 @@ def _predict(case: Case, device: torch.device) -> Prediction:
     rate = _activation(case, step)
     with FakeTensorMode(allow_non_fake_inputs=True), count, shapes_only(rate):
         _shapes_only(step, device, scalars)
+        modes.enter(step)
         step()
         with TensorBytes(step.live()) as watched:
             step()

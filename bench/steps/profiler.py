@@ -13,6 +13,7 @@ import torch
 from torch.profiler import ProfilerActivity
 
 from bench.errors import UsageError
+from bench.probes.ceiling import best_seconds, product_ceiling
 from bench.probes.clock import seconds_of
 from bench.probes.environment import command_line
 from bench.probes.operators import Key, OperatorCosts
@@ -175,27 +176,14 @@ def _timeline(costs: OperatorCosts) -> list[tuple[float, int, str]]:
 
 def measure_ceilings(device: torch.device, case: Case) -> Ceilings:
     """The best of several matrix products in the case's precision, and of several copies."""
-    cuda = device.type == "cuda"
-    size, megabytes = (8192, 1024) if cuda else (1024, 128)
-    dtype = _dtype(case)
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    megabytes = 1024 if device.type == "cuda" else 128
+    product = product_ceiling(device, case.precision)
     source = torch.ones(megabytes << 18, device=device)
     target = torch.empty_like(source)
-
-    def best(action: Any) -> float:
-        action()
-        return min(seconds_of(action, 1, device) for _ in range(10 if cuda else 5))
-
-    product = best(lambda: torch.mm(a, b))
-    copy = best(lambda: target.copy_(source))
+    copy = best_seconds(lambda: target.copy_(source), device)
     return Ceilings(
-        flops_per_second=2 * size**3 / product,
+        flops_per_second=product.flops_per_second,
         bytes_per_second=2 * source.nbytes / copy,
-        matrix=f"{size} × {size}, {case.precision}",
+        matrix=product.matrix,
         copy=f"{megabytes} MiB",
     )
-
-
-def _dtype(case: Case) -> torch.dtype:
-    names = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
-    return names.get(case.precision, torch.float32)

@@ -1,7 +1,7 @@
 """One step of one case: model, batch, optimiser and precision, ready to run."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,23 @@ from bench import workloads
 from bench.probes.clock import Elapsed, time_steps
 from bench.probes.tensor_bytes import parts_of
 from bench.records import checkpoint as checkpoints
+from bench.steps.equal_size import width_of
 from bench.steps.plugged import optimizer_for
 from bench.suites.case import Case, Precision
 from bench.system import own_models
 from bench.workloads import Batch
 from bench.workloads.splits import Split
 from implementations import activation, registry
+from implementations.equal_sizes import parameters_wanted
 from implementations.kernels.backend import backend_of, use_backend, why_plain
 from implementations.task import Task
 
 AUTOCAST: Mapping[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+HELD_IN: Mapping[Precision, torch.dtype] = {"fp64": torch.float64, "bf16-pure": torch.bfloat16}
+"""Precisions that weights, their gradients and the optimiser's state are held in, if that is not float32."""
+
+MOST_HALVINGS = 24
+"""Of the scale of a loss in fp16, which begins at 2^16."""
 
 
 class Step:
@@ -40,12 +47,18 @@ class Step:
         self.inputs, self.lengths, self.targets = to_device(self.batch, self.device, case.precision)
         set_matmul_precision(case.precision)
         self.model = build_model(case, self.task, self.device)
-        self.optimizer = optimizer_for(case, self.model)
-        self._run: Callable[[], Tensor] = self._train if case.phase == "train" else self._forward
+        self.optimizer = self.new_optimizer()
+        self.scaler = scaler_of(case, self.device)
+        self.run = self.plain_run
+        """One step, which gives its loss; a mode may put another one in its place."""
         self.loss = torch.zeros(())
 
+    def plain_run(self) -> Tensor:
+        """One step op by op, whatever takes its place."""
+        return self._train() if self.case.phase == "train" else self._forward()
+
     def __call__(self) -> None:
-        self.loss = self._run()
+        self.loss = self.run()
 
     def calibrate(self) -> None:
         """Set the activation rate that the case asks for. Raises ValueError if the model has none."""
@@ -54,6 +67,12 @@ class Step:
         ):
             with self._autocast():
                 activation.calibrate(self.model, self.inputs, self.lengths, self.case.activation)
+        if self.scaler is not None:
+            self._settle_scale(self.scaler)
+
+    def new_optimizer(self, *, capturable: bool = False) -> torch.optim.Optimizer:
+        """An optimiser for the model, which moves nothing. capturable: all its state is on the device."""
+        return optimizer_for(self.case, self.model, capturable=capturable)
 
     @property
     def backend(self) -> str:
@@ -69,6 +88,11 @@ class Step:
         """Why fused layers that could run on kernels here do not; None if they do, or there are none."""
         with self._autocast():
             return why_plain(self.model, self.case.backend, self.device)
+
+    @property
+    def width(self) -> int | None:
+        """Of the model, where it was searched for a number of parameters."""
+        return width_for(self.case, self.task)
 
     @property
     def tokens(self) -> int:
@@ -110,9 +134,22 @@ class Step:
     def _train(self) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss_of(self.logits(self.model))
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        if self.scaler is None:
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+        else:
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         return loss.detach()
+
+    def _settle_scale(self, scaler: torch.amp.GradScaler) -> None:
+        """Step until the scale of the loss is one at which no gradient overflows."""
+        for _ in range(MOST_HALVINGS):
+            scale = scaler.get_scale()
+            self()
+            if scaler.get_scale() >= scale:
+                return
 
     @torch.no_grad()
     def _forward(self) -> Tensor:
@@ -133,16 +170,43 @@ class Step:
 
 
 def build_model(case: Case, task: Task, device: torch.device) -> nn.Module:
-    """Build the model of a case: seeded, so that two runs build the same, or with a checkpoint's weights."""
+    """Build the model of a case: seeded, so that two runs build the same, or with a checkpoint's weights.
+
+    Raises NoEqualSize if the case wants a number of parameters that the model can't have.
+    """
     implementation = registry.find(case.implementation)
+    build = own_models.load(implementation)
+    hyperparameters = implementation.hyperparameters(task.name, case.hyperparameters, width_for(case, task))
     torch.manual_seed(case.seed)
-    hyperparameters = implementation.hyperparameters(task.name, case.hyperparameters)
-    model = use_backend(own_models.load(implementation)(task, hyperparameters), case.backend).to(device)
+    model = use_backend(build(task, hyperparameters), case.backend).to(device)
     if case.checkpoint is not None:
         model.load_state_dict(checkpoints.tensors_of(Path(case.checkpoint), checkpoints.MODEL))
-    if case.precision == "fp64":
-        model = model.double()
+    if case.precision in HELD_IN:
+        model = hold_in(model, HELD_IN[case.precision])
     return model.train(case.phase == "train")
+
+
+def width_for(case: Case, task: Task) -> int | None:
+    """The width that gives a case's model the number of parameters that it wants; None if it wants none.
+
+    Raises NoEqualSize.
+    """
+    target = parameters_wanted(case.hyperparameters)
+    if target is None:
+        return None
+    implementation = registry.find(case.implementation)
+    build = own_models.load(implementation)
+    return width_of(implementation, build, task, case.hyperparameters, target)
+
+
+def hold_in(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The model with its real parameters and buffers in a type; complex ones, which it may lack, stay."""
+    return {torch.float32: model.float, torch.float64: model.double, torch.bfloat16: model.bfloat16}[dtype]()
+
+
+def scaler_of(case: Case, device: torch.device) -> torch.amp.GradScaler | None:
+    """What keeps small gradients from vanishing in float16; None in other precisions and phases."""
+    return torch.amp.GradScaler(device.type) if case.precision == "fp16" and case.phase == "train" else None
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -169,8 +233,8 @@ def to_device(
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Inputs, lengths and targets of a batch as tensors."""
     inputs = torch.from_numpy(batch.inputs).to(device)
-    if precision == "fp64" and inputs.is_floating_point():
-        inputs = inputs.double()
+    if precision in HELD_IN and inputs.is_floating_point():
+        inputs = inputs.to(HELD_IN[precision])
     lengths = None if batch.lengths is None else torch.from_numpy(batch.lengths).to(device)
     return inputs, lengths, torch.from_numpy(batch.targets).to(device)
 

@@ -14,6 +14,7 @@ OUTPUT_BOUND: dict[Precision, float] = {
     "fp32": 1e-4,
     "tf32": 2e-2,
     "bf16": 5e-2,
+    "bf16-pure": 5e-2,
     "fp16": 2e-2,
 }
 """Largest relative error of an output, by the precision that it is computed in."""

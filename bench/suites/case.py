@@ -6,9 +6,12 @@ import msgspec
 
 from bench.workloads.base import Fill
 
-Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp64"]
+Precision = Literal["fp32", "tf32", "bf16", "bf16-pure", "fp16", "fp64"]
+"""`bf16` and `fp16`: under autocast; `bf16-pure`: weights, gradients and the optimiser's state too."""
+Mode = Literal["eager", "compile", "checkpoint", "graph"]
 Phase = Literal["train", "forward", "decode"]
-HyperparameterMode = Literal["published", "matched", "small"]
+HyperparameterMode = str
+"""`published`, `matched` or `small`, or `params:10M`: as many parameters for every model."""
 Backend = Literal["auto", "torch", "cpu", "triton"]
 
 
@@ -37,14 +40,20 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """File that the weights come from; None for those that the model was initialised with."""
     held_out: bool = False
     """Whether its batch has sequences that no training sees."""
+    mode: Mode = "eager"
+    """How the step is carried out: op by op, compiled, with layers computed again, or as one CUDA graph."""
+    threads: int | None = None
+    """CPU threads of its own; None for the run's."""
 
     @property
     def cell(self) -> "Case":
         """Place in the grid, without the model: ratios are formed only between cases of one cell.
 
-        A model's activation rate and its checkpoint are not part of the cell.
+        A model's activation rate, its checkpoint and its mode are not part of the cell.
         """
-        return msgspec.structs.replace(self, implementation="", activation=None, checkpoint=None)
+        return msgspec.structs.replace(
+            self, implementation="", activation=None, checkpoint=None, mode="eager"
+        )
 
     @property
     def id(self) -> str:
@@ -61,6 +70,10 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             parts.append("held-out")
         if self.checkpoint is not None:
             parts.append("trained")
+        if self.mode != "eager":
+            parts.append(self.mode)
+        if self.threads is not None:
+            parts.append(f"{self.threads}-threads")
         if self.revision is not None:
             parts.append(f"@{self.revision}")
         return "/".join(parts)

@@ -20,6 +20,7 @@ from bench.system import own_models
 from bench.text.units import parse_duration, parse_percentage
 from bench.workloads.others import Others
 from implementations import registry
+from implementations.equal_sizes import parameters_wanted
 from implementations.errors import RegistryError
 
 OPTIONS: Mapping[str, str] = {
@@ -27,10 +28,11 @@ OPTIONS: Mapping[str, str] = {
     "lengths": "--length",
     "checkpoints": "--checkpoint",
     "metrics": "--metric",
+    "modes": "--mode",
 }
 """Options whose names are not those of the fields that they replace."""
 
-AXES = ("batch", "precision", "fill")
+AXES = ("batch", "precision", "fill", "threads", "modes")
 """Fields that take one value or several; a list of one is that one."""
 
 AUTO = "auto"
@@ -173,6 +175,7 @@ def _problems(suite: Suite) -> Iterator[tuple[str, str]]:
     yield from (("implementations", problem) for problem in rows.label_problems(suite.implementations))
     yield from _repeated("activation", suite.activation)
     yield from _axis_problems(suite)
+    yield from _mode_problems(suite.hyperparameters)
     for timing, place in ((suite.timing, "timing"), (suite.quick, "quick")):
         yield from _timing_problems(timing, place)
     yield from _repeated("metrics", suite.metrics)
@@ -214,7 +217,13 @@ def _import_problems(suite: Suite) -> Iterator[tuple[str, str]]:
 
 
 def _axis_problems(suite: Suite) -> Iterator[tuple[str, str]]:
-    axes = {"batch": several(suite.batch.cpu), "precision": suite.precisions, "fill": suite.fills}
+    axes: dict[str, tuple[object, ...]] = {
+        "batch": several(suite.batch.cpu),
+        "precision": suite.precisions,
+        "fill": suite.fills,
+        "threads": several(suite.threads),
+        "modes": suite.each_mode,
+    }
     for key, values in (*axes.items(), ("batch", several(suite.batch.cuda))):
         if not values:
             yield key, "give at least one"
@@ -222,6 +231,15 @@ def _axis_problems(suite: Suite) -> Iterator[tuple[str, str]]:
     for length in suite.lengths:
         if suite.tokens is not None and suite.tokens % length:
             yield "tokens", f"{suite.tokens} is not a multiple of the length {length}"
+
+
+def _mode_problems(mode: str) -> Iterator[tuple[str, str]]:
+    try:
+        if parameters_wanted(mode) is None and mode not in ("published", *registry.SIZES):
+            known = ", ".join(("published", *registry.SIZES))
+            yield "hyperparameters", f"choose {known} or params:N (as params:10M), not {mode!r}"
+    except ValueError as error:
+        yield "hyperparameters", str(error)
 
 
 def _timing_problems(timing: Timing, place: str) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from bench.suites.case import Backend, Case, HyperparameterMode, Phase, Precision
+from bench.suites.case import Backend, Case, HyperparameterMode, Mode, Phase, Precision
 from bench.text.units import parse_duration, parse_percentage
 from bench.workloads.base import Fill
 from implementations import registry
@@ -104,7 +104,11 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fill: Fill | tuple[Fill, ...] = "full"
     """`full` has data at every position, `real` has true lengths, padded on the right."""
     precision: Precision | tuple[Precision, ...] = "fp32"
-    """What is computed in; `bf16` and `fp16` by torch's autocast."""
+    """What is computed in; `bf16` and `fp16` by torch's autocast, `bf16-pure` with weights in it."""
+    modes: Mode | tuple[Mode, ...] = "eager"
+    """How steps are carried out, a row each; ratios are to the baseline in the first of them."""
+    threads: Positive | tuple[Positive, ...] | None = None
+    """CPU threads; None for one per core."""
     phase: Phase = "train"
     """`decode`: `lengths` are contexts, after which tokens come one after another."""
     hyperparameters: HyperparameterMode = "published"
@@ -163,14 +167,37 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return several(self.fill)
 
     @property
+    def most_threads(self) -> int | None:
+        """The largest number of threads; None for one per core."""
+        return None if self.threads is None else max(several(self.threads))
+
+    @property
+    def own_threads(self) -> tuple[int | None, ...]:
+        """Numbers of threads of cases, where there are several; else none of their own, but the run's."""
+        return self.threads if isinstance(self.threads, tuple) and len(self.threads) > 1 else (None,)
+
+    @property
+    def each_mode(self) -> tuple[Mode, ...]:
+        return several(self.modes)
+
+    @property
     def precisions(self) -> tuple[Precision, ...]:
         return several(self.precision)
 
     def axes(self, device: str) -> list[str]:
-        """Settings, besides the length, that have several values on a kind of device."""
+        """Settings, besides the length, that tell cells apart on a kind of device."""
         batches = self.batches(device, self.lengths[0])
-        values = {"batch": batches, "precision": self.precisions, "fill": self.fills}
+        values: dict[str, tuple[object, ...]] = {
+            "batch": batches,
+            "precision": self.precisions,
+            "fill": self.fills,
+            "threads": self.own_threads,
+        }
         return [name for name, choices in values.items() if len(choices) > 1]
+
+    def choices(self, device: str) -> list[str]:
+        """The settings that have several values on a kind of device, rows' own included."""
+        return [*self.axes(device), *(["mode"] if len(self.each_mode) > 1 else [])]
 
     def where(self, case: Case, device: str) -> str:
         """A case's cell in words: its length, and what else has several values."""
@@ -178,7 +205,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return ", ".join([f"length {case.length}", *more])
 
     def cases(self, device: str) -> list[Case]:
-        """The grid on a kind of device (`cpu` or `cuda`), cell by cell: length, precision, fill and batch."""
+        """The grid on a kind of device (cpu or cuda), by cell: length, threads, precision, fill, batch."""
         return [
             Case(
                 implementation=name,
@@ -194,13 +221,17 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 seed=self.seed,
                 checkpoint=self.checkpoint_of(name),
                 held_out=bool(self.checkpoints),
+                mode=mode,
+                threads=threads,
             )
             for length in self.lengths
+            for threads in self.own_threads
             for precision in self.precisions
             for fill in self.fills
             for batch in self.batches(device, length)
             for name in self.implementations
             for rate in self._rates(name)
+            for mode in self.each_mode
         ]
 
     def checkpoint_of(self, name: str) -> str | None:

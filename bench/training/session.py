@@ -71,7 +71,7 @@ def train(request: TrainRequest) -> TrainOutcome:
     A model that fails ends only its own training.
     """
     suite = suites.load(request.suite, request.overrides)
-    environment = probe_environment(request.device, request.threads)
+    environment = probe_environment(request.device, request.threads or suite.most_threads)
     jobs = [_job(name, suite, environment, request) for name in models_of(suite, request.overrides)]
     earlier = [_earlier(job, request.resume) for job in jobs]
     own_models.look_here()

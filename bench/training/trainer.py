@@ -31,6 +31,8 @@ class Trainer:
     def __init__(self, case: Case, recipe: Recipe, device: str) -> None:
         if case.precision == "fp16":
             raise UsageError("--precision fp16: gradients would vanish without loss scaling; take bf16")
+        if case.precision == "bf16-pure":
+            raise UsageError("--precision bf16-pure: weights would not move by small steps; take bf16")
         self.case, self.recipe = case, recipe
         self.device = torch.device(device)
         self.workload = workloads.load(case.workload)

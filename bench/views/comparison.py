@@ -44,6 +44,9 @@ class ComparedCase(msgspec.Struct, frozen=True, kw_only=True):
     batch: int
     precision: str
     fill: str
+    mode: str = "eager"
+    threads: int | None = None
+    """Of its own; None for the run's."""
     activation: float | None
     verdict: Difference
     a_status: str
@@ -144,7 +147,8 @@ def faults_of(words: Sequence[str] | None) -> tuple[Fault, ...]:
 
 def _axes(rows: Sequence[ComparedCase]) -> list[str]:
     """Settings beside the length in which rows differ."""
-    return [axis for axis in ("batch", "precision", "fill") if len({getattr(row, axis) for row in rows}) > 1]
+    settings = ("batch", "precision", "fill", "mode", "threads")
+    return [axis for axis in settings if len({getattr(row, axis) for row in rows}) > 1]
 
 
 def _values(row: ComparedCase, axes: Sequence[str]) -> list[str]:
@@ -201,6 +205,8 @@ def _row(case: Case, a: Results, b: Results) -> ComparedCase:
         batch=case.batch,
         precision=case.precision,
         fill=case.fill,
+        mode=case.mode,
+        threads=case.threads,
         activation=case.activation,
         verdict=_difference(speed),
         a_status=statuses[0],

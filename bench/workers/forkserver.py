@@ -28,15 +28,18 @@ class ForkServer:
     """Starts workers. Revisions share a template unless what it loads is theirs, as an environment is."""
 
     def __init__(self, threads: int, sources: Mapping[str, CodeSource]) -> None:
-        """sources: by revision, where its code is imported from; without one it is what is at hand."""
+        """threads: of cases that have no number of their own.
+
+        sources: by revision, where its code is imported from; without one it is what is at hand.
+        """
         self._threads = threads
         self._sources = sources
-        self._templates: dict[_Loaded | None, _TemplateProcess] = {}
+        self._templates: dict[tuple[_Loaded | None, int], _TemplateProcess] = {}
 
     def load(self, cases: Iterable[Case]) -> None:
         """Begin to load what these cases need, side by side, and wait for none."""
         for case in cases:
-            self._template(self._source(case))
+            self._template(case)
 
     def wait(self) -> None:
         """Wait until all that was begun has been loaded, or has failed: who starts a worker is told why."""
@@ -46,16 +49,18 @@ class ForkServer:
     def start(self, case: Case) -> WorkerProcess:
         """A worker for a case. Raises WorkerFailed if none can be started."""
         source = self._source(case)
-        return self._template(source).fork(case, None if source is None else source.paths)
+        return self._template(case).fork(case, None if source is None else source.paths)
 
     def _source(self, case: Case) -> CodeSource | None:
         return self._sources.get(case.revision or "")
 
-    def _template(self, source: CodeSource | None) -> "_TemplateProcess":
+    def _template(self, case: Case) -> "_TemplateProcess":
+        """A template loads libraries, which read the number of threads once."""
+        source, threads = self._source(case), case.threads or self._threads
         loaded = None if source is None else _Loaded(source.python, tuple(source.python_path))
-        if loaded not in self._templates:
-            self._templates[loaded] = _TemplateProcess(self._threads, loaded)
-        return self._templates[loaded]
+        if (loaded, threads) not in self._templates:
+            self._templates[loaded, threads] = _TemplateProcess(threads, loaded)
+        return self._templates[loaded, threads]
 
     def __enter__(self) -> "ForkServer":
         return self

@@ -10,6 +10,8 @@ import msgspec
 from bench.records.conditions import Conditions
 from bench.records.run import (
     Activation,
+    Arithmetic,
+    Compilation,
     Decoding,
     Energy,
     Exact,
@@ -57,6 +59,8 @@ class Warm(msgspec.Struct, frozen=True, tag="warm"):
     min_steps: int
     max_steps: int
     max_seconds: float
+    cold: bool = False
+    """Whether a compiled model's first step uses nothing that was kept of earlier compilations."""
 
 
 class MeasureMemory(msgspec.Struct, frozen=True, tag="memory"):
@@ -64,7 +68,9 @@ class MeasureMemory(msgspec.Struct, frozen=True, tag="memory"):
 
 
 class Check(msgspec.Struct, frozen=True, tag="check"):
-    """Compare the implementation with its reference."""
+    """Compare the implementation with its reference, if it has one, and its mode with the plain step."""
+
+    reference: bool = True
 
 
 class Decode(msgspec.Struct, frozen=True, tag="decode"):
@@ -103,6 +109,10 @@ class KeepTo(msgspec.Struct, frozen=True, tag="keep_to"):
     processors: list[int]
 
 
+class MeasureArithmetic(msgspec.Struct, frozen=True, tag="arithmetic"):
+    """Count the FLOPs of a step, and measure the most FLOP/s that the device does."""
+
+
 class Time(msgspec.Struct, frozen=True, tag="time"):
     """Time that many steps."""
 
@@ -129,6 +139,7 @@ Question = (
     | Measure
     | MeasureBusy
     | KeepTo
+    | MeasureArithmetic
     | Time
 )
 
@@ -147,6 +158,7 @@ class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
     """Why fused layers run in their plain form, if nobody asked for that."""
     batch_digest: str | None = None
     remarks: list[str] = []
+    width: int | None = None
 
 
 class Located(msgspec.Struct, frozen=True, tag="located"):
@@ -165,6 +177,7 @@ class Compiled(msgspec.Struct, frozen=True, tag="compiled"):
 class Warmed(msgspec.Struct, frozen=True, tag="warmed"):
     step_seconds: list[float]
     stationary: bool
+    compiled: Compilation | None = None
 
 
 class MemoryMeasured(msgspec.Struct, frozen=True, tag="memory"):
@@ -178,7 +191,8 @@ class MemoryMeasured(msgspec.Struct, frozen=True, tag="memory"):
 
 
 class Checked(msgspec.Struct, frozen=True, tag="checked"):
-    variant: Variant
+    variant: Variant | None
+    in_mode: Variant | None = None
 
 
 class Decoded(msgspec.Struct, frozen=True, tag="decoded"):
@@ -209,6 +223,10 @@ class BusyMeasured(msgspec.Struct, frozen=True, tag="busy"):
 
 class KeptTo(msgspec.Struct, frozen=True, tag="kept_to"):
     """It keeps to them."""
+
+
+class ArithmeticMeasured(msgspec.Struct, frozen=True, tag="arithmetic"):
+    arithmetic: Arithmetic
 
 
 class Timed(msgspec.Struct, frozen=True, tag="timed"):
@@ -246,6 +264,7 @@ Answer = (
     | Measured
     | BusyMeasured
     | KeptTo
+    | ArithmeticMeasured
     | Timed
     | Failure
 )

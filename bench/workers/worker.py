@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from bench.errors import UsageError
 from bench.probes.conditions import Watcher, between
-from bench.records.run import Activation, MetricFigure
+from bench.records.run import Activation, Compilation, MemoryFigure, MetricFigure
 from bench.system import processors
 from bench.system.processors import Processors
 from bench.workers.failures import Faulty, failure_of
 from bench.workers.messages import (
     Answer,
+    ArithmeticMeasured,
     BusyMeasured,
     Check,
     Checked,
@@ -29,6 +30,7 @@ from bench.workers.messages import (
     KeptTo,
     Locate,
     Measure,
+    MeasureArithmetic,
     MeasureBusy,
     Measured,
     MeasureEnergy,
@@ -85,7 +87,7 @@ class Worker:
             case MeasureMemory():
                 return self._measure_memory()
             case Check():
-                return self._check()
+                return self._check(question)
             case Decode():
                 return self._decode()
             case Predict():
@@ -100,6 +102,8 @@ class Worker:
                 return self._measure_busy()
             case KeepTo():
                 return self._keep_to(question)
+            case MeasureArithmetic():
+                return self._measure_arithmetic()
             case Time():
                 return self._time(question)
 
@@ -130,7 +134,7 @@ class Worker:
         self.step = open_step(question.case, question.device)
         self.on_gpu = self.step.device.type == "cuda"
         if not self.on_gpu:
-            self.step.calibrate()
+            self._settle()
         # A module may have changed the threads when it was imported, or the model when it was built.
         torch.set_num_threads(self.threads)
         self.steps = 0
@@ -143,6 +147,7 @@ class Worker:
             why_plain=self.step.why_plain,
             batch_digest=self.step.batch.digest,
             remarks=[*remarks(self.step.model), *self._own_optimizer()],
+            width=self.step.width,
         )
 
     def _import(self, question: Import) -> Answer:
@@ -152,8 +157,15 @@ class Worker:
         own_models.load(registry.find(question.case.implementation))
         return Imported()
 
-    def _compile(self, question: Compile) -> Answer:
+    def _settle(self) -> None:
+        """Set the activation rate, which is done op by op, then enter the mode."""
+        from bench.steps import modes
+
         self.step.calibrate()
+        modes.enter(self.step)
+
+    def _compile(self, question: Compile) -> Answer:
+        self._settle()
         for _ in range(question.steps):
             self._timed(1)
         self._check_steps()
@@ -167,6 +179,7 @@ class Worker:
     def _warm(self, question: Warm) -> Answer:
         from bench.stats.intervals import is_stationary
 
+        compiled = self._compiled(question.cold)
         begin = time.perf_counter()
         times: list[float] = []
         while len(times) < question.max_steps:
@@ -181,7 +194,12 @@ class Worker:
         # Garbage of building and warming must not be collected in the middle of a timed step.
         gc.collect()
         gc.freeze()
-        return Warmed(step_seconds=times, stationary=is_stationary(times))
+        return Warmed(step_seconds=times, stationary=is_stationary(times), compiled=compiled)
+
+    def _compiled(self, cold: bool) -> Compilation | None:
+        from bench.steps.modes import compile_now
+
+        return compile_now(self.step, cold=cold) if self.step.case.mode == "compile" else None
 
     def _measure_memory(self) -> Answer:
         from bench.probes.memory import peak_of
@@ -189,6 +207,8 @@ class Worker:
 
         before = weights_of(self.step.model)
         figures, growth = peak_of(self.step, self.step.device, self.step.live(), self.idle_bytes)
+        if self.step.case.mode == "graph":
+            figures = [_unseen_in_a_graph(figure) for figure in figures]
         return MemoryMeasured(
             figures,
             self._activation(),
@@ -203,12 +223,20 @@ class Worker:
         name = own_optimizer(self.step.case, self.step.optimizer)
         return [] if name is None else [f"steps by an optimiser of its own, {name}"]
 
-    def _check(self) -> Answer:
+    def _check(self, question: Check) -> Answer:
+        from bench.correctness.modes import compare_with_eager
         from bench.correctness.reference import compare_with_reference
+        from bench.steps import modes
         from bench.system import allocator
 
         allocator.give_back()
-        return Checked(compare_with_reference(self.step))
+        variant = in_mode = None
+        if question.reference:
+            with modes.left(self.step):
+                variant = compare_with_reference(self.step)
+        if self.step.case.mode != "eager" and (variant is None or variant.agrees):
+            in_mode = compare_with_eager(self.step)
+        return Checked(variant, in_mode)
 
     def _decode(self) -> Answer:
         from bench.steps.decoding import DecodeStep
@@ -261,6 +289,11 @@ class Worker:
         processors.keep_to(self.processors)
         self._check_processors()
         return KeptTo()
+
+    def _measure_arithmetic(self) -> Answer:
+        from bench.steps.arithmetic import arithmetic_of
+
+        return ArithmeticMeasured(arithmetic_of(self.step))
 
     def _time(self, question: Time) -> Answer:
         from bench.probes import nvml
@@ -329,6 +362,13 @@ class Worker:
     def _activation(self) -> Activation | None:
         rates = self.step.activation_rates()
         return Activation(sum(rates) / len(rates), rates) if rates else None
+
+
+def _unseen_in_a_graph(figure: MemoryFigure) -> MemoryFigure:
+    """What a graph's tensors take, torch's allocator counts as reserved alone."""
+    if figure.kind not in ("allocated", "requested"):
+        return figure
+    return MemoryFigure(kind=figure.kind, bytes=None, unavailable="a graph's tensors are not counted")
 
 
 def _limit_memory(limit: int) -> None:

@@ -15,6 +15,7 @@ from implementations.kernels.triton.merge import merge
 from implementations.kernels.triton.norms import RowNorm
 from implementations.kernels.triton.packing import Packing, pack
 from implementations.models.seqboat import SeqBoatLayer
+from implementations.ops import sizes
 
 
 def seqboat_layer(
@@ -55,6 +56,7 @@ def _packing(layer: SeqBoatLayer, hx: Tensor, padding_mask: Tensor | None, capac
         return Packing.rows_of(batch, length, padding_mask, hx.device)
     with torch.no_grad():
         active = layer.configurator(hx[..., :2], padding_mask).active
+    capacity = sizes.capacity() if capacity is None else capacity
     most = None if capacity is None else max(1, math.ceil(capacity * batch * length))
     return Packing.of(active, layer.dense, most)
 

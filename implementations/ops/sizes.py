@@ -1,9 +1,11 @@
 """Sizes that depend on values: how many steps are active, how many elements are dropped.
 
 Reading such a size waits for the device. Within `shapes_only` none is read, and an expected size replaces it:
-so tensors without values, which only have shapes, can go through a model.
+so tensors without values, which only have shapes, can go through a model. Within
+`within_capacity` there is room for as much as is expected: so a CUDA graph, which can't wait, holds a model.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -31,6 +33,7 @@ class Expected:
         return round(self.activation * length)
 
 
+_capacity: ContextVar[float | None] = ContextVar("capacity", default=None)
 _expected: ContextVar[Expected | None] = ContextVar("expected", default=None)
 
 
@@ -44,6 +47,24 @@ def shapes_only(activation: float | None = None) -> Iterator[None]:
         _expected.reset(token)
 
 
+@contextmanager
+def within_capacity(share: float) -> Iterator[None]:
+    """Within this context no size is read: there is room for that share of a row's steps, whatever is active.
+
+    More active steps than that are an error, which the device raises.
+    """
+    token = _capacity.set(share)
+    try:
+        yield
+    finally:
+        _capacity.reset(token)
+
+
+def capacity() -> float | None:
+    """The share of a row's steps that there is room for, or None where sizes are read."""
+    return _capacity.get()
+
+
 def expected() -> Expected | None:
     """Expected sizes, or None if sizes are read from values."""
     return _expected.get()
@@ -53,7 +74,12 @@ def most_active(active: Tensor) -> int:
     """Active steps of the densest row of `(batch, length)` boolean."""
     if (assumed := expected()) is not None:
         return assumed.active(active.shape[1])
-    return int(active.sum(dim=1).max())
+    most = active.sum(dim=1).max()
+    if (share := capacity()) is not None:
+        room = min(active.shape[1], math.ceil(share * active.shape[1]))
+        torch._assert_async(most <= room, f"more than {room} active steps: the capacity")
+        return room
+    return int(most)
 
 
 def active_steps(active: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from bench.errors import UsageError
 from bench.records.reading import Results
 from bench.views.charts import data as chart_data
-from bench.views.charts import line_charts, ratio_charts
+from bench.views.charts import line_charts, ratio_charts, throughput
 from bench.views.charts.data import Point
 from bench.views.charts.looks import Look, looks_of, shown
 from bench.views.charts.style import Chart, Spec, alt, finished
@@ -91,6 +91,19 @@ CHARTS: Mapping[str, Definition] = {
         "a model that was measured at two lengths or more",
         lambda table, _: chart_data.growth(table.rows),
         line_charts.growth,
+    ),
+    "throughput": Definition(
+        "Throughput over length; the number is the batch",
+        "a model that was timed at two lengths or more",
+        lambda table, _: chart_data.throughput(table.rows),
+        throughput.over_lengths,
+    ),
+    "batch": Definition(
+        "Throughput and memory over batch",
+        "a model that was measured at two batches or more (--batch 1,4,16)",
+        lambda table, _: chart_data.over_batches(table.rows),
+        throughput.over_batches,
+        lambda table, _: chart_data.lines_over_batches(table.rows),
     ),
     "trade-off": Definition(
         "Published accuracy, measured speed; area: measured memory",

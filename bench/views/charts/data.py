@@ -21,6 +21,8 @@ SERIES = [
     *(BATCH_AT_LENGTH if setting is BATCH else setting for setting in SETTINGS if setting is not LENGTH),
 ]
 """What tells lines over lengths apart."""
+OVER_BATCHES = [RATE, *(setting for setting in SETTINGS if setting is not BATCH)]
+"""What tells lines over batches apart."""
 FILE = Setting("File", lambda row: row.run, among=lambda row: row.cell)
 
 
@@ -37,6 +39,12 @@ def lines_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
 def lines_over_rates(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """The same for a line over activation rates."""
     return [(title_of(row.model), name) for row, name in zip(rows, names_of(rows, SETTINGS), strict=True)]
+
+
+def lines_over_batches(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """The same for a line over batches."""
+    names = names_of(rows, OVER_BATCHES)
+    return [(title_of(row.model), name) for row, name in zip(rows, names, strict=True)]
 
 
 def lines_of_rounds(rows: Sequence[Row], runs: Sequence[Results]) -> list[tuple[str, str]]:
@@ -94,6 +102,44 @@ def growth(rows: Sequence[Row]) -> list[Point]:
     return points
 
 
+def throughput(rows: Sequence[Row]) -> list[Point]:
+    """Tokens per second by length, for each model with two lengths or more; `label` tells the batch there."""
+    lines: dict[str, list[Row]] = defaultdict(list)
+    for row, name in zip(rows, series_names(rows), strict=True):
+        if row.tokens_per_second is not None:
+            lines[name].append(row)
+    return [
+        {
+            "model": name,
+            "length": row.length,
+            "batch": row.batch,
+            "value": row.tokens_per_second,
+            "label": f"× {row.batch}",
+        }
+        for name, line in lines.items()
+        if len(line) > 1
+        for row in line
+    ]
+
+
+def over_batches(rows: Sequence[Row]) -> list[Point]:
+    """Tokens per second and peak memory by batch, for each model with two batches or more."""
+    points = []
+    names = names_of(rows, OVER_BATCHES)
+    for quantity, value in (("Tokens/s", _tokens), ("Peak memory (MiB)", _mebibytes)):
+        lines: dict[str, dict[int, float]] = defaultdict(dict)
+        for row, name in zip(rows, names, strict=True):
+            if (figure := value(row)) is not None:
+                lines[name][row.batch] = figure
+        points += [
+            {"model": model, "batch": batch, "quantity": quantity, "value": figure}
+            for model, line in lines.items()
+            if len(line) > 1
+            for batch, figure in sorted(line.items())
+        ]
+    return points
+
+
 def growth_exponent(lengths: Sequence[int], values: Sequence[float]) -> float:
     """The least-squares slope of log values over log lengths: 1 grows linearly, 2 quadratically."""
     return float(np.polyfit(np.log(lengths), np.log(values), 1)[0])
@@ -101,6 +147,10 @@ def growth_exponent(lengths: Sequence[int], values: Sequence[float]) -> float:
 
 def _seconds(row: Row) -> float | None:
     return row.step_seconds
+
+
+def _tokens(row: Row) -> float | None:
+    return row.tokens_per_second
 
 
 def _mebibytes(row: Row) -> float | None:

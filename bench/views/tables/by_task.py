@@ -152,7 +152,7 @@ def _by_task(runs: Sequence[Results]) -> dict[str, Results]:
             )
         if len(suite.lengths) > 1:
             raise UsageError(f"{run.path}: has several lengths; a table by task takes one")
-        for axis in suite.axes(run.kind):
+        for axis in suite.choices(run.kind):
             raise UsageError(f"{run.path}: has more than one {axis}; a table by task takes one")
         by_task[task] = run
     return {task: by_task[task] for task in sorted(by_task, key=_place)}

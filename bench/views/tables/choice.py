@@ -16,6 +16,14 @@ T = TypeVar("T")
 LABELS = ("model", "title")
 """Fields that hold a model's name; the first of them stands in every choice of columns."""
 
+NEED_ARITHMETIC = ("tflop/s", "mfu", "flops", "flops_per_second", "utilisation")
+"""Columns of what a run measures only if they are named when it is made."""
+
+
+def needs_arithmetic(columns: Sequence[str] | None) -> bool:
+    """Whether some of the columns need FLOPs, and the device's ceiling."""
+    return any(plain(name) in NEED_ARITHMETIC for name in columns or ())
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -66,7 +74,7 @@ class Choice:
     def _chosen(self, grids: Sequence[Grid]) -> list[Grid]:
         """The columns that are named. The first one says what a row is, and stays."""
         if self.columns is None:
-            return list(grids)
+            return [grid.of([n for n, head in enumerate(grid.heads) if not head.on_demand]) for grid in grids]
         known = list(dict.fromkeys(plain(head.one_line) for grid in grids for head in grid.heads))
         for word in self.columns:
             if plain(word) not in known:
@@ -143,6 +151,8 @@ def chosen_rows(
 
 def unknown(name: str, option: str, known: Sequence[str]) -> UsageError:
     """What is wrong with a name, with the nearest that is known."""
+    if plain(name) in NEED_ARITHMETIC:
+        return UsageError(f"{option} {name}: no FLOPs were counted; bench run --columns {name} counts them")
     near = difflib.get_close_matches(plain(name), known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UsageError(f"{option} {name}: {hint}choose {', '.join(known)}")

@@ -9,6 +9,7 @@ from bench.records.published import TASKS
 from bench.text.units import (
     format_bytes,
     format_count,
+    format_duration,
     format_interval,
     format_milliseconds,
     format_percent,
@@ -52,6 +53,8 @@ class Column:
     """Whether its figures are a paper's, not measured here."""
     fields: Sequence[str] = ()
     """What CSV and JSON call its figures."""
+    on_demand: bool = False
+    """Whether it is shown only where it is named (`--columns`)."""
 
     @property
     def head(self) -> Head:
@@ -64,6 +67,7 @@ class Column:
             label=name in LABELS,
             most_first=self.best is max,
             fields=self.fields,
+            on_demand=self.on_demand,
         )
 
     def rank(self, row: Row, panel: Sequence[Row]) -> Rank | None:
@@ -135,6 +139,9 @@ def columns_of(
             _figure("GPU\nbusy", partial(_share, digits=digits), "gpu_busy", about.BUSY, timed=True)
         )
     columns += metric_columns(rows, digits)
+    if any(row.first_step_seconds is not None for row in rows):
+        columns += _COMPILED
+    columns += [column for column in _on_demand(digits) if any(column.show(row) is not None for row in rows)]
     if timed:
         return columns
     return [column for column in columns if any(column.show(row) is not None for row in rows)]
@@ -278,5 +285,32 @@ def _figures(digits: int | None) -> list[Column]:
     ]
 
 
+def _on_demand(digits: int | None) -> list[Column]:
+    """Columns of what a run measures only where it is asked for."""
+    percent = partial(format_percent, digits=digits)
+
+    def utilisation(row: Row) -> str | None:
+        """More than all of it is marked, also where the notes are left out."""
+        share = row.utilisation
+        return None if share is None else f"{percent(share)}{'!' if share > 1 else ''}"
+
+    def teraflops(value: float) -> str:
+        return significant(value / 1e12, 3 if digits is None else digits)
+
+    columns = [
+        _figure("Width", str, "width", about.WIDTH),
+        _figure("TFLOP/s", teraflops, "flops_per_second", about.FLOPS, timed=True),
+        replace(_figure("MFU", percent, "utilisation", about.UTILISATION, timed=True), show=utilisation),
+    ]
+    return [replace(column, on_demand=True) for column in columns]
+
+
 def _share(share: float, digits: int | None) -> str:
     return f"{share:.0%}" if digits is None else format_percent(share, digits)
+
+
+_COMPILED = (
+    _figure("First\nstep", format_duration, "first_step_seconds", about.FIRST_STEP),
+    _figure("Graph\nbreaks", str, "graph_breaks", about.BREAKS),
+)
+"""What compiling a model came to."""

@@ -29,6 +29,8 @@ class Head:
     """Whether the largest is the best."""
     fields: Sequence[str] = ()
     """What CSV and JSON call its figures."""
+    on_demand: bool = False
+    """Whether it is shown only where it is named."""
 
     @property
     def one_line(self) -> str:

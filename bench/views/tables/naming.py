@@ -78,6 +78,9 @@ SETTINGS = (
         field="backend_set",
         help="Kernels that were asked for.",
     ),
+    Setting(
+        "Mode", lambda row: row.mode, field="mode", help="How a step is carried out: op by op, compiled, …"
+    ),
     Setting("Seed", lambda row: str(row.seed), "seed {}", help="Seed of the weights and of the batches."),
     Setting(
         "Data", lambda row: row.data, among=lambda row: row.workload, help="What the batches are made of."

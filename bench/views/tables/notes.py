@@ -67,7 +67,11 @@ def _letters(index: int) -> str:
 
 def name_of(row: Row) -> str:
     rate = "" if row.activation_set is None else f" (activation {row.activation_set:g})"
-    return f"{row.title}{rate} at {row.length}"
+    return f"{row.title}{rate}{_mode(row.mode)} at {row.length}"
+
+
+def _mode(mode: str) -> str:
+    return "" if mode == "eager" else f" ({mode})"
 
 
 def explain(row: Row) -> str:
@@ -158,8 +162,41 @@ def _growth(run: Results) -> list[str]:
     return [f"memory grows with every step: {', '.join(grown)}"] if grown else []
 
 
+def arithmetic_notes(run: Results, rows: Sequence[Row]) -> list[str]:
+    """What the figures of TFLOP/s and MFU are of, why some are missing, and which can't be."""
+    rows = [row for row in rows if row.run == run.path]
+    if not any(row.flops for row in rows):
+        return []
+    ceilings = {
+        row.precision: f"{row.ceiling_flops_per_second / 1e12:.3g} TFLOP/s in {row.precision}"
+        for row in rows
+        if row.ceiling_flops_per_second
+    }
+    over = ", ".join(ceilings.values())
+    notes = [
+        "TFLOP/s: the FLOPs of all operators of a step over its time. Products, convolutions and attention "
+        "are counted exactly; transforms as 5 N log2 N, softmax and norms as 5 per element, other arithmetic "
+        "as 1 per element. MFU: over the best matrix product that this run measured"
+        + (f" ({over})" if over else "")
+    ]
+    too_much = [f"{name_of(row)} ({row.utilisation:.0%})" for row in rows if (row.utilisation or 0) > 1]
+    if too_much:
+        notes.append(
+            f"MFU above 100%: {', '.join(too_much)}: the product was slower than the model. The machine's "
+            "speed changed, products of this precision are slow here, or not all that is counted is computed"
+        )
+    for solo in run.solos.values():
+        counted = solo.arithmetic
+        if counted and counted.unavailable:
+            notes.append(f"no TFLOP/s of {_name(solo.case)}: {counted.unavailable}")
+        if counted and counted.uncounted:
+            operators = ", ".join(counted.uncounted)
+            notes.append(f"not counted in TFLOP/s and MFU of {_name(solo.case)}: {operators}")
+    return notes
+
+
 def _name(case: Case) -> str:
-    return f"{title_of(case.implementation)} at {case.length}"
+    return f"{title_of(case.implementation)}{_mode(case.mode)} at {case.length}"
 
 
 def _comparisons(run: Results) -> list[str]:
@@ -221,9 +258,14 @@ def setting_of(run: Results, rows: Sequence[Row]) -> str:
     held_out = ", held out of training" if suite.checkpoints else ""
     return (
         f"{suite.name}: {suite.phase}, {suite.workload}, {', '.join(suite.precisions)}, length {lengths}, "
-        f"batch {batches} ({', '.join(suite.fills)}), {suite.hyperparameters} hyper-parameters, "
+        f"batch {batches} ({', '.join(suite.fills)}), {_sizes(suite.hyperparameters)}, "
         f"data: {run.header.data}{held_out}"
     )
+
+
+def _sizes(mode: str) -> str:
+    wanted = mode.removeprefix("params:")
+    return f"{wanted} parameters each" if wanted != mode else f"{mode} hyper-parameters"
 
 
 def _training(name: str, made: Trained) -> str:
@@ -244,7 +286,10 @@ def machine(run: Results) -> str:
     memory = format_bytes(environment.memory_bytes)
     if environment.driver is None:
         allocator = f", {environment.allocator}" if environment.allocator else ""
+        own = run.header.suite.own_threads
         threads = threads_in_words(environment.threads, environment.pairing)
+        if own != (None,):
+            threads = f"{', '.join(map(str, own))} threads"
         return f"{threads}, {memory}, torch {environment.torch}{allocator}"
     return f"{memory}, driver {environment.driver}, CUDA {environment.cuda}, torch {environment.torch}"
 

@@ -58,6 +58,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int | None
     gpu_busy: float | None
     """Share of a step in which the GPU computes; None on a CPU."""
+    flops: int | None
+    """Of a step, as they were counted."""
+    flops_per_second: float | None
+    utilisation: float | None
+    """FLOP/s over those of the best matrix product of the same precision that the run measured."""
+    ceiling_flops_per_second: float | None
+    """Of that product."""
     activation_rate: float | None
     activation_by_layer: list[float] | None
     activation_set: float | None
@@ -84,6 +91,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """The backend that was asked for; `backend` is what that came to."""
     seed: int
     data: str
+    mode: str = "eager"
+    first_step_seconds: float | None = None
+    """Of the step in which a compiled model is compiled."""
+    graph_breaks: int | None = None
+    width: int | None = None
+    """Of the model, where it was searched for a number of parameters."""
     blocks: int
     """Blocks behind the ratio."""
     case_id: str
@@ -186,6 +199,9 @@ def _row(
     published = arena if arena and case.workload == "text" else {}
     activation = solo.activation if solo else None
     decoding = solo.decoding if solo else None
+    flops = solo.arithmetic.flops if solo and solo.arithmetic else None
+    flops_per_second = flops / seconds if flops and seconds else None
+    ceiling = _ceiling(results, case)
     timed_rates = [s.activation for s in samples[case.id] if s.activation is not None]
     environment = results.header.environment
     return Row(
@@ -209,6 +225,10 @@ def _row(
         peak_memory_kind=MEMORY_KIND[results.kind],
         parameters=solo.parameters if solo else None,
         gpu_busy=busy_share(solo, seconds),
+        flops=flops,
+        flops_per_second=flops_per_second,
+        utilisation=flops_per_second / ceiling if flops_per_second and ceiling else None,
+        ceiling_flops_per_second=ceiling,
         activation_rate=statistics.fmean(timed_rates) if timed_rates else None,
         activation_by_layer=activation.by_layer if activation else None,
         activation_set=case.activation,
@@ -222,7 +242,11 @@ def _row(
         hyperparameters=case.hyperparameters,
         device=environment.device,
         hardware=environment.hardware,
-        threads=environment.threads,
+        threads=case.threads or environment.threads,
+        mode=case.mode,
+        first_step_seconds=solo.compiled.first_step_seconds if solo and solo.compiled else None,
+        graph_breaks=solo.compiled.graph_breaks if solo and solo.compiled else None,
+        width=solo.width if solo else None,
         torch=environment.torch,
         allocator=environment.allocator,
         pairing=environment.pairing,
@@ -259,6 +283,18 @@ def _outcome(results: Results, case: Case, solo: Solo | None) -> tuple[Status, s
         lost = results.lost[case.id]
         return lost.status, f"{lost.reason} (in block {lost.block + 1})"
     return solo.status, solo.reason
+
+
+def _ceiling(results: Results, case: Case) -> float | None:
+    """The best product that the run measured in the case's precision, beside whichever model."""
+    found = [
+        solo.arithmetic.ceiling.flops_per_second
+        for solo in results.solos.values()
+        if solo.arithmetic
+        and solo.arithmetic.ceiling
+        and (solo.case.precision, solo.case.threads) == (case.precision, case.threads)
+    ]
+    return max(found, default=None)
 
 
 def _ranked(results: Results, case_id: str) -> bool:

@@ -31,6 +31,7 @@ from bench.views.tables.grid import Cell, Grid, Section, Tabular
 from bench.views.tables.notes import (
     STATUS_WORDS,
     Footnote,
+    arithmetic_notes,
     comparison_notes,
     explain,
     footer_of,
@@ -138,7 +139,7 @@ def build_table(
     notes = [f"{note.letter}  {note.text}" for note in dict.fromkeys(footnotes.values())]
     notes += [*compared, *conflicts]
     for run in runs:
-        notes += [of_run(line, run, runs) for line in run_notes(run)]
+        notes += [of_run(line, run, runs) for line in (*run_notes(run), *arithmetic_notes(run, rows))]
     return Table(title_of(name), rows, footnotes, notes, footer_of(runs, rows, published), published)
 
 

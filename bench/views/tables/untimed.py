@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from bench.records.reading import Results
+from bench.suites.case import Case
 from bench.views.tables.choice import chosen_rows
 from bench.views.tables.notes import footnotes_of, machine, setting_of
 from bench.views.tables.rows import rows_of, title_of
@@ -13,7 +14,7 @@ from bench.views.tables.table import Table, class_rank, model_names
 
 def untimed_table(
     run: Results,
-    lengths: Mapping[str, int],
+    sized: Mapping[str, Case],
     notes: list[str],
     *,
     predicted: bool,
@@ -22,7 +23,7 @@ def untimed_table(
 ) -> Table:
     """The table; the reason of each row that has no figure stands in a footnote.
 
-    lengths: time steps by case, which are those of its figure. ratios: whether figures are of one length.
+    sized: by case, the one of the size that its figure is of. ratios: whether figures are of one size.
     models: those that have rows, by name or title; all by default. Raises UsageError.
     """
     suite = run.header.suite
@@ -30,9 +31,11 @@ def untimed_table(
         {"peak_memory_kind": "predicted"} if predicted else {}
     )
     found = [
-        msgspec.structs.replace(row, length=lengths[row.case_id], **changes)
+        msgspec.structs.replace(
+            row, length=sized[row.case_id].length, batch=sized[row.case_id].batch, **changes
+        )
         for row in rows_of(run, suite.baseline)
-        if row.case_id in lengths
+        if row.case_id in sized
     ]
     rows = sorted(chosen_rows(found, models, model_names), key=class_rank)
     footnotes = footnotes_of(rows, lambda row: row.reason or row.status)

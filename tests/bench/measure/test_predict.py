@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import UsageError
-from bench.measure.memory_needs import GRAIN, PRECISION, Needs, longest, memory_needs
+from bench.measure.memory_needs import BATCH, LENGTH, PRECISION, Needs, largest, memory_needs
 from bench.measure.procedure import Procedure
 from bench.measure.request import Request
 from bench.suites import reading as suites
@@ -117,22 +117,36 @@ def test_the_longest_that_fits(per_step, per_pair, budget):
     def need(length: int) -> int:
         return per_step * length + per_pair * length**2
 
-    needs, length = longest(case("s4"), budget, lambda c: Needs(bytes=need(c.length)))
+    needs, length = largest(case("s4"), budget, lambda c: Needs(bytes=need(c.length)))
     if needs.bytes is None:
-        assert need(GRAIN) > budget
+        assert need(LENGTH.grain) > budget
         assert "need more than" in needs.reason
         return
     assert needs.bytes == need(length) <= budget
-    further = length + 2 * max(GRAIN, length // PRECISION)
+    further = length + 2 * max(LENGTH.grain, length // PRECISION)
     assert length == most or need(further) > budget
 
 
+@given(per_sequence=st.integers(1, 1 << 20), always=st.integers(0, 1 << 20), budget=st.integers(1, 1 << 40))
+def test_the_largest_batch_that_fits(per_sequence, always, budget):
+    def need(batch: int) -> int:
+        return always + per_sequence * batch
+
+    needs, batch = largest(case("s4"), budget, lambda c: Needs(bytes=need(c.batch)), BATCH)
+    if needs.bytes is None:
+        assert need(1) > budget
+        assert needs.reason.startswith("even 1 sequences need more than")
+        return
+    assert needs.bytes == need(batch) <= budget
+    assert batch == 1 << 20 or need(batch + 2 * max(1, batch // PRECISION)) > budget
+
+
 def test_out_of_memory_is_too_long_and_other_failures_are_told():
-    needs, length = longest(
+    needs, length = largest(
         case("s4"), 1 << 40, lambda c: Needs(bytes=1) if c.length < 1000 else Needs(too_large=True)
     )
     assert (needs.bytes, length) == (1, 896)
-    needs, _ = longest(case("s4"), 1 << 40, lambda c: Needs(reason="crashed"))
+    needs, _ = largest(case("s4"), 1 << 40, lambda c: Needs(reason="crashed"))
     assert (needs.bytes, needs.reason) == (None, "crashed")
 
 
@@ -187,6 +201,20 @@ def test_the_longest_sequence_is_measured(write_suite):
     assert done.returncode == 0, done.stderr
     assert "Length: the longest that trains within 64.0 KiB" in done.stdout
     assert "Memory: measured" in done.stdout
+
+
+@pytest.mark.usefixtures("plug_ins")
+def test_the_largest_batch_at_each_length(write_suite):
+    """Twice the length, half the batch: the model's own bytes are few beside its states."""
+    suite = write_suite("fault_models:tiny", lengths=[256, 512])
+    request = Request(suite, Path(), device="cpu", threads=1)
+    found = memory_needs(request, predicted=False, max_batch="2MiB")
+    short, long = (case.batch for case in found.sized.values())
+    assert short == pytest.approx(2 * long, rel=0.05)
+    assert found.complete
+    assert "Batch: the largest that trains within 2.00 MiB, within 1/64 of itself" in found.notes
+    with pytest.raises(UsageError, match="--max-length and --max-batch: give one of them"):
+        memory_needs(request, predicted=True, max_length="1GiB", max_batch="1GiB")
 
 
 def test_nothing_is_kept():

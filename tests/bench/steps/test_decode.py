@@ -16,6 +16,7 @@ from bench.suites import reading as suites
 from bench.suites.case import Case
 from bench.suites.suite import STRETCH
 from bench.views.tables.table import build_table
+from bench.workers.messages import Checked
 from implementations.decoding import NoRecurrentForm
 
 from .. import made_up
@@ -68,8 +69,8 @@ def test_one_that_decodes_something_else_is_wrong():
     forget.mixer.recall = lambda q, k, v: v[:, :, -1:]
     found = step.decoding()
     assert not found.agrees
-    assert "decodes something else" in (_disagreement(None, found) or "")
-    assert _disagreement(None, msgspec.structs.replace(found, agrees=True)) is None
+    assert "decodes something else" in (_disagreement(Checked(None), found) or "")
+    assert _disagreement(Checked(None), msgspec.structs.replace(found, agrees=True)) is None
 
 
 def test_half_precision_goes_back_to_its_state():

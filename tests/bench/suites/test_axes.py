@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from bench.errors import UsageError
+from bench.measure.procedure import Procedure
 from bench.measure.request import as_command, load_suite, request_for
 from bench.suites import reading as suites
 from bench.suites.suite import BatchSizes
@@ -73,16 +74,61 @@ def test_options_replace_the_file_and_one_value_stays_one(tmp_path):
     assert as_command(path, asked)[4:] == ["--batch", "1,2", "--precision", "bf16", "--fill", "full,real"]
 
 
+def test_threads_are_a_cell_of_their_own_where_they_are_several(tmp_path):
+    suite = suites.load(write(tmp_path, threads=[1, 2], lengths=[64]))
+    cases = [case for case in suite.cases("cpu") if case.implementation == "s4"]
+    assert [case.threads for case in cases] == [1, 2]
+    assert [case.id.rpartition("/")[2] for case in cases] == ["1-threads", "2-threads"]
+    assert (suite.axes("cpu"), suite.most_threads) == (["threads"], 2)
+    plan = Procedure(suite, msgspec.structs.replace(made_up.CPU, threads=2))
+    assert [plan.prepare(case).threads for case in cases] == [1, 2]
+    table = build_table(made_up.results(["transformer", "s4"], threads=(1, 2)))
+    assert [column.header for column in table.columns][:2] == ["Model", "Threads"]
+    assert [row.threads for row in table.rows if row.model == "s4"] == [1, 2]
+    assert "1, 2 threads" in "".join(table.footer)
+
+
+def test_one_number_of_threads_is_the_machines(tmp_path):
+    suite = load_suite(request_for(write(tmp_path), threads=1))
+    assert {case.threads for case in suite.cases("cpu")} == {None}
+    assert (suite.axes("cpu"), suite.most_threads) == ([], 1)
+    with pytest.raises(UsageError, match="--threads 1,0: must be at least 1"):
+        load_suite(request_for(write(tmp_path), threads=[1, 0]))
+
+
+def test_modes_are_rows_of_one_cell_against_the_baseline_in_the_first():
+    run = made_up.results(["transformer", "s4"], modes=("checkpoint", "eager"), lengths=[512])
+    cases = list(run.solos.values())
+    assert len({solo.case.cell for solo in cases}) == 1
+    assert [solo.case.mode for solo in cases] == ["checkpoint", "eager"] * 2
+    slower = {name: 3.0 for name in run.solos if name == "transformer/text-512x1-full/train-fp32"}
+    samples = [
+        msgspec.structs.replace(sample, seconds=sample.seconds * slower.get(sample.case_id, 1.0))
+        for sample in run.samples
+    ]
+    table = build_table(msgspec.structs.replace(run, samples=samples))
+    assert [column.header for column in table.columns][:2] == ["Model", "Mode"]
+    found = {(row.model, row.mode): row.speed_ratio for row in table.rows}
+    assert found["transformer", "checkpoint"] == 1.0
+    assert found["transformer", "eager"] == pytest.approx(1 / 3)
+    assert run.header.suite.choices("cpu") == ["mode"]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"batch": 1, "tokens": 64}, "`tokens`: takes the place of `batch`"),
         ({"tokens": 64}, "`tokens`: 64 is not a multiple of the length 128"),
-        ({"precision": ["fp32", "fp8"]}, "choose fp32, tf32, bf16, fp16 or fp64"),
+        ({"precision": ["fp32", "fp8"]}, "choose fp32, tf32, bf16, bf16-pure, fp16 or fp64"),
         ({"precision": []}, "`precision`: give at least one"),
         ({"batch": [2, 2]}, "`batch`: 2 is given twice"),
         ({"batch": [0]}, ">= 1"),
         ({"fill": "empty"}, "choose full or real"),
+        ({"threads": 0}, ">= 1"),
+        ({"modes": ["eager", "eager"]}, "`modes`: eager is given twice"),
+        ({"modes": "jit"}, "choose eager, compile, checkpoint or graph"),
+        ({"hyperparameters": "big"}, "`hyperparameters`: choose published, matched, small or params:N"),
+        ({"hyperparameters": "params:0"}, "write the number of parameters as params:10M"),
     ],
 )
 def test_a_bad_axis_of_a_file_is_one_line(tmp_path, changes, words):

@@ -60,7 +60,7 @@ def test_a_comparison_with_a_fused_model_has_all_of_them(name):
         ({"implementations": ["transformer", "seqboot"]}, ["seqboot", "'seqboat'"]),
         ({"implementations": ["seqboat"]}, ["`baseline`", "not among"]),
         ({"activation": [1.5]}, ["$.activation[0]", "<= 1"]),
-        ({"precision": "fp8"}, ["$.precision", "fp8", "choose fp32, tf32, bf16, fp16 or fp64"]),
+        ({"precision": "fp8"}, ["$.precision", "fp8", "choose fp32, tf32, bf16, bf16-pure, fp16 or fp64"]),
         ({"timing": {"budget": "soon"}}, ["`timing`", "'soon' is not a duration"]),
         ({"timing": {"min_run": "briefly"}}, ["`timing`", "'briefly' is not a duration"]),
         ({"timing": {"target": "300%"}}, ["`timing`", "between 0% and 100%"]),
@@ -82,7 +82,7 @@ def test_a_bad_suite_is_one_clear_line(tmp_path, changes, words):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"precision": "fp8"}, "--precision fp8: choose fp32, tf32, bf16, fp16 or fp64"),
+        ({"precision": "fp8"}, "--precision fp8: choose fp32, tf32, bf16, bf16-pure, fp16 or fp64"),
         ({"lengths": [0]}, "--length 0: must be at least 1"),
         ({"lengths": [1 << 30]}, "--length: text has at most 1048576 time steps, not 1073741824"),
         (

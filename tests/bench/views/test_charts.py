@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import UsageError
+from bench.suites.suite import BatchSizes
 from bench.views.charts import data as chart_data
 from bench.views.charts import placing as labels
 from bench.views.charts.looks import LOOKS, looks_of
@@ -32,6 +33,8 @@ RATES = {"implementations": ["transformer", "seqboat"], "activation": [0.1, 0.3,
 RUNS = {
     "speed": {},
     "growth": SWEEP,
+    "throughput": {**SWEEP, "tokens": 8192},
+    "batch": {"batch": BatchSizes(cpu=(1, 4, 16))},
     "trade-off": {},
     "activation": {},
     "activation-time": RATES,
@@ -69,6 +72,29 @@ def test_a_hostile_name_stays_text_in_a_page(tmp_path):
     page = (tmp_path / "figure.html").read_text(encoding="utf-8")
     assert page.count("</script>") == 2
     assert "<script>alert" not in page
+
+
+def test_throughput_tells_the_batch_at_each_length():
+    run = results(["transformer", "seqboat"], [1024, 2048], tokens=8192)
+    points = chart_data.throughput(build_table(run).rows)
+    assert [(p["model"], p["length"], p["label"]) for p in points] == [
+        ("Transformer", 1024, "× 8"),
+        ("Transformer", 2048, "× 4"),
+        ("SeqBoat", 1024, "× 8"),
+        ("SeqBoat", 2048, "× 4"),
+    ]
+    first, second = points[:2]  # Of equal tokens; its time grows with the square of the length.
+    assert first["value"] == pytest.approx(4 * second["value"])
+    assert chart_data.throughput(build_table(results()).rows) == []
+
+
+def test_lines_over_batches_are_of_one_length_and_both_quantities():
+    run = results(["transformer", "s4"], [1024, 2048], batch=BatchSizes(cpu=(1, 4)))
+    points = chart_data.over_batches(build_table(run).rows)
+    lines = {(p["model"], p["quantity"]) for p in points}
+    assert ("S4, length 1024", "Tokens/s") in lines
+    assert len(lines) == 2 * 2 * 2
+    assert {p["batch"] for p in points} == {1, 4}
 
 
 def test_the_exponent_is_the_slope_that_was_measured():

@@ -25,6 +25,7 @@ CHANGES = {
     "Phase": {"phase": "forward"},
     "Sizes": {"hyperparameters": "matched"},
     "Backend": {"backend": "torch"},
+    "Mode": {"modes": "checkpoint"},
     "Seed": {"seed": 1},
     "Data": {"data": "other data"},
     "Weights": {"checkpoints": {name: f"other/{name}.safetensors" for name in MODELS}},

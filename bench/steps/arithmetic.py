@@ -1,0 +1,64 @@
+"""What a step computes, and the most that its device does beside it."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import torch
+
+from bench.probes.ceiling import product_ceiling
+from bench.probes.operators import WHOLE_STEP, OperatorCosts
+from bench.records.run import Arithmetic, Ceiling
+from bench.steps import modes
+from bench.steps.step import Step
+
+TRITON = "what a Triton kernel computes is not seen"
+
+
+def arithmetic_of(step: Step) -> Arithmetic:
+    """Count the FLOPs of one plain step of a warm model, then measure the device's ceiling.
+
+    Plain whatever the mode: what layers compute again is no more of the model, and watching sees neither
+    compiled code nor a graph.
+    """
+    with modes.left(step), _triton_launches() as launches, OperatorCosts(lambda _: WHOLE_STEP) as costs:
+        step()
+    return Arithmetic(
+        flops=None if launches else costs.flops[WHOLE_STEP],
+        unavailable=TRITON if launches else None,
+        uncounted=sorted(costs.uncounted),
+        ceiling=_ceiling(step),
+    )
+
+
+@contextlib.contextmanager
+def _triton_launches() -> Iterator[list[str]]:
+    """Within this context, a list that every launch of a Triton kernel adds the kernel's name to."""
+    found: list[str] = []
+    if "triton" not in sys.modules:
+        yield found
+        return
+    from triton.runtime.jit import KernelInterface
+
+    launcher = KernelInterface.__getitem__
+
+    def seen(kernel: Any, grid: Any) -> Any:
+        found.append(str(getattr(kernel, "__name__", kernel)))
+        return launcher(kernel, grid)
+
+    with mock.patch.object(KernelInterface, "__getitem__", seen):
+        yield found
+
+
+def _ceiling(step: Step) -> Ceiling | None:
+    """None where the product finds no room beside the model, which is no fault of the model's."""
+    try:
+        return product_ceiling(step.device, step.case.precision)
+    except (MemoryError, torch.OutOfMemoryError):
+        return None
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error):
+            return None
+        raise
