@@ -91,6 +91,10 @@ def run(
         str,
         typer.Option(help="turns, or duet: each model beside the baseline, on half of the cores each."),
     ] = "turns",
+    lock_clocks: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="MHZ", help="Fix the GPU's SM clock for the run, if permitted."),
+    ] = None,
     executor: Annotated[str, typer.Option(help="local, or ray: the devices of a Ray cluster.")] = "local",
     predict: Annotated[
         bool, typer.Option("--predict", help="Peak memory from shapes alone; nothing is run, timed or kept.")
@@ -148,6 +152,7 @@ def run(
         quick=quick,
         checkpoints=names(checkpoint, "--checkpoint") or (),
         energy=energy,
+        lock_clocks=lock_clocks,
         pairing=pairing,
         arithmetic=needs_arithmetic(shown.choice.columns),
         executor=executor,

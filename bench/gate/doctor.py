@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from bench.errors import UsageError
+from bench.gate.check_up import CheckUp
+from bench.gate.gpu_checks import kernel_check, settings_checks, variables_check
 from bench.gate.noise import Noise, measure_noise, recommended
 from bench.measure.pairing import pair
 from bench.probes import health, limits
@@ -24,21 +26,10 @@ from bench.system.child import ChildFailed
 from bench.text.text_table import text_table
 from bench.text.units import format_bytes, format_duration, parse_percentage
 
-Status = Literal["ok", "warning", "problem"]
-
 PAIRINGS = ("both", "duet", "turns")
 LOW_MEMORY_SHARE = 0.25
 MEMORY_LENGTH = 1024
 """Time steps of the step whose memory figures are compared; it takes some 200 MiB."""
-
-
-class CheckUp(msgspec.Struct, frozen=True):
-    """One line of the diagnosis: what was found, and what to do about it."""
-
-    name: str
-    status: Status
-    found: str
-    advice: str = ""
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +72,7 @@ def diagnose(request: DoctorRequest) -> Diagnosis:
         raise UsageError(f"--tolerance: {error}") from None
     if request.pairing not in PAIRINGS:
         raise UsageError(f"--pairing {request.pairing}: choose {', '.join(PAIRINGS)}")
-    environment = probe_environment(request.device, request.threads)
+    environment = probe_environment(request.device, request.threads, tolerant=True)
     gpu = _gpu_health(environment.device) if environment.device.startswith("cuda") else None
     checks = list(_checks(environment, gpu))
     if not request.aa:
@@ -132,6 +123,7 @@ def _gpu_health(device: str) -> GpuHealth:
 
 def _checks(environment: Environment, gpu: GpuHealth | None) -> Iterator[CheckUp]:
     yield CheckUp("device", "ok", f"{environment.device}, {environment.hardware}, torch {environment.torch}")
+    yield variables_check(environment.variables, gpu=gpu is not None)
     if gpu is not None:
         yield from gpu_checks(environment, gpu)
     surroundings = read_surroundings()
@@ -166,13 +158,18 @@ def gpu_checks(environment: Environment, gpu: GpuHealth) -> Iterator[CheckUp]:
         yield CheckUp("throttling", "problem", gpu.throttled, "cool it, or lower its clocks: nvidia-smi -lgc")
     if gpu.other_processes is None:
         yield CheckUp(
-            "company", "warning", "the driver lists no processes", "make sure that the GPU is yours"
+            "company",
+            "warning",
+            "this process is not listed, and can't be told from others",
+            "make sure that the GPU is yours",
         )
     elif gpu.other_processes:
         found = f"{gpu.other_processes} other processes compute on this GPU"
         yield CheckUp("company", "problem", found, "end them, or choose another device: nvidia-smi")
     else:
         yield CheckUp("company", "ok", "no other process on this GPU")
+    yield from settings_checks(gpu.settings)
+    yield kernel_check(gpu.cannot_compile)
     yield CheckUp("energy", "ok", "counted by the device" if gpu.energy else "not counted by this device")
 
 

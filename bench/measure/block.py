@@ -135,6 +135,7 @@ class Block:
             seconds=timed.seconds,
             activation=timed.activation,
             throttled=timed.throttled,
+            gpu=timed.gpu,
             waited_seconds=timed.waited_seconds,
             aside_seconds=timed.aside_seconds,
             step_deviation=timed.step_deviation,

@@ -33,6 +33,8 @@ class Request:
     energy: bool = False
     arithmetic: bool = False
     """Whether FLOPs are counted, and the device's ceiling measured, as the columns TFLOP/s and MFU need."""
+    lock_clocks: int | None = None
+    """SM clock in MHz that a GPU is fixed at for the run."""
     resume: Path | None = None
     checkpoints: tuple[Path, ...] = ()
     """Checkpoints of bench train: their models are timed as trained, on sequences that no training sees."""
@@ -52,6 +54,7 @@ def request_for(
     threads: int | Sequence[int] | None = None,
     quick: bool = False,
     energy: bool = False,
+    lock_clocks: int | None = None,
     pairing: str = "turns",
     arithmetic: bool = False,
     executor: str = "local",
@@ -76,6 +79,7 @@ def request_for(
         quick=quick,
         energy=energy,
         arithmetic=arithmetic,
+        lock_clocks=lock_clocks,
         resume=None if resume is None else Path(resume),
         checkpoints=tuple(map(Path, checkpoints)),
         pairing=pairing,

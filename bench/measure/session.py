@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -17,8 +18,10 @@ from bench.measure.pairing import pair
 from bench.measure.procedure import Procedure
 from bench.measure.request import Request, load_suite, resume_line
 from bench.measure.scheduler import Scheduler
+from bench.probes.clock_lock import locked_clocks
 from bench.probes.environment import as_text, probe_environment
 from bench.probes.surroundings import read_surroundings
+from bench.records.gpu import GpuSettings
 from bench.records.reading import Results, read_kinds
 from bench.records.run import End, Header, Pairing
 from bench.records.surroundings import Surroundings, remarks
@@ -55,7 +58,7 @@ def run(request: Request) -> Outcome:
     path = request.resume or request.out
     line = resume_line(request.command, path)
     interrupted = False
-    with _executor(request, suite) as executor:
+    with _executor(request, suite) as executor, _clocks(request, executor):
         try:
             _measure(request, suite, executor, path)
         except KeyboardInterrupt:
@@ -83,6 +86,20 @@ def _executor(request: Request, suite: Suite) -> Executor:
 
         return Cluster(suite, request.device, suite.most_threads)
     raise UsageError(f"--executor {request.executor}: choose local or ray")
+
+
+def _clocks(request: Request, executor: Executor) -> AbstractContextManager[None]:
+    """Within this context clocks are as they were asked for. Raises UsageError if they can't be."""
+    megahertz, kind = request.lock_clocks, executor.kinds[0]
+    if megahertz is None:
+        return nullcontext()
+    if executor.devices:
+        raise UsageError("--lock-clocks: is for this machine's GPU; leave it out with --executor ray")
+    if kind.kind != "cuda":
+        raise UsageError(f"--lock-clocks {megahertz}: is for GPUs, and this run is on {kind.device}")
+    settings = msgspec.structs.replace(kind.gpu or GpuSettings(), locked_sm_mhz=megahertz)
+    executor.kinds[0] = msgspec.structs.replace(kind, gpu=settings)
+    return locked_clocks(kind.device, megahertz)
 
 
 def _check_duet(request: Request, suite: Suite) -> None:

@@ -10,7 +10,8 @@ import msgspec
 import psutil
 
 from bench.errors import UsageError
-from bench.probes import limits
+from bench.probes import limits, variables
+from bench.records.gpu import GpuSettings
 from bench.records.run import Environment
 from bench.system import allocator, child
 from bench.system.child import ChildFailed
@@ -25,18 +26,24 @@ LIBRARIES = (
 """Libraries that compute in a model of ours or of a peer; a run states the versions of those installed."""
 
 
-def probe_environment(device: str, threads: int | None = None) -> Environment:
+def probe_environment(device: str, threads: int | None = None, *, tolerant: bool = False) -> Environment:
     """The environment, read in a process of its own, since a GPU's context stays.
 
-    threads: by default one per physical core. Raises UsageError if the device is not there.
+    threads: by default one per physical core. tolerant: whether variables that make timings on a GPU
+    worthless may be set. Raises UsageError if they are, or the device is not there.
     """
     if not _is_device(device):
         raise UsageError(f"--device {device}: choose auto, cpu, cuda or cuda:i")
+    if not tolerant:
+        variables.refuse(device)
     try:
         read = child.ask("bench.probes.environment", device, str(threads or default_threads()))
     except ChildFailed as failure:
         raise UsageError(str(failure)) from None
-    return msgspec.json.decode(read, type=Environment)
+    environment = msgspec.json.decode(read, type=Environment)
+    if not tolerant:
+        variables.refuse(environment.device)
+    return environment
 
 
 def _is_device(name: str) -> bool:
@@ -69,6 +76,8 @@ def read_environment(device: str, threads: int) -> Environment:
         allocator=allocator.description(),
         load_average=os.getloadavg()[0],
         clocks=_clocks(device) if gpu else None,
+        gpu=_settings(device) if gpu else None,
+        variables=variables.recorded(),
         free_bytes=torch.cuda.mem_get_info(device)[0] if gpu else None,
     )
 
@@ -108,6 +117,13 @@ def _clocks(device: str) -> dict[str, int] | None:
     from bench.probes import nvml
 
     return nvml.clocks(device)
+
+
+def _settings(device: str) -> GpuSettings | None:
+    from bench.probes import gpu_state, nvml
+
+    driver, _ = nvml.open_device(device)
+    return None if driver is None else gpu_state.settings_of(driver)
 
 
 def harness() -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from bench.probes import nvml
+from bench.probes import gpu_state, nvml
+from bench.records.gpu import GpuSettings
 from bench.system import child
 
 
@@ -17,6 +18,9 @@ class GpuHealth(msgspec.Struct, frozen=True, kw_only=True):
     distrusted: str | None = None
     """Reason why the memory figure of a process can't be trusted."""
     throttled: str | None = None
+    settings: GpuSettings = GpuSettings()
+    cannot_compile: str | None = None
+    """Why no Triton kernel can be compiled and run here."""
     other_processes: int | None = None
     clocks: dict[str, int] | None = None
     energy: bool = False
@@ -25,6 +29,10 @@ class GpuHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 def gpu_health(device: str) -> GpuHealth:
     """Ask NVML, and try it out. Makes a CUDA context in this process."""
+    import torch
+
+    from implementations.kernels.triton import unavailable
+
     driver, missing = nvml.open_device(device)
     if driver is None:
         return GpuHealth(unreachable=missing)
@@ -32,6 +40,8 @@ def gpu_health(device: str) -> GpuHealth:
         unreachable=None,
         distrusted=nvml.trusted_process_bytes(driver, device),
         throttled=nvml.throttle_reason(driver),
+        settings=gpu_state.settings_of(driver),
+        cannot_compile=unavailable(torch.device(device)),
         other_processes=nvml.other_processes(driver),
         clocks=nvml.clocks(device),
         energy=nvml.energy_millijoules(driver) is not None,

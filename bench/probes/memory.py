@@ -27,13 +27,18 @@ class StepMemory(NamedTuple):
     """Bytes by which more is live after the step than before it; None if that can't be seen."""
 
 
-def peak_of(step: Step, device: torch.device, live: Iterable[Tensor] = (), idle_bytes: int = 0) -> StepMemory:
+def peak_of(
+    step: Step, device: torch.device, live: Iterable[Tensor] = (), idle_bytes: int = 0, own_bytes: int = 0
+) -> StepMemory:
     """Run a step: its peaks, each reset first, so that warm-up does not count, and what it leaves behind.
 
     live: tensors that are there before the step, and count on a CPU whether or not it reads them.
     idle_bytes: what the whole device had in use before this process came; its own figure is above that.
+    own_bytes: what is the harness's on a GPU, and no figure of the model's contains.
     """
-    return _cuda_peaks(step, device, idle_bytes) if device.type == "cuda" else _cpu_peaks(step, live)
+    return (
+        _cuda_peaks(step, device, idle_bytes, own_bytes) if device.type == "cuda" else _cpu_peaks(step, live)
+    )
 
 
 def _cpu_peaks(step: Step, live: Iterable[Tensor]) -> StepMemory:
@@ -73,7 +78,7 @@ def reset_high_water() -> str | None:
     return None
 
 
-def _cuda_peaks(step: Step, device: torch.device, idle_bytes: int) -> StepMemory:
+def _cuda_peaks(step: Step, device: torch.device, idle_bytes: int, own_bytes: int) -> StepMemory:
     # Before the driver's figure is tried out, which allocates.
     whole_run = torch.cuda.max_memory_allocated(device)
     driver, missing = nvml.open_device(str(device))
@@ -91,14 +96,14 @@ def _cuda_peaks(step: Step, device: torch.device, idle_bytes: int) -> StepMemory
     torch.cuda.empty_cache()
     growth = max(0, torch.cuda.memory_allocated(device) - before)
     figures = [
-        MemoryFigure(kind="allocated", bytes=stats["allocated_bytes.all.peak"]),
-        MemoryFigure(kind="requested", bytes=stats["requested_bytes.all.peak"]),
+        MemoryFigure(kind="allocated", bytes=stats["allocated_bytes.all.peak"] - own_bytes),
+        MemoryFigure(kind="requested", bytes=stats["requested_bytes.all.peak"] - own_bytes),
         MemoryFigure(kind="reserved", bytes=stats["reserved_bytes.all.peak"]),
         MemoryFigure(kind="reserved_idle", bytes=torch.cuda.memory_reserved(device)),
         process,
         outside,
         nvml.read_figure("nvml_device", driver, lambda gpu: gpu.device_bytes() - idle_bytes, missing),
-        MemoryFigure(kind="allocated_whole_run", bytes=whole_run),
+        MemoryFigure(kind="allocated_whole_run", bytes=max(0, whole_run - own_bytes)),
     ]
     return StepMemory(figures, growth)
 

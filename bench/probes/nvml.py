@@ -44,10 +44,17 @@ class Nvml:
                 return int(process.usedGpuMemory)
         return None
 
-    def other_processes(self) -> int:
-        """Number of other processes that compute on this device."""
-        processes = pynvml.nvmlDeviceGetComputeRunningProcesses(self.handle)
-        return sum(process.pid != os.getpid() for process in processes)
+    def other_processes(self) -> int | None:
+        """Number of other processes that compute on this device, asked in one that does.
+
+        None if this one is not listed: in a PID namespace of its own, it can't be told from others.
+        """
+        listed = [process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(self.handle)]
+        return len(listed) - 1 if os.getpid() in listed else None
+
+    def clock(self, kind: int) -> int:
+        """A clock in MHz at this moment."""
+        return int(pynvml.nvmlDeviceGetClockInfo(self.handle, kind))
 
     def throttle_reason(self) -> str | None:
         """Reason why the clocks are held below the requested ones, if they are."""
@@ -61,14 +68,20 @@ class Nvml:
 
     def clocks(self) -> dict[str, int]:
         """SM and memory clock in MHz, power in mW, temperature in °C."""
-        return {
-            "sm_mhz": int(pynvml.nvmlDeviceGetClockInfo(self.handle, pynvml.NVML_CLOCK_SM)),
-            "memory_mhz": int(pynvml.nvmlDeviceGetClockInfo(self.handle, pynvml.NVML_CLOCK_MEM)),
-            "power_milliwatts": int(pynvml.nvmlDeviceGetPowerUsage(self.handle)),
-            "temperature_celsius": int(
-                pynvml.nvmlDeviceGetTemperature(self.handle, pynvml.NVML_TEMPERATURE_GPU)
+        read: dict[str, Callable[[], int]] = {
+            "sm_mhz": lambda: self.clock(pynvml.NVML_CLOCK_SM),
+            "memory_mhz": lambda: self.clock(pynvml.NVML_CLOCK_MEM),
+            "power_milliwatts": lambda: pynvml.nvmlDeviceGetPowerUsage(self.handle),
+            "temperature_celsius": lambda: pynvml.nvmlDeviceGetTemperature(
+                self.handle, pynvml.NVML_TEMPERATURE_GPU
             ),
         }
+        found: dict[str, int] = {}
+        for name, one in read.items():
+            # A virtual GPU may lack one of them, and has the others.
+            with quietly():
+                found[name] = int(one())
+        return found
 
 
 def open_device(device: str) -> tuple[Nvml | None, str | None]:
@@ -140,7 +153,7 @@ def figure(kind: str, count: int | None, unavailable: str | None) -> MemoryFigur
 
 
 def driver_version() -> str | None:
-    with _quietly():
+    with quietly():
         pynvml.nvmlInit()
         return str(pynvml.nvmlSystemGetDriverVersion())
     return None
@@ -149,7 +162,7 @@ def driver_version() -> str | None:
 def clocks(device: str) -> dict[str, int] | None:
     nvml, _ = open_device(device)
     if nvml is not None:
-        with _quietly():
+        with quietly():
             return nvml.clocks()
     return None
 
@@ -157,7 +170,7 @@ def clocks(device: str) -> dict[str, int] | None:
 def throttle_reason(nvml: Nvml | None) -> str | None:
     """See Nvml.throttle_reason; None if it can't be read."""
     if nvml is not None:
-        with _quietly():
+        with quietly():
             return nvml.throttle_reason()
     return None
 
@@ -165,14 +178,14 @@ def throttle_reason(nvml: Nvml | None) -> str | None:
 def device_bytes(nvml: Nvml | None) -> int | None:
     """See Nvml.device_bytes; None if it can't be read."""
     if nvml is not None:
-        with _quietly():
+        with quietly():
             return nvml.device_bytes()
     return None
 
 
 def other_processes(nvml: Nvml) -> int | None:
-    """See Nvml.other_processes; None if the driver does not list them."""
-    with _quietly():
+    """See Nvml.other_processes; None also if the driver lists none."""
+    with quietly():
         return nvml.other_processes()
     return None
 
@@ -180,24 +193,24 @@ def other_processes(nvml: Nvml) -> int | None:
 def energy_millijoules(nvml: Nvml | None) -> int | None:
     """Energy that the device has used since the driver was loaded; None if it does not count."""
     if nvml is not None:
-        with _quietly():
+        with quietly():
             return int(pynvml.nvmlDeviceGetTotalEnergyConsumption(nvml.handle))
     return None
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     with contextlib.suppress(pynvml.NVMLError):
         yield
 
 
 def _handle_of(uuid: str) -> Any:
-    wanted = uuid.removeprefix("GPU-").lower()
-    for index in range(pynvml.nvmlDeviceGetCount()):
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        if str(pynvml.nvmlDeviceGetUUID(handle)).removeprefix("GPU-").lower() == wanted:
-            return handle
-    raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+    """By its UUID, which asks no other device: one of them may be lost."""
+    known = uuid.removeprefix("GPU-").removeprefix("MIG-").lower()
+    try:
+        return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{known}")
+    except pynvml.NVMLError:
+        return pynvml.nvmlDeviceGetHandleByUUID(f"MIG-{known}")
 
 
 def _is_mig(handle: Any) -> bool:

@@ -7,6 +7,7 @@ import msgspec
 
 from bench.records.conditions import Conditions
 from bench.records.plan import Outlook, Plan
+from bench.records.gpu import GpuRun, GpuSettings
 from bench.records.surroundings import Surroundings
 from bench.suites.case import Case
 from bench.suites.suite import LARGEST, Positive, Suite
@@ -96,6 +97,10 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     clocks: dict[str, Count] | None = None
     free_bytes: Count | None = None
     """Bytes free on a GPU when the run began."""
+    gpu: GpuSettings | None = None
+    """Settings of the GPU; None on a CPU, and if the driver tells nothing."""
+    variables: dict[str, str] = {}
+    """Environment variables that change what is measured, if they were set."""
     harness: str | None = None
     """Version of the harness, and its commit if it runs from a checkout; None in files that do not say."""
     pairing: Pairing = "turns"
@@ -398,6 +403,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, tag="sample", tag_field=
     disturbed: bool = False
     """In files without `conditions`: whether it waited for more than half of the run, beyond what was usual
     for the model. It counts."""
+    gpu: GpuRun | None = None
+    """What the GPU did meanwhile; None on a CPU."""
     aside_seconds: Quantity = 0.0
     """Part of `seconds` that the timed stream of a GPU did not show: work on other streams."""
     processors: list[Count] = []

@@ -5,7 +5,6 @@ same step. The tokens of the stretch are the text's own, not the model's: an unt
 repeat one token, and the cost of a sparse one depends on its tokens.
 """
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,13 +52,22 @@ class DecodeStep(Step):
     def calibrate(self) -> None:
         """Set the activation rate over context and stretch, then take the context in."""
         super().calibrate()
-        begin = time.perf_counter()
-        room = self.context + STRETCH
-        with self._autocast():
-            _, self.generation = self.model.prefill(self.inputs[:, : self.context], room)  # type: ignore[operator]
-        self._prefill_seconds = time.perf_counter() - begin
-        self._saved = [_on_host(tensor) for tensor in self.generation.state.tensors()]
+        if self.device.type == "cuda":
+            # The first one loads libraries.
+            self._prefill()
+        self._prefill_seconds = time_steps(self._prefill, 1, self.device).seconds
+        self._saved = [_saved(tensor) for tensor in self.generation.state.tensors()]
         self._rates = self._activation_of_the_stretch()
+
+    def _prefill(self) -> None:
+        with self._autocast():
+            context = self.inputs[:, : self.context]
+            _, self.generation = self.model.prefill(context, self.context + STRETCH)  # type: ignore[operator]
+
+    @property
+    def own_bytes(self) -> int:
+        """The saved state lies beside the model's on a GPU, where going back to it takes no transfer."""
+        return sum(one.nbytes for one in self._saved if isinstance(one, Tensor))
 
     @property
     def tokens(self) -> int:
@@ -126,7 +134,8 @@ class DecodeStep(Step):
         self.generation.rewind(self.context)
         with _disable_current_modes():  # What watches the step must not see the harness's copy.
             for tensor, saved in zip(self.generation.state.tensors(), self._saved, strict=True):
-                _as_numpy_has_it(tensor).copy_(torch.from_numpy(saved))
+                source = saved if isinstance(saved, Tensor) else torch.from_numpy(saved)
+                _as_numpy_has_it(tensor).copy_(source)
 
     def _activation_of_the_stretch(self) -> list[float]:
         if not activation.configurators(self.model):
@@ -135,9 +144,11 @@ class DecodeStep(Step):
         return [sum(rates) / len(rates) for rates in zip(*by_token, strict=True)]
 
 
-def _on_host(tensor: Tensor) -> npt.NDArray[Any]:
-    """A copy that is not a tensor: it is the harness's, and must not count as the model's memory."""
-    saved: npt.NDArray[Any] = _as_numpy_has_it(tensor).cpu().numpy().copy()
+def _saved(tensor: Tensor) -> npt.NDArray[Any] | Tensor:
+    """A copy that is the harness's, and must not count as the model's memory: on a CPU it is no tensor."""
+    if tensor.is_cuda:
+        return _as_numpy_has_it(tensor).clone()
+    saved: npt.NDArray[Any] = _as_numpy_has_it(tensor).numpy().copy()
     return saved
 
 

@@ -24,6 +24,7 @@ from bench.workloads.splits import Split
 from implementations import activation, registry
 from implementations.equal_sizes import parameters_wanted
 from implementations.kernels.backend import backend_of, use_backend, why_plain
+from implementations.kernels.precision import allow_tf32
 from implementations.task import Task
 
 AUTOCAST: Mapping[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -103,6 +104,11 @@ class Step:
     def real_tokens(self) -> int:
         """Positions of a step that hold data."""
         return self.batch.real_tokens
+
+    @property
+    def own_bytes(self) -> int:
+        """Bytes on a GPU that are the harness's, not the model's."""
+        return 0
 
     def live(self) -> Iterator[Tensor]:
         """Every tensor that is live between steps: of model, gradients, optimiser and batch."""
@@ -241,6 +247,4 @@ def to_device(
 
 def set_matmul_precision(precision: Precision) -> None:
     """Let CUDA use TF32 for the precision tf32, and for no other."""
-    tf32 = precision == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    torch.backends.cudnn.allow_tf32 = tf32
+    allow_tf32(precision == "tf32")

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from bench.records.conditions import Conditions
+from bench.records.gpu import GpuRun
 from bench.records.run import (
     Activation,
     Arithmetic,
@@ -233,6 +234,7 @@ class Timed(msgspec.Struct, frozen=True, tag="timed"):
     seconds: float
     activation: float | None
     throttled: str | None = None
+    gpu: GpuRun | None = None
     waited_seconds: float | None = None
     aside_seconds: float = 0.0
     step_deviation: float | None = None

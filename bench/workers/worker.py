@@ -206,7 +206,9 @@ class Worker:
         from bench.steps.plugged import computed_by, weights_of
 
         before = weights_of(self.step.model)
-        figures, growth = peak_of(self.step, self.step.device, self.step.live(), self.idle_bytes)
+        figures, growth = peak_of(
+            self.step, self.step.device, self.step.live(), self.idle_bytes, self.step.own_bytes
+        )
         if self.step.case.mode == "graph":
             figures = [_unseen_in_a_graph(figure) for figure in figures]
         return MemoryMeasured(
@@ -296,7 +298,7 @@ class Worker:
         return ArithmeticMeasured(arithmetic_of(self.step))
 
     def _time(self, question: Time) -> Answer:
-        from bench.probes import nvml
+        from bench.probes import gpu_state
         from bench.probes.clock import wait_until
 
         if self.on_gpu:
@@ -304,11 +306,14 @@ class Worker:
             self._timed(1)
         if question.moment is not None:
             wait_until(question.moment)
+        counted = gpu_state.reading(self.nvml) if self.on_gpu else None
         before = self.watcher.read()
         began = time.monotonic()
         elapsed = self._timed(question.steps)
         conditions = between(before, self.watcher.read())
-        throttled = nvml.throttle_reason(self.nvml)
+        gpu = None
+        if counted is not None:
+            gpu = gpu_state.run_between(counted, gpu_state.reading(self.nvml), self.nvml)
         self._check_steps()
         self._check_processors()
         activation = self._activation()
@@ -316,7 +321,8 @@ class Worker:
         return Timed(
             seconds=elapsed.seconds,
             activation=activation.mean if activation else None,
-            throttled=throttled,
+            throttled=None if gpu is None else gpu_state.throttled(gpu, elapsed.seconds),
+            gpu=gpu,
             waited_seconds=elapsed.waited,
             aside_seconds=elapsed.aside,
             step_deviation=elapsed.step_deviation,

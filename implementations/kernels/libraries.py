@@ -10,6 +10,7 @@ import importlib.util
 import torch
 from torch import Tensor
 
+from implementations.kernels.precision import is_tf32_allowed
 from implementations.kernels.triton import trial
 
 
@@ -29,7 +30,7 @@ def _unavailable(system: str, modules: tuple[str, ...], device: torch.device) ->
     if not any(map(_is_installed, modules)):
         names = " or ".join(modules)
         return f"{system} needs {names}, not installed: pip install 'seqboat-bench[peers-cuda]'"
-    if not torch.backends.cuda.matmul.allow_tf32 and not torch.is_autocast_enabled("cuda"):
+    if not is_tf32_allowed() and not torch.is_autocast_enabled("cuda"):
         return f"the kernels of {system} multiply float32 in TF32: choose the precision tf32, bf16 or fp16"
     return trial.failure(device)
 

@@ -8,6 +8,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.errors import OutOfResources
 
+from implementations.kernels.precision import is_tf32_allowed
+
 _FITTING: dict[Hashable, int] = {}
 
 ACCUMULATORS = {torch.float32: tl.float32, torch.float64: tl.float64}
@@ -71,4 +73,4 @@ def draw_seed(probability: float, like: Tensor) -> Tensor:
 
 def dot_precision() -> str:
     """Precision of products of float32 matrices: that of torch's own matrix products."""
-    return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"
+    return "tf32" if is_tf32_allowed() else "ieee"

@@ -8,13 +8,16 @@ import sys
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from bench.gate import doctor
+from bench.gate.gpu_checks import variables_check
 from bench.gate.noise import noise_of
 from bench.measure.pairing import Cores
 from bench.probes import health
 from bench.probes.environment import read_environment
 from bench.probes.health import GpuHealth
+from bench.records.gpu import GpuSettings
 from bench.records.reading import read
 from bench.records.surroundings import Surroundings
 from bench.steps.memory_check import Agreement
@@ -22,6 +25,18 @@ from bench.suites import reading as suites
 
 ENVIRONMENT = read_environment("cpu", 1)
 CASES = suites.load("ci").cases("cpu")
+
+
+SETTINGS = GpuSettings(
+    power_limit_watts=700,
+    default_power_limit_watts=700,
+    max_sm_mhz=1980,
+    held_by_clock_settings=False,
+    persistence=True,
+    compute_mode="default",
+    ecc=True,
+    mps=False,
+)
 
 
 def by_name(checks) -> dict[str, doctor.CheckUp]:
@@ -40,6 +55,9 @@ def by_name(checks) -> dict[str, doctor.CheckUp]:
             "warning",
             "plug",
         ),
+        (variables_check({"TRITON_CACHE_DIR": "/tmp"}, gpu=True), "ok", ""),
+        (variables_check({"CUDA_LAUNCH_BLOCKING": "1"}, gpu=False), "ok", ""),
+        (variables_check({"CUDA_LAUNCH_BLOCKING": "1"}, gpu=True), "problem", "unset"),
         (doctor.governor_check("performance"), "ok", ""),
         (doctor.governor_check("powersave"), "warning", "cpupower"),
         (doctor.governor_check(None), "ok", ""),
@@ -61,7 +79,9 @@ def test_a_finding_and_its_advice(check, status, word):
 
 def test_a_sound_gpu_and_its_ailments():
     environment = msgspec.structs.replace(ENVIRONMENT, driver="599.99", cuda="12.8")
-    sound = GpuHealth(unreachable=None, other_processes=0, clocks={"sm_mhz": 1980}, energy=True)
+    sound = GpuHealth(
+        unreachable=None, other_processes=0, clocks={"sm_mhz": 1980}, energy=True, settings=SETTINGS
+    )
     assert {check.status for check in doctor.gpu_checks(environment, sound)} == {"ok"}
     for change, name, status in (
         ({"throttled": "power cap"}, "throttling", "problem"),
@@ -69,6 +89,11 @@ def test_a_sound_gpu_and_its_ailments():
         ({"other_processes": None}, "company", "warning"),
         ({"distrusted": "another PID namespace"}, "nvml", "warning"),
         ({"clocks": None}, "clocks", "warning"),
+        ({"settings": replace(SETTINGS, power_limit_watts=350)}, "power limit", "warning"),
+        ({"settings": replace(SETTINGS, persistence=False)}, "persistence", "warning"),
+        ({"settings": replace(SETTINGS, compute_mode="exclusive process")}, "compute mode", "problem"),
+        ({"settings": replace(SETTINGS, mps=True)}, "MPS", "warning"),
+        ({"cannot_compile": "Triton can't compile here: no C compiler"}, "triton", "warning"),
     ):
         checks = by_name(doctor.gpu_checks(environment, msgspec.structs.replace(sound, **change)))
         assert checks[name].status == status

@@ -4,14 +4,21 @@ import contextlib
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pynvml
 import pytest
+import torch
 
-from bench.probes import nvml
+from bench.errors import UsageError
+from bench.probes import gpu_state, nvml
+from bench.probes.clock_lock import locked_clocks
 from bench.probes.energy import energy_of
+from bench.records.gpu import GpuSettings
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="the double is compiled with gcc")
 
@@ -43,6 +50,14 @@ class Device(ctypes.Structure):
         ("energy", ctypes.c_ulonglong),
         ("processes_error", ctypes.c_int),
         ("error", ctypes.c_int),
+        ("held_back", ctypes.c_ulonglong * 4),
+        ("counts_held_back", ctypes.c_int),
+        ("power_limit", ctypes.c_uint),
+        ("default_power_limit", ctypes.c_uint),
+        ("persistence", ctypes.c_int),
+        ("compute_mode", ctypes.c_int),
+        ("ecc", ctypes.c_int),
+        ("sm_mhz", ctypes.c_uint),
     )
 
     def list_processes(self, **megabytes_by_pid: int) -> None:
@@ -57,8 +72,8 @@ class State(ctypes.Structure):
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    """The double, loaded under the name by which the binding asks for the driver's."""
+def library_path(tmp_path_factory):
+    """The double, under the name by which the binding asks for the driver's library."""
     path = tmp_path_factory.mktemp("nvml") / "libnvidia-ml.so.1"
     source = Path(__file__).parent / "nvml_double" / "nvml.c"
     subprocess.run(
@@ -68,7 +83,12 @@ def library(tmp_path_factory):
         ],
         check=True,
     )
-    return ctypes.CDLL(str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def library(library_path):
+    return ctypes.CDLL(str(library_path))
 
 
 @pytest.fixture
@@ -82,6 +102,8 @@ def state(library, monkeypatch):
         device.uuid = f"GPU-{uuid}".encode()
         device.total, device.used = 80_000 * MIB, 500 * MIB
         device.energy = UNKNOWN
+        device.counts_held_back, device.persistence, device.ecc, device.sm_mhz = 1, 1, 1, 1980
+        device.power_limit = device.default_power_limit = 700_000
     played.devices[1].list_processes(**{"p1": 400, f"p{os.getpid()}": 100})
     return played
 
@@ -132,13 +154,14 @@ def test_another_pid_namespace(mine):
     mine.list_processes(p1=400, p4194304=100)
     driver = nvml.Nvml(SECOND)
     assert driver.process_bytes() is None
+    assert driver.other_processes() is None, "a container's own process has another number there"
     assert "PID namespace" in nvml.why_distrusted(driver, growing(mine, 256))
 
 
 def test_no_process_at_all(mine):
     mine.list_processes()
     assert nvml.Nvml(SECOND).process_bytes() is None
-    assert nvml.Nvml(SECOND).other_processes() == 0
+    assert nvml.Nvml(SECOND).other_processes() is None
 
 
 def test_a_process_whose_memory_is_hidden(mine):
@@ -277,3 +300,117 @@ def test_memory_follows_a_curve(mine):
         mine.processes[1].bytes = megabytes * MIB
         seen.append(driver.process_bytes())
     assert seen == [100 * MIB, 300 * MIB, 900 * MIB, 300 * MIB]
+
+
+def test_a_lost_neighbour_hides_no_device(state):
+    state.devices[0].error = 15
+    assert nvml.Nvml(SECOND).device_bytes() == 500 * MIB
+
+
+def test_one_clock_that_is_not_told_costs_no_other(mine):
+    mine.sm_mhz = 0
+    assert nvml.Nvml(SECOND).clocks().keys() == {"memory_mhz", "power_milliwatts", "temperature_celsius"}
+    assert gpu_state.sm_clock(nvml.Nvml(SECOND)) is None
+
+
+@pytest.fixture
+def allocations(monkeypatch):
+    """Blocks that torch's allocator had from the driver."""
+    made = {"num_device_alloc": 7}
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda: dict(made))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "words"),
+    [
+        ((0, 0, 0, 0), None),
+        ((4, 0, 0, 0), None),  # less than a twentieth of the run
+        ((80, 0, 0, 0), "power cap"),
+        ((0, 20, 0, 0), "thermal slowdown"),
+        ((8, 0, 8, 0), "power cap, hardware thermal slowdown"),
+        ((0, 0, 0, 200), "power brake"),
+    ],
+)
+def test_what_held_a_runs_clocks_down_is_counted_over_the_run(mine, allocations, milliseconds, words):
+    """Of 200 ms; what happened before the run does not count."""
+    driver = nvml.Nvml(SECOND)
+    for place in range(4):
+        mine.held_back[place] = 1_000_000_000
+    before = gpu_state.reading(driver)
+    for place, count in enumerate(milliseconds):
+        mine.held_back[place] += count * 1_000_000
+    mine.sm_mhz, allocations["num_device_alloc"] = 1410, 9
+    run = gpu_state.run_between(before, gpu_state.reading(driver), driver)
+    assert gpu_state.throttled(run, 0.2) == words
+    assert (run.sm_mhz, run.allocations) == (1410, 2)
+    assert sum(run.held_back_seconds.values()) == pytest.approx(sum(milliseconds) / 1e3)
+
+
+def test_a_driver_without_counters_tells_nothing_of_them(mine, allocations):
+    mine.counts_held_back = 0
+    driver = nvml.Nvml(SECOND)
+    run = gpu_state.run_between(gpu_state.reading(driver), gpu_state.reading(driver), driver)
+    assert (run.held_back_seconds, gpu_state.throttled(run, 0.2)) == (None, None)
+    assert gpu_state.run_between(gpu_state.reading(None), gpu_state.reading(None), None).sm_mhz is None
+
+
+def test_settings_are_read_one_by_one(mine):
+    mine.compute_mode, mine.ecc, mine.power_limit, mine.clock_reasons = 3, -1, 350_000, 2
+    assert gpu_state.settings_of(nvml.Nvml(SECOND)) == GpuSettings(
+        power_limit_watts=350,
+        default_power_limit_watts=700,
+        max_sm_mhz=1980,
+        held_by_clock_settings=True,
+        persistence=True,
+        compute_mode="exclusive process",
+        ecc=None,
+        mig=False,
+        mps=False,
+    )
+
+
+@pytest.fixture
+def other_process(library_path, monkeypatch, tmp_path):
+    """What is done to clocks in processes that are started now; an empty file if nothing is permitted."""
+    log = tmp_path / "clocks.txt"
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(library_path.parent))
+    monkeypatch.setenv("NVML_DOUBLE_UUID", f"GPU-{FIRST}")
+    monkeypatch.setenv("NVML_DOUBLE_LOG", str(log))
+    return log
+
+
+def test_clocks_are_locked_within_the_context_and_given_back(other_process):
+    with contextlib.suppress(KeyError), locked_clocks(FIRST, 1410):
+        assert other_process.read_text() == "locked 1410\n"
+        raise KeyError
+    assert other_process.read_text() == "locked 1410\nreset 0\n"
+
+
+def test_clocks_that_may_not_be_locked_are_refused_in_one_line(other_process, monkeypatch):
+    monkeypatch.delenv("NVML_DOUBLE_LOG")
+    words = r"^--lock-clocks 1410: NVML: Insufficient Permissions; it takes root[^\n]+$"
+    with pytest.raises(UsageError, match=words), locked_clocks(FIRST, 1410):
+        pass
+
+
+HOLDER = """
+import sys, time
+from bench.probes.clock_lock import locked_clocks
+with locked_clocks(sys.argv[1], 1410):
+    print("holds", flush=True)
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_run_gives_its_clocks_back(other_process, number):
+    """The process that holds them has heard of neither signal, and ends by itself."""
+    with subprocess.Popen([sys.executable, "-c", HOLDER, FIRST], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"holds\n"
+        holder.send_signal(number)
+    end = time.monotonic() + 30
+    while "reset" not in other_process.read_text():
+        assert time.monotonic() < end, "clocks stay locked"
+        time.sleep(0.01)
+    assert other_process.read_text() == "locked 1410\nreset 0\n"

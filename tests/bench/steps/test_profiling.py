@@ -73,6 +73,15 @@ def costs(made: Profile, name: str, above: tuple[str, ...]):
     return stage.forward.flops, stage.backward.flops
 
 
+def test_the_triton_form_has_stages_too():
+    """In the interpreter: its kernels are those of the stages that the plain form has."""
+    step = Step(msgspec.structs.replace(case("seqboat-fused", 32), backend="triton"), "cpu")
+    with named(step) as stages:
+        step()
+    found = {path[-1] for path in stages.calls if path[:1] == ("layers",)}
+    assert {"EMA", "configurator", "compress", "gates", "attention", "extract"} <= found
+
+
 def test_head_loss_and_optimiser_are_stages(boat):
     assert stage_of(boat[0], "optimiser").forward.seconds > 0
     assert stage_of(boat[0], "optimiser").backward.seconds == 0

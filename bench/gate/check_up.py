@@ -1,0 +1,16 @@
+"""What the doctor finds."""
+
+from typing import Literal
+
+import msgspec
+
+Status = Literal["ok", "warning", "problem"]
+
+
+class CheckUp(msgspec.Struct, frozen=True):
+    """One line of the diagnosis: what was found, and what to do about it."""
+
+    name: str
+    status: Status
+    found: str
+    advice: str = ""

@@ -1,0 +1,37 @@
+"""What a GPU is set to, and what it did while a run was timed."""
+
+from typing import Annotated
+
+import msgspec
+
+Quantity = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class GpuSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of a GPU that change what is measured; None if the driver does not tell."""
+
+    power_limit_watts: Quantity | None = None
+    default_power_limit_watts: Quantity | None = None
+    max_sm_mhz: int | None = None
+    held_by_clock_settings: bool | None = None
+    """Whether application or locked clocks hold the SM clock down at this moment."""
+    locked_sm_mhz: int | None = None
+    """What `--lock-clocks` fixed the SM clock at."""
+    persistence: bool | None = None
+    compute_mode: str | None = None
+    """`default`, `exclusive thread`, `prohibited` or `exclusive process`."""
+    ecc: bool | None = None
+    mig: bool | None = None
+    mps: bool | None = None
+    """Whether a server of CUDA's multi-process service runs on this machine."""
+
+
+class GpuRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What a GPU did in a timed run; None if the driver does not tell."""
+
+    sm_mhz: int | None = None
+    """SM clock right after the run."""
+    held_back_seconds: dict[str, Quantity] | None = None
+    """Seconds in which something held the clocks down, by reason; empty if nothing did."""
+    allocations: int | None = None
+    """Blocks that torch's allocator had from the driver in the run, each of which makes the device wait."""

@@ -1,0 +1,32 @@
+"""TF32 by either of torch's settings."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from implementations.kernels.precision import allow_tf32, is_tf32_allowed
+from implementations.kernels.triton.launch import dot_precision
+
+MATMUL = torch.backends.cuda.matmul
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    yield
+    allow_tf32(False)
+
+
+@pytest.mark.parametrize(("allowed", "word"), [(True, "tf32"), (False, "ieee")])
+def test_it_is_read_as_it_was_set(allowed: bool, word: str) -> None:
+    allow_tf32(allowed)
+    assert (is_tf32_allowed(), dot_precision()) == (allowed, word)
+
+
+@pytest.mark.skipif(not hasattr(MATMUL, "fp32_precision"), reason="this torch has the older setting alone")
+def test_a_library_that_sets_the_newer_one_breaks_nothing() -> None:
+    MATMUL.allow_tf32 = False
+    MATMUL.fp32_precision = "tf32"
+    with pytest.raises(RuntimeError):
+        bool(MATMUL.allow_tf32)
+    assert dot_precision() == "tf32"
