@@ -1,5 +1,6 @@
 """What a GPU is set to, and what it does in a timed run, by NVML's counters before and after it."""
 
+import os
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -8,6 +9,7 @@ import pynvml
 
 from bench.probes.nvml import Nvml, quietly
 from bench.records.gpu import GpuRun, GpuSettings
+from bench.system.processors import Processors, allowed
 
 T = TypeVar("T")
 
@@ -20,6 +22,8 @@ COUNTERS = {
 """Nanoseconds for which each reason has held the clocks down so far."""
 HELD_BACK_SHARE = 0.05
 """Of a run, what may be spent with clocks held down before the run is called throttled."""
+WORD = 64
+"""Processors in one number of a mask."""
 COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
 
 
@@ -83,6 +87,19 @@ def settings_of(driver: Nvml) -> GpuSettings:
         mig=driver.mig,
         mps=any("nvidia-cuda-mps" in (one.info["name"] or "") for one in psutil.process_iter(["name"])),
     )
+
+
+def near_processors(driver: Nvml) -> Processors:
+    """Processors beside the device that this process may use; empty if the driver does not tell.
+
+    On a machine of two sockets, who launches from the far one launches later.
+    """
+    words = -(-(os.cpu_count() or 1) // WORD)
+    mask = _asked(lambda: pynvml.nvmlDeviceGetCpuAffinity(driver.handle, words))
+    if mask is None:
+        return ()
+    near = {WORD * place + bit for place, word in enumerate(mask) for bit in range(WORD) if word >> bit & 1}
+    return tuple(sorted(near & set(allowed())))
 
 
 def _counters(driver: Nvml) -> dict[str, int] | None:

@@ -1,5 +1,6 @@
 """A worker: builds one case and answers questions about it, one answer per question."""
 
+import contextlib
 import gc
 import time
 from collections.abc import Callable
@@ -119,7 +120,7 @@ class Worker:
     def _prepare(self, question: Prepare) -> Answer:
         import torch
 
-        from bench.probes import nvml
+        from bench.probes import gpu_state, nvml
         from bench.steps.decoding import open_step
         from bench.steps.plugged import remarks
         from implementations.encoder import parameter_count
@@ -130,6 +131,9 @@ class Worker:
             _limit_memory(question.memory_limit_bytes)
         # Before the model is built, so that others' memory on the device is not taken for ours.
         self.nvml = nvml.open_device(question.device)[0] if question.device.startswith("cuda") else None
+        if self.nvml is not None and (near := gpu_state.near_processors(self.nvml)):
+            with contextlib.suppress(OSError):
+                processors.keep_to(near)
         self.idle_bytes = nvml.device_bytes(self.nvml) or 0
         self.step = open_step(question.case, question.device)
         self.on_gpu = self.step.device.type == "cuda"

@@ -58,6 +58,7 @@ class Device(ctypes.Structure):
         ("compute_mode", ctypes.c_int),
         ("ecc", ctypes.c_int),
         ("sm_mhz", ctypes.c_uint),
+        ("near", ctypes.c_ulonglong),
     )
 
     def list_processes(self, **megabytes_by_pid: int) -> None:
@@ -414,3 +415,10 @@ def test_a_killed_run_gives_its_clocks_back(other_process, number):
         assert time.monotonic() < end, "clocks stay locked"
         time.sleep(0.01)
     assert other_process.read_text() == "locked 1410\nreset 0\n"
+
+
+def test_processors_beside_the_device_are_those_that_may_be_used(mine, monkeypatch):
+    monkeypatch.setattr(gpu_state, "allowed", lambda: (1, 2, 9))
+    assert gpu_state.near_processors(nvml.Nvml(SECOND)) == ()
+    mine.near = 0b110111
+    assert gpu_state.near_processors(nvml.Nvml(SECOND)) == (1, 2)

@@ -39,6 +39,7 @@ typedef struct {
     unsigned power_limit, default_power_limit; /* milliwatts */
     int persistence, compute_mode, ecc;
     unsigned sm_mhz;    /* 0: it does not tell */
+    u64 near;           /* processors beside it; 0: it does not tell */
 } device;
 
 typedef struct {
@@ -204,6 +205,16 @@ int nvmlDeviceGetFieldValues(device *handle, int count, field *fields)
                 fields[index].value = handle->held_back[place];
             }
     }
+    return SUCCESS;
+}
+
+int nvmlDeviceGetCpuAffinity(device *handle, unsigned words, u64 *mask)
+{
+    CHECK(handle);
+    if (handle->near == 0)
+        return NOT_SUPPORTED;
+    memset(mask, 0, words * sizeof(u64));
+    mask[0] = handle->near;
     return SUCCESS;
 }
 
