@@ -109,6 +109,7 @@ def run(
     seed: int | None = None,
     quick: bool = False,
     energy: bool = False,
+    lock_clocks: int | None = None,
     pairing: Pairing = "turns",
     columns: Sequence[str] | None = None,
     executor: str = "local",
@@ -125,8 +126,9 @@ def run(
     several. hyperparameters: "published", "matched", "small", or as "params:10M" as many parameters for every
     model. columns: "tflop/s" and "mfu" are counted and measured only if they are named here. activation:
     rates that sparse models are set to, one row each; an empty list leaves them as initialised. budget:
-    time for the whole run, as "5m". pairing: "turns", or "duet" for each model at the same time as the
-    baseline, on half of the cores each. executor: "local", or "ray" for the devices of a Ray cluster.
+    time for the whole run, as "5m". lock_clocks: SM clock of the GPU for the run, in MHz. pairing: "turns",
+    or "duet" for each model at the same time as the baseline, on half of the cores each. executor: "local",
+    or "ray" for the devices of a Ray cluster.
     out: the result file, by default below results/runs. resume: a result file to continue.
 
     Models run in processes of their own, which import them: one that is defined in a notebook or in the
@@ -154,6 +156,7 @@ def run(
         "modes": mode,
         "quick": quick,
         "energy": energy,
+        "lock_clocks": lock_clocks,
         "pairing": pairing,
         "executor": executor,
     }

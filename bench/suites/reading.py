@@ -27,6 +27,7 @@ OPTIONS: Mapping[str, str] = {
     "implementations": "--impl",
     "lengths": "--length",
     "checkpoints": "--checkpoint",
+    "lock_clocks": "--lock-clocks",
     "metrics": "--metric",
     "modes": "--mode",
 }
