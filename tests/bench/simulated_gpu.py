@@ -142,7 +142,7 @@ class Step:
         self.batch = SimpleNamespace(digest=None)
         self.tokens = self.real_tokens = case.length * case.batch
         self.backend, self.why_plain = "torch", None
-        self.steps, self.cold, self.own_bytes = 0, False, 0
+        self.steps, self.cold, self.own_bytes, self.optimizer = 0, False, 0, None
         gpu.mine.allocate(model.weights)
 
     def calibrate(self) -> None:
