@@ -6,8 +6,8 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 
 from bench.records.conditions import Conditions
-from bench.records.plan import Outlook, Plan
 from bench.records.gpu import GpuRun, GpuSettings
+from bench.records.plan import Outlook, Plan
 from bench.records.surroundings import Surroundings
 from bench.suites.case import Case
 from bench.suites.suite import LARGEST, Positive, Suite

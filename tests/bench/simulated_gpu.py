@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import msgspec
 import torch
 
-from bench.measure import batch, block, executor, session
+from bench.measure import batch, block, servers, session
 from bench.probes import gpu_busy, nvml
 from bench.probes.clock import time_steps
 from bench.records.run import Environment, Prediction
@@ -240,6 +240,9 @@ class Server:
     def load(self, cases) -> None:
         """Nothing is to be loaded."""
 
+    def wait(self) -> None:
+        """Nothing was begun."""
+
     def start(self, case) -> Process:
         return Process(case, self.gpu)
 
@@ -273,7 +276,7 @@ def install(monkeypatch, models: dict[str, Model], total: int = 80 * GIB, **envi
     for clock in ("monotonic", "perf_counter"):
         monkeypatch.setattr(time, clock, lambda: gpu.now)
     server = Server(gpu)
-    monkeypatch.setattr(executor, "ForkServer", server)
+    monkeypatch.setattr(servers, "ForkServer", server)
     monkeypatch.setattr(block, "ForkServer", server)
     # What else the machine of the tests does takes no time here.
     monkeypatch.setattr(block, "disturbance", lambda conditions, throttled: None)
