@@ -51,7 +51,8 @@ def test_a_run_is_what_the_command_line_makes(write_suite, tmp_path, monkeypatch
     assert found.path.startswith("results/runs/tiny-")
     assert read(Path(found.path)) == found
     named = ["--impl", "fault_models:tiny,fault_models:slow", "--length", "16"]
-    named += ["--baseline", "fault_models:tiny", "--device", "cpu", "--quick", "--executor", "local"]
+    named += ["--baseline", "fault_models:tiny", "--device", "cpu", "--quick"]
+    named += ["--pairing", "turns", "--executor", "local"]
     assert found.header.command == ["bench", "run", "--suite", suite, *named]
     tiny, slow = run.rows
     assert (tiny.model, tiny.speed_ratio) == ("fault_models:tiny", 1.0)

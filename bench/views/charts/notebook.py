@@ -20,8 +20,9 @@ class Offline:
 def offline(spec: Spec) -> Chart:
     """The chart of a specification; what is made of it by Altair's methods is shown in the same way."""
     chart = alt.Chart.from_dict(spec)
+    # Altair takes what is set on a chart for a part of its specification.
     kind: Any = type(chart)
-    chart.__class__ = _offline(kind)
+    object.__setattr__(chart, "__class__", _offline(kind))
     return chart
 
 
