@@ -11,8 +11,8 @@ from typing import Any, Literal
 from bench.errors import UsageError
 from bench.measure import session
 from bench.measure.request import as_command, request_for
+from bench.records.environment import Pairing
 from bench.records.reading import Results, read_kinds
-from bench.records.run import Pairing
 from bench.suites.case import Backend, HyperparameterMode, Mode, Phase, Precision
 from bench.views.tables.choice import needs_arithmetic
 from bench.views.tables.rows import Row

@@ -15,7 +15,7 @@ from bench.correctness.agreement import Compared, compare, worst
 from bench.correctness.evaluation import LOGITS, Computed, evaluate, no_dropout
 from bench.correctness.reference import Forms, finite, weights_kept
 from bench.correctness.samples import PAIR_ACTIVATION, Sequences, move, own_sample, settle
-from bench.records.run import Variant
+from bench.records.solo import Variant
 from bench.steps import graphs, modes
 from bench.steps.step import Step, autocast
 from bench.suites.case import Mode

@@ -16,7 +16,7 @@ from torch import nn
 from bench.correctness.agreement import Compared, compare, worst
 from bench.correctness.evaluation import Computed, evaluate, no_dropout
 from bench.correctness.samples import PAIR_ACTIVATION, Sequences, move, own_sample, pair_sample, settle
-from bench.records.run import Variant
+from bench.records.solo import Variant
 from bench.steps.layers import layers_of, recomputed
 from bench.steps.step import HELD_IN, Step, autocast, build_model, hold_in
 from bench.suites.case import Case

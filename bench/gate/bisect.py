@@ -19,7 +19,7 @@ from bench.gate.workbench import Figure, Workbench, kept_pairing
 from bench.measure.pairing import check_pairing, pair
 from bench.measure.procedure import Procedure
 from bench.probes.environment import probe_environment
-from bench.records.run import Environment
+from bench.records.environment import Environment
 from bench.suites.case import Case
 from bench.suites.suite import Suite
 from bench.system.git import Repository

@@ -16,7 +16,7 @@ from bench.probes import health, limits
 from bench.probes.environment import probe_environment
 from bench.probes.health import GpuHealth
 from bench.probes.surroundings import read_surroundings
-from bench.records.run import Environment, threads_in_words
+from bench.records.environment import Environment, threads_in_words
 from bench.records.surroundings import Surroundings, remarks
 from bench.steps.memory_check import TOLERANCE, Agreement, check_apart
 from bench.suites import reading as suites

@@ -30,7 +30,8 @@ from bench.measure.progress import Progress
 from bench.measure.recorder import Recorder
 from bench.measure.solo import measure_exact, measure_solo
 from bench.probes.surroundings import read_surroundings
-from bench.records.run import End, Solo, StopReason
+from bench.records.run import End, StopReason
+from bench.records.solo import Solo
 from bench.records.writing import ResultFile
 from bench.stats.allocation import Design
 from bench.stats.intervals import ratio_interval

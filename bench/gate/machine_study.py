@@ -12,8 +12,8 @@ import numpy as np
 
 from bench.gate.gate import SECOND_STAGE_FACTOR
 from bench.gate.verdicts import Limits, conclude, is_settled, judge_slowdowns
+from bench.records.environment import threads_in_words
 from bench.records.reading import Results
-from bench.records.run import threads_in_words
 from bench.stats.intervals import Verdict
 from bench.stats.ratios import block_values
 from bench.text.text_table import text_table

@@ -21,7 +21,7 @@ from bench.measure.display import open_display
 from bench.measure.header import make_header
 from bench.measure.procedure import Procedure
 from bench.probes.surroundings import read_surroundings
-from bench.records.run import Environment, Pairing
+from bench.records.environment import Environment, Pairing
 from bench.records.writing import ResultFile
 from bench.stats.intervals import MIN_BLOCKS, ratio_interval, smallest_difference, upper_bound
 from bench.suites.case import Case

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from bench.records.run import Exact
+from bench.records.solo import Exact
 from bench.stats.intervals import lower_bound, ratio_interval, upper_bound
 
 Standing = Literal["good", "bad", "skipped"]

@@ -15,8 +15,8 @@ from bench.measure.compilation import compile_kernels
 from bench.measure.procedure import Procedure
 from bench.measure.solo import measure_solo
 from bench.probes.environment import probe_environment
+from bench.records.environment import Environment
 from bench.records.reading import Results, read
-from bench.records.run import Environment
 from bench.stats.intervals import MIN_BLOCKS, unpaired_ratio
 from bench.stats.ratios import block_step_seconds
 from bench.suites import reading as suites

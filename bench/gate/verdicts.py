@@ -5,7 +5,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from bench.records.run import Exact, Lost, Pairing, Sample, Solo
+from bench.records.environment import Pairing
+from bench.records.run import Lost, Sample
+from bench.records.solo import Exact, Solo
 from bench.stats.intervals import (
     GATE_CONFIDENCE,
     Verdict,

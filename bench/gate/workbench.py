@@ -18,7 +18,8 @@ from bench.gate.verdicts import REVISIONS, Pair
 from bench.measure.display import open_display
 from bench.measure.header import make_header
 from bench.measure.procedure import Procedure
-from bench.records.run import Environment, Exact, Pairing
+from bench.records.environment import Environment, Pairing
+from bench.records.solo import Exact
 from bench.records.writing import ResultFile
 from bench.suites.case import Case
 from bench.suites.suite import Suite

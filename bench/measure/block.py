@@ -8,7 +8,8 @@ import numpy as np
 
 from bench.measure.compilation import compile_kernels
 from bench.measure.procedure import Procedure
-from bench.records.run import Lost, Sample, Solo
+from bench.records.run import Lost, Sample
+from bench.records.solo import Solo
 from bench.stats.allocation import Design
 from bench.stats.disturbance import disturbance
 from bench.workers.forkserver import ForkServer

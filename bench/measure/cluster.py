@@ -24,7 +24,8 @@ from bench.measure.jobs import Job, perform
 from bench.measure.procedure import Procedure
 from bench.measure.scheduler import Scheduler
 from bench.probes.environment import commit, default_threads, probe_environment
-from bench.records.run import Device, Environment, Finding
+from bench.records.environment import Environment
+from bench.records.run import Device, Finding
 from bench.suites.suite import Suite
 from bench.system.extras import require
 from bench.version import __version__

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from bench.measure.progress import Progress
 from bench.records.reading import Results
-from bench.records.run import Lost, Sample, Solo, Void
+from bench.records.run import Lost, Sample, Void
+from bench.records.solo import Solo
 from bench.stats.intervals import Interval
 from bench.suites.case import Case
 from bench.text.escape import escape_terminal, one_line

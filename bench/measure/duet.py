@@ -15,7 +15,8 @@ import numpy as np
 from bench.measure.block import TRIES, Block
 from bench.measure.pairing import Cores
 from bench.measure.procedure import Procedure
-from bench.records.run import Lost, Sample, Solo
+from bench.records.run import Lost, Sample
+from bench.records.solo import Solo
 from bench.stats.allocation import Design
 from bench.stats.disturbance import disturbance
 from bench.system.processors import Processors

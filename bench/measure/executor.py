@@ -8,8 +8,9 @@ from typing import NamedTuple, Protocol, Self
 from bench.measure.jobs import BlockJob, Job, perform
 from bench.measure.scheduler import Scheduler
 from bench.measure.servers import Servers
+from bench.records.environment import Environment
 from bench.records.plan import Outlook
-from bench.records.run import Device, Environment, StopReason
+from bench.records.run import Device, StopReason
 from bench.workers.forkserver import ForkServer
 
 

@@ -20,8 +20,9 @@ from bench.probes.code import (
 from bench.probes.environment import command_line
 from bench.probes.packages import plug_in
 from bench.records import checkpoint as checkpoints
+from bench.records.environment import Environment
 from bench.records.reading import Results
-from bench.records.run import ESTIMATOR, SCHEMA, Environment, Header, PlugIn
+from bench.records.run import ESTIMATOR, SCHEMA, Header, PlugIn
 from bench.records.surroundings import Surroundings
 from bench.suites import metrics
 from bench.suites.suite import Suite, Timing, Training

@@ -6,7 +6,7 @@ import msgspec
 
 from bench.measure.procedure import Procedure
 from bench.measure.solo import failed
-from bench.records.run import Solo
+from bench.records.solo import Solo
 from bench.suites.case import Case
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed

@@ -10,7 +10,8 @@ from bench.measure.duet import block_of
 from bench.measure.imports import failed_imports
 from bench.measure.procedure import Procedure
 from bench.measure.solo import measure_solo
-from bench.records.run import Finding, Lost, Sample, Solo
+from bench.records.run import Finding, Lost, Sample
+from bench.records.solo import Solo
 from bench.stats.allocation import Design
 from bench.suites.case import Case
 from bench.workers.forkserver import ForkServer

@@ -17,8 +17,9 @@ from bench.measure.header import make_header
 from bench.measure.procedure import Procedure
 from bench.measure.request import Request, load_suite
 from bench.probes.environment import probe_environment
+from bench.records.environment import DeviceKind
 from bench.records.reading import Results
-from bench.records.run import MEMORY_KIND, DeviceKind, MemoryFigure, Solo
+from bench.records.solo import MEMORY_KIND, MemoryFigure, Solo
 from bench.suites.case import Case
 from bench.suites.suite import Suite
 from bench.text.units import format_bytes, parse_bytes

@@ -8,7 +8,7 @@ import psutil
 
 from bench.errors import UsageError
 from bench.probes import limits
-from bench.records.run import Environment, Pairing
+from bench.records.environment import Environment, Pairing
 from bench.records.surroundings import BUSY_SHARE
 from bench.system import processors
 from bench.system.processors import Processors

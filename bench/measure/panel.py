@@ -10,7 +10,8 @@ from bench.measure.procedure import Procedure
 from bench.measure.progress import blocks_for
 from bench.records.plan import Outlook, Plan
 from bench.records.reading import Findings
-from bench.records.run import ESTIMATOR, Estimator, Sample, Solo, Void
+from bench.records.run import ESTIMATOR, Estimator, Sample, Void
+from bench.records.solo import Solo
 from bench.stats.intervals import Interval
 from bench.stats.ratios import baseline_of, block_values, speed_ratio
 from bench.suites.case import Case

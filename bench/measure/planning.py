@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bench.measure.procedure import Procedure
 from bench.records.plan import Plan, Planned
-from bench.records.run import Sample, Solo
+from bench.records.run import Sample
+from bench.records.solo import Solo
 from bench.stats.allocation import ROUNDS_WANTED, Choice, Design, Problem, Task
 from bench.stats.variances import spreads
 

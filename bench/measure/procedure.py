@@ -9,7 +9,8 @@ import msgspec
 
 from bench.measure.residency import needed_bytes, room_bytes
 from bench.probes.limits import free_memory
-from bench.records.run import DeviceKind, Environment, Solo
+from bench.records.environment import DeviceKind, Environment
+from bench.records.solo import Solo
 from bench.suites.case import Case
 from bench.suites.suite import Suite
 from bench.workers.messages import Prepare, Warm

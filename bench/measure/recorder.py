@@ -5,7 +5,8 @@ from typing import Protocol
 from bench.measure.progress import Progress
 from bench.records.plan import Plan
 from bench.records.reading import Findings
-from bench.records.run import Finding, Lost, Sample, Solo, Void
+from bench.records.run import Finding, Lost, Sample, Void
+from bench.records.solo import Solo
 from bench.records.writing import ResultFile
 from bench.stats.intervals import Interval
 from bench.suites.case import Case

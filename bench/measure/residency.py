@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from bench.probes.limits import free_memory
-from bench.records.run import DeviceKind, Environment, Solo
+from bench.records.environment import DeviceKind, Environment
+from bench.records.solo import Solo
 
 RESIDENT_SHARE = 0.8
 """Of a machine's free memory, what the workers of one block may fill together."""

@@ -11,7 +11,8 @@ from bench.measure.progress import Progress
 from bench.measure.recorder import Observer, Recorder
 from bench.records.plan import Outlook
 from bench.records.reading import Findings, Results
-from bench.records.run import ESTIMATOR, Finding, Lost, Solo, StopReason, Void
+from bench.records.run import ESTIMATOR, Finding, Lost, StopReason, Void
+from bench.records.solo import Solo
 from bench.records.writing import ResultFile
 from bench.suites.case import Case
 from implementations import registry

@@ -21,9 +21,10 @@ from bench.measure.scheduler import Scheduler
 from bench.probes.clock_lock import locked_clocks
 from bench.probes.environment import as_text, probe_environment
 from bench.probes.surroundings import read_surroundings
+from bench.records.environment import Pairing
 from bench.records.gpu import GpuSettings
 from bench.records.reading import Results, read_kinds
-from bench.records.run import End, Header, Pairing
+from bench.records.run import End, Header
 from bench.records.surroundings import Surroundings, remarks
 from bench.records.writing import NotWritten, ResultFile
 from bench.suites.suite import Suite

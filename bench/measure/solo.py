@@ -7,7 +7,7 @@ import msgspec
 
 from bench.measure.compilation import compile_kernels
 from bench.measure.procedure import Procedure
-from bench.records.run import Arithmetic, Decoding, MetricFigure, Solo
+from bench.records.solo import Arithmetic, Decoding, MetricFigure, Solo
 from bench.suites.case import Case
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed, WorkerProcess

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from bench.probes.clock import seconds_of
-from bench.records.run import Ceiling
+from bench.records.solo import Ceiling
 from bench.suites.case import Precision
 
 SIZES = {"cuda": 8192, "cpu": 1024}

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from bench.records.run import Energy
+from bench.records.solo import Energy
 
 MIN_SECONDS = 5.0
 

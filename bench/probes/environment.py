@@ -11,8 +11,8 @@ import psutil
 
 from bench.errors import UsageError
 from bench.probes import limits, variables
+from bench.records.environment import Environment
 from bench.records.gpu import GpuSettings
-from bench.records.run import Environment
 from bench.system import allocator, child
 from bench.system.child import ChildFailed
 from bench.system.git import commit_around

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity
 
-from bench.records.run import GpuBusy
+from bench.records.solo import GpuBusy
 
 Span = tuple[float, float]
 """Beginning and end of a kernel, in microseconds."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.probes import nvml
 from bench.probes.tensor_bytes import COMPILED, TensorBytes, is_compiled
-from bench.records.run import MemoryFigure
+from bench.records.solo import MemoryFigure
 
 Step = Callable[[], object]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pynvml
 
-from bench.records.run import MemoryFigure
+from bench.records.solo import MemoryFigure
 
 PROBE_BYTES = 256 << 20
 TOLERANCE_BYTES = 32 << 20

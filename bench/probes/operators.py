@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from bench.probes.tensor_bytes import TensorBytes
-from bench.records.run import Exact
+from bench.records.solo import Exact
 
 Key = tuple[tuple[str, ...], str]
 """A stage's path, and forward or backward."""

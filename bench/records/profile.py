@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from bench.errors import UsageError
-from bench.records.run import AboveZero, Count, Environment, Quantity
+from bench.records.environment import AboveZero, Count, Environment, Quantity
 from bench.records.surroundings import Surroundings
 from bench.suites.case import Case
 

@@ -13,22 +13,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from bench.errors import ResultError, UsageError
+from bench.records.environment import DeviceKind, Environment, Machine
 from bench.records.plan import Plan
-from bench.records.run import (
-    SCHEMA,
-    Device,
-    DeviceKind,
-    End,
-    Environment,
-    Finding,
-    Header,
-    Lost,
-    Machine,
-    Record,
-    Sample,
-    Solo,
-    Void,
-)
+from bench.records.run import SCHEMA, Device, End, Finding, Header, Lost, Record, Sample, Void
+from bench.records.solo import Solo
 
 T = TypeVar("T")
 _RECORD: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)

@@ -7,8 +7,8 @@ from typing import Literal
 import msgspec
 
 from bench.errors import ResultError
+from bench.records.environment import Environment
 from bench.records.reading import of_kind
-from bench.records.run import Environment
 from bench.suites.case import Case
 
 SCHEMA = 1

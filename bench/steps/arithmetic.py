@@ -10,7 +10,7 @@ import torch
 
 from bench.probes.ceiling import product_ceiling
 from bench.probes.operators import WHOLE_STEP, OperatorCosts
-from bench.records.run import Arithmetic, Ceiling
+from bench.records.solo import Arithmetic, Ceiling
 from bench.steps import modes
 from bench.steps.step import Step
 

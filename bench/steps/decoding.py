@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from bench.probes.clock import Elapsed, time_steps
-from bench.records.run import Decoding
+from bench.records.solo import Decoding
 from bench.steps.step import Step
 from bench.steps.tolerance import OUTPUT_BOUND, relative_error
 from bench.suites.case import Case

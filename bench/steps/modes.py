@@ -8,7 +8,7 @@ import torch
 import torch._dynamo
 from torch import nn
 
-from bench.records.run import Compilation
+from bench.records.solo import Compilation
 from bench.steps import graphs
 from bench.steps.layers import keep, outermost_layers, recompute
 from bench.steps.step import Step

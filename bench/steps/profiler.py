@@ -18,8 +18,8 @@ from bench.probes.clock import seconds_of
 from bench.probes.environment import command_line
 from bench.probes.operators import Key, OperatorCosts
 from bench.probes.surroundings import read_surroundings
+from bench.records.environment import Environment
 from bench.records.profile import SCHEMA, Ceilings, Cost, Profile, Stage
-from bench.records.run import Environment
 from bench.steps.stages import PREFIX, StagePath, Stages, named, of_operator
 from bench.steps.step import Step
 from bench.suites.case import Case

@@ -14,7 +14,7 @@ from bench.measure.request import continued
 from bench.probes.environment import command_line, probe_environment
 from bench.records import checkpoint as checkpoints
 from bench.records.checkpoint import Checkpoint
-from bench.records.run import Environment
+from bench.records.environment import Environment
 from bench.records.training import SCHEMA, Begin, Recipe, TrainingEnd, TrainingResults, read_training
 from bench.records.writing import RecordFile
 from bench.suites import reading as suites

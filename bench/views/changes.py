@@ -13,8 +13,9 @@ from typing import Literal
 
 import msgspec
 
+from bench.records.environment import Environment
 from bench.records.reading import Results
-from bench.records.run import MEMORY_KIND, Environment
+from bench.records.solo import MEMORY_KIND
 from bench.stats.levels import MIN_LEVEL, change_points, level_ratio, levels
 from bench.stats.ratios import block_step_seconds
 from bench.suites.case import Case

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from bench.errors import UsageError
 from bench.records.reading import Results
-from bench.records.run import Status
+from bench.records.solo import Status
 from bench.stats.intervals import MIN_BLOCKS, ratio_interval
 from bench.stats.ratios import block_step_seconds
 from bench.text.escape import escape_xml

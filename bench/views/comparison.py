@@ -9,8 +9,9 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from bench.errors import UsageError
+from bench.records.environment import Machine
 from bench.records.reading import Results
-from bench.records.run import MEMORY_KIND, Machine, Solo
+from bench.records.solo import MEMORY_KIND, Solo
 from bench.stats.intervals import Interval, unpaired_ratio
 from bench.stats.ratios import block_step_seconds
 from bench.suites.case import Case

@@ -15,8 +15,9 @@ from typing import Literal, get_args
 import msgspec
 
 from bench.errors import UsageError
+from bench.records.environment import Pairing, threads_in_words
 from bench.records.reading import Results, read
-from bench.records.run import Pairing, Status, threads_in_words
+from bench.records.solo import Status
 from bench.records.store import Stored, find, models
 from bench.stats.intervals import Interval, ratio_interval
 from bench.stats.levels import change_points, level_ratio

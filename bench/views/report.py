@@ -15,7 +15,8 @@ import msgspec
 
 from bench.errors import UsageError
 from bench.records.reading import Results
-from bench.records.run import Sample, Solo
+from bench.records.run import Sample
+from bench.records.solo import Solo
 from bench.text.escape import script_json
 from bench.text.units import format_bytes, format_duration
 from bench.version import __version__

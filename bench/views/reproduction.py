@@ -13,8 +13,9 @@ import msgspec
 
 from bench.errors import UsageError
 from bench.records.bundle import Bundle
+from bench.records.environment import Environment
 from bench.records.reading import Results
-from bench.records.run import MEMORY_KIND, Environment
+from bench.records.solo import MEMORY_KIND
 from bench.stats.intervals import Interval, unpaired_ratio
 from bench.stats.ratios import baseline_of, block_step_seconds, block_values, step_seconds
 from bench.suites.case import Case

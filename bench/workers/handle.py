@@ -15,7 +15,7 @@ from typing import IO, TypeVar
 
 import msgspec
 
-from bench.records.run import Status
+from bench.records.solo import Status
 from bench.suites.case import Case
 from bench.workers.messages import Answer, Failure, Question
 

@@ -9,7 +9,8 @@ import msgspec
 
 from bench.records.conditions import Conditions
 from bench.records.gpu import GpuRun
-from bench.records.run import (
+from bench.records.run import Prediction
+from bench.records.solo import (
     Activation,
     Arithmetic,
     Compilation,
@@ -19,7 +20,6 @@ from bench.records.run import (
     GpuBusy,
     MemoryFigure,
     MetricFigure,
-    Prediction,
     Variant,
 )
 from bench.suites.case import Case

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.errors import UsageError
 from bench.probes.conditions import Watcher, between
-from bench.records.run import Activation, Compilation, MemoryFigure, MetricFigure
+from bench.records.solo import Activation, Compilation, MemoryFigure, MetricFigure
 from bench.system import processors
 from bench.system.processors import Processors
 from bench.workers.failures import Faulty, failure_of

@@ -6,8 +6,10 @@ from typing import Any
 
 import msgspec
 
+from bench.records.environment import Environment
 from bench.records.reading import Results
-from bench.records.run import SCHEMA, Activation, End, Environment, Header, MemoryFigure, Sample, Solo
+from bench.records.run import SCHEMA, End, Header, Sample
+from bench.records.solo import Activation, MemoryFigure, Solo
 from bench.suites.case import Case
 from bench.suites.suite import Suite
 

@@ -23,7 +23,8 @@ from bench import cli, workloads
 from bench.measure import session
 from bench.measure.display import PlainDisplay
 from bench.measure.pairing import Cores
-from bench.records.run import Lost, MemoryFigure, Sample, Solo
+from bench.records.run import Lost, Sample
+from bench.records.solo import MemoryFigure, Solo
 from bench.text.terminal import patient_console
 from bench.workers import forkserver, messages, template, worker
 

@@ -15,7 +15,8 @@ import torch
 from bench.measure import batch, block, servers, session
 from bench.probes import gpu_busy, nvml
 from bench.probes.clock import time_steps
-from bench.records.run import Environment, Prediction
+from bench.records.environment import Environment
+from bench.records.run import Prediction
 from bench.steps import decoding, prediction
 from bench.workers.handle import WorkerFailed
 from bench.workers.messages import Failure, Prepare

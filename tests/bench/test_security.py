@@ -21,7 +21,8 @@ from rich.console import Console
 from bench import cli
 from bench.measure.display import LiveDisplay, PlainDisplay
 from bench.records.reading import Results, read
-from bench.records.run import Lost, MetricFigure, PlugIn
+from bench.records.run import Lost, PlugIn
+from bench.records.solo import MetricFigure
 from bench.text.escape import escape_terminal
 from bench.views import pytorch_hud
 from bench.views.ci_formats import export

@@ -14,7 +14,7 @@ import msgspec
 from bench.errors import UsageError
 from bench.records.published import TASKS
 from bench.records.reading import Results
-from bench.records.run import MEMORY_KIND
+from bench.records.solo import MEMORY_KIND
 from bench.stats.intervals import Interval, average_ratio
 from bench.text.units import format_interval, format_ratio
 from bench.views.tables.choice import chosen_rows

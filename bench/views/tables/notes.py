@@ -4,9 +4,11 @@ from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
+from bench.records.environment import threads_in_words
 from bench.records.published import sources
 from bench.records.reading import Results
-from bench.records.run import MEMORY_KIND, STOP_REASONS, MemoryKind, Status, Trained, threads_in_words
+from bench.records.run import STOP_REASONS, Trained
+from bench.records.solo import MEMORY_KIND, MemoryKind, Status
 from bench.stats.intervals import MIN_BLOCKS
 from bench.suites.case import Case
 from bench.text.units import format_bytes, format_duration

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 
 from bench.records.reading import Results
-from bench.records.run import PlugIn, Solo
+from bench.records.run import PlugIn
+from bench.records.solo import Solo
 from bench.suites.case import Case
 from bench.views.tables.rows import title_of
 

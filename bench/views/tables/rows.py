@@ -10,19 +10,11 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from bench.errors import UsageError
+from bench.records.environment import Machine, Pairing
 from bench.records.published import TASKS, long_range_arena
 from bench.records.reading import Results
-from bench.records.run import (
-    MEMORY_KIND,
-    Machine,
-    MemoryKind,
-    MetricFigure,
-    Pairing,
-    PlugIn,
-    Sample,
-    Solo,
-    Status,
-)
+from bench.records.run import PlugIn, Sample
+from bench.records.solo import MEMORY_KIND, MemoryKind, MetricFigure, Solo, Status
 from bench.stats.ratios import baseline_of, speed_ratio, step_seconds
 from bench.suites.case import Case
 from bench.suites.rows import named

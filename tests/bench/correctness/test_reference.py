@@ -7,7 +7,7 @@ import torch
 
 from bench.correctness import samples
 from bench.correctness.reference import compare_with_reference
-from bench.records.run import Variant
+from bench.records.solo import Variant
 from bench.steps.decoding import open_step
 from bench.steps.step import Step
 from bench.steps.tolerance import OUTPUT_BOUND

@@ -13,7 +13,7 @@ import pytest
 from bench.gate.bisect import search_for
 from bench.gate.false_alarms import NoiseModel
 from bench.gate.search import Found, Search, judged_by_cost, judged_by_time
-from bench.records.run import Exact
+from bench.records.solo import Exact
 
 from ..repositories import commit, git
 from .test_any_repository import HOUSE, model

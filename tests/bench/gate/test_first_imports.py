@@ -9,7 +9,7 @@ from bench.gate.gate import REVISIONS, Gate
 from bench.gate.rules import rules_of
 from bench.measure.procedure import Procedure
 from bench.records.reading import read
-from bench.records.run import Solo
+from bench.records.solo import Solo
 from bench.records.writing import ResultFile
 from bench.suites.suite import Suite
 

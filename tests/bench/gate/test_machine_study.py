@@ -12,8 +12,10 @@ from torch import nn
 from bench.gate import false_alarms
 from bench.gate.machine_study import gate, measured, resampled, section, self_comparisons, shifted
 from bench.gate.planted import plant
+from bench.records.environment import Pairing
 from bench.records.reading import Results, read
-from bench.records.run import Pairing, Sample, Solo
+from bench.records.run import Sample
+from bench.records.solo import Solo
 
 from ..made_up import CPU, results, write
 

@@ -5,7 +5,8 @@ import pytest
 
 from bench.gate.reports import as_text
 from bench.gate.verdicts import Limits, Pair, conclude, is_settled, judge, judge_exactly
-from bench.records.run import Exact, Lost, Sample, Solo
+from bench.records.run import Lost, Sample
+from bench.records.solo import Exact, Solo
 from bench.suites import reading as suites
 
 LIMITS = Limits(margin=0.01, tolerance=0.03)

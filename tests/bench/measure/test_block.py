@@ -9,7 +9,7 @@ import pytest
 from bench.measure.block import TRIES, Block
 from bench.measure.procedure import Procedure
 from bench.records.conditions import Conditions
-from bench.records.run import Solo
+from bench.records.solo import Solo
 from bench.stats.allocation import Design
 from bench.stats.ratios import block_values
 from bench.suites import reading as suites

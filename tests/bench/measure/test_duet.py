@@ -16,7 +16,8 @@ from bench.measure.pairing import Cores
 from bench.measure.procedure import Procedure
 from bench.records.conditions import Conditions
 from bench.records.reading import Results, read
-from bench.records.run import Lost, Sample, Solo
+from bench.records.run import Lost, Sample
+from bench.records.solo import Solo
 from bench.stats.allocation import Design
 from bench.stats.ratios import block_step_seconds, block_values
 from bench.suites import reading as suites

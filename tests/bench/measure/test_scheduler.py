@@ -6,7 +6,8 @@ from bench.measure.jobs import BlockJob, ImportJob, SoloJob
 from bench.measure.procedure import Procedure
 from bench.measure.scheduler import TRIES, Scheduler
 from bench.records.reading import read, read_kinds
-from bench.records.run import Device, Lost, Sample, Solo
+from bench.records.run import Device, Lost, Sample
+from bench.records.solo import Solo
 from bench.records.writing import ResultFile
 from bench.suites.suite import Suite, Timing
 

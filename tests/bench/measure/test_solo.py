@@ -7,7 +7,7 @@ import pytest
 
 from bench.measure.procedure import Procedure
 from bench.measure.solo import measure_solo
-from bench.records.run import Variant
+from bench.records.solo import Variant
 from bench.suites.case import Case
 from bench.suites.suite import Suite, Timing
 from bench.workers.handle import WorkerFailed

@@ -10,8 +10,10 @@ import msgspec
 import pytest
 
 from bench.errors import ResultError
+from bench.records.environment import Environment
 from bench.records.reading import json_schema, read
-from bench.records.run import SCHEMA, End, Environment, Header, Sample, Solo
+from bench.records.run import SCHEMA, End, Header, Sample
+from bench.records.solo import Solo
 from bench.records.writing import ResultFile
 from bench.suites import reading as suites
 

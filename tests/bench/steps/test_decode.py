@@ -9,7 +9,7 @@ from bench.errors import UsageError
 from bench.measure.solo import _disagreement
 from bench.probes.memory import peak_of
 from bench.records.reading import Results
-from bench.records.run import Decoding
+from bench.records.solo import Decoding
 from bench.steps.decoding import DecodeStep, open_step
 from bench.steps.step import Step
 from bench.suites import reading as suites

@@ -14,7 +14,7 @@ from bench import Figure
 from bench.cli import app
 from bench.errors import UsageError
 from bench.records.reading import read
-from bench.records.run import MetricFigure
+from bench.records.solo import MetricFigure
 from bench.suites import metrics
 from bench.views.tables.formats import render
 from bench.views.tables.table import build_table

@@ -11,7 +11,8 @@ import pytest
 from bench.errors import UsageError
 from bench.probes.environment import read_environment
 from bench.records.reading import Results
-from bench.records.run import SCHEMA, Header, Lost, MemoryFigure, Sample, Solo
+from bench.records.run import SCHEMA, Header, Lost, Sample
+from bench.records.solo import MemoryFigure, Solo
 from bench.records.writing import ResultFile
 from bench.suites import reading as suites
 from bench.suites.suite import Timing

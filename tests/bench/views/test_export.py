@@ -13,7 +13,8 @@ import pytest
 from bench.errors import UsageError
 from bench.probes.environment import read_environment
 from bench.records.reading import Results
-from bench.records.run import SCHEMA, End, Header, MemoryFigure, Sample, Solo
+from bench.records.run import SCHEMA, End, Header, Sample
+from bench.records.solo import MemoryFigure, Solo
 from bench.suites import reading as suites
 from bench.views.ci_formats import FORMATS, export
 

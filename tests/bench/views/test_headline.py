@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from bench.records.run import MemoryFigure
+from bench.records.solo import MemoryFigure
 from bench.views import headline
 from bench.views.tables.table import build_table
 

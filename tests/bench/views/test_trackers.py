@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.errors import UsageError
-from bench.records.run import MetricFigure
+from bench.records.solo import MetricFigure
 from bench.views import pytorch_hud
 
 from ..made_up import results, write

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.errors import UsageError
-from bench.records.run import Energy
 from bench.records.schedules import schedule_of
+from bench.records.solo import Energy
 from bench.views import training_cost
 from bench.views.tables.formats import render
 

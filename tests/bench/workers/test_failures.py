@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.records.run import Solo
+from bench.records.solo import Solo
 from bench.suites import reading as suites
 from bench.views.tables.notes import run_notes
 from bench.workers.failures import REASON_CHARACTERS, failure_of

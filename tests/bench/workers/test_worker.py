@@ -13,7 +13,8 @@ import pytest
 
 from bench.measure.block import Block
 from bench.measure.procedure import Procedure
-from bench.records.run import Sample, Solo
+from bench.records.run import Sample
+from bench.records.solo import Solo
 from bench.stats.allocation import Design
 from bench.stats.disturbance import disturbance
 from bench.suites import reading as suites

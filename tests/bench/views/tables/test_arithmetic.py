@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from bench.errors import UsageError
-from bench.records.run import Arithmetic, Ceiling
+from bench.records.solo import Arithmetic, Ceiling
 from bench.views.tables.choice import Choice, needs_arithmetic
 from bench.views.tables.formats import render
 from bench.views.tables.table import build_table

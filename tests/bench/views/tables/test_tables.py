@@ -5,7 +5,7 @@ import pytest
 
 from bench.errors import UsageError
 from bench.records.conditions import Conditions
-from bench.records.run import Solo
+from bench.records.solo import Solo
 from bench.stats.ratios import baseline_of
 from bench.views.tables.table import build_table
 
