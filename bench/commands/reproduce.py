@@ -30,7 +30,7 @@ def reproduce(
         int | None, typer.Option(min=1, help="CPU threads; by default as many as the bundle's run had.")
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Time for the whole run, as 90s, 5m or 1h.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Few short blocks: wide intervals, few verdicts.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Short blocks: wide intervals.")] = False,
     fail_on: Annotated[
         str | None, typer.Option(help="slower, faster, cant-tell: exit code 1 if any case is so.")
     ] = None,
