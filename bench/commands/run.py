@@ -176,6 +176,7 @@ def run(
     if outcome.interrupted:
         complain(f"interrupted; resume with: {outcome.resume_line}")
         raise typer.Exit(INTERRUPTED)
+    complain(f"kept in {outcome.path}")
     raise typer.Exit(OK if outcome.complete else INCOMPLETE)
 
 

@@ -478,7 +478,7 @@ def test_only_stamps_are_of_the_wall_clock():
                 if WALL_CLOCK & set(calls):
                     asked.add((path.relative_to(ROOT).as_posix(), node.name))
     dates = {name for _, name in asked}
-    assert dates <= {"_begin", "default_out", "make_header", "profile", "write"}, asked
+    assert dates <= {"_begin", "default_out", "make_header", "profile", "write", "write_bundle"}, asked
 
 
 # Memory

@@ -21,7 +21,7 @@ from bench.suites import reading as suites
 from bench.text.escape import escape_terminal, one_line
 from bench.views.ci_formats import FORMATS as EXPORTS
 from bench.views.ci_formats import export
-from bench.views.comparison import as_text, compare
+from bench.views.comparison import compare
 from bench.views.profile import as_text as profile_as_text
 from bench.views.tables.formats import FORMATS, render
 from bench.views.tables.table import build_table
@@ -210,7 +210,7 @@ def use(run: Results, original: Results) -> None:
         refused(lambda form=form: render(build_table(run), form))
     for form in EXPORTS:
         refused(lambda form=form: export(run, form))
-    refused(lambda: as_text(compare(original, run, force=True)))
+    refused(lambda: compare(original, run, force=True).render("terminal"))
     refused(lambda: build_table(run, original))
 
 

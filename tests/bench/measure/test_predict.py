@@ -192,7 +192,7 @@ def test_a_table_of_predictions(write_suite, tmp_path, monkeypatch):
     )
     assert second["peak_memory_bytes"] is None
     assert second["reason"].startswith("not predictable: how many steps are active")
-    assert "seqboat at 32: not predictable" in done.stderr
+    assert "seqboat at 32 × 1: not predictable" in done.stderr
 
 
 @pytest.mark.usefixtures("plug_ins")

@@ -7,11 +7,12 @@ from rich.console import Console
 
 from bench.measure.display import LiveDisplay, PlainDisplay
 from bench.measure.panel import Panel
+from bench.measure.procedure import Procedure
 from bench.measure.progress import BAR_WIDTH, Progress, blocks_for
 from bench.records.reading import Findings
 from bench.suites.suite import Timing
 
-from ..made_up import results
+from ..made_up import CPU, results
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,9 @@ def test_an_interval_narrows_with_the_square_root_of_blocks():
 def panel(blocks: int, **timing) -> Panel:
     """Blocks are expected to take ten seconds."""
     run = results(blocks=blocks, timing=Timing(**timing))
-    return Panel(run.header.suite.cases("cpu"), run.header.suite, Findings(run.solos, run.samples))
+    return Panel(
+        run.header.suite.cases("cpu"), Procedure(run.header.suite, CPU), Findings(run.solos, run.samples)
+    )
 
 
 def test_blocks_to_come_are_those_of_limit_budget_and_target():

@@ -49,7 +49,9 @@ def assert_palindromes(samples: list[Sample]) -> None:
         rounds.setdefault((sample.block, sample.round), []).append(sample)
     assert len({block for block, _ in rounds}) == 3
     for visits in rounds.values():
-        order = [sample.case_id for sample in sorted(visits, key=lambda s: s.position)]
+        # A disturbed run is repeated where it was.
+        order = list({sample.position: sample.case_id for sample in visits}.items())
+        order = [case for _, case in sorted(order)]
         assert order == order[::-1]
         assert len(set(order)) == 2
 
@@ -169,7 +171,8 @@ def test_an_existing_file_is_not_overwritten(write_suite, tmp_path):
     assert out.read_text() == "precious"
 
 
-def test_a_missing_gpu_is_one_line(write_suite, tmp_path):
+def test_a_missing_gpu_is_one_line(write_suite, tmp_path, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")

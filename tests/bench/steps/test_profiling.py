@@ -75,7 +75,8 @@ def costs(made: Profile, name: str, above: tuple[str, ...]):
 
 def test_the_triton_form_has_stages_too():
     """In the interpreter: its kernels are those of the stages that the plain form has."""
-    step = Step(msgspec.structs.replace(case("seqboat-fused", 32), backend="triton"), "cpu")
+    settings = {"backend": "triton", "hyperparameters": "small"}
+    step = Step(msgspec.structs.replace(case("seqboat-fused", 16), **settings), "cpu")
     with named(step) as stages:
         step()
     found = {path[-1] for path in stages.calls if path[:1] == ("layers",)}

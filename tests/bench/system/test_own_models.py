@@ -109,16 +109,16 @@ def test_a_copy_of_what_is_installed_is_no_collision(tmp_path, monkeypatch, impo
     """Whether it was imported already, or only the package that holds it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    name = "peers.local_attention"
+    name, installed = "peers.local_attention", own_models.HARNESS / "peers" / "local_attention.py"
     importlib.import_module("peers")
     if imported:
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
-        sys.modules[name].__file__ = str(ROOT / "peers" / "local_attention.py")
+        sys.modules[name].__file__ = str(installed)
     else:
         monkeypatch.delitem(sys.modules, name, raising=False)
     copy = tmp_path / "peers" / "local_attention.py"
     copy.parent.mkdir()
-    shutil.copy(ROOT / "peers" / "local_attention.py", copy)
+    shutil.copy(installed, copy)
     own_models.refuse_collision(f"{name}:build")
     copy.write_text("def build(task, hyperparameters): ...\n")
     with pytest.raises(RegistryError, match=r"peers/local_attention\.py in this folder has the name of"):

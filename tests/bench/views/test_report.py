@@ -25,6 +25,8 @@ from bench.views.tables.table import build_table
 HOSTILE = '</script><script>document.title="pwned"</script><img src=x onerror=alert(1)>:"x"'
 MODELS = ["transformer", "mega", "s4", "seqboat"]
 MEGABYTE = 1e6
+CHARTS = ("speed", "growth", "trade-off", "throughput", "activation", "rounds")
+"""Of a run of several lengths."""
 
 
 def a_run(**changes):
@@ -59,7 +61,7 @@ def test_the_page_holds_everything_and_refers_to_nothing():
     assert [attributes["href"] for name, attributes in tags.seen if name == "link"] == ["data:,"]
     assert {a["href"].partition(":")[0] for n, a in tags.seen if n == "a" and a["href"][0] != "#"} == {"data"}
     assert len(page) < 3 * MEGABYTE
-    assert set(block(page, "chart-data")) == {"speed", "growth", "trade-off", "activation", "rounds"}
+    assert set(block(page, "chart-data")) == set(CHARTS)
     rounds = block(page, "sample-data")
     assert sum(map(len, rounds.values())) == len(run.samples)
     for words in (
@@ -395,7 +397,7 @@ def test_paper_has_every_chart_and_no_dark(opened):
         return [...document.querySelectorAll("figure")].map((one) => one.querySelector("svg").outerHTML);
     }"""
     drawn = page.tab.evaluate(script)
-    assert len(drawn) == 5
+    assert len(drawn) == len(CHARTS)
     assert not any(colour in picture for picture in drawn for colour in ("#e8e8e8", "#F0F0F0"))
     assert page.tab.evaluate("document.getElementById('help').open")
     page.tab.evaluate("window.dispatchEvent(new Event('afterprint'))")
@@ -429,7 +431,7 @@ def test_axe_finds_nothing(opened, scheme, width):
 def test_charts_are_drawn_and_have_tooltips(opened, scheme):
     page = opened(a_run(), scheme=scheme)
     assert page.tab.evaluate("document.documentElement.dataset.theme") == scheme
-    assert page.draw_all() == 5
+    assert page.draw_all() == len(CHARTS)
     page.tab.locator("#chart-trade-off .mark-symbol path").first.hover()
     tooltip = page.tab.locator("#vg-tooltip-element.visible")
     tooltip.wait_for()
@@ -446,7 +448,7 @@ def test_rounds_are_shown_when_a_case_is_opened(opened):
 
 def test_hostile_names_run_nothing(opened):
     page = opened(results(["transformer", HOSTILE, "seqboat"], lengths=[1024, 4096]))
-    assert page.draw_all() == 5
+    assert page.draw_all() == len(CHARTS)
     page.tab.locator("details[data-case] summary").nth(1).click()
     assert "pwned" not in page.tab.title()
     assert page.tab.evaluate("document.querySelectorAll('img').length") == 0

@@ -66,7 +66,7 @@ def test_a_step_that_finds_the_device_full_is_answered_so(number, monkeypatch):
     def full():
         raise FULL[number]
 
-    monkeypatch.setattr(worker.step, "_run", full)
+    monkeypatch.setattr(worker.step, "run", full)
     answer = worker.answer(Warm(1, 1, 1.0))
     assert isinstance(answer, Failure)
     assert answer.kind == "oom"

@@ -59,7 +59,7 @@ def test_how_a_worker_ended_is_told(plan, end, status, words):
 def test_an_interrupt_between_order_and_answer_leaves_no_answer_to_others(plan, monkeypatch):
     case = plan.suite.cases("cpu")[0]
     with ForkServer(plan.threads, plan.sources) as server, server.start(case) as worker:
-        template = server._templates[None]
+        (template,) = server._templates.values()
         with monkeypatch.context() as patch:
             patch.setattr(template, "_answer", Mock(side_effect=KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):

@@ -139,7 +139,8 @@ def test_a_long_sequence_whose_average_hardly_decays(name):
 @pytest.mark.parametrize("name", FUSED)
 def test_float32_is_as_exact_as_the_plain_form(name):
     """Outputs to 1e-5, and each gradient's error against float64 at most three times the plain form's, or
-    1e-5 of itself where the plain form's rounding happened to cancel, as it may in a single number."""
+    1e-5 of itself if the plain form's rounding happened to cancel, as it may in a single number, or a quarter
+    of float32's rounding of the largest gradient: what is next to nothing rounds as the processor does."""
     plain, fused = pair(name, 128)
     inputs = tokens(2, 128)
     set_rate(plain, fused, inputs, None, 0.4)
@@ -147,9 +148,10 @@ def test_float32_is_as_exact_as_the_plain_form(name):
     singles = [evaluate(model.float(), inputs, None) for model in (plain, fused)]
     assert relative(singles[1][0], exact[0]) <= 1e-5
     largest = max(float(gradient.norm()) for gradient in exact[1].values())
+    quarter = torch.finfo(torch.float32).eps / 4
     for key, gradient in exact[1].items():
         errors = [float((single[1][key].double() - gradient).norm()) for single in singles]
-        assert errors[1] <= max(3 * errors[0], 1e-5 * float(gradient.norm()), 1e-8 * largest), key
+        assert errors[1] <= max(3 * errors[0], 1e-5 * float(gradient.norm()), quarter * largest), key
 
 
 @pytest.mark.parametrize("name", FUSED)

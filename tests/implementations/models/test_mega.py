@@ -216,7 +216,7 @@ def test_published_language_model_has_39_million_parameters() -> None:
 def test_mistakes_are_refused() -> None:
     with pytest.raises(TypeError, match="window"):
         build(TEXT, {**TINY, "window": 2})
-    with pytest.raises(ValueError, match="no multiple of the chunk 4"):
+    with pytest.raises(ValueError, match="not a multiple of the chunk 4"):
         chunked_attention(*qkv(6), lambda size: torch.zeros(size, size), chunk=4)
     with pytest.raises(ValueError, match="sigmoid"):
         build(TEXT, {**TINY, "attention": "sigmoid"})(tokens(1, 8))
