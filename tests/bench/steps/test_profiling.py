@@ -75,8 +75,7 @@ def costs(made: Profile, name: str, above: tuple[str, ...]):
 
 def test_the_triton_form_has_stages_too():
     """In the interpreter: its kernels are those of the stages that the plain form has."""
-    settings = {"backend": "triton", "hyperparameters": "small"}
-    step = Step(msgspec.structs.replace(case("seqboat-fused", 16), **settings), "cpu")
+    step = Step(msgspec.structs.replace(case("seqboat-fused", 32), backend="triton"), "cpu")
     with named(step) as stages:
         step()
     found = {path[-1] for path in stages.calls if path[:1] == ("layers",)}
