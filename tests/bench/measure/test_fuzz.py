@@ -210,7 +210,7 @@ def use(run: Results, original: Results) -> None:
         refused(lambda form=form: render(build_table(run), form))
     for form in EXPORTS:
         refused(lambda form=form: export(run, form))
-    refused(lambda: compare(original, run, force=True).render("terminal"))
+    refused(lambda: render(compare(original, run, force=True), "terminal"))
     refused(lambda: build_table(run, original))
 
 
