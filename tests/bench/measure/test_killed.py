@@ -75,7 +75,7 @@ def assert_whole(results: Results) -> None:
     assert [row.status for row in rows] == ["ok"] * 3
     assert all(row.blocks >= 3 and row.speed_low is not None for row in rows)
     assert results.end.reason == "blocks"
-    places = [(s.case_id, s.block, s.round, s.visit, s.attempt) for s in results.samples]
+    places = [(s.case_id, s.block, s.round, s.position, s.attempt) for s in results.samples]
     assert len(places) == len(set(places))
     lines = Path(results.path).read_bytes().splitlines()
     assert sum(b'"type":"solo"' in line for line in lines) == 3
