@@ -48,7 +48,11 @@ def test_its_files_are_sound():
 def test_its_own_test_passes_and_finds_a_slowdown(example):
     machine = ("--device", "cpu", "--threads", "1")
     test = (example / "tests" / "test_speed.py").read_text()
-    (example / "tests" / "test_speed.py").write_text(test.replace('"25%"', '"90%", device="cpu", threads=1'))
+    asked = '"90%", device="cpu", threads=1, blocks=5'
+    (example / "tests" / "test_speed.py").write_text(test.replace('"25%"', asked))
+    suite = example / "checks" / "ci.yaml"
+    # Bounds from three blocks are wide: beside other work they hold nearly anything.
+    suite.write_text(suite.read_text().replace("min_blocks: 3", "min_blocks: 5"))
     baseline = ("bench.cli", "run", "--suite", "checks/ci.yaml", "--out", "tests/baseline.jsonl", *machine)
     measured = subprocess.run(
         [sys.executable, "-m", *baseline],
