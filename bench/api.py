@@ -28,7 +28,7 @@ class Run:
     """One result file, or several that make one table. A notebook shows the table."""
 
     results: tuple[Results, ...]
-    """What the files hold, by kind of device: header, solo passes, every timed run."""
+    """The files' contents by kind of device: header, solo passes, every timed run."""
 
     @property
     def complete(self) -> bool:
@@ -41,7 +41,7 @@ class Run:
         return self.table().rows
 
     def __repr__(self) -> str:
-        """What was measured, in a line: a whole run is hundreds of records."""
+        """A line about what was measured: a whole run is hundreds of records."""
         parts = []
         for found in self.results:
             suite = found.header.suite
@@ -51,7 +51,7 @@ class Run:
         return f"<Run {'; '.join(parts)}>"
 
     def _repr_html_(self) -> str:
-        """How a notebook shows it."""
+        """The table, for notebooks."""
         return self.table()._repr_html_()
 
     def to_pandas(self, *, baseline: str | None = None) -> Any:

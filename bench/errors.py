@@ -1,4 +1,4 @@
-"""What a user did that cannot work: one clear line, exit code 2."""
+"""Errors of the user's own input: one clear line, exit code 2."""
 
 
 class UsageError(Exception):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 TOLERANCE = 0.03
 """A model counts as one of that many parameters if it has no more and no less by this share."""
 LAYERS = 4
-"""Depth of every model, where no setting says otherwise."""
+"""Depth of every model, if no setting says otherwise."""
 FORM = re.compile(r"params:(\d+(?:\.\d+)?)([KMBkmb])?")
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 FACTORS = (1, 3, 5)
@@ -21,7 +21,7 @@ HOPELESS = 1024
 """A model that can't be built up to this width is not tried at wider ones."""
 
 Counted = Callable[[int], int | None]
-"""Parameters at a width; None where the model can't have it."""
+"""Parameters at a width; None if the model can't have it."""
 
 
 class NoEqualSize(NotImplementedError):
@@ -36,7 +36,7 @@ class Sized:
     parameters: int
 
     def off(self, target: int) -> float:
-        """How far from the target, as a share of it."""
+        """Distance from the target, as a share of it."""
         return abs(self.parameters / target - 1)
 
 

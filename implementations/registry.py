@@ -93,7 +93,7 @@ class Implementation:
         mode `published`: those of its authors; `matched`: depth 4 and width 128 for every model, the
         other sizes in the card's proportion; `small`: depth 4 and width 32, and windows and chunks for short
         sequences; `params:10M`: as matched at a width that makes as many parameters, which is for the caller
-        to find (`implementations/equal_sizes.py`). Raises RegistryError where there are none.
+        to find (`implementations/equal_sizes.py`). Raises RegistryError if there are none.
         """
         sizes = _sizes(mode, width if width is None else self.setting.get("dim", width))
         if not self.published:

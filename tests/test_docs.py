@@ -94,3 +94,29 @@ def test_words_of_the_table_are_in_the_glossary():
     words = re.findall(r"^\*\*(.+?)\*\*", PAGES["glossary"], flags=re.MULTILINE)
     assert words == sorted(words, key=str.lower)
     assert {"Activation", "Alone", "Block", "Full", "Mem", "Real tokens", "X"} <= set(words)
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_every_path_that_the_guides_name_is_there(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:[\w.-]+/)*[\w.-]*(?:/|\.(?:py|yaml|json|md|toml|txt)))`", text)
+    assert len(paths) > 10
+    for path in paths:
+        below = any(any((ROOT / package).rglob(path)) for package in ("bench", "implementations"))
+        assert (ROOT / path).exists() or below, path
+
+
+def unclear_beginnings(source):
+    """Docstrings that begin with neither the noun nor the verb (CONTRIBUTING, English)."""
+    return re.findall(r'^ *r?"""(?:What|Of|How|By|That|Where|Which|Who|When)\b.*', source, flags=re.MULTILINE)
+
+
+def test_docstrings_begin_with_the_noun_or_the_verb():
+    for package in ("bench", "implementations", "peers"):
+        for path in (ROOT / package).rglob("*.py"):
+            assert not unclear_beginnings(path.read_text(encoding="utf-8")), path
+
+
+def test_a_docstring_with_an_unclear_beginning_is_found():
+    assert unclear_beginnings('def f():\n    """Of two medians, the ratio."""\n')
+    assert not unclear_beginnings('def f():\n    """Ratio of two medians."""\n')

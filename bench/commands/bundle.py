@@ -15,7 +15,7 @@ def bundle_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A result file.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN.zip", help="The bundle.")],
 ) -> None:
-    """A run as one file to hand on: record, suite, packages, uncommitted changes, checksums of the data."""
+    """Pack a run into one file: record, suite, packages, uncommitted changes, checksums of the data."""
     from bench.measure.sharing import write_bundle
 
     refuse_inputs(out, [file])

@@ -175,7 +175,7 @@ def refuse_inputs(out: Path | None, inputs: Iterable[Path]) -> None:
 
 
 def print_tracebacks(runs: Iterable[Any]) -> None:
-    """Of the cases that failed, with what their models printed."""
+    """Print the tracebacks of the cases that failed, with what their models printed."""
     for solo in (solo for run in runs for solo in run.solos.values()):
         for text in (solo.printed, solo.traceback) if solo.status != "ok" else ():
             if text is not None:

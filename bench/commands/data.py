@@ -30,7 +30,7 @@ def data(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Where a workload's data comes from, what is missing and how to get it, statistics and a sample."""
+    """Show where a workload's data comes from, what is missing and how to get it, statistics and a sample."""
     from bench.system import own_models
     from bench.workloads import sheet as datasets
 

@@ -27,11 +27,11 @@ def doctor(
     impl: Annotated[str | None, typer.Option(help="Implementations, comma-separated.")] = None,
     blocks: Annotated[int, typer.Option(min=3, help="Blocks that --aa measures.")] = 5,
     budget: Annotated[str, typer.Option(help="Time for --aa, as 90s, 3m30s or 1h.")] = "10m",
-    tolerance: Annotated[str, typer.Option(help="Of the gate that the machine is to serve.")] = "3%",
+    tolerance: Annotated[str, typer.Option(help="Tolerance of the gate that it is to serve.")] = "3%",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default one per core.")] = None,
     pairing: Annotated[
-        str, typer.Option(help="What --aa tries: both, duet (two at the same time) or turns.")
+        str, typer.Option(help="Pairings that --aa tries: both, duet (two at the same time) or turns.")
     ] = "both",
     out: Annotated[
         Path | None, typer.Option(help="Result file of --aa; that of the duet lies beside it.")
@@ -39,7 +39,7 @@ def doctor(
     json: Json = False,
     traceback: Traceback = False,
 ) -> None:
-    """Can this machine measure, and how finely? Exit code 2 if something stands in the way."""
+    """Check whether this machine can measure, and how finely. Exit code 2 if something stands in the way."""
     from bench.gate import doctor as doctors
     from bench.measure.request import default_out
 

@@ -30,7 +30,7 @@ def export(
         Path | None, typer.Option("--out", "-o", help="File or folder of --to, file of --format.")
     ] = None,
 ) -> None:
-    """A result file for a CI service, for PyTorch's HUD, Weights & Biases or MLflow."""
+    """Export a result file for a CI service, for PyTorch's HUD, Weights & Biases or MLflow."""
     from bench.records.reading import read
     from bench.views.ci_formats import export as exported
 

@@ -24,7 +24,7 @@ def list_(
     *,
     shown: Shown,
 ) -> None:
-    """What there is: suites, implementations, workloads or metrics."""
+    """List suites, implementations, workloads or metrics."""
     from bench import workloads
     from bench.suites import metrics
     from bench.views.listing import Listing

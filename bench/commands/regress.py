@@ -85,7 +85,7 @@ def regress(
     json: Json = False,
     traceback: Traceback = False,
 ) -> None:
-    """Did a change make your model slower or bigger? In any git repository.
+    """Tell whether a change made your model slower or bigger, in any git repository.
 
     In your repository, with a function build(task, hyperparameters) in mymodels/conv.py:
 

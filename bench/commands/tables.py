@@ -1,4 +1,4 @@
-"""What every command with a table has: its options, in each format, and where it goes."""
+"""The options of every command with a table, its formats, and where it goes."""
 
 import functools
 import inspect
@@ -15,7 +15,7 @@ from bench.errors import UsageError
 
 @dataclass(frozen=True)
 class Shown:
-    """How a user wants a table."""
+    """A user's wishes for a table."""
 
     form: str
     rows: list[str] | None

@@ -40,7 +40,7 @@ def train(
     warm_up: Annotated[
         int | None, typer.Option(min=0, help="Steps in which it rises; by default the published share.")
     ] = None,
-    weight_decay: Annotated[float | None, typer.Option(min=0, help="By default as published.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(min=0, help="As published by default.")] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Sequences per step; by default as published.")
     ] = None,

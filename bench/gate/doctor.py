@@ -36,11 +36,11 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     environment: Environment
     checks: list[CheckUp]
     noise: Noise | None = None
-    """Of the pairing that is recommended."""
+    """Noise of the recommended pairing."""
     noises: list[Noise] = []
-    """Of each pairing that was tried."""
+    """Noise of each pairing that was tried."""
     recommended: str = ""
-    """Which pairing, and why."""
+    """The recommended pairing, and why."""
 
     @property
     def sound(self) -> bool:
@@ -60,7 +60,7 @@ class DoctorRequest:
     budget: str = "10m"
     tolerance: str = "3%"
     pairing: str = "both"
-    """What `aa` tries: both, duet or turns."""
+    """The pairings that `aa` tries: both, duet or turns."""
     overrides: dict[str, Any] = field(default_factory=dict)
 
 
@@ -87,7 +87,7 @@ def diagnose(request: DoctorRequest) -> Diagnosis:
 def _files(
     request: DoctorRequest, environment: Environment, checks: list[CheckUp]
 ) -> dict[Path, Environment]:
-    """A result file for each pairing to try: the one asked for, or one beside it where a duet is possible."""
+    """A result file for each pairing to try: the one asked for, or one beside it if a duet is possible."""
     files = {request.out: environment}
     if request.pairing == "turns":
         return files

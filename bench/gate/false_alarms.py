@@ -1,4 +1,4 @@
-"""How often the gate raises a false alarm, and what it finds: under simulated noise, and a machine's own.
+"""Rates of the gate's false alarms and of its finds: under simulated noise, and a machine's own.
 
 Run as `python -m bench.gate.false_alarms [NOISE.jsonl NOISE-duet.jsonl] > docs/statistics.md`; the files are
 what `bench doctor --aa --out NOISE.jsonl` wrote, in turns and in a duet. With `--machine` it prints the
@@ -38,9 +38,9 @@ class NoiseModel:
     burst: float = 0.0
     """Probability that other work makes a run take longer."""
     burst_factor: float = 1.5
-    """How many times as long."""
+    """Factor by which a burst lengthens a visit."""
     wander: float = 0.0
-    """Of the machine from one visit to the next: a random walk that both sides share."""
+    """Step of the machine's random walk from one visit to the next, which both sides share."""
 
     def blocks(self, count: int, random: np.random.Generator) -> list[float]:
         """Log ratios of identical code, by the design and the estimator of a real gate."""

@@ -64,9 +64,9 @@ class Gate:
         self.random = np.random.default_rng()
         self.next_block = 0
         self.share = 1.0
-        """Of the time that is left, what this gate may take: others may take turns with it."""
+        """Share of the remaining time that this gate may take: others may take turns with it."""
         self.timed_seconds = 0.0
-        """That all blocks took."""
+        """Seconds that all blocks took."""
         self.stopped: StopReason = "blocks"
         """Why the last blocks ended."""
         self.cases = procedure.suite.cases(procedure.kind)
@@ -198,7 +198,7 @@ class Gate:
                 self.decided[case] = judge_new(solo)
 
     def _failed_imports(self, revision: str) -> list[Solo]:
-        """Of every model: none runs before all could be imported."""
+        """Failures of the imports of every model: none runs before all could be imported."""
         models = plugged_in(at(case, revision) for case in self.open_cases)
         return [
             self._kept(solo)

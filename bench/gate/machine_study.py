@@ -1,4 +1,4 @@
-"""What a machine's own noise makes of gates, by pairing: false alarms, and slowdowns found.
+"""A machine's own noise and its effect on gates, by pairing: false alarms, and slowdowns found.
 
 Gates are drawn from the blocks in which `bench doctor --aa` timed identical code against itself, and
 `python -m bench.gate.planted` models that were slowed down too.
@@ -24,7 +24,7 @@ LIMITS = Limits(margin=0.01, tolerance=0.03)
 SLOWDOWNS = (0.05, 0.1)
 
 Blocks = Callable[[int, np.random.Generator], list[float]]
-"""That many blocks' log ratios."""
+"""Draws that many blocks' log ratios."""
 
 
 def gate(control: Blocks, cases: Sequence[Blocks], random: np.random.Generator) -> Verdict:
@@ -68,7 +68,7 @@ class Measured:
     """Log ratios of a model that was slowed down, by the slowdown; empty if none was timed."""
 
     def blocks(self, slowdown: float) -> Blocks:
-        """What a gate of a slowdown draws from: its own blocks if it was timed, else shifted ones."""
+        """The blocks that a gate of a slowdown draws from: its own if it was timed, else shifted ones."""
         if slowdown in self.planted:
             found = self.planted[slowdown]
             return resampled(found, float(np.mean(found)))

@@ -48,10 +48,10 @@ class Noise(msgspec.Struct, frozen=True, kw_only=True):
 
     pairing: Pairing = "turns"
     threads: int = 1
-    """Of each side, in a duet."""
+    """Threads of each side, in a duet."""
     blocks: int
     seconds: float = 0.0
-    """That all blocks took."""
+    """Seconds that all blocks took."""
     floor: float
     """Standard deviation of a block's log ratio, over all cases."""
     smallest_difference: float

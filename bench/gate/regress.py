@@ -112,7 +112,7 @@ def _measured(
     revisions: Mapping[str, Revision],
     interruption: Interruption,
 ) -> tuple[Verdicts, Paired | None]:
-    """What each case came to, and how it was timed; None if no clock was needed."""
+    """Verdicts on all cases, and how they were timed; None if no clock was needed."""
     base, head, control = REVISIONS
     untouched = _untouched(request, suite, revisions[base], revisions[head])
     if untouched.issuperset(suite.implementations):

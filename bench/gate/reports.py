@@ -201,7 +201,7 @@ def _ignored(report: GateReport) -> list[str]:
 
 
 def _timed(report: GateReport) -> list[str]:
-    """How pairs were timed; nothing if they were not."""
+    """A line on how pairs were timed; nothing if they were not."""
     return [report.timed] if report.timed else []
 
 

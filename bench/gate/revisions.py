@@ -155,7 +155,7 @@ def _stranger(found: Located, revision: Revision) -> str | None:
 
 
 def _hint(found: Located, revision: Revision) -> str:
-    """What to do about a module that is not there."""
+    """Advice for a module that is not there."""
     top = found.path.partition(":")[0].partition(".")[0]
     if top in OF_HARNESS and revision.source.implementations is None:
         return f"; `{top}` is the harness's own: name a model of this repository, --impl module:function"

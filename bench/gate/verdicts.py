@@ -87,7 +87,7 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     pairing: Pairing | None = None
     """None if nothing was timed."""
     timed: str = ""
-    """How, in words, and why so."""
+    """The pairing in words, and the reason for it."""
 
 
 class Pair(msgspec.Struct, frozen=True):

@@ -156,7 +156,7 @@ class Workbench:
 
 
 def kept_pairing(folder: Path) -> str | None:
-    """How the findings of a folder were timed; None if it has none."""
+    """The pairing of a folder's findings; None if it has none."""
     try:
         kept = msgspec.json.decode((folder / FOUND).read_bytes(), type=Kept)
     except (OSError, msgspec.DecodeError):

@@ -19,11 +19,11 @@ from bench.workers.messages import Prepared, Time, Timed, Warmed
 TRIES = 3
 """A visit is made at most this often, until a run of it is not disturbed."""
 REPEATED_SHARE = 0.5
-"""Of a block's visits, how many may be repeated: on a machine that is never quiet more would gain nothing."""
+"""Share of a block's visits that may be repeated: on a machine that is never quiet more would not help."""
 
 
 class Place(NamedTuple):
-    """Of a visit in a block."""
+    """A visit's place in a block."""
 
     round: int
     visit: Literal[0, 1]

@@ -36,7 +36,7 @@ WAIT_SECONDS = 60.0
 
 
 class Software(msgspec.Struct, frozen=True):
-    """What must be the same everywhere, or figures of two nodes are not of one thing."""
+    """The software that must be the same everywhere, or figures of two nodes are not of one thing."""
 
     version: str
     commit: str | None
@@ -44,7 +44,7 @@ class Software(msgspec.Struct, frozen=True):
 
 
 class Probed(msgspec.Struct, frozen=True):
-    """What a task sees of the device that it was given."""
+    """A task's view of the device that it was given."""
 
     device: str
     environment: Environment
@@ -297,7 +297,7 @@ def _check(device: str) -> None:
 
 
 def device_bundles(resources: dict[str, float], kind: str) -> list[dict[str, float]]:
-    """What each device of a node takes: a GPU with its share of the cores, or all cores."""
+    """One bundle per device of a node: a GPU with its share of the cores, or all cores."""
     cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     if kind == "cpu":
         return [{"CPU": cpus}] if cpus else []
@@ -316,7 +316,7 @@ def _names(nodes: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 
 def _in_one_line(error: Exception) -> str:
-    """What went wrong, without the trace that Ray puts before it."""
+    """The error without the trace that Ray puts before it."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, Exception):
         return f"{type(cause).__name__}: {_in_one_line(cause)}"

@@ -1,4 +1,4 @@
-"""What a person sees while a suite runs: a live table in a terminal, plain lines anywhere else."""
+"""The display of a running suite: a live table in a terminal, plain lines anywhere else."""
 
 from collections.abc import Sequence
 from types import TracebackType
@@ -57,7 +57,7 @@ class PlainDisplay:
         self._say(f"block {block + 1} at {where}: {rounds} rounds{standing}")
 
     def progress(self, progress: Progress) -> None:
-        """What the next lines are to say of how far the run is."""
+        """Note how far the run is, for the next lines."""
         self.standing = progress
 
     def sampled(self, sample: Sample) -> None:
@@ -148,7 +148,7 @@ def _text(line: str) -> str:
 
 
 USUAL = ("fp32", "full", "eager")
-"""Settings that are told only where they are others."""
+"""Settings that are told only if they are others."""
 
 
 def label(case: Case) -> str:

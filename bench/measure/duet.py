@@ -26,14 +26,14 @@ from bench.workers.messages import KeepTo, KeptTo, Prepared, Question, Time, Tim
 LEAD_SECONDS = 0.005
 """From the order to the moment at which both begin."""
 LATE_SHARE = 0.01
-"""Of the shorter run, what one side may begin before the other."""
+"""Share of the shorter run that one side may begin before the other."""
 NO_ROOM = "memory is too small for two models at the same time; --pairing turns needs room for one"
 
 A = TypeVar("A", bound=msgspec.Struct)
 
 
 class Place(NamedTuple):
-    """Of a pair of runs in a block."""
+    """Place of a pair of runs in a block."""
 
     round: int
     visit: Literal[0, 1]

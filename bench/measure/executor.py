@@ -1,4 +1,4 @@
-"""Who carries out a run's jobs: this machine, one after the other, or the devices of a cluster."""
+"""Carries out a run's jobs: on this machine one after the other, or on the devices of a cluster."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -23,14 +23,14 @@ class Executor(Protocol):
 
     @property
     def notices(self) -> Sequence[str]:
-        """What takes no part, and why."""
+        """Devices that take no part, and why."""
 
     @property
     def kinds(self) -> list[Environment]:
         """One environment for each kind of device; there is a scheduler for each."""
 
     def count(self, kind: Environment) -> int:
-        """How many devices of a kind there are."""
+        """Number of devices of a kind."""
 
     def carry_out(self, schedulers: Sequence[Scheduler]) -> None:
         """Do jobs until no scheduler has another."""

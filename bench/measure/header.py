@@ -138,7 +138,7 @@ def check_same_run(
 
 
 def _grid(suite: Suite) -> Suite:
-    """What must be equal for two runs to be one: not the time they may take, nor how models are trained.
+    """The part of a suite that must be equal for two runs to be one: neither time limits nor training.
 
     One number of threads for all is the machine's matter.
     """

@@ -1,4 +1,4 @@
-"""What a device is given to do: the import of a model, a case alone, or a block of cases side by side."""
+"""The jobs of a device: the import of a model, a case alone, or a block of cases side by side."""
 
 from collections.abc import Generator
 from contextlib import closing

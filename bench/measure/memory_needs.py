@@ -33,7 +33,7 @@ PRECISION = 64
 
 @dataclass(frozen=True)
 class Axis:
-    """What is made as large as a memory budget allows."""
+    """The axis that is made as large as a memory budget allows."""
 
     option: str
     field: Literal["length", "batch"]
@@ -52,19 +52,19 @@ class Axis:
 LENGTH = Axis(
     "--max-length", "length", 128, lambda case: workloads.load(case.workload).max_length, "time steps"
 )
-"""Of a sequence; a multiple of 128 suits what goes in chunks."""
+"""Step of a sequence's length: a multiple of 128 suits chunked forms."""
 BATCH = Axis("--max-batch", "batch", 1, lambda _: 1 << 20, "sequences")
 
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
-    """What a step needs. No bytes: too_large, or else the reason why nobody can tell."""
+    """Memory that a step needs. No bytes: too_large, or else the reason why nobody can tell."""
 
     bytes: int | None = None
     parameters: int | None = None
     too_large: bool = False
     reason: str | None = None
     traceback: str | None = None
-    """Of Python, where the model failed."""
+    """Python's traceback, if the model failed."""
 
 
 Probe = Callable[[Case], Needs]
@@ -72,12 +72,12 @@ Probe = Callable[[Case], Needs]
 
 @dataclass(frozen=True)
 class MemoryNeeds:
-    """What every case needs, or the most that it can have of something."""
+    """Memory needs of every case, or the largest size of each that fits."""
 
     results: Results
     """As of a run that timed nothing."""
     sized: dict[str, Case]
-    """By case, the one of the size at which its figure was found."""
+    """The case of the size at which its figure was found, by case."""
     notes: list[str]
 
     @property

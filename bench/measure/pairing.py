@@ -15,12 +15,12 @@ from bench.system.processors import Processors
 
 PAIRINGS = ("auto", *get_args(Pairing))
 LOOK_SECONDS = 0.5
-"""How long other work is watched."""
+"""Seconds for which other work is watched."""
 
 
 @dataclass(frozen=True)
 class Cores:
-    """What this process may use, a processor of each core."""
+    """The processors that this process may use, one of each core."""
 
     granted: tuple[int, ...]
 
@@ -43,12 +43,12 @@ class Cores:
 
 @dataclass(frozen=True)
 class Paired:
-    """How pairs are timed."""
+    """The way in which pairs are timed."""
 
     environment: Environment
     """With its pairing; in a duet `threads` are those of each side."""
     words: str
-    """Which pairing, and why."""
+    """The pairing, and the reason for it."""
 
 
 def check_pairing(wanted: str) -> None:
@@ -96,7 +96,7 @@ def _obstacle(environment: Environment, threads: int | None, cores: Cores) -> st
 
 
 def _company(cores: Cores) -> str | None:
-    """What other work keeps busy, if that is too much."""
+    """The cores that other work keeps busy, if those are too many."""
     busy = busy_cores(cores.granted)
     if busy <= BUSY_SHARE * len(cores.granted):
         return None
@@ -104,6 +104,6 @@ def _company(cores: Cores) -> str | None:
 
 
 def busy_cores(granted: Processors) -> float:
-    """How many of these processors are busy now, watched for half a second."""
+    """Count how many of these processors are busy now, watched for half a second."""
     shares = psutil.cpu_percent(interval=LOOK_SECONDS, percpu=True)
     return sum(share for number, share in enumerate(shares) if number in granted) / 100

@@ -50,7 +50,7 @@ class Panel:
         self.blocks = self._whole_blocks()
         """Complete blocks: every remaining case has a value."""
         self.begun: dict[int, float] = {}
-        """When each block began that is being measured."""
+        """Begin of each block that is being measured."""
         self.block_seconds = 0.0
         self.cut_offs = 0
         """Blocks cut off in a row, until now."""
@@ -89,7 +89,7 @@ class Panel:
 
     @property
     def ratios(self) -> dict[str, Interval | None]:
-        """How many times faster than the baseline, by case."""
+        """Speed-up over the baseline, by case."""
         return {
             case.id: self._ratio(self.baseline.id, case.id)
             for case in self.cases
@@ -136,7 +136,7 @@ class Panel:
 
     @property
     def outlook(self) -> Outlook | None:
-        """What one block more would give; None before there was one."""
+        """Gain of one block more; None before there was one."""
         alive, lacking = self.alive, max(0, self.timing.min_blocks - self.blocks)
         if self.blocks == 0:
             return None
@@ -184,5 +184,5 @@ class Panel:
         return speed_ratio(self.found.samples, reference, other, estimator=self.estimator)
 
     def _reference(self, alive: list[Solo]) -> Solo:
-        """What is resident in every group: the baseline, or the first that runs if it does not."""
+        """The case that is resident in every group: the baseline, or the first that runs if it does not."""
         return next((solo for solo in alive if solo.case == self.baseline), alive[0])

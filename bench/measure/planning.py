@@ -1,4 +1,4 @@
-"""What the next block of a panel is to be, from what its blocks have shown until now."""
+"""Plans the next block of a panel by what its blocks have shown until now."""
 
 import math
 import statistics
@@ -22,9 +22,9 @@ class Planner:
     def __init__(self, procedure: Procedure) -> None:
         self.procedure = procedure
         self.block_seconds: dict[int, float] = {}
-        """How long each block took that was measured in this part of the run."""
+        """Seconds of each block that was measured in this part of the run."""
         self.told: tuple[object, ...] | None = None
-        """What the last plan came to."""
+        """The last plan, without its figures."""
 
     def plan(
         self,
@@ -73,7 +73,7 @@ class Planner:
         return max(self.procedure.rounds(solos, seconds), two)
 
     def _problem(self, alive: Sequence[Solo], reference: str, samples: Sequence[Sample]) -> Problem | None:
-        """What there is to choose from; None before the noise is known."""
+        """The choices there are; None before the noise is known."""
         done = list(designs(samples).values())
         found = spreads(samples) if len(done) >= BLOCKS_KNOWN else {}
         if any(solo.case.id not in found for solo in alive):
@@ -107,7 +107,7 @@ class Planner:
     def _start_seconds(
         self, alive: Sequence[Solo], samples: Sequence[Sample], tasks: Mapping[str, Task]
     ) -> float:
-        """Of a block beside its visits: as measured, or as foretold by what each case took alone."""
+        """Seconds of a block beside its visits: as measured, or as foretold by what each case took alone."""
         if not self.block_seconds:
             return sum(self.procedure.start_up_seconds(solo) for solo in alive)
         visits: dict[int, float] = defaultdict(float)
@@ -140,7 +140,7 @@ class Planner:
 
 
 def designs(samples: Iterable[Sample]) -> dict[int, Design]:
-    """How each block was carried out, by its samples."""
+    """Designs of the blocks that were carried out, by their samples."""
     rounds: dict[int, set[int]] = defaultdict(set)
     places: dict[tuple[int, str], set[tuple[int, int, int]]] = defaultdict(set)
     steps: dict[int, dict[str, int]] = defaultdict(dict)

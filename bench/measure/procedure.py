@@ -1,4 +1,4 @@
-"""How a suite is carried out on this machine: device, threads, warm-up, deadlines, memory."""
+"""The procedure of a suite on this machine: device, threads, warm-up, deadlines, memory."""
 
 import math
 from collections.abc import Mapping
@@ -41,9 +41,9 @@ class Procedure:
     arithmetic: bool = False
     """Whether the FLOPs of a step are counted, and the most FLOP/s of the device measured beside it."""
     sources: Mapping[str, CodeSource] = field(default_factory=dict)
-    """Where each revision's code is imported from."""
+    """Places that each revision's code is imported from."""
     checkpoints: Mapping[str, Path] = field(default_factory=dict)
-    """Where checkpoints lie here, by the name that cases have for them, if that is not the name itself."""
+    """Places of checkpoints here, by the name that cases have for them, if that is not the name itself."""
 
     @property
     def kind(self) -> DeviceKind:

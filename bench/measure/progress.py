@@ -1,4 +1,4 @@
-"""How far a run is: blocks done of those to be expected, the time that is left to go, the widest interval."""
+"""A run's progress: blocks done of those to be expected, the time that is left to go, the widest interval."""
 
 import math
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ BAR_WIDTH = 20
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands, by what was measured until now."""
+    """A run's progress, by what was measured until now."""
 
     done: float
     """Blocks; one may be done in part if a block has several groups."""
     total: int
     """Blocks that are to be expected in all."""
     seconds_left: float | None = None
-    """That the others take, if they take as long as those before; None before there was one."""
+    """Seconds for the other blocks, if they take as long as those before; None before there was one."""
     widest: float | None = None
     """Half-width of the widest interval, as a fraction; None before there is one for every pair."""
 

@@ -13,7 +13,7 @@ from bench.suites.case import Case
 
 
 class Observer(Protocol):
-    """What a display is told while a suite runs."""
+    """The events of a running suite, for a display."""
 
     def solo_begins(self, case: Case, number: int, total: int) -> None: ...
     def solo_ends(self, solo: Solo) -> None: ...
@@ -32,7 +32,7 @@ class Recorder:
         self.file = file
         self.observer = observer
         self.found = found or Findings()
-        """What is known by now, an earlier run of the file included."""
+        """Everything found so far, an earlier run of the file included."""
 
     def take(self, record: Finding) -> None:
         """A measurement has finished. Raises NotWritten."""
@@ -47,11 +47,11 @@ class Recorder:
                 self.observer.case_lost(record)
 
     def planned(self, plan: Plan) -> None:
-        """What is measured from now on has been chosen. Raises NotWritten."""
+        """Take in the plan of what is measured from now on. Raises NotWritten."""
         self.file.append(plan)
 
     def void(self, void: Void) -> None:
-        """What a job has measured until now does not count. Raises NotWritten."""
+        """Take back what a job has measured until now. Raises NotWritten."""
         self.file.append(void)
         self.observer.cut_off(void)
         self.found.drop(void)

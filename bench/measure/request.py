@@ -1,4 +1,4 @@
-"""What is asked of one `bench run`, by the command line or by `bench.run`, and the suite that it means."""
+"""The request of one `bench run`, from the command line or from `bench.run`, and the suite that it means."""
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ from implementations import registry
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for."""
+    """A user's request."""
 
     suite: str | SuiteFile
     """A name, a path, or a file that was read already."""
@@ -43,7 +43,7 @@ class Request:
     executor: str = "local"
     """`local`, or `ray`: the devices of a Ray cluster."""
     command: list[str] = field(default_factory=command_line)
-    """How the run was called; by default this process's command line."""
+    """The call of the run; by default this process's command line."""
 
 
 def request_for(

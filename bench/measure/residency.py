@@ -7,7 +7,7 @@ from bench.records.environment import DeviceKind, Environment
 from bench.records.solo import Solo
 
 RESIDENT_SHARE = 0.8
-"""Of a machine's free memory, what the workers of one block may fill together."""
+"""Share of a machine's free memory that the workers of one block may fill together."""
 GPU_SHARE = 0.97
 """The same of a GPU, on which nothing else is."""
 CONTEXT_BYTES = 600 << 20
@@ -15,8 +15,8 @@ CONTEXT_BYTES = 600 << 20
 
 
 def needed_bytes(solos: Sequence[Solo], kind: DeviceKind) -> int:
-    """What these workers hold together: on a CPU each its peak, on a GPU one its peak and the others what is
-    live between their steps, since a worker gives its cache back when it has answered."""
+    """Memory that these workers hold together: on a CPU each its peak, on a GPU one its peak and others what
+    is live between their steps, since a worker gives its cache back when it has answered."""
     if kind == "cpu":
         return sum(_peak_on_a_cpu(solo) for solo in solos)
     most = max((_peak(solo) - _idle(solo) for solo in solos), default=0)
@@ -24,7 +24,7 @@ def needed_bytes(solos: Sequence[Solo], kind: DeviceKind) -> int:
 
 
 def room_bytes(environment: Environment) -> int:
-    """What the workers of one block may hold together."""
+    """Memory that the workers of one block may hold together."""
     if environment.kind == "cpu":
         return int(free_memory() * RESIDENT_SHARE)
     free = environment.memory_bytes if environment.free_bytes is None else environment.free_bytes

@@ -53,7 +53,7 @@ class Scheduler:
         ]
         unknown = [case for case in self.cases if case.id not in self.found.solos]
         self.imports = [ImportJob(cases) for cases in plugged_in(unknown)]
-        """Of models that may not even be importable: all are tried before the first one runs."""
+        """Imports of models that may not be there: all are tried before the first one runs."""
         self.alone: set[str] = set()
         """Cases that are in their solo pass now."""
         self.cut_offs: Counter[str] = Counter()
@@ -64,7 +64,7 @@ class Scheduler:
         return self.recorder.found
 
     def next_job(self) -> Job | None:
-        """What a free device is to do now; None: nothing, or nothing before other jobs have ended."""
+        """The next job of a free device; None: nothing, or nothing before other jobs have ended."""
         return self.imports.pop(0) if self.imports else self._next_solo() or self._next_block()
 
     def take(self, record: Finding) -> None:
@@ -113,12 +113,12 @@ class Scheduler:
 
     @property
     def outlook(self) -> Outlook | None:
-        """What more time would give the cell that needs it most; None if nothing is known of it."""
+        """Gain of more time for the cell that needs it most; None if nothing is known of it."""
         outlooks = [panel.outlook for panel in self.panels if panel.ran_alone and panel.alive]
         return max(filter(None, outlooks), key=lambda found: found.need, default=None)
 
     def _next_solo(self) -> SoloJob | None:
-        """What is plugged in comes first: it fails sooner than others."""
+        """The next case to run alone. Plug-ins come first: they fail sooner than others."""
         cases = sorted(self.cases, key=lambda case: not registry.find(case.implementation).plugged_in)
         for number, case in enumerate(cases, 1):
             if case.id not in self.found.solos and case.id not in self.alone:
@@ -146,7 +146,7 @@ class Scheduler:
         return job
 
     def _progress(self, rounds: int) -> Progress:
-        """How far the run is; `rounds` are those of the block that is begun now."""
+        """The run's progress; `rounds` are those of the block that is begun now."""
         begun = [panel for panel in self.panels if panel.ran_alone]
         open_panels = max(1, sum(not panel.is_finished for panel in begun))
         share = max(0.0, self._seconds_left()) * min(1.0, self.devices / open_panels)

@@ -1,4 +1,4 @@
-"""Which fork server a job has: blocks have a fresh one each, and those surely needed load side by side."""
+"""Fork servers by job: blocks have a fresh one each, and those surely needed load side by side."""
 
 import os
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from bench.suites.case import Case
 from bench.workers.forkserver import ForkServer
 
 SERVER_BYTES = 300 << 20
-"""Of memory, that a process takes which has loaded torch and forks."""
+"""Memory of a process that has loaded torch and forks."""
 MEMORY_SHARE = 0.1
-"""Of what is free, that servers may take which wait for their block."""
+"""Share of the free memory that servers may take while they wait for their block."""
 
 
 class Servers:

@@ -33,7 +33,7 @@ from bench.system.signals import termination_interrupts
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of a suite or of a collection came to."""
+    """The outcome of a run of a suite or of a collection."""
 
     path: str
     """The result file, or a collection's folder of them."""
@@ -147,7 +147,7 @@ def _measure(request: Request, suite: Suite, executor: Executor, path: Path) -> 
 
 
 def _surroundings(executor: Executor) -> Surroundings | None:
-    """What else this machine is at; None if others measure."""
+    """Other work on this machine; None if others measure."""
     return None if executor.devices else read_surroundings()
 
 

@@ -1,4 +1,4 @@
-"""What goes into a bundle beside the record: suite, packages, uncommitted changes, checksums of the data."""
+"""Contents of a bundle beside the record: suite, packages, uncommitted changes, checksums of the data."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -96,7 +96,7 @@ def _files(name: str) -> tuple[dict[str, str], list[str]]:
 
 
 def _since(results: Results) -> Iterator[str]:
-    """What is not as it was when the run was made, as far as that can be told."""
+    """Differences from the state in which the run was made, as far as that can be told."""
     then = results.header.environment
     for name, version in {**then.libraries, "torch": then.torch}.items():
         now = _version(name)

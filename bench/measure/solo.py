@@ -148,7 +148,7 @@ def _arithmetic(worker: WorkerProcess, seconds_left: float) -> Arithmetic:
 
 
 def _compared(worker: WorkerProcess, procedure: Procedure, case: Case, prepared: Prepared) -> Checked:
-    """What a variant is from its reference, and a mode from the plain step; nothing of what is neither."""
+    """A variant against its reference, and a mode against the plain step; nothing if it is neither."""
     has_reference = _has_reference(case, prepared)
     if not has_reference and case.mode == "eager":
         return Checked(None)
@@ -165,7 +165,7 @@ def _has_reference(case: Case, prepared: Prepared) -> bool:
 
 
 def _disagreement(checked: Checked, decoding: Decoding | None) -> str | None:
-    """How a model differs from what it should compute; None if it does not."""
+    """A model's difference from what it should compute; None if there is none."""
     if decoding is not None and not decoding.agrees:
         return (
             f"decodes something else than its parallel form: outputs differ by {decoding.parallel_error:.1e}"

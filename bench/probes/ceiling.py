@@ -17,7 +17,7 @@ DTYPES: dict[Precision, torch.dtype] = {
     "fp16": torch.float16,
     "fp64": torch.float64,
 }
-"""What products of a precision are computed in; float32 where it is not named."""
+"""Types that products of a precision are computed in; float32 if it is not named."""
 
 
 def product_ceiling(device: torch.device, precision: Precision) -> Ceiling:

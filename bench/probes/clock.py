@@ -24,7 +24,7 @@ class Elapsed(NamedTuple):
     """Seconds in which the thread that makes the steps was not on a processor; None on CUDA, where it may
     sleep while the device computes."""
     aside: float = 0.0
-    """Seconds of a run on CUDA that its stream's events do not show, where they are too many for the clock's
+    """Seconds of a run on CUDA that its stream's events do not show, if they are too many for the clock's
     own noise: the model works on other streams as well. They are part of `seconds`."""
     step_deviation: float | None = None
     """Standard deviation of the steps' times in seconds; None for a single step, and on CUDA."""

@@ -47,7 +47,7 @@ def locked_clocks(device: str, megahertz: int) -> Iterator[None]:
 
 
 def _handle(device: str) -> object:
-    """Of a torch device, or of a UUID."""
+    """NVML's handle of a torch device, or of a UUID."""
     if not device.startswith("cuda"):
         return nvml.Nvml(device).handle
     driver, missing = nvml.open_device(device)

@@ -28,7 +28,7 @@ class Counters(NamedTuple):
     wall: float
     processor: float
     queued: dict[str, float] | None
-    """By thread."""
+    """Seconds in the run queue, by thread."""
     busy: float | None
     stolen: float | None
     throttled: float | None
@@ -105,7 +105,7 @@ class Watcher:
 
 
 def between(before: Counters, after: Counters) -> Conditions:
-    """What happened between two readings."""
+    """Differences between two readings."""
     processor = after.processor - before.processor
     busy = _difference(before.busy, after.busy)
     return Conditions(

@@ -1,4 +1,4 @@
-"""What a GPU is set to, and what it does in a timed run, by NVML's counters before and after it."""
+"""A GPU's settings, and NVML's counters before and after a timed run."""
 
 import os
 from collections.abc import Callable
@@ -21,7 +21,7 @@ COUNTERS = {
 }
 """Nanoseconds for which each reason has held the clocks down so far."""
 HELD_BACK_SHARE = 0.05
-"""Of a run, what may be spent with clocks held down before the run is called throttled."""
+"""Share of a run that may pass with clocks held down before the run is called throttled."""
 WORD = 64
 """Processors in one number of a mask."""
 COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
@@ -43,7 +43,7 @@ def reading(driver: Nvml | None) -> Reading:
 
 
 def run_between(before: Reading, after: Reading, driver: Nvml | None) -> GpuRun:
-    """What happened between two readings; asks the clock, so call it right after the run."""
+    """Differences between two readings; asks the clock, so call it right after the run."""
     held = None
     if before.nanoseconds is not None and after.nanoseconds is not None:
         moved = {name: after.nanoseconds[name] - then for name, then in before.nanoseconds.items()}

@@ -32,7 +32,7 @@ class Group:
 
     @property
     def throttled_seconds(self) -> float:
-        """Of processor time, in which the group had used up its quota, until now."""
+        """Processor time in which the group had used up its quota, until now."""
         if self.version == 2:
             return self.statistic("throttled_usec", "cpu.stat") / 1e6
         return self.statistic("throttled_time", "cpu.stat") / 1e9

@@ -109,7 +109,7 @@ def _cuda_peaks(step: Step, device: torch.device, idle_bytes: int, own_bytes: in
 
 
 def _outside(process: MemoryFigure, reserved: int) -> MemoryFigure:
-    """What the driver has of this process beside torch's allocator: its context, libraries, modules, and the
+    """The driver's memory of this process outside torch's allocator: its context, libraries, modules, and the
     local memory that spilled registers take."""
     if process.bytes is None:
         return MemoryFigure(kind="driver_only", bytes=None, unavailable=process.unavailable)

@@ -205,7 +205,7 @@ def quietly() -> Iterator[None]:
 
 
 def _handle_of(uuid: str) -> Any:
-    """By its UUID, which asks no other device: one of them may be lost."""
+    """Handle by UUID, which asks no other device: one of them may be lost."""
     known = uuid.removeprefix("GPU-").removeprefix("MIG-").lower()
     try:
         return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{known}")

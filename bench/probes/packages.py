@@ -17,14 +17,14 @@ from bench.system.git import commit_around
 
 
 class _DirectUrl(msgspec.Struct, frozen=True):
-    """What an installer writes of a distribution that does not come from an index."""
+    """An installer's note on a distribution that does not come from an index."""
 
     url: str = ""
     vcs_info: dict[str, str] = {}
 
 
 def plug_in(path: str, top: str | None = None) -> PlugIn:
-    """What is known of an import path's code.
+    """Everything known of an import path's code.
 
     top: the top-level module that computes, if the path's own is only an adapter.
     """

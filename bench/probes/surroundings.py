@@ -14,7 +14,7 @@ SYS = Path("/sys")
 MEASURE = ("run", "regress", "bisect", "doctor", "profile", "train", "verify")
 """Commands that are disturbed by each other."""
 FIRST_WORDS = 5
-"""Of a command line, those among which `bench` stands: after an interpreter and its options."""
+"""Words of a command line among which `bench` stands: after an interpreter and its options."""
 
 
 def read_surroundings(sys_folder: Path = SYS) -> Surroundings:

@@ -22,7 +22,7 @@ REFUSED = {
     "CUDA_LAUNCH_BLOCKING": "the host would wait for every kernel",
     "TRITON_INTERPRET": "Triton's kernels would run on the CPU, in its interpreter",
 }
-"""What makes timings on a GPU worthless if it is on, and why."""
+"""Settings that make timings on a GPU worthless, and why."""
 
 
 def recorded(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -35,7 +35,7 @@ def recorded(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 def in_the_way(environment: Mapping[str, str] = os.environ) -> str | None:
-    """What no GPU can be timed with, as `NAME=value: why`; None without any."""
+    """A setting that no GPU can be timed with, as `NAME=value: why`; None without any."""
     for name, why in REFUSED.items():
         if environment.get(name, "").lower() not in ("", "0", "false", "no", "off"):
             return f"{name}={environment[name]}: {why}"

@@ -34,13 +34,13 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
-    """What was uncommitted in a repository whose code took part."""
+    """Uncommitted changes in a repository whose code took part."""
 
     member: str
     of: list[str]
     """Models, workloads and metrics whose code it is; `bench`, what measured."""
     commit: str
-    """That the diff is against."""
+    """Commit that the diff is against."""
     left_out: int = 0
     """New files that are not Python's, which are not in the diff."""
 
@@ -53,7 +53,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What the bundle holds, and what is no longer as it was when the run was made."""
+    """Contents of the bundle, and all that differs from when the run was made."""
 
     schema: int
     created: str
@@ -62,7 +62,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     members: dict[str, Member]
     changes: list[Changes] = []
     since: list[str] = []
-    """What had changed between the run and the bundle: packages and sources are those of the bundle."""
+    """Changes between the run and the bundle: packages and sources are those of the bundle."""
 
 
 class DataSums(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,9 +71,9 @@ class DataSums(msgspec.Struct, frozen=True, kw_only=True):
     data: str
     """As the record states it."""
     files: dict[str, str] = {}
-    """Of the files that batches are made of, by name."""
+    """Checksums of the files that batches are made of, by name."""
     batches: dict[str, str] = {}
-    """Of each case's batch, as it was measured."""
+    """Checksum of each case's batch, as it was measured."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the kernel says of a timed run: who had the processors meanwhile."""
+"""The kernel's account of a timed run: who had the processors meanwhile."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ Number = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one timed run. None is what this kernel does not say."""
+    """The kernel's counters over one timed run; None for each that this kernel lacks."""
 
     wall_seconds: Seconds
     """From one reading of the counters to the next."""

@@ -9,7 +9,7 @@ from bench.suites.suite import LARGEST, Positive
 
 DeviceKind = Literal["cpu", "cuda"]
 Pairing = Literal["turns", "duet"]
-"""What is compared is timed one after the other, or at the same time on a half of the cores each."""
+"""Pairs are timed one after the other, or at the same time on a half of the cores each."""
 
 
 class Machine(NamedTuple):
@@ -74,7 +74,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     harness: str | None = None
     """Version of the harness, and its commit if it runs from a checkout; None in files that do not say."""
     pairing: Pairing = "turns"
-    """How pairs were timed; in a duet `threads` are those of each side."""
+    """The pairing; in a duet `threads` are those of each side."""
 
     @property
     def kind(self) -> DeviceKind:

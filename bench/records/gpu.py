@@ -1,4 +1,4 @@
-"""What a GPU is set to, and what it did while a run was timed."""
+"""A GPU's settings, and its counters while a run was timed."""
 
 from typing import Annotated
 
@@ -16,7 +16,7 @@ class GpuSettings(msgspec.Struct, frozen=True, kw_only=True):
     held_by_clock_settings: bool | None = None
     """Whether application or locked clocks hold the SM clock down at this moment."""
     locked_sm_mhz: int | None = None
-    """What `--lock-clocks` fixed the SM clock at."""
+    """SM clock that `--lock-clocks` fixed."""
     persistence: bool | None = None
     compute_mode: str | None = None
     """`default`, `exclusive thread`, `prohibited` or `exclusive process`."""
@@ -27,7 +27,7 @@ class GpuSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GpuRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What a GPU did in a timed run; None if the driver does not tell."""
+    """A GPU's counters over a timed run; None for each that the driver lacks."""
 
     sm_mhz: int | None = None
     """SM clock right after the run."""

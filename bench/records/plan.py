@@ -1,4 +1,4 @@
-"""What a run has chosen to measure from some block on, and why."""
+"""A run's choice of what to measure from some block on, and the reason."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ Number = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one case."""
+    """Plan of one case."""
 
     visits: Positive
     """In each round."""
@@ -38,36 +38,36 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, tag="plan", tag_field="typ
     rounds: Positive
     """In each block that is to come."""
     start_seconds: Amount
-    """Of a block beside its visits: processes, models, warm-up."""
+    """Seconds of a block beside its visits: processes, models, warm-up."""
     half_width: Amount | None
-    """Of the widest interval, on the log scale, that this is expected to give; None for no interval."""
+    """Expected half-width of the widest interval, on the log scale; None for no interval."""
     cases: dict[str, Planned]
 
     @property
     def design(self) -> tuple[object, ...]:
-        """What is carried out; the figures behind it change with every block."""
+        """The plan without the figures behind it, which change with every block."""
         cases = {name: (case.visits, case.steps) for name, case in self.cases.items()}
         return (self.blocks, self.rounds, cases)
 
 
 class Outlook(msgspec.Struct, frozen=True, kw_only=True):
-    """What more time would have given the cell that needs it most."""
+    """Gain of more time for the cell that needs it most."""
 
     lacking: Number
     """Blocks, of those that the suite wants at least."""
     block_seconds: Amount
-    """Of one block more."""
+    """Seconds of one block more."""
     half_width: Amount | None
-    """Of the widest interval, on the log scale; None if there is none."""
+    """Half-width of the widest interval, on the log scale; None if there is none."""
     narrowed: Amount | None
     """The same after one block more, as estimated; None before the noise is known."""
 
     @property
     def gain(self) -> float:
-        """By what share one block more would narrow the widest interval."""
+        """Share by which one block more would narrow the widest interval."""
         return 1 - self.narrowed / self.half_width if self.narrowed and self.half_width else 0.0
 
     @property
     def need(self) -> tuple[int, float]:
-        """What makes one cell need more than another."""
+        """Sort key: the cell that needs more time is the larger."""
         return (self.lacking, self.half_width or 0.0)

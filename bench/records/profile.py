@@ -58,7 +58,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, tag="profile", tag_fiel
     case: Case
     environment: Environment
     surroundings: Surroundings | None = None
-    """What else the machine was at; None in files that do not say."""
+    """Other work on the machine; None in files that do not say."""
     steps: Count
     plain_seconds: AboveZero
     """Median seconds of a step without any of this."""

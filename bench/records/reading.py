@@ -112,7 +112,7 @@ def read_kinds(path: Path) -> list[Results]:
 
 
 def parse(content: bytes, path: Path) -> list[Results]:
-    """What the content of a result file says, by kind of device; a path to name it by. Raises ResultError."""
+    """Parse the content of a result file, by kind of device; a path to name it by. Raises ResultError."""
     lines = content.split(b"\n")
     torn = lines.pop()
     notice = f"{path}: its torn last line was dropped" if torn else None

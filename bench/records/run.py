@@ -17,7 +17,7 @@ SCHEMA = 1
 StopReason = Literal["precise", "blocks", "budget", "interrupted", "failed", "devices"]
 
 Estimator = Literal["rounds", "differences", "pairs"]
-"""How a block's value for a pair is computed from its visits: functions of `bench.stats.rounds`, or for runs
+"""Estimators of a block's value for a pair from its visits: functions of `bench.stats.rounds`, or for runs
 side by side of `bench.stats.duets`."""
 ESTIMATOR: Estimator = "differences"
 """Estimator of new runs in turns."""
@@ -54,12 +54,12 @@ class PlugIn(msgspec.Struct, frozen=True, kw_only=True):
     """Code of somebody else's that took part: a model, a workload or a metric."""
 
     path: str
-    """Where it was imported from, `package.module:object`."""
+    """Import path, `package.module:object`."""
     package: str | None = None
     """The installed package that has it; None if there is none."""
     version: str | None = None
     commit: str | None = None
-    """Of the repository that it lies in, or was installed from."""
+    """Commit of the repository that it lies in, or was installed from."""
     dirty: bool | None = None
     """Whether that repository had uncommitted changes."""
 
@@ -79,7 +79,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header", tag_field=
     checkpoints: dict[str, Trained] = {}
     """Training behind the weights that an implementation is timed with, by implementation."""
     surroundings: Surroundings | None = None
-    """What else the machine was at when the run began; None of a cluster, and in files that do not say."""
+    """Other work on the machine when the run began; None of a cluster, and in files that do not say."""
     sources: dict[str, str] = {}
     """Digests of source and hyper-parameters by implementation; `bench`: of the code that measures."""
     estimator: Estimator = "rounds"
@@ -117,7 +117,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, tag="sample", tag_field=
     step_deviation: Quantity | None = None
     """Standard deviation of its steps' times in seconds; None for a single step, and on CUDA."""
     conditions: Conditions | None = None
-    """What the kernel says of the run."""
+    """The kernel's account of the run."""
     disturbed_by: str | None = None
     """Why it counts in no ratio, by what the kernel says; it was repeated at once. None if it counts."""
     attempt: Count = 0
@@ -126,13 +126,13 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, tag="sample", tag_field=
     """In files without `conditions`: whether it waited for more than half of the run, beyond what was usual
     for the model. It counts."""
     gpu: GpuRun | None = None
-    """What the GPU did meanwhile; None on a CPU."""
+    """The GPU's counters meanwhile; None on a CPU."""
     aside_seconds: Quantity = 0.0
     """Part of `seconds` that the timed stream of a GPU did not show: work on other streams."""
     processors: list[Count] = []
     """Those of its side in a duet; empty in turns."""
     alone_seconds: Quantity | None = None
-    """Of a run in a duet, before the other side began; None in turns."""
+    """Seconds of a run in a duet before the other side began; None in turns."""
     node: str | None = None
     device: str | None = None
     """Node and device that it was measured on; both None on the machine of the header."""
@@ -172,7 +172,7 @@ class Void(msgspec.Struct, frozen=True, kw_only=True, tag="void", tag_field="typ
 
     @property
     def words(self) -> str:
-        """What was cut off, where, and why, in a message."""
+        """A message about the cut: place and reason."""
         part = "" if self.block is None else f"block {self.block + 1} of "
         return (
             f"{part}{', '.join(self.case_ids)} was cut off on {self.node} ({self.device}) and counts in no "
@@ -187,9 +187,9 @@ class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", tag_field="type"
     seconds: Quantity
     """Seconds since the start, or since the run was resumed."""
     surroundings: Surroundings | None = None
-    """What else the machine was at by then; None of a cluster, and in files that do not say."""
+    """Other work on the machine by then; None of a cluster, and in files that do not say."""
     outlook: Outlook | None = None
-    """What more time would have given; None in files that do not say, and if there was no block."""
+    """Gain of more time; None in files that do not say, and if there was no block."""
 
 
 Finding = Solo | Sample | Lost

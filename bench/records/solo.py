@@ -1,4 +1,4 @@
-"""What is found about one case alone, before it is timed beside others."""
+"""Findings about one case alone, before it is timed beside others."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -64,7 +64,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decoding(msgspec.Struct, frozen=True, kw_only=True):
-    """What decoding measured. One step takes in a stretch of tokens after a context of the case's length."""
+    """Figures of decoding. One step takes in a stretch of tokens after a context of the case's length."""
 
     tokens: int
     """Tokens per sequence in one step, one after another."""
@@ -98,10 +98,10 @@ class GpuBusy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Compilation(msgspec.Struct, frozen=True, kw_only=True):
-    """What compiling a step came to."""
+    """Costs of compiling a step."""
 
     first_step_seconds: AboveZero
-    """Of the step in which it is compiled, with nothing kept of earlier compilations."""
+    """Seconds of the step in which it is compiled, with nothing kept of earlier compilations."""
     graph_breaks: Count
 
 
@@ -109,21 +109,21 @@ class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
     """The most that a device was measured to do, in the precision of a case."""
 
     flops_per_second: AboveZero
-    """Of the best of several large matrix products."""
+    """FLOP per second in the best of several large matrix products."""
     matrix: str
     """The product, in words."""
 
 
 class Arithmetic(msgspec.Struct, frozen=True, kw_only=True):
-    """What a step computes, and the most that the device does; without FLOPs `unavailable` says why."""
+    """A step's FLOPs, and the device's ceiling; without FLOPs `unavailable` says why."""
 
     flops: Count | None
-    """Of a step's operators, forward, backward and optimiser."""
+    """FLOPs of a step's operators, forward, backward and optimiser."""
     uncounted: list[str] = []
     """Operators without a formula, which count as nothing."""
     unavailable: str | None = None
     ceiling: Ceiling | None = None
-    """None where there was no room for the product."""
+    """None if there was no room for the product."""
 
 
 class Exact(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,7 +183,7 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     energy: Energy | None = None
     metrics: list[MetricFigure] = []
     computed_by: str | None = None
-    """Which kernels computed, in the words of a model from elsewhere; None if it says nothing."""
+    """Kernels that computed, in the words of a model from elsewhere; None if it says nothing."""
     remarks: list[str] = []
     """Lines that a model from elsewhere says of itself."""
     batch_digest: str | None = None
@@ -194,9 +194,9 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     compiled: Compilation | None = None
     """None in other modes."""
     in_mode: Variant | None = None
-    """How far the step in its mode is from the plain one; None for that."""
+    """Distance of the step in its mode from the plain one; None for that."""
     width: Count | None = None
-    """Of the model, where it was searched for a number of parameters."""
+    """Width of the model, if it was searched for a number of parameters."""
     growth_bytes: Count | None = None
     """Bytes live after a step of the warm model and not before it: a leak. None if that can't be seen."""
     node: str | None = None

@@ -154,7 +154,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _value(partition: Path) -> str:
-    """What a partition's folder is of."""
+    """Value in the name of a partition's folder."""
     return unquote(partition.name.partition("=")[2])
 
 

@@ -1,4 +1,4 @@
-"""What else a machine was at while something was measured, and what that means in words."""
+"""A machine's other work and its condition while something was measured, and their meaning in words."""
 
 from collections.abc import Iterator
 from typing import Annotated, NamedTuple
@@ -6,9 +6,9 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 BUSY_SHARE = 0.25
-"""Of the cores, what other work may keep busy before timings suffer."""
+"""Share of the cores that other work may keep busy before timings suffer."""
 HELD_SHARE = 0.95
-"""Of its highest clock, what a processor may be held at before that is worth a remark."""
+"""Share of its highest clock below which a processor's clock is worth a remark."""
 
 Load = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -19,12 +19,12 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     load_average: Load
     """Processes that were running over the last minute, on average."""
     cores: Annotated[int, msgspec.Meta(ge=1)]
-    """That this process may use."""
+    """Cores that this process may use."""
     others: list[str] = []
     """Commands of other `bench` processes that measure."""
     on_battery: bool | None = None
     throttled: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    """How often the processor was slowed down for heat since it was started."""
+    """Times that the processor was slowed down for heat since it was started."""
     clock_share: Load | None = None
     """Highest clock that is allowed, over the highest that the processor has."""
 
@@ -42,7 +42,7 @@ class Remark(NamedTuple):
 
 
 def remarks(before: Surroundings, after: Surroundings | None = None, own_load: float = 0.0) -> list[Remark]:
-    """What stood in the way, by looks before measuring and, if there is one, after it.
+    """Remarks on what stood in the way, by looks before measuring and, if there is one, after it.
 
     own_load: threads that measuring itself keeps busy, which are part of the load after it.
     """

@@ -1,4 +1,4 @@
-"""How many blocks, rounds, visits and steps make the widest interval narrowest in the time that is left.
+"""Numbers of blocks, rounds, visits and steps that make the widest interval narrowest in the remaining time.
 
 Kalibera and Jones (Rigorous benchmarking in reasonable time, ISMM 2013): repetition pays at the level where
 the variance is, and costs what that level's start costs. Here a block is an execution, a visit an iteration;
@@ -15,20 +15,20 @@ from bench.stats.variances import Spread
 ROUNDS_WANTED = 2
 """A round has two visits of each case at least: with two rounds a burst in one visit is outvoted."""
 MOST_VISITS = 4
-"""Of a case in half a round: more would make rounds so long that drift no longer cancels."""
+"""Most visits of a case in half a round: more would make rounds so long that drift no longer cancels."""
 LONGEST_VISIT = 4
 """Times as many steps as a visit needs at least."""
 
 
 @dataclass(frozen=True)
 class Design:
-    """How a block is carried out."""
+    """Numbers of rounds, visits and steps in a block."""
 
     rounds: int
     visits: Mapping[str, int] = field(default_factory=dict)
-    """Of each case in half a round, where it is more than one."""
+    """Visits of each case in half a round, if more than one."""
     steps: Mapping[str, int] = field(default_factory=dict)
-    """Of each case in a visit, where it is more than the least."""
+    """Steps of each case in a visit, if more than the least."""
 
     def visits_of(self, case_id: str) -> int:
         """In a whole block."""
@@ -37,14 +37,14 @@ class Design:
 
 @dataclass(frozen=True)
 class Task:
-    """What is known of one case."""
+    """Costs and noise of one case."""
 
     spread: Spread
     step_seconds: float
     least_steps: int
-    """Of a visit."""
+    """Least steps of a visit."""
     visit_seconds: float
-    """That a visit takes beside its steps."""
+    """Seconds of a visit beside its steps."""
 
     @property
     def steps(self) -> int:
@@ -59,7 +59,7 @@ class Task:
 
     @property
     def seconds(self) -> float:
-        """Of a visit."""
+        """Seconds of a visit."""
         return self.visit_seconds + self.steps * self.step_seconds
 
 
@@ -71,22 +71,22 @@ class Choice:
     blocks: int
     """With those that are done."""
     half_width: float
-    """Of the widest interval, on the log scale, as far as the spreads are known."""
+    """Half-width of the widest interval, on the log scale, as far as the spreads are known."""
     block_seconds: float
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What there is to choose from."""
+    """The choices there are."""
 
     tasks: Mapping[str, Task]
-    """By case."""
+    """Tasks by case."""
     baseline: str
     """The case that all ratios are against."""
     done: Sequence[Design]
-    """Of the blocks that are done."""
+    """Designs of the blocks that are done."""
     block_seconds: float
-    """That a block takes beside its visits."""
+    """Seconds of a block beside its visits."""
     most_rounds: int
     least_blocks: int
     most_blocks: int
@@ -94,7 +94,7 @@ class Problem:
     """Whether each case is timed at the same time as the baseline, as often."""
 
     def seconds(self, design: Design) -> float:
-        """Of one block."""
+        """Seconds of one block."""
         return self.block_seconds + sum(
             design.visits_of(name) * self._visit_seconds(name)
             for name in self.tasks
@@ -106,7 +106,7 @@ class Problem:
         return max(task.seconds, self.tasks[self.baseline].seconds) if self.side_by_side else task.seconds
 
     def half_width(self, design: Design, more: int) -> float:
-        """Of the widest interval after so many more blocks."""
+        """Half-width of the widest interval after so many more blocks."""
         return max(
             (self._half_width(name, design, more) for name in self.tasks if name != self.baseline),
             default=0.0,
@@ -121,7 +121,7 @@ class Problem:
         return student_t(blocks - 1, 0.975) * math.sqrt(variance) / blocks
 
     def _variance(self, name: str, design: Design) -> float:
-        """Of a block's log ratio."""
+        """Variance of a block's log ratio."""
         return sum(self._of_case(each, design) for each in (name, self.baseline))
 
     def _of_case(self, name: str, design: Design) -> float:

@@ -9,7 +9,7 @@ nothing else runs there meanwhile.
 from bench.records.conditions import Conditions
 
 TAKEN_SHARE = 0.05
-"""Of a run's time, what may be taken from it."""
+"""Share of a run's time that may be taken from it."""
 UNSURE_SECONDS = 0.01
 """Times in /proc/stat are told in hundredths of a second, the last of which may have begun before the run."""
 

@@ -24,7 +24,7 @@ class Pair(NamedTuple):
 def values_by_block(samples: Iterable[Sample], baseline: str, other: str) -> dict[int, float]:
     """Per block, the log ratio of baseline to other (case ids), in which the halves of the cores cancel.
 
-    A round counts if both of its visits were carried out. Pairs that something disturbed count only where a
+    A round counts if both of its visits were carried out. Pairs that something disturbed count only if a
     block has no others.
     """
     blocks: dict[int, list[Pair]] = defaultdict(list)

@@ -17,7 +17,7 @@ from scipy import special
 MIN_BLOCKS = 3
 """Below this many blocks no interval is given."""
 GATE_CONFIDENCE = 0.99
-"""Of each one-sided bound that a gate decides by."""
+"""Confidence of each one-sided bound that a gate decides by."""
 
 Verdict = Literal["REGRESSED", "PASSED", "INCONCLUSIVE"]
 
@@ -98,7 +98,7 @@ def average_ratio(ratios: Sequence[Interval], confidence: float = 0.95) -> Inter
 
 
 def _welch_half_width(errors: Array, degrees: Array, confidence: float) -> float:
-    """Of a sum or difference of means with these squared errors; the degrees of freedom by Satterthwaite."""
+    """Half-width for a sum or difference of means with these squared errors, by Welch and Satterthwaite."""
     if not errors.any():
         return 0.0
     common = float(errors.sum() ** 2 / (errors**2 / degrees).sum())
@@ -153,7 +153,7 @@ def p_value_above(block_values: Sequence[float], threshold: float) -> float:
 def verdict(
     block_values: Sequence[float], margin: float, tolerance: float, confidence: float = GATE_CONFIDENCE
 ) -> Verdict:
-    """What the blocks say of a slowdown. All are logs: of time ratios, and of 1 + margin and 1 + tolerance.
+    """Verdict of the blocks on a slowdown. All are logs: of time ratios, and of 1 + margin and 1 + tolerance.
 
     REGRESSED: the lower bound exceeds the margin. PASSED: the upper bound is under the tolerance.
     """
@@ -163,7 +163,7 @@ def verdict(
 
 
 def holm(p_values: Sequence[float], level: float = 1 - GATE_CONFIDENCE) -> list[bool]:
-    """Which of several hypotheses are rejected, with at most `level` chance of one false rejection (Holm)."""
+    """Hypotheses that are rejected, with at most `level` chance of one false rejection (Holm)."""
     rejected = [False] * len(p_values)
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     for rank, index in enumerate(order):

@@ -13,10 +13,10 @@ from bench.system.extras import require
 MIN_LEVEL = 3
 """Values that a level has at least, so that it has a spread of its own."""
 CONFIDENCE = 0.999
-"""Of the interval around a change that must not hold 1. In simulated series without a change (6 to 40
+"""Confidence of the interval around a change that must not hold 1. In simulated series without one (6 to 40
 values), at most one in eighty shows one."""
 PENALTY = 3.0
-"""Of a change, in units of the noise's variance times the log of the series' length: a modified BIC."""
+"""Penalty of a change, in units of the noise's variance times the log of the series' length: modified BIC."""
 LEAST_NOISE = 1e-3
 """Relative. Figures that repeat exactly (bytes) would make a change of every digit."""
 
@@ -60,7 +60,7 @@ def levels(values: Sequence[float], found: Sequence[int]) -> list[Sequence[float
 
 
 def level_ratio(before: Sequence[float], after: Sequence[float], confidence: float = 0.95) -> Interval:
-    """How many times higher the later level is (geometric means), and Student's t interval.
+    """Ratio of the later level to the earlier (geometric means), and Student's t interval.
 
     The levels share one spread, that of one machine: each alone is often too short to estimate it.
     """
@@ -78,7 +78,7 @@ def _noise(logs: Array) -> float:
 
 
 def _clearness(logs: Array, found: Sequence[int], index: int) -> float:
-    """How far the levels on both sides lie apart, in half-widths of the interval."""
+    """Distance of the levels on both sides, in half-widths of the interval."""
     edges = [0, *found, len(logs)]
     place = edges.index(index)
     before, after = logs[edges[place - 1] : index], logs[index : edges[place + 1]]

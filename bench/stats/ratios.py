@@ -25,7 +25,7 @@ QUIET_WANTED = 3
 
 @dataclass
 class Visits:
-    """Of one case in one round."""
+    """Visits of one case in one round."""
 
     places: tuple[set[int], set[int]] = field(default_factory=lambda: (set(), set()))
     """Positions that were visited in the order drawn, and in its reverse."""
@@ -61,7 +61,7 @@ def block_values(
 
     estimator: of runs in turns; a file's header names its own. Runs that were side by side say so themselves.
     A round counts when it was carried out to its end, with both cases in one group. Blocks that timed them in
-    different groups count by way of a third case that was in both, where one is named: a run's baseline is in
+    different groups count by way of a third case that was in both, if one is named: a run's baseline is in
     all.
     """
     own = [sample for sample in samples if sample.case_id in (baseline, other, via)]
@@ -114,7 +114,7 @@ def speed_ratio(
     via: str | None = None,
     estimator: Estimator = ESTIMATOR,
 ) -> Interval | None:
-    """How many times faster a case is than its baseline; None before the first complete round."""
+    """Speed-up of a case over its baseline; None before the first complete round."""
     values = block_values(samples, baseline, other, via, estimator)
     return ratio_interval(values) if values else None
 

@@ -1,4 +1,4 @@
-"""Where the noise of a case comes from: its processes, its visits in one process, its steps in one visit."""
+"""Sources of a case's noise: its processes, its visits in one process, its steps in one visit."""
 
 import itertools
 import statistics
@@ -14,7 +14,7 @@ from bench.stats.ratios import counted
 NORMAL = 0.6745 * 2**0.5
 """Median distance of two values of a normal distribution, in its standard deviations."""
 MEDIAN_VARIANCE = 1.3
-"""Of the median of a few values of a normal distribution, over that of their mean."""
+"""Variance of the median of a few values of a normal distribution, over that of their mean."""
 PRIOR = 2
 """An estimate of a case alone counts as its own blocks; that of all cases as so many more."""
 
@@ -53,7 +53,7 @@ def spreads(samples: Iterable[Sample]) -> dict[str, Spread]:
 
 
 def _spread(blocks: Sequence[Sequence[Sample]]) -> Spread:
-    """By the method of moments, level by level; medians, since bursts are none of the three."""
+    """Spread by the method of moments, level by level; medians, since bursts are none of the three."""
     logs = [np.log([sample.step_seconds for sample in block]).tolist() for block in blocks]
     distances = [abs(a - b) for block in logs for a, b in itertools.combinations(block, 2)]
     visits = (statistics.median(distances) / NORMAL) ** 2 if distances else 0.0

@@ -1,4 +1,4 @@
-"""What a step computes, and the most that its device does beside it."""
+"""A step's FLOPs, and its device's ceiling measured beside it."""
 
 import contextlib
 import sys
@@ -53,7 +53,7 @@ def _triton_launches() -> Iterator[list[str]]:
 
 
 def _ceiling(step: Step) -> Ceiling | None:
-    """None where the product finds no room beside the model, which is no fault of the model's."""
+    """None if the product finds no room beside the model, which is no fault of the model's."""
     try:
         return product_ceiling(step.device, step.case.precision)
     except (MemoryError, torch.OutOfMemoryError):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What a search came to: a width, or why there is none."""
+    """Outcome of a search: a width, or the reason why there is none."""
 
     width: int | None
     reason: str = ""
@@ -34,7 +34,7 @@ _found: dict[tuple[str, Task, str], Found] = {}
 
 
 def width_of(implementation: Implementation, build: "Build", task: Task, mode: str, target: int) -> int:
-    """The width. Raises NoEqualSize where no width gives the target within the tolerance.
+    """The width. Raises NoEqualSize if no width gives the target within the tolerance.
 
     build: the implementation's function. mode: the hyper-parameters' own name for the target.
     """

@@ -27,13 +27,13 @@ class NotCaptured(Exception):
 
 
 class Graph(Protocol):
-    """What holds the work of a device."""
+    """Holds the work of a device."""
 
     def warming_up(self) -> AbstractContextManager[None]:
-        """Where steps run that fill caches before the capture."""
+        """Context for steps that fill caches before the capture."""
 
     def capturing(self) -> AbstractContextManager[None]:
-        """Where the device's work is kept instead of done."""
+        """Context in which the device's work is kept instead of done."""
 
     def replay(self) -> None:
         """Do it."""
@@ -64,7 +64,7 @@ class CudaGraph:
 
 
 def graph_for(device: torch.device) -> Graph:
-    """Raises NotCaptured where the device has none."""
+    """Raises NotCaptured if the device has none."""
     if device.type != "cuda":
         raise NotCaptured(f"CUDA graphs need a CUDA device, and this is {device.type}")
     return CudaGraph(device)
@@ -74,7 +74,7 @@ def captured(step: Step, graph: Graph) -> Run:
     """The training step of a case, captured: weights, gradients, batch and loss stay where they are.
 
     A model with configurators gets room for as many active steps as it had, and some; a step that has more is
-    an error, which the device raises. Raises NotCaptured where the step waits for the device, or does
+    an error, which the device raises. Raises NotCaptured if the step waits for the device, or does
     what a graph can't hold.
     """
     eager, optimizer = step.plain_run, step.new_optimizer(capturable=True)

@@ -1,4 +1,4 @@
-"""How a step is carried out: op by op, compiled, with layers computed again, or as one CUDA graph."""
+"""Modes of a step: op by op, compiled, with layers computed again, or as one CUDA graph."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a plug-in brings beside the function that builds its model: an optimiser, stages, words about itself.
+"""Extras of a plug-in beside the function that builds its model: optimiser, stages, words about itself.
 
 Its module may have a function `optimizer(model)` and a mapping `STAGES`; its model may have `computed_by`, a
 text or a function that gives one, and `remarks`, lines.
@@ -78,7 +78,7 @@ def stages_of(case: Case) -> Mapping[str, str]:
 
 
 def computed_by(model: nn.Module) -> str | None:
-    """Which kernels have computed, in a model's own words; None if it says nothing."""
+    """The kernels that have computed, in a model's own words; None if it says nothing."""
     said = getattr(model, "computed_by", None)
     if inspect.isfunction(said) or inspect.ismethod(said):
         said = said()

@@ -1,4 +1,4 @@
-"""Where a step's time and memory go, stage by stage: under torch's profiler, then by counting operators."""
+"""A step's time and memory, stage by stage: under torch's profiler, then by counting operators."""
 
 import statistics
 import time

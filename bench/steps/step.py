@@ -32,7 +32,7 @@ HELD_IN: Mapping[Precision, torch.dtype] = {"fp64": torch.float64, "bf16-pure": 
 """Precisions that weights, their gradients and the optimiser's state are held in, if that is not float32."""
 
 MOST_HALVINGS = 24
-"""Of the scale of a loss in fp16, which begins at 2^16."""
+"""Most halvings of the scale of a loss in fp16, which begins at 2^16."""
 
 
 class Step:
@@ -92,7 +92,7 @@ class Step:
 
     @property
     def width(self) -> int | None:
-        """Of the model, where it was searched for a number of parameters."""
+        """Width of the model, if it was searched for a number of parameters."""
         return width_for(self.case, self.task)
 
     @property
@@ -211,7 +211,7 @@ def hold_in(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def scaler_of(case: Case, device: torch.device) -> torch.amp.GradScaler | None:
-    """What keeps small gradients from vanishing in float16; None in other precisions and phases."""
+    """Scaler that keeps small gradients from vanishing in float16; None in other precisions and phases."""
     return torch.amp.GradScaler(device.type) if case.precision == "fp16" and case.phase == "train" else None
 
 

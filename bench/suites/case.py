@@ -41,7 +41,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     held_out: bool = False
     """Whether its batch has sequences that no training sees."""
     mode: Mode = "eager"
-    """How the step is carried out: op by op, compiled, with layers computed again, or as one CUDA graph."""
+    """Way of carrying out a step: op by op, compiled, with layers computed again, or as one CUDA graph."""
     threads: int | None = None
     """CPU threads of its own; None for the run's."""
 

@@ -13,7 +13,7 @@ class Collection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Suites that make one comparison over several workloads."""
 
     name: str
-    """What records and tables call the collection."""
+    """Name in records and tables."""
     description: str
     """One sentence for `bench list suites`."""
     suites: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]

@@ -18,7 +18,7 @@ from bench.suites.collection import Collection
 from bench.suites.suite import Allowed, BatchSizes, Suite, Timing, Training
 
 BEGIN, END = "<!-- keys: begin -->", "<!-- keys: end -->"
-"""What the tables stand between in a page."""
+"""Marks around the tables in a page."""
 PARTS: dict[str, type[msgspec.Struct]] = {
     "A suite": Suite,
     "`batch`": BatchSizes,
@@ -56,7 +56,7 @@ def _table(title: str, part: type[msgspec.Struct]) -> str:
 
 
 def documented(part: type[msgspec.Struct]) -> dict[str, str]:
-    """What the source says of each field below it; empty where it says nothing."""
+    """Docstrings below the fields in the source; empty if there is none."""
     (body,) = ast.parse(textwrap.dedent(inspect.getsource(part))).body
     assert isinstance(body, ast.ClassDef)
     found = dict.fromkeys((field.name for field in msgspec.structs.fields(part)), "")

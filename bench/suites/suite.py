@@ -29,7 +29,7 @@ def several(values: Value | tuple[Value, ...]) -> tuple[Value, ...]:
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When to stop, and how long to wait."""
+    """Rules for when to stop, and how long to wait."""
 
     min_blocks: Positive = 3
     """Blocks that an interval needs; fewer only if the budget is over before."""
@@ -84,11 +84,11 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One comparison: implementations, workload, lengths and how they are timed."""
 
     name: str
-    """What records and tables call the suite."""
+    """Name in records and tables."""
     description: str
     """One sentence for `bench list suites`."""
     workload: str
-    """What batches are made of: a name, `tokens:file.npy`, `text:file.txt` or `package.module:WORKLOAD`."""
+    """Source of batches: a name, `tokens:file.npy`, `text:file.txt` or `package.module:WORKLOAD`."""
     lengths: tuple[Positive, ...]
     """Sequence lengths, in time steps."""
     implementations: tuple[str, ...]
@@ -104,9 +104,9 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fill: Fill | tuple[Fill, ...] = "full"
     """`full` has data at every position, `real` has true lengths, padded on the right."""
     precision: Precision | tuple[Precision, ...] = "fp32"
-    """What is computed in; `bf16` and `fp16` by torch's autocast, `bf16-pure` with weights in it."""
+    """Type of the computation; `bf16` and `fp16` by torch's autocast, `bf16-pure` with weights in it."""
     modes: Mode | tuple[Mode, ...] = "eager"
-    """How steps are carried out, a row each; ratios are to the baseline in the first of them."""
+    """Ways of carrying out steps, one row each; ratios are to the baseline in the first of them."""
     threads: Positive | tuple[Positive, ...] | None = None
     """CPU threads; None for one per core."""
     phase: Phase = "train"
@@ -116,13 +116,13 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     activation: tuple[Rate, ...] = ()
     """Activation rates that sparse models are set to, one row per rate; empty leaves them as initialised."""
     backend: Backend = "auto"
-    """Which kernels compute a fused form; `auto` takes those of the device."""
+    """Kernels of a fused form; `auto` takes those of the device."""
     metrics: tuple[str, ...] = ()
     """Metrics of the user's own beside the times: names, or import paths as `package.module:function`."""
     seed: Seed = 0
-    """Of weights and batches."""
+    """Seed of weights and batches."""
     training: Training = Training()
-    """How `bench train` trains the models."""
+    """Training of the models by `bench train`."""
     checkpoints: dict[str, str] = {}
     """Checkpoint file by implementation; its other forms are timed with it too."""
     limits: dict[str, Allowed] = {}
@@ -130,7 +130,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ignore: dict[str, str] | list[dict[str, str]] = {}
     """Implementations whose regressions are shown but do not count, each with the reason."""
     timing: Timing = Timing()
-    """When to stop, and how long to wait."""
+    """Rules for when to stop, and how long to wait."""
     quick: Timing = Timing(max_blocks=3, max_rounds=1, budget="4m")
     """Timing that --quick uses in place of `timing`."""
 
@@ -173,7 +173,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def own_threads(self) -> tuple[int | None, ...]:
-        """Numbers of threads of cases, where there are several; else none of their own, but the run's."""
+        """Numbers of threads of cases, if there are several; else none of their own, but the run's."""
         return self.threads if isinstance(self.threads, tuple) and len(self.threads) > 1 else (None,)
 
     @property

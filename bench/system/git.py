@@ -80,7 +80,7 @@ class Repository:
             ) from None
 
     def changes(self) -> tuple[bytes, int]:
-        """What is uncommitted as a diff against HEAD, new Python files included, and how many other new files
+        """Uncommitted changes as a diff against HEAD, new Python files included, and how many other new files
         are left out."""
         tracked = os.fsencode(_git(self.root, "diff", "--binary", "--no-ext-diff", "--no-textconv", "HEAD"))
         new = _paths(_git(self.root, "ls-files", "--others", "--exclude-standard", "-z"))

@@ -95,7 +95,7 @@ def format_bytes(count: float, digits: int | None = None) -> str:
 
 
 def format_count(count: float, digits: int | None = None) -> str:
-    """By default with three digits: `950`, `12.3K`, `4.56M`, `1.20B`."""
+    """Format a count, by default with three digits: `950`, `12.3K`, `4.56M`, `1.20B`."""
     value = float(count)
     for unit in ("", "K", "M"):
         if value < 1000:

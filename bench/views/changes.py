@@ -35,11 +35,11 @@ class LevelChange(msgspec.Struct, frozen=True, kw_only=True):
     """The last one at the old level."""
     ratio: float
     low: float | None
-    """Of the 95% interval. The same values chose the place, so it is somewhat too narrow."""
+    """Lower end of the 95% interval. The same values chose the place, so it is somewhat too narrow."""
     high: float | None
     cause: Cause
     why: str
-    """What the cause was told by, in words."""
+    """Reason for the cause, in words."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Series:
     commits: Sequence[str]
     values: Sequence[float]
     half_widths: Sequence[float | None]
-    """Of the runs' own 95% intervals, on the log scale."""
+    """Half-widths of the runs' own 95% intervals, on the log scale."""
     runs: Sequence[Results]
 
 

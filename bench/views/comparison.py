@@ -34,7 +34,7 @@ NOT_INTERLEAVED = (
 
 
 Fault = Literal["slower", "bigger"]
-"""What B can be to make the comparison fail."""
+"""Faults of B that make the comparison fail."""
 
 
 class ComparedCase(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +47,7 @@ class ComparedCase(msgspec.Struct, frozen=True, kw_only=True):
     fill: str
     mode: str = "eager"
     threads: int | None = None
-    """Of its own; None for the run's."""
+    """Threads of its own; None for the run's."""
     activation: float | None
     verdict: Difference
     a_status: str
@@ -138,7 +138,7 @@ def compare(
 
 
 def faults_of(words: Sequence[str] | None) -> tuple[Fault, ...]:
-    """What a comparison is to fail on. Raises UsageError."""
+    """Faults that a comparison is to fail on. Raises UsageError."""
     known: tuple[Fault, ...] = get_args(Fault)
     for word in words or ():
         if word not in known:
@@ -167,7 +167,7 @@ def _faults(row: ComparedCase, faults: Sequence[Fault]) -> Iterator[str]:
 
 
 def differences(a: Results, b: Results) -> Iterator[str]:
-    """What two runs must have in common and have not: machine, precision, suite."""
+    """Differences that two runs must not have: machine, precision, suite."""
     machines = (results.header.environment.machine for results in (a, b))
     for name, one, other in zip(Machine._fields, *machines, strict=True):
         if one != other:

@@ -19,7 +19,7 @@ class Named:
 
 
 def figures_of(results: Results, row: Row) -> Iterator[Named]:
-    """What was measured of a row."""
+    """Measured figures of a row."""
     if row.step_seconds is not None:
         times = block_step_seconds(results.samples, row.case_id)
         yield Named("step_time", "ms", tuple(seconds * 1e3 for seconds in times), is_by_block=True)

@@ -13,7 +13,7 @@ from bench.views.tables.notes import STATUS_WORDS
 from bench.views.tables.rows import Row, title_of
 
 ELSEWHERE = [setting for setting in SETTINGS if setting is not LENGTH]
-"""What tells tables of one length apart."""
+"""Settings that tell tables of one length apart."""
 
 
 def sentences(rows: Sequence[Row], baseline: str) -> list[str]:
@@ -104,7 +104,7 @@ def _nothing(panel: Sequence[Row]) -> str:
 
 
 def _failures(panel: Sequence[Row]) -> str:
-    """How many rows have an X; the notes say why."""
+    """Number of rows with an X; the notes say why."""
     failed = [row for row in panel if row.status != "ok"]
     if not failed:
         return ""

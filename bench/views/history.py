@@ -37,20 +37,20 @@ SHORT = 9
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """What the newest run of one commit says of the case."""
+    """Figure of the case in the newest run of one commit."""
 
     commit: str
     subject: str | None
     """First line of the commit's message, if the repository at hand has the commit."""
     created: str
-    """When that run began: ISO 8601, UTC."""
+    """Begin of that run: ISO 8601, UTC."""
     run: str
     status: Status
     reason: str | None
     value: float | None
     """Ratio, seconds or bytes, by the history's figure; None if it was not measured."""
     low: float | None
-    """Of the 95% interval over blocks; None with fewer than three, and for memory, which has no noise."""
+    """Lower end of the 95% interval over blocks; None with fewer than three, and for memory."""
     high: float | None
 
 
@@ -61,7 +61,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """The model's title, and the settings in which the lines of this history differ."""
     case_id: str
     baseline: str | None
-    """What speed is against."""
+    """Title of the model that speed is against."""
     device: str
     hardware: str
     threads: int
@@ -74,7 +74,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def words(self) -> str:
-        """Where it was measured, and on what."""
+        """Words on where it was measured, and on what."""
         memory = f", {self.allocator}" if self.allocator else ""
         threads = threads_in_words(self.threads, self.pairing)
         machine = f"{self.hardware}, {self.device}, {threads}, torch {self.torch}{memory}"
@@ -104,7 +104,7 @@ class Measured:
 
     @property
     def line(self) -> tuple[object, ...]:
-        """What is equal for all points of a line."""
+        """Key that all points of a line share."""
         return (self.case, self.baseline, self.row.machine, self.row.data)
 
 
@@ -255,7 +255,7 @@ def _value(case: Measured, figure: Figure) -> Interval | None:
 
 
 def _series(ordered: Sequence[Measured], points: Sequence[Point], figure: Figure) -> Series:
-    """What was measured of a line, without what failed."""
+    """Points of a line, without those that failed."""
     pairs = [(case, point) for case, point in zip(ordered, points, strict=True) if point.value is not None]
     first = ordered[0]
     return Series(

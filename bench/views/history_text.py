@@ -65,7 +65,7 @@ def _cells(point: Point, figure: Figure) -> list[str]:
 
 
 def format_figure(figure: Figure) -> Callable[[float], str]:
-    """How a figure's values are written."""
+    """Formatter of a figure's values."""
     shown: Mapping[Figure, Callable[[float], str]] = {
         "speed": format_ratio,
         "step": format_duration,

@@ -1,4 +1,4 @@
-"""What there is to measure, as a table: a row for each suite, implementation or workload."""
+"""Lists of all that can be measured: one row per suite, implementation or workload."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Listing(Tabular):
         return cls(chosen_rows(rows, wanted, lambda row: [row["name"], row.get("title", row["name"])]))
 
     def grids(self, digits: int | None = None) -> list[Grid]:
-        """One grid without what has parts of its own; words wrap where the screen is narrow."""
+        """One grid without what has parts of its own; words wrap if the screen is narrow."""
         keys = (
             [key for key, value in self.rows[0].items() if not isinstance(value, dict)] if self.rows else []
         )

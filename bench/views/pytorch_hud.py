@@ -89,5 +89,5 @@ def _runner(results: Results) -> Mapping[str, Any]:
 
 
 def _texts(**values: object) -> dict[str, str]:
-    """What is known, as text."""
+    """Known values as text."""
     return {name: str(value) for name, value in values.items() if value is not None}

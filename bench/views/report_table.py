@@ -20,7 +20,7 @@ WORDS: Mapping[str, str] = {
     "Alone": "What a case took in a process of its own, before it was timed beside others.",
     "Stationary": "Whether the time of a step had stopped falling when the warm-up ended.",
 }
-"""What the page says that is not a column."""
+"""Words of the page that are not a column."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Heading:
     help: str
     published: bool
     first: Literal["ascending", "descending"]
-    """How its first click sorts: the best first, and names by the alphabet."""
+    """Order at the first click: the best first, and names by the alphabet."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Part:
 
 
 def columns(table: Table) -> list[Heading]:
-    """What was measured first, then what papers print; the length is said by the section."""
+    """Columns: what was measured first, then what papers print; the length is said by the section."""
     return [_heading(column) for column in _columns(table)]
 
 
@@ -113,7 +113,7 @@ def _groups(lines: Sequence[Line], grouped: bool) -> list[Group]:
 
 
 def result(parts: Sequence[Part], baseline: str) -> list[str]:
-    """What stands on top: the result at the longest length at which there is a ratio."""
+    """Lines on top: the result at the longest length at which there is a ratio."""
 
     def is_compared(part: Part) -> bool:
         rows = (line.row for group in part.groups for line in group.lines)

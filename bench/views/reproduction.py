@@ -28,7 +28,7 @@ from bench.views.tables.plugin_notes import words
 
 Verdict = Literal["SAME", "FASTER", "SLOWER", "CAN'T TELL"]
 FAULTS: dict[str, Verdict] = {"slower": "SLOWER", "faster": "FASTER", "cant-tell": "CAN'T TELL"}
-"""What `--fail-on` takes, with the verdicts that it means."""
+"""Words of `--fail-on`, with the verdicts that they mean."""
 Figure = Literal["step time", "ratio to the baseline"]
 SHOWN_PACKAGES = 12
 
@@ -55,10 +55,10 @@ class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     """The file of what was measured here."""
     figure: Figure
-    """What is compared."""
+    """Figure that is compared."""
     rows: list[ReproducedCase]
     differences: list[str]
-    """What is not as it was, beside the figures."""
+    """Differences beside the figures."""
 
 
 def reproduction(bundle: Bundle, now: Results, installed: Sequence[str]) -> Reproduction:
@@ -87,7 +87,7 @@ def faults_of(words: Sequence[str] | None) -> list[Verdict]:
 
 
 def _same(case: Case) -> Case:
-    """What is equal then and now; a device of another kind may have another batch."""
+    """The part of a case that is equal then and now; a device of another kind may have another batch."""
     return msgspec.structs.replace(case, revision=None)
 
 

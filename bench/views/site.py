@@ -176,7 +176,7 @@ def _when(line: Line, change: LevelChange) -> str:
 
 
 def _summary(tracks: Sequence[Track]) -> dict[str, Any]:
-    """What the index says of a suite."""
+    """A suite's line in the index."""
     commits = {point.commit for track in tracks for point in track.line.points}
     changes = _changes(tracks)
     return {

@@ -149,7 +149,7 @@ def _by_study(chart: Any, title: str) -> chart_style.Spec:
 
 
 def tables(studies: Sequence[Study]) -> str:
-    """What each training came to, a table a study."""
+    """Tables of every training's outcome, one per study."""
     parts = []
     for study in studies:
         begin = study.trainings[0].begin

@@ -34,7 +34,7 @@ MLFLOW = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 UNNAMEABLE = re.compile(r"[^\w\-. ]")
-"""What a name of a figure or parameter may not hold in MLflow."""
+"""Characters that a name of a figure or parameter may not hold in MLflow."""
 LONGEST_VALUE = 500
 """Characters of a parameter or tag, which older versions of MLflow cut off or refuse."""
 

@@ -1,4 +1,4 @@
-"""What trainings came to, as a table and as JSON rows. A view on records."""
+"""Outcomes of trainings, as a table and as JSON rows. A view on records."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ LOG2_E = 1 / math.log(2)
 
 @dataclass(frozen=True)
 class Trainings(Tabular):
-    """A row per training; no figure where there is nothing yet."""
+    """A row per training; no figure if there is nothing yet."""
 
     rows: Sequence[TrainingResults]
 

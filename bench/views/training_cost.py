@@ -1,4 +1,4 @@
-"""What a full published training would cost here: measured step times, times the published schedule.
+"""Cost of a full published training here: measured step times, times the published schedule.
 
 A view on records: it measures nothing. Where a step was not measured, or no schedule is published, there is
 no figure but the reason.
@@ -43,10 +43,10 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     task: str
     schedule: str | None
-    """Where the published schedule is from."""
+    """Origin of the published schedule."""
     steps: int | None = None
     batch: int | None = None
-    """Of the published schedule."""
+    """Batch of the published schedule."""
     measured_step_seconds: float | None = None
     measured_batch: int | None = None
     activation_rate: float | None = None
@@ -81,12 +81,12 @@ class TrainingCosts(Tabular):
 
     @property
     def _letters(self) -> dict[str, str]:
-        """Of the reasons why figures are missing."""
+        """Letters for the reasons why figures are missing."""
         reasons = dict.fromkeys(one.reason for one in self.estimates if one.reason is not None)
         return {reason: chr(ord("a") + number) for number, reason in enumerate(reasons)}
 
     def grids(self, digits: int | None = None) -> list[Grid]:
-        """Hours, and energy where it was measured, by model and task; totals where none is missing."""
+        """Hours, and energy if it was measured, by model and task; totals if none is missing."""
         hours = partial(_hours, digits=digits)
         grids = [self._grid(f"Hours on {self.device}", lambda one: one.hours, hours)]
         if any(estimate.joules is not None for estimate in self.estimates):
@@ -218,7 +218,7 @@ def _matching(
 
 
 def _far(row: Row, batch: int) -> float:
-    """How far a measured batch is from the published one; the nearest needs the least scaling."""
+    """Distance of a measured batch from the published one; the nearest needs the least scaling."""
     return abs(math.log(row.batch / batch))
 
 

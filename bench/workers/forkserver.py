@@ -73,7 +73,7 @@ class ForkServer:
 
 
 class _Loaded(NamedTuple):
-    """What a template is made of: an interpreter, and where it looks for the harness."""
+    """Key of a template: an interpreter, and the place where it looks for the harness."""
 
     python: str
     path: tuple[str, ...]

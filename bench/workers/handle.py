@@ -161,7 +161,7 @@ class WorkerProcess:
 
 
 def last_words(stderr: IO[bytes], code: int) -> str:
-    """How a process ended, and the last line that it wrote."""
+    """A process's exit code, and the last line that it wrote."""
     how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     stderr.seek(0)
     lines = stderr.read().decode(errors="replace").split("\n")

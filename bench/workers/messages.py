@@ -119,7 +119,7 @@ class Time(msgspec.Struct, frozen=True, tag="time"):
 
     steps: int
     moment: float | None = None
-    """When to begin, by the system's monotonic clock; None for at once."""
+    """Moment to begin, by the system's monotonic clock; None for at once."""
     go_on: bool = False
     """Whether to make steps, which nobody times, after the answer and until the next question: so that
     another's run beside this one is never alone."""
@@ -240,7 +240,7 @@ class Timed(msgspec.Struct, frozen=True, tag="timed"):
     step_deviation: float | None = None
     conditions: Conditions | None = None
     began: float = 0.0
-    """By the system's monotonic clock."""
+    """Begin by the system's monotonic clock."""
 
 
 class Failure(msgspec.Struct, frozen=True, tag="failure"):

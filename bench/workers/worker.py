@@ -375,7 +375,7 @@ class Worker:
 
 
 def _unseen_in_a_graph(figure: MemoryFigure) -> MemoryFigure:
-    """What a graph's tensors take, torch's allocator counts as reserved alone."""
+    """Count a graph's tensors, which torch's allocator counts as reserved alone."""
     if figure.kind not in ("allocated", "requested"):
         return figure
     return MemoryFigure(kind=figure.kind, bytes=None, unavailable="a graph's tensors are not counted")

@@ -1,4 +1,4 @@
-"""What a workload is: a deterministic batch for (seed, index), the same for every model of a suite."""
+"""Interface of a workload: a deterministic batch for (seed, index), the same for every model of a suite."""
 
 import hashlib
 from dataclasses import dataclass
@@ -52,9 +52,9 @@ class DataSource:
     kind: Literal["real", "generated", "synthetic"]
     """real: recorded data; generated: the task's own published procedure; synthetic: made up."""
     location: str | None
-    """Where it is on this machine; None if it is missing."""
+    """Path on this machine; None if it is missing."""
     obtain: str = ""
-    """How to get it."""
+    """Steps to get it."""
 
 
 class Workload(Protocol):

@@ -25,9 +25,9 @@ class SheetSource(msgspec.Struct, frozen=True, kw_only=True):
     """real, generated (by the task's published procedure) or synthetic."""
     used: bool
     location: str | None
-    """Where it is; None if it is missing."""
+    """Path on this machine; None if it is missing."""
     obtain: str
-    """How to get it; empty if it is built in."""
+    """Steps to get it; empty if it is built in."""
 
 
 class DataSheet(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ class Definition:
     needs: str
     data: Callable[[Table, Sequence[Results]], list[Point]]
     draw: Callable[[list[Point], Mapping[str, Look], str], Chart]
-    """Of the points, how each line looks, and the baseline's title."""
+    """Draws the points, given each line's look and the baseline's title."""
     lines: Callable[[Table, Sequence[Results]], list[tuple[str, str]]] = lambda table, _: chart_data.lines_of(
         table.rows
     )
@@ -56,7 +56,7 @@ def specification(runs: Sequence[Results], name: str | None = None, baseline: st
 
 
 def provenance(runs: Sequence[Results]) -> list[str]:
-    """Where the figures come from, a line for each run."""
+    """Origin of the figures, one line per run."""
     lines = []
     for run in runs:
         suite, environment = run.header.suite, run.header.environment

@@ -1,4 +1,4 @@
-"""What charts show, as plain rows: a view on table rows and records, without any plotting library."""
+"""Data of charts, as plain rows: a view on table rows and records, without any plotting library."""
 
 import statistics
 from collections import defaultdict
@@ -20,19 +20,19 @@ SERIES = [
     RATE,
     *(BATCH_AT_LENGTH if setting is BATCH else setting for setting in SETTINGS if setting is not LENGTH),
 ]
-"""What tells lines over lengths apart."""
+"""Settings that tell lines over lengths apart."""
 OVER_BATCHES = [RATE, *(setting for setting in SETTINGS if setting is not BATCH)]
-"""What tells lines over batches apart."""
+"""Settings that tell lines over batches apart."""
 FILE = Setting("File", lambda row: row.run, among=lambda row: row.cell)
 
 
 def series_names(rows: Sequence[Row]) -> list[str]:
-    """Of each row, the name of its line in a chart over lengths: its title, and what tells it from others."""
+    """Name of each row's line in a chart over lengths: its title, and what tells it from others."""
     return names_of(rows, SERIES)
 
 
 def lines_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Of each row, its model's title and the name of its line."""
+    """Model's title and line's name of each row."""
     return [(title_of(row.model), name) for row, name in zip(rows, series_names(rows), strict=True)]
 
 

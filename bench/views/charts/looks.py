@@ -1,4 +1,4 @@
-"""How each model looks: one colour, shape and dash in all charts, whatever else is in them.
+"""Look of each model: one colour, shape and dash in all charts, whatever else is in them.
 
 Colours are told apart by the colour-blind (the first seven are Okabe and Ito's), and shapes by whoever
 prints in grey. Models of the catalogue have theirs by their place in it, all others by their title, so that
@@ -19,7 +19,7 @@ ON_DARK = (
     "#4DA3DB", "#F2803A", "#2FC99B", "#E39BC4", "#F0F0F0", "#F3B63F",
     "#8CCBF2", "#C7A562", "#D9699F", "#A796F2", "#A8A8A8", "#C4C440",
 )  # fmt: skip
-"""What takes the place of each colour on a dark page."""
+"""Replacement of each colour on a dark page."""
 GREYS_ON_DARK = {"#555": "#a3a8ae", "#999": "#858b92", "#e4e4e4": "#363b42"}
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
 DASHES = ((1, 0), (6, 3), (2, 2), (8, 2, 2, 2), (4, 4))
@@ -29,7 +29,7 @@ LOOKS = len(COLOURS) * len(SHAPES)
 
 @dataclass(frozen=True)
 class Look:
-    """What a model is drawn with."""
+    """Look of a model's marks and lines."""
 
     colour: str
     shape: str

@@ -1,4 +1,4 @@
-"""Where the names of points go in a chart, so that no name covers another name or a point."""
+"""Places of points' names in a chart, so that no name covers another name or a point."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -69,7 +69,7 @@ class Box:
 
 
 def _shared(middle: float, length: float, other_middle: float, other_length: float) -> float:
-    """How much two intervals have in common."""
+    """Length that two intervals have in common."""
     ends = min(middle + length / 2, other_middle + other_length / 2)
     begins = max(middle - length / 2, other_middle - other_length / 2)
     return max(0.0, ends - begins)
@@ -121,7 +121,7 @@ def place(
 
 
 def _cost(box: Box, frame: Box, taken: Sequence[Box]) -> float:
-    """How much of a name lies outside the chart, or on something else."""
+    """Share of a name that lies outside the chart, or on something else."""
     outside = box.width * box.height - box.overlap(frame)
     return outside + sum(box.overlap(other) for other in taken)
 
@@ -153,7 +153,7 @@ def spread(wanted: Sequence[float], room: float, gap: float = LINE) -> list[floa
 
 
 NEAR = 4
-"""How many of the offsets are beside the point."""
+"""Number of the offsets that are beside the point."""
 
 
 def _offsets(radius: float, width: float) -> Iterator[tuple[float, float]]:

@@ -111,7 +111,7 @@ def points_of(profiles: Sequence[Profile]) -> list[Point]:
 
 
 def _stage_name(path: tuple[str, ...], has_stages: bool) -> str:
-    """Of a stage's own work; `(other)` is what it does outside the stages within it."""
+    """Name of a stage's own work; `(other)` is what it does outside the stages within it."""
     return " ".join([*path[-1:], *(["(other)"] if has_stages else [])])
 
 

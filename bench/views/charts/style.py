@@ -1,4 +1,4 @@
-"""What all charts share: scales, legends, sizes, and how one becomes a file."""
+"""Common parts of all charts: scales, legends, sizes, and how one becomes a file."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -72,7 +72,7 @@ _NO_VIEWS = ("data", "datasets", "config", "encoding", "mark", "params", "title"
 
 
 def _sizes(part: Any, side: str) -> list[float]:
-    """How wide or high the panels are."""
+    """Widths or heights of the panels."""
     if isinstance(part, list):
         return [size for each in part for size in _sizes(each, side)]
     if not isinstance(part, dict):

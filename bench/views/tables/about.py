@@ -1,4 +1,4 @@
-"""What the columns of a table say, each in a sentence or two."""
+"""Descriptions of a table's columns, each in a sentence or two."""
 
 SPEED = "How many times as fast as {}, timed in the same blocks: 2 is half the time of a step."
 INTERVAL = (

@@ -26,7 +26,7 @@ from bench.views.tables.table import baseline_of, model_names
 ARENA = tuple(name for name in TASKS if name != "average")
 T = TypeVar("T")
 Figures = Sequence[tuple[str | None, float | None]]
-"""What a row shows for each task and the average, and what it is sorted by there."""
+"""Figures of a row, for each task and the average, and the value that it is sorted by there."""
 
 
 class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -241,6 +241,6 @@ def _intervals(row: TaskRow, digits: int | None) -> Figures:
 
 
 def _cells(row: TaskRow, figures: Figures) -> list[Cell]:
-    """Where there is nothing, why: tried in vain, or not measured."""
+    """Cells; without a figure, the reason why: tried in vain, or not measured."""
     nothing = [*(FAILED if task in row.failed else MISSING for task in row.speed), MISSING]
     return [Cell(word or mark, value=value) for (word, value), mark in zip(figures, nothing, strict=True)]

@@ -1,4 +1,4 @@
-"""What a user wants of a table: which columns, in which order, under which names, with how many digits."""
+"""A user's choice for a table: columns, their order and names, and the number of digits."""
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -66,7 +66,7 @@ class Choice:
         return names
 
     def _meant(self, grids: Sequence[Grid]) -> list[Grid]:
-        """Of several grids those whose first column is named; all of them if none is."""
+        """Those of several grids whose first column is named; all of them if none is."""
         wanted = set(map(plain, self.columns or ()))
         first = [grid for grid in grids if plain(grid.heads[0].one_line) in wanted]
         return first or list(grids)
@@ -150,7 +150,7 @@ def chosen_rows(
 
 
 def unknown(name: str, option: str, known: Sequence[str]) -> UsageError:
-    """What is wrong with a name, with the nearest that is known."""
+    """Error for an unknown name, with the nearest that is known."""
     if plain(name) in NEED_ARITHMETIC:
         return UsageError(f"{option} {name}: no FLOPs were counted; bench run --columns {name} counts them")
     near = difflib.get_close_matches(plain(name), known, n=1)

@@ -48,13 +48,13 @@ class Column:
     value: Value | None = None
     best: Callable[[Sequence[float]], float] | None = None
     help: str = ""
-    """What the column says, in a sentence or two."""
+    """Description of the column, in a sentence or two."""
     published: bool = False
     """Whether its figures are a paper's, not measured here."""
     fields: Sequence[str] = ()
-    """What CSV and JSON call its figures."""
+    """Names of its figures in CSV and JSON."""
     on_demand: bool = False
-    """Whether it is shown only where it is named (`--columns`)."""
+    """Whether it is shown only if it is named (`--columns`)."""
 
     @property
     def head(self) -> Head:
@@ -112,7 +112,7 @@ def columns_of(
     timed: bool = True,
     digits: int | None = None,
 ) -> list[Column]:
-    """What a table of these rows shows: settings only if rows differ in them.
+    """Columns of a table of these rows: settings only if rows differ in them.
 
     baseline: its title. published: with the accuracies that papers print. timed: whether there are times;
     without them, only columns that say something of some row. digits: significant ones of every figure.
@@ -268,7 +268,7 @@ def _interval(digits: int | None) -> Column:
 
 
 def _figures(digits: int | None) -> list[Column]:
-    """What every table has beside ratios and times."""
+    """Columns of every table beside ratios and times."""
     count = partial(format_count, digits=digits)
     size, percent = partial(format_bytes, digits=digits), partial(format_percent, digits=digits)
     return [
@@ -286,11 +286,11 @@ def _figures(digits: int | None) -> list[Column]:
 
 
 def _on_demand(digits: int | None) -> list[Column]:
-    """Columns of what a run measures only where it is asked for."""
+    """Columns of what a run measures only if it is asked for."""
     percent = partial(format_percent, digits=digits)
 
     def utilisation(row: Row) -> str | None:
-        """More than all of it is marked, also where the notes are left out."""
+        """More than all of it is marked, also if the notes are left out."""
         share = row.utilisation
         return None if share is None else f"{percent(share)}{'!' if share > 1 else ''}"
 
@@ -313,4 +313,4 @@ _COMPILED = (
     _figure("First\nstep", format_duration, "first_step_seconds", about.FIRST_STEP),
     _figure("Graph\nbreaks", str, "graph_breaks", about.BREAKS),
 )
-"""What compiling a model came to."""
+"""Columns on compiling a model."""

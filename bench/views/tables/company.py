@@ -1,11 +1,11 @@
-"""What stands below a table of the machine's load and of what else it was at."""
+"""Notes below a table on the machine's load and its other work."""
 
 from bench.records.reading import Results
 from bench.records.surroundings import remarks
 
 
 def company_notes(run: Results) -> list[str]:
-    """What stood in the way while it was measured."""
+    """Notes on what stood in the way while it was measured."""
     header, after = run.header, run.end.surroundings if run.end else None
     sides = 2 if header.environment.pairing == "duet" else 1
     own_load = header.environment.threads * sides

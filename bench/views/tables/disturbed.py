@@ -1,4 +1,4 @@
-"""What a table says of runs that were disturbed: how many, why, and where there were no others."""
+"""Notes on disturbed runs: how many, why, and in which rows there were no others."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def share_of(run: Results) -> str:
 
 
 def disturbances(run: Results, name: Callable[[Case], str]) -> list[str]:
-    """Which rows hold runs that something held up, and what became of them.
+    """Notes on rows with runs that something held up, and what became of those.
 
     name: of a case, in a note.
     """

@@ -1,4 +1,4 @@
-"""What stands below a table of what a GPU did beside computing what was asked of it."""
+"""Notes below a table on what a GPU did beside computing what was asked of it."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,13 +25,13 @@ def _throttled(run: Results) -> Iterator[str]:
 
 
 def _aside(run: Results) -> Iterator[str]:
-    """Which rows worked on streams of a GPU that no event times."""
+    """Note on rows that worked on streams of a GPU that no event times."""
     if found := _runs_of(run, lambda sample: sample.aside_seconds > 0):
         yield f"the GPU worked on when the timed stream had ended, and wall-clock time counts: {found}"
 
 
 def _hosts(run: Results) -> Iterator[str]:
-    """Which rows are as fast as the host can launch them."""
+    """Note on rows that are as fast as the host can launch them."""
     found = []
     for name, solo in run.solos.items():
         share = busy_share(solo, step_seconds(run.samples, name))
@@ -42,7 +42,7 @@ def _hosts(run: Results) -> Iterator[str]:
 
 
 def _plain(run: Results) -> Iterator[str]:
-    """Which fused models were timed in their plain form, and why."""
+    """Note on fused models that were timed in their plain form, and why."""
     names: dict[str, list[str]] = {}
     for solo in run.solos.values():
         if solo.why_plain is not None:

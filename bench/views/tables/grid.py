@@ -15,7 +15,7 @@ Rank = Literal["best", "second"]
 
 @dataclass(frozen=True)
 class Head:
-    """What stands above a column, in two lines at most."""
+    """Header of a column, in two lines at most."""
 
     text: str
     align: Align = "right"
@@ -28,9 +28,9 @@ class Head:
     most_first: bool = False
     """Whether the largest is the best."""
     fields: Sequence[str] = ()
-    """What CSV and JSON call its figures."""
+    """Names of its figures in CSV and JSON."""
     on_demand: bool = False
-    """Whether it is shown only where it is named."""
+    """Whether it is shown only if it is named."""
 
     @property
     def one_line(self) -> str:
@@ -39,16 +39,16 @@ class Head:
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in one place of a table."""
+    """Content of one place of a table."""
 
     text: str
     rank: Rank | None = None
     footnote: str | None = None
     value: float | None = None
-    """What its row is sorted by."""
+    """Value that its row is sorted by."""
     wrapped: bool = False
     name: str | None = None
-    """What the options of commands call its row's model."""
+    """Name of its row's model in the options of commands."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,14 @@ class Grid:
 
 
 class Tabular:
-    """What has a table to show. Whoever inherits gives `rows`, `below` and `grids`."""
+    """Base of all that can be shown as a table. Subclasses give `rows`, `below` and `grids`."""
 
     rows: Sequence[Any]
-    """What the rows of each grid are of, in their order."""
+    """Subjects of the rows of each grid, in their order."""
 
     @property
     def above(self) -> list[str]:
-        """What nobody may overlook, a line each: it stands there without notes too."""
+        """Lines that nobody may overlook: they stand there without notes too."""
         return []
 
     @property
@@ -104,7 +104,7 @@ class Tabular:
         return []
 
     def grids(self, digits: int | None = None) -> list[Grid]:
-        """What people read, in one grid or several, one below the other.
+        """Grids for people, one or several, one below the other.
 
         digits: significant ones of every figure, by default as each is usually written.
         """
@@ -115,7 +115,7 @@ class Tabular:
         return rows
 
     def figures(self, rows: Sequence[Any]) -> Iterator[list[object]]:
-        """The same for CSV: names, then lines of values; None where nothing was measured."""
+        """The same for CSV: names, then lines of values; None if nothing was measured."""
         found = [msgspec.to_builtins(each) for each in self.objects(rows)]
         nested = {name for each in found for name, value in each.items() if isinstance(value, dict)}
         names = [name for name in (found[0] if found else ()) if name not in nested]
@@ -124,7 +124,7 @@ class Tabular:
             yield [_flat(each[name]) for name in names]
 
     def record(self, objects: list[dict[str, Any]]) -> object:
-        """What JSON holds, around those objects."""
+        """Content for JSON, around those objects."""
         return objects
 
 

@@ -1,4 +1,4 @@
-"""What tells rows of one model apart: the settings in which they differ, as columns and in names."""
+"""Settings that tell rows of one model apart, as columns and in names."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -12,19 +12,19 @@ class Setting:
     """Something that is equal for all figures that may be compared, and how it is told."""
 
     header: str
-    """Of its column."""
+    """Header of its column."""
     show: Callable[[Row], str | None]
     """In the column; None if a row has none."""
     words: str = "{}"
     """In a name, around what the column shows."""
     number: Callable[[Row], float] | None = None
-    """What its column is sorted by, if that is not the text."""
+    """Value that its column is sorted by, if that is not the text."""
     field: str = ""
-    """What CSV and JSON call it, if that is not the header in small letters."""
+    """Name in CSV and JSON, if that is not the header in small letters."""
     among: Callable[[Row], object] = lambda row: None
     """Rows that differ in this anyway are not told apart by the setting besides."""
     help: str = ""
-    """What the column says, in a sentence."""
+    """Description of the column, in a sentence."""
 
     def tells(self, rows: Sequence[Row]) -> bool:
         """Whether rows differ in it."""

@@ -1,4 +1,4 @@
-"""What stands below a table: why figures are missing, and what they were measured with."""
+"""Notes below a table: why figures are missing, and how they were measured."""
 
 from collections.abc import Callable, Collection, Sequence
 
@@ -113,7 +113,7 @@ def comparison_notes(rows: Sequence[Row], baseline: str, runs: Sequence[Results]
 
 
 def _more_blocks(runs: Sequence[Results]) -> str:
-    """How to have more blocks."""
+    """Advice for more blocks."""
     file = runs[0].path if len(runs) == 1 else "FILE"
     quick = any("--quick" in run.header.command for run in runs)
     without = ", and without `--quick`," if quick else ""
@@ -155,7 +155,7 @@ def run_notes(run: Results) -> list[str]:
 
 
 def _growth(run: Results) -> list[str]:
-    """Which models hold more after a step than before it."""
+    """Notes on models that hold more after a step than before it."""
     grown = [
         f"{_name(solo.case)} by {format_bytes(solo.growth_bytes)}"
         for solo in run.solos.values()
@@ -165,7 +165,7 @@ def _growth(run: Results) -> list[str]:
 
 
 def arithmetic_notes(run: Results, rows: Sequence[Row]) -> list[str]:
-    """What the figures of TFLOP/s and MFU are of, why some are missing, and which can't be."""
+    """Notes on TFLOP/s and MFU: the work counted, why some are missing, and which can't be."""
     rows = [row for row in rows if row.run == run.path]
     if not any(row.flops for row in rows):
         return []
@@ -271,7 +271,7 @@ def _sizes(mode: str) -> str:
 
 
 def _training(name: str, made: Trained) -> str:
-    """Where trained weights are from, and that nothing was set by hand."""
+    """Origin of trained weights, and that nothing was set by hand."""
     quality = f", validation accuracy {made.accuracy:.1%}" if made.accuracy is not None else ""
     if made.bits_per_character is not None:
         quality = f", {made.bits_per_character:.3f} bits per character in validation"
@@ -297,7 +297,7 @@ def machine(run: Results) -> str:
 
 
 def _devices(run: Results) -> list[str]:
-    """Where in a cluster it was measured; nothing of this machine."""
+    """Devices of a cluster that it was measured on; nothing of this machine."""
     names = dict.fromkeys(f"{device.node} ({device.device})" for device in run.devices)
     return [f"on {len(names)} devices of a cluster: {', '.join(names)}"] if names else []
 

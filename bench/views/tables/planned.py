@@ -1,4 +1,4 @@
-"""What a table's footer says of how its blocks were planned, and of what more time would give."""
+"""Notes of a table's footer on how its blocks were planned, and on the gain of more time."""
 
 import statistics
 from collections import Counter
@@ -11,13 +11,13 @@ from bench.suites.case import Case
 from bench.text.units import format_duration
 
 WORTH_TELLING = 0.1
-"""By what share one block more has to narrow the widest interval."""
+"""Least share by which one block more has to narrow the widest interval."""
 HOW_TO_MEASURE_MORE: dict[StopReason, str] = {
     "budget": "`--resume FILE` with its own `--budget`",
     "blocks": "`--resume FILE` with more `max_blocks`, or without `--quick`",
 }
 VISITS_WANTED = 3
-"""Of each case in a block: the median of fewer is moved by a single burst."""
+"""Least visits of each case in a block: the median of fewer is moved by a single burst."""
 
 
 def plans(run: Results, name: Callable[[Case], str]) -> list[str]:
@@ -59,7 +59,7 @@ def _chosen(run: Results, plan: Plan, name: Callable[[Case], str]) -> str:
 
 
 def outlook(run: Results) -> list[str]:
-    """What the run lacks, and what more time would give."""
+    """Notes on what the run lacks, and on the gain of more time."""
     if run.end is None or run.end.outlook is None:
         return []
     return list(_outlook(run.end.outlook, run.end.reason))

@@ -1,4 +1,4 @@
-"""What stands below a table of models, workloads and metrics that come from elsewhere."""
+"""Notes below a table on models, workloads and metrics that come from elsewhere."""
 
 import re
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from bench.suites.case import Case
 from bench.views.tables.rows import title_of
 
 SLOWER = re.compile(r"fall(?:s|ing)? ?back|fast path is not available|much slower", re.IGNORECASE)
-"""How libraries say that they compute by a slower form than they could."""
+"""Words by which libraries say that they compute by a slower form than they could."""
 SHOWN = 200
 """Characters of a library's line at most."""
 
 
 def plugin_notes(run: Results) -> list[str]:
-    """Which kernels computed, what a model says of itself, and what stands in the way of a comparison."""
+    """Notes on the kernels that computed, a model's remarks, and what stands in the way of a comparison."""
     return [
         *(f"{', '.join(names)}: {words}" for words, names in _said_of(run).items()),
         *_other_batches(run),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from bench.views.tables.grid import Cell, Grid, Head, Section
 
 _BASELINE = re.compile(r"\(× (.*)\)$")
-"""How a column says what its ratios are against."""
+"""The end of a title that names what its ratios are against."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Names:
     known: frozenset[str]
     """Words that mean a column or a model."""
     pattern: re.Pattern[str]
-    """Where a line names a column, as in `Mem: …`, or a model: the longest title that stands there."""
+    """Places in a line that name a column, as in `Mem: …`, or a model: the longest title there."""
 
     @classmethod
     def of(cls, grids: Sequence[Grid], new: Mapping[str, str]) -> "Names":

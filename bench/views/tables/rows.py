@@ -40,23 +40,23 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     published_accuracy: dict[str, float | None] | None
     """In percent, by task of the arena; None for a task that it did not learn."""
     step_seconds: float | None
-    """Of a step; of one token of each sequence in the phase decode."""
+    """Seconds of a step; of one token of each sequence in the phase decode."""
     tokens_per_second: float | None
     real_tokens_per_second: float | None
     state_bytes: int | None
-    """What decoding keeps of the whole batch's sequences; None in other phases."""
+    """Bytes that decoding keeps of the whole batch's sequences; None in other phases."""
     peak_memory_bytes: int | None
     peak_memory_kind: MemoryKind
     parameters: int | None
     gpu_busy: float | None
     """Share of a step in which the GPU computes; None on a CPU."""
     flops: int | None
-    """Of a step, as they were counted."""
+    """FLOPs of a step, as they were counted."""
     flops_per_second: float | None
     utilisation: float | None
     """FLOP/s over those of the best matrix product of the same precision that the run measured."""
     ceiling_flops_per_second: float | None
-    """Of that product."""
+    """Ceiling of the device, in FLOP per second of that product."""
     activation_rate: float | None
     activation_by_layer: list[float] | None
     activation_set: float | None
@@ -75,7 +75,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     torch: str
     allocator: str | None
-    """Of a worker's memory on the host; None if the file does not say."""
+    """Allocator of a worker's memory on the host; None if the file does not say."""
     pairing: Pairing = "turns"
     """Whether it was timed in turns, or in a duet beside its baseline."""
     backend: str | None
@@ -85,17 +85,17 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     data: str
     mode: str = "eager"
     first_step_seconds: float | None = None
-    """Of the step in which a compiled model is compiled."""
+    """Seconds of the step in which a compiled model is compiled."""
     graph_breaks: int | None = None
     width: int | None = None
-    """Of the model, where it was searched for a number of parameters."""
+    """Width of the model, if it was searched for a number of parameters."""
     blocks: int
     """Blocks behind the ratio."""
     case_id: str
     metrics: list[MetricFigure] = []
-    """Of the user's own, as the suite names them."""
+    """Figures of the user's own metrics, as the suite names them."""
     computed_by: str | None = None
-    """Which kernels computed, in the words of a model from elsewhere."""
+    """Kernels that computed, in the words of a model from elsewhere."""
     remarks: list[str] = []
     code: PlugIn | None = None
     """Whose code it is, of a model from elsewhere."""
@@ -104,7 +104,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     """The file that it comes from."""
     created: str
-    """When that run began: ISO 8601, UTC."""
+    """Begin of that run: ISO 8601, UTC."""
 
     @property
     def machine(self) -> Machine:
@@ -112,12 +112,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def cell(self) -> tuple[object, ...]:
-        """What is the same measurement if two files have it: the case, on one machine."""
+        """Key of one measurement, equal in two files that both have it: the case, on one machine."""
         return (self.case_id, self.checkpoint, *self.panel)
 
     @property
     def panel(self) -> tuple[object, ...]:
-        """What is equal for rows whose figures may be compared with each other."""
+        """Key that rows share whose figures may be compared with each other."""
         return (self.length, *self.place)
 
     @property

@@ -54,7 +54,7 @@ class Table(Tabular):
     """Title of the model that ratios are to."""
     rows: list[Row]
     footnotes: dict[int, Footnote]
-    """By number of the row."""
+    """Footnotes by number of the row."""
     notes: list[str]
     footer: list[str]
     published: bool = False
@@ -113,7 +113,7 @@ class Table(Tabular):
         return self.render("terminal")
 
     def _repr_html_(self) -> str:
-        """How a notebook shows it."""
+        """The table, for notebooks."""
         return self.render("html")
 
 
@@ -163,7 +163,7 @@ def common_baseline(runs: Sequence[Results]) -> str:
 
 
 def model_names(row: Row) -> tuple[str, str]:
-    """What a user may call its model."""
+    """Names that a user may call its model by."""
     return (row.model, row.title)
 
 
@@ -191,7 +191,7 @@ def _says(row: Row) -> str:
 
 
 def _order(rows: Sequence[Row]) -> Callable[[Row], tuple[int, int, int]]:
-    """By setting and machine as they come, then by length, then by class, else as the suite has them."""
+    """Sort key: by setting and machine as they come, then by length, by class, else as the suite has them."""
     places = {place: number for number, place in enumerate(dict.fromkeys(row.place for row in rows))}
     return lambda row: (places[row.place], row.length, class_rank(row))
 

@@ -17,7 +17,7 @@ LEAST = 12
 
 @dataclass(frozen=True)
 class Screen:
-    """Where a table is shown. width: in letters; None for a file or pipe, which takes lines of any length."""
+    """Screen that a table is shown on. width: in letters; None for a file or pipe, which takes any length."""
 
     width: int | None = None
     marks: bool = False
