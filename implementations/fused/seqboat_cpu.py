@@ -185,13 +185,14 @@ class Pass:
             mixed.append(self._mixed(tape, number))
             routed.append(torch.addmm(bias, weight, mixed[number]))
         active = self._active(torch.cat(routed, dim=1), padding_mask)
-        in_place = self._in_place(active)
+        # Rows that are always active have their whole length as working memory.
+        most = self.length if self.config.always_active else most_active(active)
         for number, place in enumerate(places(x)):
             steps = Steps(place.flat(x), mixed[number], routed[number], active[place.batch].flatten())
-            self._add_branches(tape, place.flat(tape.sums), steps, in_place)
+            self._add_branches(tape, place.flat(tape.sums), steps, most)
         return F.silu(tape.sums), tape._replace(kernel=kernel.for_backward())
 
-    def _add_branches(self, tape: Tape, total: Tensor, steps: Steps, in_place: bool) -> None:
+    def _add_branches(self, tape: Tape, total: Tensor, steps: Steps, most: int) -> None:
         """Write `linear + gated + x` of a tile to total `(dim, steps)`."""
         weights, (x, m, _, _) = tape.weights, steps
         weight, bias = weights.hx_weight[self.router :], weights.hx_bias[self.router :, None]
@@ -201,7 +202,7 @@ class Pass:
             torch.add(x, bias, out=total).addmm_(weight, m)
         else:
             branches = torch.addmm(bias, weight, m)
-        tape.active.append(self._add_gated(branches, steps, in_place, weights))
+        tape.active.append(self._add_gated(branches, steps, most, weights))
         if dropped_sum is not None:
             torch.add(drop_(branches, dropped_sum, self.dropout), x, out=total)
         tape.dropped_sums.append(dropped_sum)
@@ -255,15 +256,13 @@ class Pass:
             return ~padding_mask
         return logits.new_ones(by_step.shape[:2], dtype=torch.bool)
 
-    def _in_place(self, active: Tensor) -> bool:
-        """Whether the working memory of the batch is the whole sequence."""
-        if self.config.always_active:
-            return True
-        return most_active(active) >= self.layer.dense * self.length
+    def _add_gated(self, total: Tensor, tile: Steps, most: int, weights: Weights) -> ActiveSteps | None:
+        """Add the gated attention of a tile's active steps to `total` `(dim, steps)`, in their places.
 
-    def _add_gated(self, total: Tensor, tile: Steps, in_place: bool, weights: Weights) -> ActiveSteps | None:
-        """Add the gated attention of a tile's active steps to `total` `(dim, steps)`, in their places."""
+        most: active steps of the batch's densest row; many, and the working memory is the whole sequence.
+        """
         _, m, logits, active = tile
+        in_place = self.config.always_active or most >= self.layer.dense * self.length
         steps, hidden = active_steps(active), None
         if in_place and (self.config.always_active or self.config.window is not None):
             hidden = None if len(steps) == len(active) else ~active
@@ -272,7 +271,7 @@ class Pass:
         if len(steps) == 0:
             return None
         dropped_values = draw(len(steps) * self.config.hidden, self.hidden_dropout)
-        memory = Memory(steps, in_place, hidden, len(active), self.length)
+        memory = Memory(steps, in_place, hidden, len(active), self.length, most)
         unit = unit_of(self.layer, memory, weights.unit, dropped_values)
         margin, confidence = None, None
         if self.layer.configurator is not None and weights.temp is not None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from implementations.kernels.cpu.band import layout_of
+from implementations.kernels.cpu.band import Band, layout_of
 from implementations.kernels.cpu.dense_attention import DenseRow
 from implementations.kernels.cpu.gated_attention import Attention, GatedAttention, Unit, rotary_turns
 from implementations.kernels.cpu.local_attention import Bias, RowAttention
@@ -27,6 +27,8 @@ class Memory(NamedTuple):
     """Steps of the tile."""
     length: int
     """Steps of a row."""
+    most: int
+    """Active steps of a row at most."""
 
     @property
     def size(self) -> int:
@@ -76,11 +78,11 @@ def _attention(layer: "SeqBoatLayer", memory: Memory, table: Tensor | None) -> A
         bias = Bias(table, layer.rel_pos_bias.origin, None if by_index else memory.times)
     if config.window is None:
         return DenseRow(memory.size, config.attention, layer.causal, bias, memory.hidden)
+    packed, rows = memory.size < memory.tile, memory.tile // memory.length
     # Distances within a row are shorter than the row.
-    reach = min(config.window, memory.length - 1)
-    layout = layout_of(memory.size, reach, 0 if layer.causal else reach)
-    if memory.tile > memory.length:
-        packed = memory.size == len(memory.steps)
-        sequence = memory.steps if packed else torch.arange(memory.tile, device=memory.steps.device)
-        sequence = (sequence // memory.length).int()
+    reach = min(config.window, (memory.most if packed else memory.length) - 1)
+    layout = layout_of(memory.size, reach, 0 if layer.causal else reach, 1 if packed else rows)
+    if rows > 1 and (packed or isinstance(layout, Band)):
+        steps = memory.steps if packed else torch.arange(memory.tile, device=memory.steps.device)
+        sequence = (steps // memory.length).int()
     return RowAttention(layout, config.attention, bias, memory.hidden, sequence)

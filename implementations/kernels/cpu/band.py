@@ -77,12 +77,15 @@ class Layout(Protocol):
         """`(left + 1 + right,)`: the sum over the pairs at each distance."""
 
 
-def layout_of(length: int, left: int, right: int) -> Layout:
-    """The cheaper of the two layouts."""
+def layout_of(length: int, left: int, right: int, sequences: int = 1) -> Layout:
+    """The cheaper of the two layouts, of a row.
+
+    sequences: equal ones one after another; a layout of several Squares keeps them apart, a Band does not.
+    """
     # Small blocks leave little of a window outside the band, large ones make matrix products fast.
     block = min(max(32, left // 4), 128)
     band = Band(length, left, right, block)
-    return band if length > band.window else Square(length, left, right)
+    return band if length > band.window * sequences else Square(length, left, right, sequences)
 
 
 @dataclass(frozen=True)
@@ -188,33 +191,42 @@ class Band:
 
 @dataclass(frozen=True)
 class Square:
-    """All queries against all keys, for rows so short that most of a window would lie outside them."""
+    """All queries against all keys, for rows so short that most of a window would lie outside them.
+
+    Of several equal sequences one after another, each is a square of its own.
+    """
 
     length: int
     left: int
     right: int
+    sequences: int = 1
+
+    @property
+    def size(self) -> int:
+        """Steps of a sequence."""
+        return self.length // self.sequences
 
     def empty_rows(self, like: Tensor, width: int) -> Padded:
         whole = like.new_empty(self.length, width)
         return Padded(whole, whole)
 
     def query_blocks(self, whole: Tensor) -> Tensor:
-        return whole.unsqueeze(0)
+        return whole.view(self.sequences, self.size, whole.shape[1])
 
     def key_windows(self, whole: Tensor) -> Tensor:
-        return whole.unsqueeze(0)
+        return self.query_blocks(whole)
 
     def query_windows(self, whole: Tensor) -> Tensor:
-        return whole.unsqueeze(0)
+        return self.query_blocks(whole)
 
     def empty_scores(self, like: Tensor, fill: float) -> Tensor:
-        return like.new_empty(self.length, self.length)
+        return like.new_empty(self.length, self.size)
 
     def by_query(self, scores: Tensor) -> Tensor:
-        return scores.unsqueeze(0)
+        return self.query_blocks(scores)
 
     def by_key(self, scores: Tensor) -> Tensor:
-        return scores.unsqueeze(0)
+        return self.query_blocks(scores)
 
     def rows(self, scores: Tensor) -> Tensor:
         return scores
@@ -223,17 +235,17 @@ class Square:
         return scores
 
     def keys_in_reach(self, values: Tensor) -> Tensor:
-        return values.expand(self.length, self.length)
+        return values.view(self.sequences, 1, self.size).expand(-1, self.size, -1).flatten(0, 1)
 
     def at_distances(self, values: Tensor, outside: float) -> Tensor:
-        lead, trail = self.length - 1 - self.left, self.length - 1 - self.right
-        return toeplitz(F.pad(values, (lead, trail), value=outside), self.length)
+        lead, trail = self.size - 1 - self.left, self.size - 1 - self.right
+        return toeplitz(F.pad(values, (lead, trail), value=outside), self.size)
 
     def hide_outside(self, scores: Tensor, fill: float) -> None:
         """Do nothing: a square has no such keys."""
 
     def sum_by_distance(self, scores: Tensor) -> Tensor:
-        total, beyond = sum_by_distance(scores), self.length - 1
+        total, beyond = sum_by_distance(self.by_query(scores).sum(dim=0)), self.size - 1
         return F.pad(total, (self.left - beyond, self.right - beyond))
 
 

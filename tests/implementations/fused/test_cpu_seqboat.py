@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from implementations.activation import threshold
 from implementations.fused.seqboat_cpu import seqboat_layer
+from implementations.kernels.cpu.band import layout_of
 from implementations.models.seqboat import SeqBoatConfig, SeqBoatLayer
 
 from ..kernels.cpu_oracle import check, distance, excess_of_errors, numbers
@@ -236,11 +237,26 @@ def test_half_precision_is_computed_in_single() -> None:
         torch.testing.assert_close(seqboat_layer(layer, x.float()), layer(x.float()), rtol=0.1, atol=0.1)
 
 
+@pytest.mark.parametrize("rate", [0.5, 1.0])
 @pytest.mark.parametrize("steps", [1, 60, 70])
 @pytest.mark.parametrize("options", ATTENTIONS)
-def test_tiles_of_one_row_and_of_several(monkeypatch, steps: int, options: dict) -> None:
+def test_tiles_of_one_row_and_of_several(monkeypatch, steps: int, options: dict, rate: float) -> None:
     """Rows of 30 steps: each a block of its own, a tile of its own, two to a tile."""
     monkeypatch.setattr("implementations.kernels.cpu.tiles.STEPS", steps)
-    layer, x, padding = layer_of(**options), numbers(5, 30, DIM), padding_of(5, 30)
-    activate(layer, x, padding, 0.5)
-    compare(layer, x, padding)
+    layer, x = layer_of(**options), numbers(5, 30, DIM)
+    for padding in (None, padding_of(5, 30)):
+        activate(layer, x, padding, rate)
+        compare(layer, x, padding)
+
+
+def test_pairs_of_short_rows_take_no_more_scores_than_their_own(monkeypatch) -> None:
+    """Of 64 rows of 64 steps, all active: a square each, in place of a band over all rows."""
+    layouts = []
+    monkeypatch.setattr(
+        "implementations.fused.working_memory.layout_of",
+        lambda *sizes: layouts.append(layout_of(*sizes)) or layouts[-1],
+    )
+    layer, x = layer_of(window=128, relative_bias="local"), numbers(64, 64, DIM)
+    activate(layer, x, None, 1.0)
+    seqboat_layer(layer, x)
+    assert [layout.empty_scores(x, 0.0).numel() for layout in layouts] == [64 * 64 * 64]

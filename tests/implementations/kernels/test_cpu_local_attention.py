@@ -92,7 +92,14 @@ def test_digits_of_float32() -> None:
 
 @pytest.mark.parametrize(
     "layout",
-    [Band(70, 9, 9, 16), Band(70, 9, 0, 16), Band(71, 3, 5, 32), Square(12, 4, 4), Square(5, 9, 0)],
+    [
+        Band(70, 9, 9, 16),
+        Band(70, 9, 0, 16),
+        Band(71, 3, 5, 32),
+        Square(12, 4, 4),
+        Square(5, 9, 0),
+        Square(36, 4, 4, 3),
+    ],
     ids=str,
 )
 def test_every_pair_has_one_place_in_both_views(layout: Band | Square) -> None:
