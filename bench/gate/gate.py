@@ -23,7 +23,7 @@ from bench.gate.verdicts import (
     judge_new,
 )
 from bench.measure.display import PlainDisplay
-from bench.measure.duet import NO_ROOM, block_of
+from bench.measure.duet import NO_ROOM, kind_of_block
 from bench.measure.imports import failed_imports, plugged_in
 from bench.measure.procedure import Procedure
 from bench.measure.progress import Progress
@@ -151,12 +151,12 @@ class Gate:
         groups = self._groups(pairs)
         for done in range(blocks):
             begin = time.monotonic()
-            if self._seconds_left() * self.share < longest:
+            if self._own_seconds_left() < longest:
                 self.stopped = "budget"
                 return
             for number, group in enumerate(groups):
                 self._tell_progress(pairs, done + number / len(groups), blocks, begin - first)
-                self._block(number, group, self.share * self._seconds_left() / (len(groups) * blocks))
+                self._block(number, group, self._own_seconds_left() / (len(groups) * blocks))
             self.next_block += 1
             seconds = time.monotonic() - begin
             longest, self.timed_seconds = max(longest, seconds), self.timed_seconds + seconds
@@ -167,7 +167,8 @@ class Gate:
         left, total = None, blocks
         if done >= 1:
             takes = seconds / math.floor(done)
-            total = min(blocks, max(math.ceil(done), math.floor(done + self._seconds_left() / takes)))
+            possible = math.floor(done + self.procedure.seconds_left(self.begin) / takes)
+            total = min(blocks, max(math.ceil(done), possible))
             left = (total - done) * takes
         values = [pair.slowdowns(self.found.samples) for pair in pairs]
         widest = max(
@@ -229,7 +230,9 @@ class Gate:
             return
         rounds = self.procedure.rounds_within(alive, seconds)
         self.observer.block_begins(self.next_block, f"length {alive[0].case.length}", rounds)
-        block = block_of(self.procedure, self.next_block, number, alive, Design(rounds), self.random)
+        block = kind_of_block(self.procedure)(
+            self.procedure, self.next_block, number, alive, Design(rounds), self.random
+        )
         with closing(block.run()) as records:
             for record in records:
                 # A revision that fails while it is timed costs only its own comparison.
@@ -248,8 +251,8 @@ class Gate:
                 raise UsageError(f"--pairing duet: {group[0].case.implementation}: {NO_ROOM}")
         return groups
 
-    def _seconds_left(self) -> float:
-        return self.procedure.suite.budget_seconds - (time.monotonic() - self.begin)
+    def _own_seconds_left(self) -> float:
+        return self.share * self.procedure.seconds_left(self.begin)
 
 
 def _control(pairs: Iterable[Pair]) -> Pair | None:

@@ -1,7 +1,9 @@
 """A block: one fresh process per case; each round visits the cases in a random order, then in reverse."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -23,13 +25,14 @@ REPEATED_SHARE = 0.5
 
 
 class Place(NamedTuple):
-    """A visit's place in a block."""
+    """A run's place in a block."""
 
     round: int
     visit: Literal[0, 1]
     position: int
 
 
+@dataclass
 class Block:
     """The cases of one group, timed side by side.
 
@@ -39,39 +42,31 @@ class Block:
     visit has its own process.
     """
 
-    def __init__(
-        self,
-        procedure: Procedure,
-        number: int,
-        group: int,
-        solos: list[Solo],
-        design: Design,
-        random: np.random.Generator,
-        server: ForkServer | None = None,
-    ) -> None:
-        """server: where its processes are forked; None for one of its own."""
-        self.procedure = procedure
-        self.number = number
-        self.group = group
-        self.alive = list(solos)
-        self.design = design
-        self.random = random
-        self.given = server
-        self.resident = procedure.fits(solos)
+    procedure: Procedure
+    number: int
+    group: int
+    solos: Sequence[Solo]
+    design: Design
+    random: np.random.Generator
+    given: ForkServer | None = None
+    """Server that its processes are forked from; None for one of its own."""
+
+    def __post_init__(self) -> None:
+        self.alive = list(self.solos)
+        self.resident = self.procedure.fits(self.alive)
         self.workers: dict[str, WorkerProcess] = {}
-        self.steps = {solo.case.id: self._steps(solo) for solo in solos}
-        """In a visit, by case."""
-        visits = sum(design.visits_of(solo.case.id) for solo in solos)
+        self.steps = {solo.case.id: self._steps(solo) for solo in self.solos}
+        """Steps in a visit, by case."""
+        visits = sum(self.design.visits_of(solo.case.id) for solo in self.solos)
         self.repeats = int(REPEATED_SHARE * visits)
         """Disturbed runs that may yet be repeated."""
 
     def run(self) -> Generator[Sample | Lost, None, None]:
         """Every timed run as it is made, and every case that failed."""
         with ExitStack() as stack:
-            own = self.given or stack.enter_context(
+            self.server = self.given or stack.enter_context(
                 ForkServer(self.procedure.threads, self.procedure.sources)
             )
-            self.server = own
             if self.resident:
                 yield from self._start(stack)
             for round_number in range(self.design.rounds):
@@ -111,20 +106,31 @@ class Block:
         order = [visits[index] for index in self.random.permutation(len(visits))]
         for position, solo in enumerate([*order, *reversed(order)]):
             if solo in self.alive:
-                yield from self._visit(solo, Place(round_number, 0 if position < len(order) else 1, position))
+                place = Place(round_number, 0 if position < len(order) else 1, position)
+                yield from self._until_quiet(partial(self._visit, solo, place))
 
-    def _visit(self, solo: Solo, place: Place) -> Iterator[Sample | Lost]:
-        """A timed run; a disturbed one is repeated at once, within limits."""
+    def _until_quiet(
+        self, visit: Callable[[int], Iterator[Sample | Lost]], runs: int = 1
+    ) -> Iterator[Sample | Lost]:
+        """A visit of so many runs, by number of the attempt; repeated at once if disturbed, within limits."""
         for attempt in range(TRIES):
-            found = list(self._guarded(solo, lambda s, a=attempt: self._sample(s, place, a)))  # type: ignore[misc]
+            found = list(visit(attempt))
             yield from found
             disturbed = any(isinstance(record, Sample) and record.disturbed_by for record in found)
-            if not disturbed or attempt == TRIES - 1 or self.repeats == 0:
+            if not disturbed or attempt == TRIES - 1 or self.repeats < runs:
                 return
-            self.repeats -= 1
+            self.repeats -= runs
 
-    def _sample(self, solo: Solo, place: Place, attempt: int) -> Sample:
-        timed = self._time(solo)
+    def _visit(self, solo: Solo, place: Place, attempt: int) -> Iterator[Sample | Lost]:
+        def sample(solo: Solo) -> Sample:
+            timed = self._time(solo)
+            return self._sample(solo, timed, place, attempt, disturbance(timed.conditions, timed.throttled))
+
+        yield from self._guarded(solo, sample)
+
+    def _sample(
+        self, solo: Solo, timed: Timed, place: Place, attempt: int, disturbed_by: str | None
+    ) -> Sample:
         return Sample(
             case_id=solo.case.id,
             block=self.number,
@@ -141,7 +147,7 @@ class Block:
             aside_seconds=timed.aside_seconds,
             step_deviation=timed.step_deviation,
             conditions=timed.conditions,
-            disturbed_by=disturbance(timed.conditions, timed.throttled),
+            disturbed_by=disturbed_by,
             attempt=attempt,
         )
 

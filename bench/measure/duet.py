@@ -7,20 +7,19 @@ benchmarking: improving measurement accuracy in the cloud, ICPE 2020).
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Literal, NamedTuple, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, TypeVar
 
 import msgspec
-import numpy as np
 
-from bench.measure.block import TRIES, Block
+from bench.measure.block import Block, Place
 from bench.measure.pairing import Cores
 from bench.measure.procedure import Procedure
 from bench.records.run import Lost, Sample
 from bench.records.solo import Solo
-from bench.stats.allocation import Design
 from bench.stats.disturbance import disturbance
 from bench.system.processors import Processors
-from bench.workers.forkserver import ForkServer
 from bench.workers.messages import KeepTo, KeptTo, Prepared, Question, Time, Timed, Warmed
 
 LEAD_SECONDS = 0.005
@@ -32,14 +31,7 @@ NO_ROOM = "memory is too small for two models at the same time; --pairing turns 
 A = TypeVar("A", bound=msgspec.Struct)
 
 
-class Place(NamedTuple):
-    """Place of a pair of runs in a block."""
-
-    round: int
-    visit: Literal[0, 1]
-    attempt: int
-
-
+@dataclass
 class Duet(Block):
     """A block of two cases.
 
@@ -47,20 +39,13 @@ class Duet(Block):
     moment, and whichever ends first continues with steps that nobody times until the other has ended.
     """
 
-    def __init__(
-        self,
-        procedure: Procedure,
-        number: int,
-        group: int,
-        solos: list[Solo],
-        design: Design,
-        random: np.random.Generator,
-        server: ForkServer | None = None,
-        cores: Cores | None = None,
-    ) -> None:
-        super().__init__(procedure, number, group, solos, design, random, server)
-        self.halves = (cores or Cores.of_this_process()).halves(procedure.threads)
-        self.steps = steps_of(procedure, solos)
+    cores: Cores | None = None
+    """Cores to share; by default all that this process may use."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.halves = (self.cores or Cores.of_this_process()).halves(self.procedure.threads)
+        self.steps = steps_of(self.procedure, self.solos)
 
     def run(self) -> Generator[Sample | Lost, None, None]:
         """Every timed run as it is made, and every case that failed; nothing without a pair."""
@@ -87,15 +72,11 @@ class Duet(Block):
         visits: tuple[Literal[0, 1], ...] = (0, 1)
         for visit in visits:
             halves = self.halves if (first + visit) % 2 == 0 else self.halves[::-1]
-            for attempt in range(TRIES):
-                found = list(self._visit_both(Place(round_number, visit, attempt), halves))
-                yield from found
-                disturbed = any(isinstance(record, Sample) and record.disturbed_by for record in found)
-                if not disturbed or self.repeats < 2 or attempt == TRIES - 1:
-                    break
-                self.repeats -= 2
+            yield from self._until_quiet(partial(self._visit_both, round_number, visit, halves), runs=2)
 
-    def _visit_both(self, place: Place, halves: tuple[Processors, Processors]) -> Iterator[Sample | Lost]:
+    def _visit_both(
+        self, round_number: int, visit: Literal[0, 1], halves: tuple[Processors, Processors], attempt: int
+    ) -> Iterator[Sample | Lost]:
         """One run of each, at the same time."""
         if not self._is_whole:
             return
@@ -107,30 +88,10 @@ class Duet(Block):
             runs = [answers[solo.case.id] for solo in self.alive]
             why = disturbances(*runs)
             for number, half in enumerate(halves):
-                alone = runs[1 - number].began - runs[number].began
-                yield self._sample_of(self.alive[number], runs[number], place, half, alone, why[number])
-
-    def _sample_of(
-        self, solo: Solo, timed: Timed, place: Place, half: Processors, alone: float, why: str | None
-    ) -> Sample:
-        return Sample(
-            case_id=solo.case.id,
-            block=self.number,
-            group=self.group,
-            round=place.round,
-            visit=place.visit,
-            position=2 * place.visit + self.halves.index(half),
-            steps=self.steps[solo.case.id],
-            seconds=timed.seconds,
-            activation=timed.activation,
-            waited_seconds=timed.waited_seconds,
-            step_deviation=timed.step_deviation,
-            conditions=timed.conditions,
-            disturbed_by=why,
-            attempt=place.attempt,
-            processors=list(half),
-            alone_seconds=max(0.0, alone),
-        )
+                place = Place(round_number, visit, 2 * visit + self.halves.index(half))
+                sample = self._sample(self.alive[number], runs[number], place, attempt, why[number])
+                alone = max(0.0, runs[1 - number].began - runs[number].began)
+                yield msgspec.structs.replace(sample, processors=list(half), alone_seconds=alone)
 
     @property
     def _is_whole(self) -> bool:
@@ -179,15 +140,6 @@ def disturbances(one: Timed, other: Timed) -> tuple[str | None, str | None]:
     )
 
 
-def block_of(
-    procedure: Procedure,
-    number: int,
-    group: int,
-    solos: list[Solo],
-    design: Design,
-    random: np.random.Generator,
-    server: ForkServer | None = None,
-) -> Block:
-    """A block of the procedure's pairing; server: where its processes are forked, None for one of its own."""
-    kind = Duet if procedure.is_duet else Block
-    return kind(procedure, number, group, solos, design, random, server)
+def kind_of_block(procedure: Procedure) -> type[Block]:
+    """The kind of block that times pairs as the procedure has them."""
+    return Duet if procedure.is_duet else Block

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.measure.duet import block_of
+from bench.measure.duet import kind_of_block
 from bench.measure.imports import failed_imports
 from bench.measure.procedure import Procedure
 from bench.measure.solo import measure_solo
@@ -69,7 +69,7 @@ def _block(job: BlockJob, procedure: Procedure, server: ForkServer) -> Generator
     lost: set[str] = set()
     for number, group in enumerate(procedure.groups(job.solos, reference)):
         alive = [solo for solo in group if solo.case.id not in lost]
-        block = block_of(procedure, job.number, number, alive, job.design, random, server)
+        block = kind_of_block(procedure)(procedure, job.number, number, alive, job.design, random, server)
         with closing(block.run()) as records:
             for record in records:
                 if isinstance(record, Lost):

@@ -1,6 +1,7 @@
 """The procedure of a suite on this machine: device, threads, warm-up, deadlines, memory."""
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,10 @@ class Procedure:
     @property
     def deadline_seconds(self) -> float:
         return self.suite.deadline_seconds
+
+    def seconds_left(self, begin: float) -> float:
+        """Seconds of the budget that are left to a run that began at that moment of the monotonic clock."""
+        return self.suite.budget_seconds - (time.monotonic() - begin)
 
     @property
     def min_run_seconds(self) -> float:

@@ -107,7 +107,7 @@ class Scheduler:
             return "failed"
         still_open = [panel for panel in self.panels if not panel.is_finished]
         if still_open:
-            left = self._seconds_left()
+            left = self.procedure.seconds_left(self.begin)
             return "budget" if all(panel.is_out_of_time(left) for panel in still_open) else "devices"
         return "precise" if all(panel.is_precise for panel in self.panels) else "blocks"
 
@@ -129,7 +129,7 @@ class Scheduler:
 
     def _next_block(self) -> BlockJob | None:
         """A block of the cell that has the fewest."""
-        left = self._seconds_left()
+        left = self.procedure.seconds_left(self.begin)
         still_open = [panel for panel in self.panels if panel.ran_alone and not panel.is_finished]
         free = [panel for panel in still_open if not panel.has_enough(left)]
         if not free:
@@ -149,7 +149,7 @@ class Scheduler:
         """The run's progress; `rounds` are those of the block that is begun now."""
         begun = [panel for panel in self.panels if panel.ran_alone]
         open_panels = max(1, sum(not panel.is_finished for panel in begun))
-        share = max(0.0, self._seconds_left()) * min(1.0, self.devices / open_panels)
+        share = max(0.0, self.procedure.seconds_left(self.begin)) * min(1.0, self.devices / open_panels)
         to_come, seconds = 0, 0.0
         for panel in begun:
             takes = panel.block_seconds or self.procedure.block_seconds(panel.alive, rounds)
@@ -186,9 +186,6 @@ class Scheduler:
                     device=void.device,
                 )
             )
-
-    def _seconds_left(self) -> float:
-        return self.procedure.suite.budget_seconds - (time.monotonic() - self.begin)
 
     def _panel(self, job: BlockJob) -> Panel:
         return next(panel for panel in self.panels if job.reference in panel.ids)

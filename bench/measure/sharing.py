@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 import msgspec
@@ -13,7 +12,7 @@ from bench.errors import ResultError, UsageError
 from bench.measure.header import BENCH, sources_of
 from bench.probes.code import HARNESS, place_of
 from bench.probes.environment import harness
-from bench.probes.packages import installed
+from bench.probes.packages import installed, version_of
 from bench.records import bundle
 from bench.records.bundle import Bundle, Changes, DataSums, Manifest
 from bench.records.reading import Results, read
@@ -99,7 +98,7 @@ def _since(results: Results) -> Iterator[str]:
     """Differences from the state in which the run was made, as far as that can be told."""
     then = results.header.environment
     for name, version in {**then.libraries, "torch": then.torch}.items():
-        now = _version(name)
+        now = version_of(name)
         if now is not None and now.partition("+")[0] != version.partition("+")[0]:
             yield f"{name} was {version}, and is {now}"
     try:
@@ -110,13 +109,6 @@ def _since(results: Results) -> Iterator[str]:
     for name, digest in results.header.sources.items():
         if now_sources.get(name) != digest:
             yield f"{'this harness' if name == BENCH else name} has changed, so that no diff is of what ran"
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _changes(results: Results) -> tuple[list[Changes], dict[str, bytes]]:

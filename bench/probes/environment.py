@@ -3,7 +3,6 @@
 import os
 import platform
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import msgspec
@@ -11,6 +10,7 @@ import psutil
 
 from bench.errors import UsageError
 from bench.probes import limits, variables
+from bench.probes.packages import version_of
 from bench.records.environment import Environment
 from bench.records.gpu import GpuSettings
 from bench.system import allocator, child
@@ -69,7 +69,7 @@ def read_environment(device: str, threads: int) -> Environment:
         torch=str(torch.__version__),
         python=platform.python_version(),
         platform=platform.platform(),
-        libraries={name: version for name in LIBRARIES if (version := _version(name))},
+        libraries={name: version for name in LIBRARIES if (version := version_of(name))},
         commit=revision,
         dirty=dirty,
         harness=harness(),
@@ -98,13 +98,6 @@ def default_threads() -> int:
     quota = limits.cpu_quota()
     granted = allowed if quota is None else int(quota)
     return max(1, min(allowed, granted, psutil.cpu_count(logical=False) or allowed))
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _driver() -> str | None:

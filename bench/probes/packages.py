@@ -77,6 +77,14 @@ def installed() -> list[str]:
     return sorted({f"{name}=={version}" for name, version in _names(metadata.distributions())}, key=str.lower)
 
 
+def version_of(name: str) -> str | None:
+    """Version of an installed distribution; None if there is none of that name."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def _names(found: Iterable[metadata.Distribution]) -> Iterable[tuple[str, str]]:
     """A broken distribution has no name, or no version."""
     for one in found:

@@ -6,39 +6,30 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bench.errors import UsageError
 from bench.probes.conditions import Watcher, between
-from bench.records.solo import Activation, Compilation, MemoryFigure, MetricFigure
+from bench.records.solo import Compilation
 from bench.system import processors
+from bench.system.memory_limit import limit_memory
 from bench.system.processors import Processors
+from bench.workers import findings, location
 from bench.workers.failures import Faulty, failure_of
 from bench.workers.messages import (
     Answer,
-    ArithmeticMeasured,
-    BusyMeasured,
     Check,
-    Checked,
     Compile,
     Compiled,
     Count,
-    Counted,
     Decode,
-    Decoded,
-    EnergyMeasured,
     Import,
-    Imported,
     KeepTo,
     KeptTo,
     Locate,
     Measure,
     MeasureArithmetic,
     MeasureBusy,
-    Measured,
     MeasureEnergy,
     MeasureMemory,
-    MemoryMeasured,
     Predict,
-    Predicted,
     Prepare,
     Prepared,
     Question,
@@ -78,35 +69,35 @@ class Worker:
             case Prepare():
                 return self._prepare(question)
             case Import():
-                return self._import(question)
+                return findings.imported(question.case)
+            case Locate():
+                return location.locate(question.case)
+            case Predict():
+                return findings.predicted(question)
             case Compile():
                 return self._compile(question)
-            case Locate():
-                return self._locate(question)
             case Warm():
                 return self._warm(question)
-            case MeasureMemory():
-                return self._measure_memory()
-            case Check():
-                return self._check(question)
-            case Decode():
-                return self._decode()
-            case Predict():
-                return self._predict(question)
-            case Count():
-                return self._count()
-            case MeasureEnergy():
-                return self._measure_energy()
-            case Measure():
-                return self._measure(question)
-            case MeasureBusy():
-                return self._measure_busy()
-            case KeepTo():
-                return self._keep_to(question)
-            case MeasureArithmetic():
-                return self._measure_arithmetic()
             case Time():
                 return self._time(question)
+            case KeepTo():
+                return self._keep_to(question)
+            case MeasureMemory():
+                return findings.memory(self.step, self.idle_bytes)
+            case Check():
+                return findings.checked(self.step, question)
+            case Decode():
+                return findings.decoded(self.step)
+            case Count():
+                return findings.counted(self.step)
+            case MeasureEnergy():
+                return findings.energy(self.step, self.nvml)
+            case Measure():
+                return findings.measured(self.step, question)
+            case MeasureBusy():
+                return findings.busy(self.step)
+            case MeasureArithmetic():
+                return findings.arithmetic(self.step)
 
     def go_on(self, asked: Callable[[], bool]) -> None:
         """Make steps that nobody times until the next question is there, if the last one said so."""
@@ -122,13 +113,12 @@ class Worker:
 
         from bench.probes import gpu_state, nvml
         from bench.steps.decoding import open_step
-        from bench.steps.plugged import remarks
         from implementations.encoder import parameter_count
 
         self.threads = question.threads
         torch.set_num_threads(self.threads)
         if question.memory_limit_bytes is not None:
-            _limit_memory(question.memory_limit_bytes)
+            limit_memory(question.memory_limit_bytes)
         # Before the model is built, so that others' memory on the device is not taken for ours.
         self.nvml = nvml.open_device(question.device)[0] if question.device.startswith("cuda") else None
         if self.nvml is not None and (near := gpu_state.near_processors(self.nvml)):
@@ -150,16 +140,9 @@ class Worker:
             backend=self.step.backend,
             why_plain=self.step.why_plain,
             batch_digest=self.step.batch.digest,
-            remarks=[*remarks(self.step.model), *self._own_optimizer()],
+            remarks=findings.remarks(self.step),
             width=self.step.width,
         )
-
-    def _import(self, question: Import) -> Answer:
-        from bench.system import own_models
-        from implementations import registry
-
-        own_models.load(registry.find(question.case.implementation))
-        return Imported()
 
     def _settle(self) -> None:
         """Set the activation rate, which is done op by op, then enter the mode."""
@@ -174,11 +157,6 @@ class Worker:
             self._timed(1)
         self._check_steps()
         return Compiled()
-
-    def _locate(self, question: Locate) -> Answer:
-        from bench.workers.location import locate
-
-        return locate(question.case)
 
     def _warm(self, question: Warm) -> Answer:
         from bench.stats.intervals import is_stationary
@@ -205,101 +183,12 @@ class Worker:
 
         return compile_now(self.step, cold=cold) if self.step.case.mode == "compile" else None
 
-    def _measure_memory(self) -> Answer:
-        from bench.probes.memory import peak_of
-        from bench.steps.plugged import computed_by, weights_of
-
-        before = weights_of(self.step.model)
-        figures, growth = peak_of(
-            self.step, self.step.device, self.step.live(), self.idle_bytes, self.step.own_bytes
-        )
-        if self.step.case.mode == "graph":
-            figures = [_unseen_in_a_graph(figure) for figure in figures]
-        return MemoryMeasured(
-            figures,
-            self._activation(),
-            computed_by(self.step.model),
-            moved=weights_of(self.step.model) != before,
-            growth_bytes=growth,
-        )
-
-    def _own_optimizer(self) -> list[str]:
-        from bench.steps.plugged import own_optimizer
-
-        name = own_optimizer(self.step.case, self.step.optimizer)
-        return [] if name is None else [f"steps by an optimiser of its own, {name}"]
-
-    def _check(self, question: Check) -> Answer:
-        from bench.correctness.modes import compare_with_eager
-        from bench.correctness.reference import compare_with_reference
-        from bench.steps import modes
-        from bench.system import allocator
-
-        allocator.give_back()
-        variant = in_mode = None
-        if question.reference:
-            with modes.left(self.step):
-                variant = compare_with_reference(self.step)
-        if self.step.case.mode != "eager" and (variant is None or variant.agrees):
-            in_mode = compare_with_eager(self.step)
-        return Checked(variant, in_mode)
-
-    def _decode(self) -> Answer:
-        from bench.steps.decoding import DecodeStep
-
-        assert isinstance(self.step, DecodeStep), "only cases of the phase decode are asked"
-        return Decoded(self.step.decoding())
-
-    def _predict(self, question: Predict) -> Answer:
-        from bench.steps.prediction import predict
-
-        return Predicted(predict(question.case, question.device))
-
-    def _count(self) -> Answer:
-        from bench.probes.operators import count
-        from bench.probes.tensor_bytes import COMPILED, is_compiled
-
-        exact = count(self.step, self.step.model, self.step.live)
-        return Counted(None, unavailable=COMPILED) if is_compiled() else Counted(exact)
-
-    def _measure_energy(self) -> Answer:
-        from bench.probes import nvml
-        from bench.probes.energy import energy_of
-
-        def step() -> float:
-            return self.step.timed(1).seconds
-
-        return EnergyMeasured(energy_of(step, lambda: nvml.energy_millijoules(self.nvml)))
-
-    def _measure(self, question: Measure) -> Answer:
-        """Evaluate a metric; an exception costs only the metric's own figure."""
-        from bench.suites import metrics
-
-        self.step()
-        try:
-            figure = metrics.checked(metrics.load(question.metric)(self.step))
-        except Exception as error:
-            plain = isinstance(error, metrics.NoFigure | UsageError)
-            reason = str(error) if plain else failure_of(error).reason
-            return Measured(MetricFigure(metric=question.metric, failure=reason))
-        return Measured(MetricFigure(metric=question.metric, **figure._asdict()))
-
-    def _measure_busy(self) -> Answer:
-        from bench.probes import gpu_busy
-
-        return BusyMeasured(gpu_busy.busy_of(self.step, self.step.device))
-
     def _keep_to(self, question: KeepTo) -> Answer:
         self.goes_on = False
         self.processors = tuple(question.processors)
         processors.keep_to(self.processors)
         self._check_processors()
         return KeptTo()
-
-    def _measure_arithmetic(self) -> Answer:
-        from bench.steps.arithmetic import arithmetic_of
-
-        return ArithmeticMeasured(arithmetic_of(self.step))
 
     def _time(self, question: Time) -> Answer:
         from bench.probes import gpu_state
@@ -320,7 +209,7 @@ class Worker:
             gpu = gpu_state.run_between(counted, gpu_state.reading(self.nvml), self.nvml)
         self._check_steps()
         self._check_processors()
-        activation = self._activation()
+        activation = findings.activation(self.step)
         self.goes_on = question.go_on
         return Timed(
             seconds=elapsed.seconds,
@@ -368,36 +257,3 @@ class Worker:
                 "error",
                 f"the model left the processors of its side ({told}) for {reached}; --pairing turns lets it",
             )
-
-    def _activation(self) -> Activation | None:
-        rates = self.step.activation_rates()
-        return Activation(sum(rates) / len(rates), rates) if rates else None
-
-
-def _unseen_in_a_graph(figure: MemoryFigure) -> MemoryFigure:
-    """Count a graph's tensors, which torch's allocator counts as reserved alone."""
-    if figure.kind not in ("allocated", "requested"):
-        return figure
-    return MemoryFigure(kind=figure.kind, bytes=None, unavailable="a graph's tensors are not counted")
-
-
-def _limit_memory(limit: int) -> None:
-    """Let allocations fail cleanly before the machine swaps or the kernel kills something.
-
-    limit: bytes beyond what this process has now. A lower limit set by the user (`ulimit -d`) stays.
-    """
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    known = [size for size in (soft, hard) if size != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_DATA, (min([_data_bytes() + limit, *known]), hard))
-
-
-def _data_bytes() -> int:
-    """Bytes that RLIMIT_DATA counts already, as inherited from the template; 0 if that is not known."""
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            sizes = [line.split()[1] for line in file if line.startswith("VmData:")]
-    except OSError:
-        return 0
-    return int(sizes[0]) << 10 if sizes else 0

@@ -109,11 +109,11 @@ def test_a_worker_always_has_a_limit_and_some_room(free, monkeypatch):
 def test_the_limit_of_the_shell_stays(given, wanted, expected):
     code = f"""
 import resource
-from bench.workers import worker
+from bench.system import memory_limit
 if {given} > 0:
     resource.setrlimit(resource.RLIMIT_DATA, ({given} << 30, {given} << 30))
-held = worker._data_bytes()
-worker._limit_memory({wanted} << 30)
+held = memory_limit._data_bytes()
+memory_limit.limit_memory({wanted} << 30)
 soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
 print(soft >> 30 if {given} > 0 else f"{{(soft - held) >> 30}} more" if held else "nothing held")
 """
