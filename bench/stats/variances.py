@@ -3,7 +3,7 @@
 import itertools
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,11 +83,3 @@ def _drawn(spread: Spread, every: Sequence[Spread], blocks: int) -> Spread:
         return float((degrees * getattr(spread, part) + PRIOR * mean) / (degrees + PRIOR))
 
     return Spread(mixed("processes"), mixed("visits"), mixed("steps"))
-
-
-def typical(found: Mapping[str, Spread]) -> Spread:
-    """Medians over cases."""
-    return Spread(
-        *(statistics.median(getattr(spread, part) for spread in found.values())
-          for part in ("processes", "visits", "steps"))
-    )  # fmt: skip

@@ -72,7 +72,7 @@ def train(request: TrainRequest) -> TrainOutcome:
     """
     suite = suites.load(request.suite, request.overrides)
     environment = probe_environment(request.device, request.threads or suite.most_threads)
-    jobs = [_job(name, suite, environment, request) for name in models_of(suite, request.overrides)]
+    jobs = [_job(name, suite, request) for name in models_of(suite, request.overrides)]
     earlier = [_earlier(job, request.resume) for job in jobs]
     own_models.look_here()
     # What can't be imported is found before another has been trained for hours.
@@ -103,7 +103,7 @@ def models_of(suite: Suite, overrides: dict[str, Any]) -> list[str]:
     return [name for name in names if registry.find(name).reference not in names]
 
 
-def _job(name: str, suite: Suite, environment: Environment, request: TrainRequest) -> Job:
+def _job(name: str, suite: Suite, request: TrainRequest) -> Job:
     workload = workloads.load(suite.workload)
     recipe = make_recipe(name, suite, workload, request.changes)
     case = Case(

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from implementations.models.s4 import S4Block
+from implementations.models.s4 import S4Block, TruncatedKernel
 from implementations.models.state_space import BackboneConfig, backbone
 from implementations.ops.combinations import products
 from implementations.ops.fft_conv import fft_convolution
@@ -36,7 +36,7 @@ from implementations.ops.ssm import (
     log_uniform,
     nplr_legs,
 )
-from implementations.ops.ssm_kernels import diagonal_kernel, dplr_kernel, dplr_truncate
+from implementations.ops.ssm_kernels import diagonal_kernel, dplr_kernel
 from implementations.task import Task
 
 LiquidKind = Literal["polyb", "kb"]
@@ -220,12 +220,8 @@ class LiquidKernel(nn.Module):
         return dt * B / (1 - dt * w / 2)
 
 
-class LowRankKernel(nn.Module):
-    """S4's kernel, with `w = −exp(inv_w_real) + i·w_imag` and `dt = exp(log_dt)`.
-
-    C is stored truncated at the length L, `C̃ = C(I − Ā^L)`: the first forward rewrites it in place, at
-    max_length, or at its own length if max_length is None.
-    """
+class LowRankKernel(TruncatedKernel):
+    """S4's kernel, with `w = −exp(inv_w_real) + i·w_imag` and `dt = exp(log_dt)`; C is truncated at L."""
 
     L: Tensor
 
@@ -241,7 +237,6 @@ class LowRankKernel(nn.Module):
         self.log_dt = nn.Parameter(log_dt)
         self.register_buffer("L", torch.tensor(0))
         self.max_length = max_length
-        self._length = 0
 
     def forward(self, length: int) -> Tensor:
         """`(kernels, dim, length)`."""
@@ -251,23 +246,8 @@ class LowRankKernel(nn.Module):
             w, B, P = (
                 x.repeat(len(dt) // len(x), 1) for x in (w, as_complex(self.B[0]), as_complex(self.P[0]))
             )
-            if self._length == 0:
-                self._truncate(w, P, dt, length)
-            return dplr_kernel(w, B, as_complex(self.C), P, dt, self._length)[..., :length]
-
-    @torch.no_grad()
-    def _truncate(self, w: Tensor, P: Tensor, dt: Tensor, length: int) -> None:
-        """Read L from its device, once; rewrite C if L is still 0."""
-        self._length = int(self.L)
-        if self._length == 0:
-            self._length = self.max_length or length
-            truncated = dplr_truncate(w, as_complex(self.C), P, dt, self._length)
-            self.C.copy_(torch.view_as_real(truncated))
-            self.L.fill_(self._length)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._length = 0
+            full = self._truncated_at(self.L, length, lambda: (w, P, dt))
+            return dplr_kernel(w, B, as_complex(self.C), P, dt, full)[..., :length]
 
 
 class DiagonalKernel(nn.Module):

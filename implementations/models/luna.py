@@ -18,11 +18,11 @@ from torch.nn import functional as F
 from implementations.decoding import State
 from implementations.embeddings import FairseqSinusoids
 from implementations.models.transformer import (
-    ACTIVATIONS,
-    Activation,
     FrameConfig,
+    Sublayers,
     build_around,
     frame,
+    layer_of,
     stack,
 )
 from implementations.ops.attention import merge_heads, split_heads
@@ -171,32 +171,15 @@ def _dividing(dim: int, heads: int) -> int:
     return heads
 
 
-class LunaLayer(nn.Module):
-    """Attention and a feed-forward network on x; p gets the packed context, a residual and its own norm."""
+class LunaLayer(Sublayers):
+    """Sub-layers on x; p gets the packed context, a residual and a norm of its own."""
 
     def __init__(
-        self,
-        attention: LunaAttention,
-        dim: int,
-        ffn: int,
-        *,
-        prenorm: bool = False,
-        activation: Activation = "gelu",
-        norm_epsilon: float = 1e-5,
-        dropout: float = 0.0,
-        activation_dropout: float = 0.0,
+        self, attention: LunaAttention, dim: int, ffn: int, *, norm_epsilon: float = 1e-5, **options: Any
     ) -> None:
-        super().__init__()
-        self.prenorm = prenorm
-        self.activation = ACTIVATIONS[activation]
-        self.self_attn = attention
-        self.self_attn_layer_norm: nn.Module = nn.LayerNorm(dim, eps=norm_epsilon)
-        self.self_atten_proj_layer_norm: nn.Module = nn.LayerNorm(dim, eps=norm_epsilon)
-        self.fc1 = nn.Linear(dim, ffn)
-        self.fc2 = nn.Linear(ffn, dim)
-        self.final_layer_norm: nn.Module = nn.LayerNorm(dim, eps=norm_epsilon)
-        self.dropout = nn.Dropout(dropout)
-        self.activation_dropout = nn.Dropout(activation_dropout)
+        """options: as of Sublayers."""
+        super().__init__(attention, dim, ffn, norm_epsilon=norm_epsilon, **options)
+        self.self_atten_proj_layer_norm = nn.LayerNorm(dim, eps=norm_epsilon)
 
     def forward(
         self, x: Tensor, p: Tensor, padding_mask: Tensor | None = None, p_padding_mask: Tensor | None = None
@@ -210,18 +193,7 @@ class LunaLayer(nn.Module):
         )
         x = self._after(self.self_attn_layer_norm, x + self.dropout(y))
         p = self._after(self.self_atten_proj_layer_norm, p + self.dropout(packed))
-        y = self._feed_forward(self._before(self.final_layer_norm, x))
-        return self._after(self.final_layer_norm, x + self.dropout(y)), p
-
-    def _feed_forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.fc2(self.activation_dropout(self.activation(self.fc1(x))))
-        return y
-
-    def _before(self, norm: nn.Module, x: Tensor) -> Tensor:
-        return norm(x) if self.prenorm else x
-
-    def _after(self, norm: nn.Module, x: Tensor) -> Tensor:
-        return x if self.prenorm else norm(x)
+        return self._sublayer(x, self.final_layer_norm, self.feed_forward), p
 
 
 class LearnedState(nn.Module):
@@ -303,13 +275,7 @@ def _causal_attention(config: LunaConfig) -> CausalLunaAttention:
 
 
 def _layer(config: LunaConfig) -> LunaLayer:
-    return LunaLayer(
-        LunaAttention(config.dim, config.heads, tie_kv=config.tie_kv, dropout=config.attention_dropout),
-        config.dim,
-        config.ffn,
-        prenorm=config.prenorm,
-        activation=config.activation,
-        norm_epsilon=config.norm_epsilon,
-        dropout=config.dropout,
-        activation_dropout=config.activation_dropout,
+    attention = LunaAttention(
+        config.dim, config.heads, tie_kv=config.tie_kv, dropout=config.attention_dropout
     )
+    return layer_of(LunaLayer, config, attention)

@@ -127,11 +127,43 @@ class SSMKernel(nn.Module):
         return x.repeat(self.inv_dt.shape[0] // x.shape[0], 1)
 
 
-class DPLRKernel(SSMKernel):
+class TruncatedKernel(nn.Module):
+    """A kernel whose C is stored truncated at a length, `C̃ = C(I − Ā^length)`.
+
+    The first forward rewrites C in place, at max_length, or at its own length if max_length is None. From
+    then on C̃ is trained, and a buffer holds the length.
+    """
+
+    C: nn.Parameter
+    max_length: int | None
+    _length = 0
+
+    @torch.no_grad()
+    def _truncated_at(
+        self, buffer: Tensor, length: int, system: Callable[[], tuple[Tensor, Tensor, Tensor]]
+    ) -> int:
+        """The length as a number. The first call reads it from the device, and rewrites C if it is 0.
+
+        system: A, P `(dim, states)` and dt `(dim,)`.
+        """
+        if self._length == 0:
+            self._length = int(buffer)
+        if self._length == 0:
+            self._length = self.max_length or length
+            A, P, dt = system()
+            self.C.copy_(torch.view_as_real(dplr_truncate(A, as_complex(self.C), P, dt, self._length)))
+            buffer.fill_(self._length)
+        return self._length
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._length = 0
+
+
+class DPLRKernel(SSMKernel, TruncatedKernel):
     """`A_full = diag(A, A*) − [P; P*][P; P*]ᴴ`, bilinear; `forward(length)` gives `(kernels, dim, length)`.
 
-    C is stored truncated at l_kernel, `C̃ = C(I − Ā^l_kernel)`: the first forward rewrites it in place, at
-    max_length, or at its own length if max_length is None. From then on C̃ is trained.
+    C is stored truncated at l_kernel.
     """
 
     l_kernel: Tensor
@@ -156,7 +188,6 @@ class DPLRKernel(SSMKernel):
         self.P = nn.Parameter(as_pairs(P.unsqueeze(0)))
         self.max_length = max_length
         self.register_buffer("l_kernel", torch.tensor(0))
-        self._length = 0
 
     def forward(self, length: int, rate: float = 1.0) -> Tensor:
         """Kernels of that length; rate: time steps of the l_kernel's unit that one step here takes.
@@ -205,22 +236,11 @@ class DPLRKernel(SSMKernel):
         states.copy_(moved - correction * _real_product(conjugate, moved))
         return _real_product(C, states.unsqueeze(1)).squeeze(-1)
 
-    @torch.no_grad()
     def _prepare(self, length: int) -> int:
-        """l_kernel as a number. The first call reads it from the device, and rewrites C if it is 0."""
-        if self._length == 0:
-            self._length = int(self.l_kernel)
-        if self._length == 0:
-            self._length = self.max_length or length
-            P = self._spread(as_complex(self.P[0]))
-            truncated = dplr_truncate(self.A(), as_complex(self.C), P, self.dt(), self._length)
-            self.C.copy_(torch.view_as_real(truncated))
-            self.l_kernel.fill_(self._length)
-        return self._length
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._length = 0
+        """l_kernel as a number."""
+        return self._truncated_at(
+            self.l_kernel, length, lambda: (self.A(), self._spread(as_complex(self.P[0])), self.dt())
+        )
 
 
 def _real_product(x: Tensor, y: Tensor) -> Tensor:

@@ -71,11 +71,10 @@ class TransformerConfig(FrameConfig):
     sdpa: bool = False
 
 
-class TransformerLayer(nn.Module):
-    """Attention and a feed-forward network, each with a residual and a LayerNorm: `(batch, length, dim)`.
+class Sublayers(nn.Module):
+    """An attention and a feed-forward network, each with a residual and a LayerNorm; a subclass runs them.
 
-    attention: any module `forward(x, padding_mask)` from states to states of the same shape. The norm comes
-    after each sum, or with `prenorm` before each sub-layer.
+    The norm comes after each sum, or with `prenorm` before each sub-layer.
     """
 
     def __init__(
@@ -101,32 +100,40 @@ class TransformerLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.activation_dropout = nn.Dropout(activation_dropout)
 
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """`fc2(activation(fc1(x)))`, without norm and residual."""
+        y: Tensor = self.fc2(self.activation_dropout(self.activation(self.fc1(x))))
+        return y
+
+    def _before(self, norm: nn.Module, x: Tensor) -> Tensor:
+        return norm(x) if self.prenorm else x
+
+    def _after(self, norm: nn.Module, x: Tensor) -> Tensor:
+        return x if self.prenorm else norm(x)
+
+    def _sublayer(self, x: Tensor, norm: nn.Module, function: Callable[[Tensor], Tensor]) -> Tensor:
+        return self._after(norm, x + self.dropout(function(self._before(norm, x))))
+
+
+class TransformerLayer(Sublayers):
+    """Sub-layers over `(batch, length, dim)`.
+
+    attention: any module `forward(x, padding_mask)` from states to states of the same shape.
+    """
+
     def forward(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         x = self._sublayer(x, self.self_attn_layer_norm, lambda u: self.self_attn(u, padding_mask))
         return self._sublayer(x, self.final_layer_norm, self.feed_forward)
 
     def state_after(self, x: Tensor, room: int) -> State:
         """State of the attention."""
-        seen = self.self_attn_layer_norm(x) if self.prenorm else x
-        return recurrent(self.self_attn).state_after(seen, room)
+        return recurrent(self.self_attn).state_after(self._before(self.self_attn_layer_norm, x), room)
 
     def step(self, x: Tensor, state: State, time: int) -> Tensor:
         """x `(batch, dim)` at a time step, to the same shape."""
         attention = recurrent(self.self_attn)
         x = self._sublayer(x, self.self_attn_layer_norm, lambda u: attention.step(u, state, time))
         return self._sublayer(x, self.final_layer_norm, self.feed_forward)
-
-    def feed_forward(self, x: Tensor) -> Tensor:
-        """`fc2(activation(fc1(x)))`, without norm and residual."""
-        y: Tensor = self.fc2(self.activation_dropout(self.activation(self.fc1(x))))
-        return y
-
-    def _sublayer(self, x: Tensor, norm: nn.Module, function: Callable[[Tensor], Tensor]) -> Tensor:
-        if self.prenorm:
-            y: Tensor = x + self.dropout(function(norm(x)))
-        else:
-            y = norm(x + self.dropout(function(x)))
-        return y
 
 
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
@@ -142,12 +149,12 @@ def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     )
 
 
-Layer = TypeVar("Layer", bound=nn.Module)
+Layer = TypeVar("Layer", bound=Sublayers)
 
 
 def build_around(task: Task, config: FrameConfig, attention: Callable[[], nn.Module]) -> nn.Module:
     """The whole model around an attention, which is called once per layer to make the layer's module."""
-    return frame(task, config, stack(config, lambda: transformer_layer(config, attention())))
+    return frame(task, config, stack(config, lambda: layer_of(TransformerLayer, config, attention())))
 
 
 def stack(config: FrameConfig, layer: Callable[[], Layer]) -> list[Layer]:
@@ -155,9 +162,9 @@ def stack(config: FrameConfig, layer: Callable[[], Layer]) -> list[Layer]:
     return [layer()] * config.layers if config.tied else [layer() for _ in range(config.layers)]
 
 
-def transformer_layer(config: FrameConfig, attention: nn.Module) -> TransformerLayer:
-    """One layer of the config's shape."""
-    return TransformerLayer(
+def layer_of(kind: type[Layer], config: FrameConfig, attention: nn.Module) -> Layer:
+    """One layer of the config's shape; kind: a class of Sublayers."""
+    return kind(
         attention,
         config.dim,
         config.ffn,

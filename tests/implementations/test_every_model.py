@@ -1,4 +1,4 @@
-"""What every model of the catalogue owes: gradients under every head, indifference to padding, its size."""
+"""Duties of every model: gradients under every head, no view of padding or the future, its size and costs."""
 
 import functools
 from typing import Any
@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench import workloads
+from bench.probes.tensor_bytes import TensorBytes
 from implementations import activation, registry
 from implementations.embeddings import GreyEmbedding
 from implementations.encoder import parameter_count
@@ -26,6 +28,8 @@ HEADS = {
     "enwik8": Task("enwik8", LENGTH, classes=VOCABULARY, head="language-model", vocabulary=VOCABULARY),
 }
 CLASSIFIERS = [item for item in CATALOGUE.values() if "text" in item.published]
+LANGUAGE_MODELS = [item for item in CATALOGUE.values() if "enwik8" in item.published]
+LINEAR = [item for item in CLASSIFIERS if item.complexity == "linear"]
 
 SMALLER = {"bigbird": {"block": 4, "random_blocks": 1}}
 """Options that make a short sequence long enough for what the system does to long ones."""
@@ -59,8 +63,8 @@ def named(items: list[Implementation]) -> Any:
     return pytest.mark.parametrize("item", items, ids=lambda item: item.name)
 
 
-def small(item: Implementation, task: Task) -> nn.Module:
-    torch.manual_seed(0)
+def small(item: Implementation, task: Task, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
     values = item.hyperparameters(task.name, "small") | {"layers": 2} | SMALLER.get(item.system, {})
     return item.load()(task, values)
 
@@ -71,6 +75,19 @@ def inputs_of(task: Task, batch: int = 2) -> Tensor:
     if task.input == "reals":
         return torch.randn(shape, generator=generator)
     return torch.randint(1, VOCABULARY, shape, generator=generator)
+
+
+@named(CLASSIFIERS)
+def test_the_seed_decides_the_model(item: Implementation) -> None:
+    first, again, other = (small(item, HEADS["text"], seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@named(CLASSIFIERS)
+def test_an_unknown_hyperparameter_is_an_error(item: Implementation) -> None:
+    with pytest.raises(TypeError, match="colour"):
+        item.load()(HEADS["text"], item.hyperparameters("text", "small") | {"colour": "red"})
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -111,6 +128,51 @@ def test_padding_changes_nothing(item: Implementation) -> None:
     with torch.no_grad():
         error = (model(inputs, lengths)[1] - model(inputs[1:, :30], lengths[1:])[0]).abs().max()
     assert (error > 1e-9) == (item.system in MOVED_BY_PADDING)
+
+
+@named(CLASSIFIERS)
+def test_lengths_of_a_full_batch_change_nothing(item: Implementation) -> None:
+    model, inputs = small(item, HEADS["text"]).double().eval(), inputs_of(HEADS["text"])
+    full = model(inputs, torch.tensor([LENGTH, LENGTH]))
+    torch.testing.assert_close(model(inputs, None), full, rtol=1e-9, atol=1e-9)
+
+
+@named(LANGUAGE_MODELS)
+def test_a_language_model_does_not_see_the_future(item: Implementation) -> None:
+    model, inputs = small(item, HEADS["enwik8"]).double().eval(), inputs_of(HEADS["enwik8"])
+    if activation.configurators(model):
+        activation.calibrate(model, inputs, None, 0.5)
+        model.eval()
+    embedded: list[Tensor] = []
+    model.get_submodule("encoder.embedding").register_forward_hook(lambda *call: embedded.append(call[-1]))
+    logits = model(inputs)
+    (gradient,) = torch.autograd.grad(logits[:, 30].square().sum(), embedded)
+    by_step = gradient.abs().amax(dim=-1)
+    # A convolution by FFT rounds across time.
+    assert (by_step[:, 31:] < 1e-12 * by_step.max()).all()
+    assert (by_step[:, 29:31] > 1e-9 * by_step.max()).all()
+
+
+@named(LINEAR)
+def test_doubling_the_length_doubles_bytes_and_operations(item: Implementation) -> None:
+    """Class `linear` is not just a claim: peak tensor bytes and FLOPs of a training step, +10% at most."""
+    (small_bytes, small_flops), (bytes_, flops) = (cost(item, length) for length in (2048, 4096))
+    assert bytes_ <= 2.2 * small_bytes
+    assert flops <= 2.2 * small_flops
+
+
+def cost(item: Implementation, length: int) -> tuple[int, int]:
+    torch.manual_seed(0)
+    task = Task("text", length, classes=2, vocabulary=VOCABULARY)
+    model = item.load()(task, item.hyperparameters("text") | {"layers": 1})
+    inputs = torch.randint(1, VOCABULARY, (1, length))
+    if activation.configurators(model):
+        activation.calibrate(model, inputs, None, 0.3)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    with FlopCounterMode(display=False) as counter, TensorBytes() as watched:
+        model(inputs).square().sum().backward()
+    return watched.peak - watched.before, counter.get_total_flops()
 
 
 @named([item for item in CLASSIFIERS if item.variant is None])

@@ -19,7 +19,6 @@ from .efficient_attention import (
     random,
     seeded,
     task,
-    tokens,
 )
 
 TINY: dict[str, Any] = {
@@ -82,16 +81,6 @@ def test_no_gradient_from_the_future() -> None:
     attention = CausalLunaAttention(6, 2).double()
     p = random(1, 4, 6, seed=1)
     assert future_gradients(lambda x: attention(x, p), random(1, 150, 6)).eq(0).all()
-
-
-def test_the_language_model_does_not_see_the_future() -> None:
-    model = seeded(build, task("enwik8"), TINY).double()
-    inputs = tokens(1, 64)
-    changed = inputs.clone()
-    changed[:, 31:] = changed[:, 31:] % 19 + 1
-    before, after = model(inputs), model(changed)
-    torch.testing.assert_close(before[:, :31], after[:, :31], rtol=0, atol=1e-12)
-    assert (before[:, 31:] - after[:, 31:]).abs().amax(dim=-1).gt(1e-9).all()
 
 
 @pytest.mark.parametrize("length", [3, 10, 25])

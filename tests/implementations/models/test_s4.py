@@ -166,27 +166,3 @@ def test_padding_changes_nothing(options: dict[str, Any]) -> None:
     torch.testing.assert_close(model(tokens, lengths)[1:], alone)
     tokens[1, 23:] = 5
     torch.testing.assert_close(model(tokens, lengths)[1:], alone)
-
-
-def test_language_model_is_causal() -> None:
-    model = build(TASKS["enwik8"], TINY).double().eval()
-    tokens = inputs_for(TASKS["enwik8"])
-    changed = tokens.clone()
-    changed[:, 20:] = tokens[:, 20:].flip(1) % 19 + 1
-    torch.testing.assert_close(model(changed)[:, :20], model(tokens)[:, :20])
-    assert not torch.allclose(model(changed)[:, 21:], model(tokens)[:, 21:])
-
-
-def test_seed_decides_the_model() -> None:
-    def logits(seed: int) -> Tensor:
-        torch.manual_seed(seed)
-        result: Tensor = build(TASKS["text"], TINY)(inputs_for(TASKS["text"]))
-        return result
-
-    assert torch.equal(logits(1), logits(1))
-    assert not torch.allclose(logits(1), logits(2))
-
-
-def test_unknown_hyperparameter_is_refused() -> None:
-    with pytest.raises(TypeError, match="heads"):
-        build(TASKS["text"], TINY | {"heads": 4})

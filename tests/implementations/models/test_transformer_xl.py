@@ -147,16 +147,6 @@ def test_gradients_of_the_attention(prenorm: bool) -> None:
     assert torch.autograd.gradcheck(lambda *tensors: attention(*tensors, hidden), inputs)
 
 
-def test_language_model_does_not_see_the_future() -> None:
-    model = build(LANGUAGE, TINY)
-    embedded: list[Tensor] = []
-    model.encoder.embedding.register_forward_hook(lambda *call: embedded.append(call[-1]))
-    logits = model(tokens(2, 24))
-    (gradient,) = torch.autograd.grad(logits[:, 12].square().sum(), embedded)
-    assert gradient[:, 13:].eq(0).all()
-    assert gradient[:, 8:13].abs().amax(dim=-1).gt(0).all()
-
-
 def test_time_and_memory_are_linear_in_the_length() -> None:
     small = {"dim": 64, "heads": 2, "layers": 2, "ffn": 128, "segment": 128, "memory": 128}
     growing = growth(build, small, length=1024, name="enwik8")
