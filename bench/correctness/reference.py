@@ -30,24 +30,12 @@ def compare_with_reference(step: Step) -> Variant:
     A model that differs on the pair is not run on its own batch. Afterwards the step's weights are what they
     were. Raises ValueError if there is no reference, or if it has other parameters.
     """
-    begin = time.monotonic()
     name = step.case.implementation
     reference = registry.find(name).reference
     if reference is None and step.backend == "torch":
         raise ValueError(f"{name} has no reference to compare with")
     plain = msgspec.structs.replace(step.case, implementation=reference or name, backend="torch")
-    sample, found = _compare(Forms(step, plain))
-    output, gradient = worst(found.outputs), worst(found.gradients)
-    return Variant(
-        reference=reference or f"{name} (torch)",
-        output_error=finite(found.outputs[output].error),
-        worst_output=output,
-        gradient_error=finite(found.gradients[gradient].error) if gradient else 0.0,
-        worst_gradient=gradient,
-        agrees=found.agrees,
-        sample=sample.words,
-        seconds=time.monotonic() - begin,
-    )
+    return Forms(step, plain).variant(reference or f"{name} (torch)")
 
 
 class Forms:
@@ -60,6 +48,58 @@ class Forms:
         self.step = step
         self.plain = plain
         self.reference = build_model(plain, step.task, step.device)
+
+    def variant(self, reference: str) -> Variant:
+        """Largest relative errors of outputs and gradients; reference: its name."""
+        begin = time.monotonic()
+        sample, found = self._compare_twice()
+        output, gradient = worst(found.outputs), worst(found.gradients)
+        return Variant(
+            reference=reference,
+            output_error=_finite(found.outputs[output].error),
+            worst_output=output,
+            gradient_error=_finite(found.gradients[gradient].error) if gradient else 0.0,
+            worst_gradient=gradient,
+            agrees=found.agrees,
+            sample=sample.words,
+            seconds=time.monotonic() - begin,
+        )
+
+    def _compare_twice(self) -> tuple[Sequences, Compared]:
+        """Compare at weights far from initialisation; then, if the forms agree, at those that are timed."""
+        step = self.step
+        with _weights_kept(step.model):
+            move(step.model)
+            sample = self.sample_far_away()
+            exact = self.exact(sample) if step.case.phase == "train" else None
+            zeros = exact.zeros() if exact else frozenset()
+            found = self.compare(sample, zeros, exact)
+        if not found.agrees:
+            return sample, found
+        sample = own_sample(step)
+        with _weights_kept(step.model):
+            with self.plainly():
+                settle(step.model, sample)
+            return sample, self.compare(sample, zeros)
+
+    def sample_far_away(self) -> Sequences:
+        """The sample for moved weights; sets the activation rate on it."""
+        sample = pair_sample(self.step)
+        self.set_activation(sample)
+        return sample
+
+    def set_activation(self, sample: Sequences) -> None:
+        model, rate = self.step.model, self.step.case.activation or PAIR_ACTIVATION
+        if activation.configurators(model):
+            with self.plainly():
+                activation.calibrate(model, sample.inputs, sample.lengths, rate)
+
+    @contextlib.contextmanager
+    def plainly(self) -> Iterator[None]:
+        """Within this context the step's model computes in the case's precision and without dropout."""
+        step = self.step
+        with no_dropout(step.model), autocast(step.device, step.case.precision):
+            yield
 
     def compare(self, sample: Sequences, zeros: frozenset[str], exact: Computed | None = None) -> Compared:
         """Compare on a sample. zeros: parameters whose gradient is analytically zero; exact: if known."""
@@ -80,30 +120,8 @@ class Forms:
             hold_in(self.reference, HELD_IN.get(self.plain.precision, torch.float32))
 
 
-def _compare(forms: Forms) -> tuple[Sequences, Compared]:
-    """Compare on the pair; then, if the forms agree, on the case's own batch."""
-    step = forms.step
-    sample = pair_sample(step)
-    with weights_kept(step.model):
-        move(step.model)
-        if activation.configurators(step.model):
-            with no_dropout(step.model), autocast(step.device, step.case.precision):
-                rate = step.case.activation or PAIR_ACTIVATION
-                activation.calibrate(step.model, sample.inputs, sample.lengths, rate)
-        exact = forms.exact(sample) if step.case.phase == "train" else None
-        zeros = exact.zeros() if exact else frozenset()
-        found = forms.compare(sample, zeros, exact)
-    if not found.agrees:
-        return sample, found
-    sample = own_sample(step)
-    with weights_kept(step.model):
-        with no_dropout(step.model), autocast(step.device, step.case.precision):
-            settle(step.model, sample)
-        return sample, forms.compare(sample, zeros)
-
-
 @contextlib.contextmanager
-def weights_kept(model: nn.Module) -> Iterator[None]:
+def _weights_kept(model: nn.Module) -> Iterator[None]:
     kept = {name: value.clone() for name, value in model.state_dict().items()}
     try:
         yield
@@ -111,6 +129,6 @@ def weights_kept(model: nn.Module) -> Iterator[None]:
         model.load_state_dict(kept)
 
 
-def finite(error: float) -> float | None:
+def _finite(error: float) -> float | None:
     # JSON has no infinity.
     return error if math.isfinite(error) else None
