@@ -1,6 +1,7 @@
 """Shared fixtures. Torch is kept to one thread: the tests are many and the models small."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,15 @@ settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled():
+    """What an earlier test compiled is not held against the models of the next."""
+    yield
+    compiler = sys.modules.get("torch._dynamo.utils")
+    if compiler is not None:
+        compiler.counters.clear()
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from bench.measure.imports import failed_imports, plugged_in
 from bench.measure.procedure import Procedure
 from bench.measure.progress import Progress
 from bench.measure.recorder import Recorder
+from bench.measure.servers import Servers
 from bench.measure.solo import measure_exact, measure_solo
 from bench.probes.surroundings import read_surroundings
 from bench.records.run import End, StopReason
@@ -54,6 +55,7 @@ class Gate:
     def __init__(
         self, procedure: Procedure, file: ResultFile, observer: PlainDisplay, rules: Rules, blocks: int
     ) -> None:
+        """blocks: of the first stage; 0 if nothing is timed."""
         self.procedure = procedure
         self.observer = observer
         self.recorder = Recorder(file, observer)
@@ -72,17 +74,16 @@ class Gate:
         self.cases = procedure.suite.cases(procedure.kind)
         self.decided: dict[Case, CaseVerdict] = {}
         """Verdicts of cases that need not be measured."""
-        self.server = ForkServer(procedure.threads, procedure.sources)
-        """Fork server for everything that is measured alone; every block has its own."""
+        loaded = [at(case, revision) for revision in REVISIONS for case in self.cases]
+        self.servers = Servers(procedure, loaded, blocks)
 
     def __enter__(self) -> "Gate":
-        self.server.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.server.__exit__(kind, error, trace)
+        self.servers.__exit__(kind, error, trace)
 
     @property
     def open_cases(self) -> list[Case]:
@@ -129,7 +130,7 @@ class Gate:
 
         Raises UsageError if neither has it, or if its code is of no revision.
         """
-        return absent(self.procedure, self.server, [base, head], self.open_cases)
+        return absent(self.procedure, self.servers.alone(), [base, head], self.open_cases)
 
     def pairs(self, base: Revision, head: Revision, exact: bool = False) -> list[Pair]:
         """Measure every open case alone, on both sides; without a clock if only exact costs are asked for."""
@@ -154,9 +155,11 @@ class Gate:
             if self._own_seconds_left() < longest:
                 self.stopped = "budget"
                 return
+            server = self.servers.of_a_block()
             for number, group in enumerate(groups):
                 self._tell_progress(pairs, done + number / len(groups), blocks, begin - first)
-                self._block(number, group, self._own_seconds_left() / (len(groups) * blocks))
+                to_come = len(groups) * (blocks - done) - number
+                self._block(number, group, self._own_seconds_left() / to_come, server)
             self.next_block += 1
             seconds = time.monotonic() - begin
             longest, self.timed_seconds = max(longest, seconds), self.timed_seconds + seconds
@@ -195,7 +198,7 @@ class Gate:
             if gone is not None:
                 self.decided[case] = judge_gone(case, gone)
             elif (base.name, case.implementation) in missing:
-                solo = self._kept(measure_exact(at(case, head.name), self.procedure, self.server))
+                solo = self._kept(measure_exact(at(case, head.name), self.procedure, self.servers.alone()))
                 self.decided[case] = judge_new(solo)
 
     def _failed_imports(self, revision: str) -> list[Solo]:
@@ -204,7 +207,7 @@ class Gate:
         return [
             self._kept(solo)
             for cases in models
-            for solo in failed_imports(cases, self.procedure, self.server)
+            for solo in failed_imports(cases, self.procedure, self.servers.alone())
         ]
 
     def _solos(self, revision: str, broken: Iterable[Solo], exact: bool = False) -> list[Solo]:
@@ -213,9 +216,9 @@ class Gate:
         for case in (at(case, revision) for case in self.open_cases):
             if case not in found:
                 alone = (
-                    measure_exact(case, self.procedure, self.server)
+                    measure_exact(case, self.procedure, self.servers.alone())
                     if exact
-                    else measure_solo(case, self.procedure, self.server, exact=True)
+                    else measure_solo(case, self.procedure, self.servers.alone(), exact=True)
                 )
                 found[case] = self._kept(alone)
         return [found[at(case, revision)] for case in self.open_cases]
@@ -224,14 +227,14 @@ class Gate:
         self.recorder.take(solo)
         return solo
 
-    def _block(self, number: int, group: Sequence[Solo], seconds: float) -> None:
+    def _block(self, number: int, group: Sequence[Solo], seconds: float, server: ForkServer) -> None:
         alive = [solo for solo in group if solo.case.id not in self.found.lost]
         if len(alive) < 2:
             return
         rounds = self.procedure.rounds_within(alive, seconds)
         self.observer.block_begins(self.next_block, f"length {alive[0].case.length}", rounds)
         block = kind_of_block(self.procedure)(
-            self.procedure, self.next_block, number, alive, Design(rounds), self.random
+            self.procedure, self.next_block, number, alive, Design(rounds), self.random, server
         )
         with closing(block.run()) as records:
             for record in records:

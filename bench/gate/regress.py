@@ -136,7 +136,7 @@ def _measured(
         commits = {name: of.commit for name, of in revisions.items()}
         file.append(make_header(suite, environment, commits, surroundings=surroundings))
         procedure = Procedure(suite, environment, sources=sources)
-        with Gate(procedure, file, display, rules, request.blocks) as gate:
+        with Gate(procedure, file, display, rules, 0 if request.exact else request.blocks) as gate:
             gate.decided = {
                 case: judge_untouched(case) for case in gate.cases if case.implementation in untouched
             }

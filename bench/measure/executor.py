@@ -55,7 +55,8 @@ class Local:
 
     def carry_out(self, schedulers: Sequence[Scheduler]) -> None:
         for scheduler in schedulers:
-            with Servers(scheduler.procedure, scheduler.cases) as servers:
+            procedure = scheduler.procedure
+            with Servers(procedure, scheduler.cases, procedure.suite.timing.min_blocks) as servers:
                 while (job := scheduler.next_job()) is not None:
                     server = servers.of_a_block() if isinstance(job, BlockJob) else servers.alone()
                     _do(job, scheduler, server)

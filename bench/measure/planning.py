@@ -41,7 +41,7 @@ class Planner:
         """
         problem = self._problem(alive, reference, samples)
         if problem is None:
-            return Design(self._first_rounds(alive, seconds)), None
+            return Design(self._first_rounds(alive, seconds, len(designs(samples)))), None
         choice = problem.choose(seconds, longest)
         plan = self._told(problem, choice, 1 + max(sample.block for sample in samples))
         changed, self.told = plan.design != self.told, plan.design
@@ -66,10 +66,10 @@ class Planner:
         problem = self._problem(alive, reference, samples)
         return None if problem is None else problem.shortest
 
-    def _first_rounds(self, alive: Sequence[Solo], seconds: float) -> int:
+    def _first_rounds(self, alive: Sequence[Solo], seconds: float, done: int) -> int:
         """Before the noise is known: so many that the blocks wanted fit, and two if the least blocks do."""
         solos, least = list(alive), self.procedure.suite.timing.min_blocks
-        two = min(ROUNDS_WANTED, self.procedure.rounds_within(solos, seconds / least))
+        two = min(ROUNDS_WANTED, self.procedure.rounds_within(solos, seconds / max(1, least - done)))
         return max(self.procedure.rounds(solos, seconds), two)
 
     def _problem(self, alive: Sequence[Solo], reference: str, samples: Sequence[Sample]) -> Problem | None:

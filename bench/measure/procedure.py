@@ -20,7 +20,8 @@ from bench.workers.source import CodeSource
 MEMORY_RESERVE_BYTES = 1 << 30
 """Left to the parent and to the rest of the machine; half of what is free, if that is less."""
 SLOW_STEP_SECONDS = 2.0
-"""From this step time on, one warm-up step in a block is enough."""
+"""From this step time on, two warm-up steps in a block are enough: in the first one the process gets its
+memory, page by page, and in the second what the first one's order of freeing left to get."""
 UNCOUNTED_STEPS = 2
 """On a GPU the first steps load libraries and modules; the optimiser has its state from the second on."""
 DEADLINE_FACTOR = 20
@@ -87,7 +88,7 @@ class Procedure:
     def block_warm_up(self, solo: Solo) -> Warm:
         """The warm-up of a fresh process in a block, whose step time is known from the solo pass."""
         if solo.step_seconds is not None and solo.step_seconds > SLOW_STEP_SECONDS:
-            return Warm(min_steps=1, max_steps=1, max_seconds=1)
+            return Warm(min_steps=2, max_steps=2, max_seconds=1)
         if self.quick:
             return Warm(min_steps=self._least_steps, max_steps=4, max_seconds=0.5)
         return Warm(min_steps=3, max_steps=20, max_seconds=2)

@@ -17,17 +17,18 @@ MEMORY_SHARE = 0.1
 
 
 class Servers:
-    """Fork servers of one run on this machine.
+    """Fork servers of one run or gate on this machine.
 
     Loading torch takes seconds on one core. What lies where in memory is drawn afresh with each server, so
-    that blocks have one each: but the first of them serves the cases alone as well, and as many as the
-    suite's least blocks need are loaded at once, on all cores, before anything is timed.
+    that blocks have one each: but the first of them serves the cases alone as well, and as many as are
+    surely needed are loaded at once, on all cores, before anything is timed.
     """
 
-    def __init__(self, procedure: Procedure, cases: Sequence[Case]) -> None:
-        """cases: of the run, whose revisions are loaded."""
+    def __init__(self, procedure: Procedure, cases: Sequence[Case], blocks: int) -> None:
+        """cases: those measured, whose revisions are loaded. blocks: as many as surely come."""
         self.procedure = procedure
         self.cases = cases
+        self.blocks = blocks
         self._waiting: list[ForkServer] = []
         self._current: ForkServer | None = None
         self._had_a_block = False
@@ -50,7 +51,7 @@ class Servers:
     def _load_ahead(self) -> None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         room = int(MEMORY_SHARE * free_memory() / SERVER_BYTES)
-        count = max(1, min(self.procedure.suite.timing.min_blocks, cores, room))
+        count = max(1, min(self.blocks, cores, room))
         self._waiting = [self._new() for _ in range(count)]
         for server in self._waiting:
             server.load(self.cases)

@@ -111,20 +111,6 @@ def student_t(degrees: float, probability: float) -> float:
     return float(special.stdtrit(degrees, probability))
 
 
-def is_stationary(step_seconds: Sequence[float], window: int = 3, tolerance: float = 0.1) -> bool:
-    """Whether the last `window` steps lie within `tolerance` of their median, and show no clear descent.
-
-    A warm-up that still descends (caches fill, allocators grow) makes every step faster than the one before,
-    by more than half the tolerance over the window; noise of a hundredth hardly ever does.
-    """
-    if len(step_seconds) < window:
-        return False
-    last: Array = np.asarray(step_seconds[-window:], dtype=np.float64)
-    median = float(np.median(last))
-    descends = bool((np.diff(last) < 0).all()) and last[0] - last[-1] > tolerance / 2 * median
-    return not descends and bool(np.abs(last - median).max() <= tolerance * median)
-
-
 def lower_bound(block_values: Sequence[float], confidence: float = GATE_CONFIDENCE) -> float:
     """One-sided lower confidence bound of the mean; -inf with fewer than MIN_BLOCKS values."""
     return _mean(block_values) - _margin_of_error(block_values, confidence)

@@ -159,7 +159,7 @@ class Worker:
         return Compiled()
 
     def _warm(self, question: Warm) -> Answer:
-        from bench.stats.intervals import is_stationary
+        from bench.stats.stationary import is_stationary
 
         compiled = self._compiled(question.cold)
         begin = time.perf_counter()

@@ -11,6 +11,20 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.workers import forkserver
+
+from .kept_templates import Templates
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_templates():
+    """Runs in this process fork their workers from templates that earlier tests have loaded."""
+    templates = Templates()
+    own, forkserver._TemplateProcess = forkserver._TemplateProcess, templates
+    yield
+    forkserver._TemplateProcess = own
+    templates.close()
+
 
 @pytest.fixture
 def plug_ins(monkeypatch):

@@ -1,10 +1,8 @@
 """The gate in repositories of others: what is measured is the revision's code, or nothing is."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from bench.system.git import Repository
 from bench.version import __version__
 from bench.workers.forkserver import ForkServer
 
+from ..in_process import bench
 from ..made_up import CPU
 from ..repositories import commit, git
 
@@ -68,17 +67,8 @@ class Mine:
         return yaml.safe_dump(suite | keys)
 
     def regress(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "bench.cli", "regress", "--device", "cpu", "--threads", "1"),
-                *("--exact", "--out", "run.jsonl", *words),
-            ],
-            cwd=self.root,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"PYTHONPATH": str(HOUSE), "PYTHONSAFEPATH": "1"} | environment,
-        )
+        options = ("--device", "cpu", "--threads", "1", "--exact", "--out", "run.jsonl")
+        done = bench("regress", *options, *words, cwd=self.root, env=environment)
         assert "Traceback" not in done.stderr
         return done
 

@@ -2,9 +2,7 @@
 
 import json
 import math
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +13,9 @@ from bench.gate.false_alarms import NoiseModel
 from bench.gate.search import Found, Search, judged_by_cost, judged_by_time
 from bench.records.solo import Exact
 
+from ..in_process import bench
 from ..repositories import commit, git
-from .test_any_repository import HOUSE, model
+from .test_any_repository import model
 
 COMMITS = [f"{number:02d}" for number in range(1, 16)]
 """After the good end: sixteen commits with it."""
@@ -129,18 +128,8 @@ def test_by_exact_costs_in_a_repository(tmp_path):
     guilty = commit(root, "wider, by much", **{"model.py": model(16)})
 
     def bisect(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [
-                *(sys.executable, "-m", "bench.cli", "bisect", "--good", good, "--device", "cpu"),
-                *("--threads", "1", "--impl", "model:build", "--length", "256", "--out", tmp_path / "kept"),
-                *words,
-            ],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"PYTHONPATH": str(HOUSE), "PYTHONSAFEPATH": "1"},
-        )
+        options = ("--device", "cpu", "--threads", "1", "--impl", "model:build", "--length", "256")
+        return bench("bisect", "--good", good, *options, "--out", str(tmp_path / "kept"), *words, cwd=root)
 
     done = bisect("--figure", "flops")
     assert done.returncode == 0, done.stderr

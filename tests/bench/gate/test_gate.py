@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,8 @@ import yaml
 
 from bench.measure.pairing import Cores
 from bench.records.reading import read
+
+from ..in_process import bench
 
 HOUSE = Path(__file__).parents[3]
 
@@ -35,7 +36,7 @@ def build(task, hyperparameters):
 """
 
 PAIRINGS = ["turns", "duet"] if Cores.of_this_process().half else ["turns"]
-SLEEP = "time.sleep(0.040)"
+SLEEP = "time.sleep(0.020)"
 
 
 def git(repository: Path, *words: str) -> str:
@@ -50,7 +51,7 @@ def git(repository: Path, *words: str) -> str:
 
 
 class Repository:
-    """A user's repository with one model of forty milliseconds; or this very project's, with the same."""
+    """A user's repository with one model of twenty milliseconds; or this very project's, with the same."""
 
     def __init__(self, root: Path, own: bool = False) -> None:
         self.root = root
@@ -70,7 +71,7 @@ class Repository:
             "lengths": [32],
             "implementations": [f"{self.package}.napping:build"],
             "baseline": f"{self.package}.napping:build",
-            "timing": {"max_rounds": 3, "deadline": "60s", "min_run": "100ms"},
+            "timing": {"deadline": "60s", "min_run": "20ms"},
         }
         (root / "naps.yaml").write_text(yaml.safe_dump(suite))
 
@@ -91,17 +92,8 @@ class Repository:
         )
 
     def regress(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [
-                *(sys.executable, "-m", "bench.cli", "regress", "--suite", "naps.yaml", "--device", "cpu"),
-                *("--threads", "1", "--out", "run.jsonl", "--base", *words),
-            ],
-            cwd=self.root,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"PYTHONPATH": str(HOUSE), "PYTHONSAFEPATH": "1"},
-        )
+        options = ("--device", "cpu", "--threads", "1", "--out", "run.jsonl")
+        return bench("regress", "--suite", "naps.yaml", *options, "--base", *words, cwd=self.root)
 
 
 @pytest.fixture
@@ -111,9 +103,9 @@ def repository(tmp_path) -> Repository:
 
 @pytest.mark.slow
 def test_a_planted_slowdown_is_found_and_the_tree_untouched(repository):
-    repository.write(SLEEP + "; time.sleep(0.012)")
+    repository.write(SLEEP + "; " + SLEEP)
     before = repository.state()
-    words = ("--json", "--blocks", "3", "--tolerance", "15%", "--pairing", PAIRINGS[-1])
+    words = ("--json", "--blocks", "3", "--tolerance", "40%", "--pairing", PAIRINGS[-1])
     done = repository.regress("HEAD", *words)
     assert done.returncode == 1, done.stderr
     report = json.loads(done.stdout)
@@ -121,7 +113,7 @@ def test_a_planted_slowdown_is_found_and_the_tree_untouched(repository):
     assert report["verdict"] == "REGRESSED"
     assert report["control"]["verdict"] == "PASSED"
     case = report["cases"][0]
-    assert 1.1 < case["slowdown_low"] < case["slowdown"] < 1.5
+    assert 1.4 < case["slowdown_low"] < case["slowdown"] < 2.5
     assert case["changes"] == []
     assert repository.state() == before
     assert git(repository.root, "worktree", "list").count("\n") == 0
@@ -134,7 +126,7 @@ def test_a_planted_slowdown_is_found_and_the_tree_untouched(repository):
 @pytest.mark.slow
 @pytest.mark.parametrize("pairing", PAIRINGS)
 def test_the_same_code_passes(repository, pairing):
-    words = ("--blocks", "3", "--tolerance", "15%", "--pairing", pairing)
+    words = ("--blocks", "3", "--tolerance", "40%", "--pairing", pairing)
     done = repository.regress("HEAD", "--head", "HEAD", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "PASSED" in done.stdout
@@ -199,13 +191,6 @@ def test_bad_usage_is_one_line(repository, words, message):
 
 
 def test_outside_of_a_repository(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.cli", "regress", "--base", "HEAD"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"PYTHONPATH": str(HOUSE)},
-    )
+    done = bench("regress", "--base", "HEAD", cwd=tmp_path)
     assert done.returncode == 2
     assert "not a git repository" in done.stderr

@@ -143,7 +143,7 @@ def test_the_servers_of_the_least_blocks_load_at_once_and_each_block_has_its_own
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
     monkeypatch.setattr("bench.measure.servers.free_memory", lambda: 64 << 30)
     monkeypatch.setattr(Counted, "made", [])
-    with Servers(Procedure(SUITE, CPU), SUITE.cases("cpu")) as servers:
+    with Servers(Procedure(SUITE, CPU), SUITE.cases("cpu"), 3) as servers:
         assert servers.alone() is servers.alone()
         assert len(Counted.made) == SUITE.timing.min_blocks == 3
         blocks = [servers.of_a_block() for _ in range(4)]
@@ -157,7 +157,7 @@ def test_one_server_loads_where_there_is_no_room_for_more(monkeypatch):
     monkeypatch.setattr("bench.measure.servers.ForkServer", Counted)
     monkeypatch.setattr("bench.measure.servers.free_memory", lambda: 1 << 30)
     monkeypatch.setattr(Counted, "made", [])
-    with Servers(Procedure(SUITE, CPU), SUITE.cases("cpu")) as servers:
+    with Servers(Procedure(SUITE, CPU), SUITE.cases("cpu"), 3) as servers:
         servers.of_a_block()
         assert len(Counted.made) == 1
 

@@ -12,7 +12,6 @@ from bench.stats.intervals import (
     average_ratio,
     block_value,
     holm,
-    is_stationary,
     lower_bound,
     p_value_above,
     ratio_interval,
@@ -23,6 +22,7 @@ from bench.stats.intervals import (
     verdict,
 )
 from bench.stats.rounds import VALUES, median_of_differences, median_of_rounds, round_log_ratio
+from bench.stats.stationary import is_stationary
 
 positive = st.floats(0.01, 100)
 
