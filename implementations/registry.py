@@ -12,14 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from implementations import by_configuration, settings
+from implementations.card import Card, CardEntry, Complexity, read_card
 from implementations.equal_sizes import LAYERS, parameters_wanted
-from implementations.errors import RegistryError, YamlError
-from implementations.yaml_files import read_yaml
+from implementations.errors import RegistryError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,8 +31,6 @@ CARDS = Path(__file__).parent / "cards"
 
 SIZES: Mapping[str, tuple[int, int]] = {"matched": (4, 128), "small": (4, 32)}
 """Depth and width of every model, by mode of the hyper-parameters."""
-
-Complexity = Literal["quadratic", "sub-quadratic", "linear", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -224,58 +220,6 @@ def _title(name: str, path: str) -> str:
     if title in {item.title for item in _from_cards().values()}:
         return f"{title} ({path})"
     return name if title in {point.name for point in _entry_points()} - {name} else title
-
-
-class CardEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One implementation on a card: the system, or a variant of it. Fields as in Implementation."""
-
-    name: str
-    title: str
-    complexity: Complexity
-    order: int = 1000
-    build: str | None = None
-    reference: str | None = None
-    variant: str | None = None
-    golden: str | None = None
-    options: dict[str, Any] = {}
-    by_task: dict[str, dict[str, Any]] = {}
-    """Changes to a task's published hyper-parameters."""
-
-
-class CardTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Training of a system: the optimiser, the form of the schedule and groups of parameters, by task.
-
-    Batch, steps, rates and decay are figures of results/published/schedules.yaml.
-    """
-
-    defaults: dict[str, Any] = {}
-    tasks: dict[str, dict[str, Any]] = {}
-
-
-class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A file of `cards/`."""
-
-    system: str
-    citation: str
-    implementations: list[CardEntry]
-    published: dict[str, dict[str, Any]]
-    defaults: dict[str, Any] = {}
-    """Hyper-parameters of all tasks."""
-    unpublished: dict[str, str] = {}
-    matched: dict[str, float] = {}
-    small: dict[str, Any] = {}
-    training: CardTraining = CardTraining()
-    sparse: bool = False
-
-
-def read_card(path: Path) -> Card:
-    """Read a card. Raises RegistryError: file, place and reason in one line."""
-    try:
-        return msgspec.convert(read_yaml(path), Card)
-    except YamlError as error:
-        raise RegistryError(str(error)) from None
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise RegistryError(f"{path}: {error}") from None
 
 
 @functools.cache

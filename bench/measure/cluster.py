@@ -9,47 +9,24 @@ that was cut off.
 import os
 import time
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import ModuleType, TracebackType
 from typing import Any, Self
 
-import msgspec
-
-from bench import workloads
 from bench.errors import UsageError
-from bench.measure.jobs import Job, perform
+from bench.measure.cluster_tasks import carry_out, probe, software_of
+from bench.measure.jobs import Job
 from bench.measure.procedure import Procedure
 from bench.measure.scheduler import Scheduler
-from bench.probes.environment import commit, default_threads, probe_environment
 from bench.records.environment import Environment
-from bench.records.run import Device, Finding
+from bench.records.run import Device
 from bench.suites.suite import Suite
 from bench.system.extras import require
-from bench.version import __version__
-from bench.workers.forkserver import ForkServer
 
 WAIT_SECONDS = 60.0
 """For a device that other work of the cluster holds; then the run continues without it."""
-
-
-class Software(msgspec.Struct, frozen=True):
-    """The software that must be the same everywhere, or figures of two nodes are not of one thing."""
-
-    version: str
-    commit: str | None
-    data: str
-
-
-class Probed(msgspec.Struct, frozen=True):
-    """A task's view of the device that it was given."""
-
-    device: str
-    environment: Environment
-    software: Software
-    niceness: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +126,7 @@ class Cluster:
 
     def _submit(self, slot: Slot, job: Job, procedure: Procedure) -> Any:
         device = self.slots[slot]
-        task = self.ray.remote(_perform).options(**slot.options, num_returns="streaming")
+        task = self.ray.remote(carry_out).options(**slot.options, num_returns="streaming")
         return task.remote(job, procedure, self.checkpoints, device.node, device.device)
 
     def _hold(self, wanted: str) -> list[Slot]:
@@ -182,8 +159,8 @@ class Cluster:
         """Ask every device what it is; those with other code or data than the driver's are left out."""
         from ray.exceptions import RayError
 
-        ours = _software(workload)
-        task = self.ray.remote(_probe)
+        ours = software_of(workload)
+        task = self.ray.remote(probe)
         asked = [task.options(**slot.options).remote(slot.bundle, threads, workload) for slot in slots]
         for slot, answer in zip(slots, asked, strict=True):
             try:
@@ -192,7 +169,7 @@ class Cluster:
                 self._leave_out(slot, _in_one_line(error))
                 continue
             if probed.software != ours:
-                self._leave_out(slot, f"it has {_describe(probed.software)}, the driver {_describe(ours)}")
+                self._leave_out(slot, f"it has {probed.software.words}, the driver {ours.words}")
                 continue
             if probed.niceness > 0:
                 self.notices.append(
@@ -215,59 +192,6 @@ class Cluster:
     ) -> None:
         # Ends every task of this driver, and with them the workers that they started.
         self.ray.shutdown()
-
-
-def _perform(
-    job: Job, procedure: Procedure, checkpoints: Mapping[str, Any], node: str, device: str
-) -> Generator[Finding, None, None]:
-    """A task: do a job on the device that this process was given.
-
-    Its workers are forked from a template, as on one's own machine. That is safe in a process of Ray, which
-    has threads: the template is a fresh program of a single thread, and only it forks. Each job has one of
-    its own, so that nothing stays on a node between jobs.
-    """
-    with (
-        TemporaryDirectory(prefix="bench-") as folder,
-        ForkServer(procedure.threads, procedure.sources) as server,
-    ):
-        here = replace(procedure, checkpoints=_unpack(checkpoints, Path(folder)))
-        for record in perform(job, here, server):
-            yield msgspec.structs.replace(record, node=node, device=device)
-
-
-def _unpack(checkpoints: Mapping[str, Any], folder: Path) -> dict[str, Path]:
-    """The driver's checkpoint files, by their names there, as files of this node."""
-    import ray
-
-    files: dict[str, Path] = {}
-    for number, (name, content) in enumerate(checkpoints.items()):
-        files[name] = folder / f"{number}.safetensors"
-        files[name].write_bytes(ray.get(content))
-    return files
-
-
-def _probe(bundle: dict[str, float], threads: int | None, workload: str) -> Probed:
-    """A task: what device this process was given."""
-    import ray
-
-    gpus = ray.get_runtime_context().get_accelerator_ids()["GPU"]
-    threads = threads or max(1, min(default_threads(), int(bundle.get("CPU", 1))))
-    environment = probe_environment("cuda" if gpus else "cpu", threads)
-    return Probed(
-        device=f"cuda:{gpus[0]}" if gpus else "cpu",
-        environment=environment,
-        software=_software(workload),
-        niceness=os.getpriority(os.PRIO_PROCESS, 0),
-    )
-
-
-def _software(workload: str) -> Software:
-    return Software(__version__, commit()[0], workloads.load(workload).data())
-
-
-def _describe(software: Software) -> str:
-    revision = f" (commit {software.commit[:10]})" if software.commit else ""
-    return f"seqboat-bench {software.version}{revision} with data: {software.data}"
 
 
 def _connect() -> ModuleType:

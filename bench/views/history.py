@@ -4,32 +4,24 @@ A view on the result store. Lines never mix: figures of two cases, machines, tor
 baselines are not the same measurement.
 """
 
-import functools
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import msgspec
 
 from bench.errors import UsageError
 from bench.records.environment import Pairing, threads_in_words
-from bench.records.reading import Results, read
 from bench.records.solo import Status
-from bench.records.store import Stored, find, models
-from bench.stats.intervals import Interval, ratio_interval
+from bench.records.store import find, models
 from bench.stats.levels import change_points, level_ratio
-from bench.stats.ratios import block_step_seconds
-from bench.suites.case import Case
 from bench.system.git import CommitInfo, Repository
 from bench.views.changes import LevelChange, Series, changes_of
+from bench.views.shelf import FIGURES, Figure, Measured, OwnBaseline, Shelf
 from bench.views.tables.naming import RATE, SETTINGS, names_of
-from bench.views.tables.rows import Row, rows_of
 
-Figure = Literal["speed", "step", "memory"]
-FIGURES: tuple[Figure, ...] = get_args(Figure)
 Order = Literal["commit", "measurement"]
 
 SHORT = 9
@@ -92,33 +84,6 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     lines: list[Line]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A case in one stored run."""
-
-    commit: str
-    case: Case
-    row: Row
-    results: Results
-    baseline: str | None
-
-    @property
-    def line(self) -> tuple[object, ...]:
-        """Key that all points of a line share."""
-        return (self.case, self.baseline, self.row.machine, self.row.data)
-
-
-class Shelf:
-    """Stored runs, each read once however many models and figures are asked for."""
-
-    def __init__(self) -> None:
-        self.results = functools.cache(read)
-        self.rows = functools.cache(self._rows)
-
-    def _rows(self, path: Path, baseline: str, model: str) -> list[Row]:
-        return rows_of(self.results(path), baseline, [model])
-
-
 def history(
     folder: Path,
     model: str,
@@ -134,7 +99,7 @@ def history(
     measured = [
         case
         for run in find(folder, suite, model, shelf.results)
-        for case in _cases(shelf, run, model, figure, baseline)
+        for case in shelf.cases(run, model, figure, baseline)
     ]
     commits = Repository.commits(Path.cwd(), {case.commit for case in measured})
     by_line: dict[tuple[object, ...], list[Measured]] = defaultdict(list)
@@ -181,27 +146,6 @@ def commits_since(revision: str | None) -> set[str] | None:
     return set(repository.commits_after(repository.commit(revision)))
 
 
-class OwnBaseline(UsageError):
-    """A model whose speed is 1 by definition."""
-
-
-def _cases(
-    shelf: Shelf, stored: Stored, model: str, figure: Figure, baseline: str | None
-) -> Iterator[Measured]:
-    """The model's cases that a run has reached."""
-    results = shelf.results(stored.path)
-    against = baseline or results.header.suite.baseline
-    if figure == "speed" and against == model:
-        raise OwnBaseline(
-            f"{model} is its own baseline in {stored.path}: its speed is 1; "
-            "choose --figure step, or another --baseline"
-        )
-    for row in shelf.rows(stored.path, against, model):
-        if row.case_id in results.solos:
-            case = results.solos[row.case_id].case
-            yield Measured(stored.commit, case, row, results, against if figure == "speed" else None)
-
-
 def _line(name: str, cases: Sequence[Measured], figure: Figure, commits: Mapping[str, CommitInfo]) -> Line:
     newest = {case.commit: case for case in sorted(cases, key=lambda case: case.row.created)}
     ordered = sorted(newest.values(), key=lambda case: _when(case, commits))
@@ -228,7 +172,7 @@ def _when(case: Measured, commits: Mapping[str, CommitInfo]) -> tuple[int, str]:
 
 
 def _point(case: Measured, figure: Figure, commit: CommitInfo | None) -> Point:
-    value = _value(case, figure) if case.row.status == "ok" else None
+    value = case.value(figure) if case.row.status == "ok" else None
     return Point(
         commit=case.commit,
         subject=commit.subject if commit else None,
@@ -240,18 +184,6 @@ def _point(case: Measured, figure: Figure, commit: CommitInfo | None) -> Point:
         low=value.low if value else None,
         high=value.high if value else None,
     )
-
-
-def _value(case: Measured, figure: Figure) -> Interval | None:
-    row = case.row
-    if figure == "speed":
-        if row.speed_ratio is None:
-            return None
-        return Interval(row.speed_ratio, row.speed_low, row.speed_high, row.blocks)
-    if figure == "step":
-        times = block_step_seconds(case.results.samples, row.case_id)
-        return ratio_interval([math.log(seconds) for seconds in times]) if times else None
-    return Interval(row.peak_memory_bytes, None, None, 0) if row.peak_memory_bytes else None
 
 
 def _series(ordered: Sequence[Measured], points: Sequence[Point], figure: Figure) -> Series:

@@ -6,7 +6,8 @@ from bench.stats.levels import MIN_LEVEL
 from bench.text.text_table import text_table
 from bench.text.units import format_bytes, format_duration, format_ratio
 from bench.views.changes import LevelChange
-from bench.views.history import SHORT, Figure, History, Line, Point
+from bench.views.history import SHORT, History, Line, Point
+from bench.views.shelf import Figure
 from bench.views.tables.rows import title_of
 
 

@@ -21,8 +21,9 @@ from bench.views import pages
 from bench.views.changes import LevelChange
 from bench.views.charts import site as charts
 from bench.views.charts.looks import Look, looks_of
-from bench.views.history import FIGURES, SHORT, Figure, Line, Point, Shelf, histories
+from bench.views.history import SHORT, Line, Point, histories
 from bench.views.history_text import describe, format_figure, is_worse
+from bench.views.shelf import FIGURES, Figure, Shelf
 from bench.views.tables.rows import title_of
 
 FIGURE_TITLES: dict[Figure, str] = {

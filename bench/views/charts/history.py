@@ -9,8 +9,9 @@ from bench.views.charts.data import Point
 from bench.views.charts.looks import Look, looks_of
 from bench.views.charts.margins import changes_above
 from bench.views.charts.style import HEIGHT, MARK, WIDTH, Chart, Spec, alt, finished
-from bench.views.history import SHORT, Figure, History, Line
+from bench.views.history import SHORT, History, Line
 from bench.views.history_text import describe
+from bench.views.shelf import Figure
 from bench.views.tables.rows import title_of
 
 _AXES: Mapping[Figure, tuple[str, float]] = {

@@ -11,7 +11,8 @@ from bench.views.charts.history import points_of, some
 from bench.views.charts.looks import Look, shown
 from bench.views.charts.margins import changes_above
 from bench.views.charts.style import Spec, alt, by_model, finished
-from bench.views.history import SHORT, Figure, Line
+from bench.views.history import SHORT, Line
+from bench.views.shelf import Figure
 
 Track = tuple[str, Line]
 """A model's title, with the settings that its line is of."""

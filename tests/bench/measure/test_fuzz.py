@@ -26,6 +26,7 @@ from bench.views.profile import as_text as profile_as_text
 from bench.views.tables.formats import FORMATS, render
 from bench.views.tables.table import build_table
 from implementations import registry
+from implementations.card import read_card
 from implementations.errors import RegistryError
 
 from ..made_up import results, write
@@ -306,7 +307,7 @@ def test_cards_with_any_values(folder, data):
     card = yaml.safe_load((registry.CARDS / "seqboat.yaml").read_text(encoding="utf-8"))
     path = folder / "card.yaml"
     path.write_bytes(yaml.safe_dump(changed(data, card)).encode())
-    said = refused(lambda: list(registry._rows_of(registry.read_card(path))))
+    said = refused(lambda: list(registry._rows_of(read_card(path))))
     assert said is None or said.startswith(str(path))
 
 
@@ -315,7 +316,7 @@ def test_cards_with_any_values(folder, data):
 def test_cards_and_published_figures_of_any_bytes(folder, data):
     path = folder / "card.yaml"
     for source, reader in (
-        (registry.CARDS / "s4.yaml", registry.read_card),
+        (registry.CARDS / "s4.yaml", read_card),
         (published.figures_folder() / "lra.yaml", published.read),
     ):
         path.write_bytes(mangled(data, source.read_bytes()))

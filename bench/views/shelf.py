@@ -1,0 +1,76 @@
+"""Stored runs as measured cases: one model's figures, each file read once."""
+
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from bench.errors import UsageError
+from bench.records.reading import Results, read
+from bench.records.store import Stored
+from bench.stats.intervals import Interval, ratio_interval
+from bench.stats.ratios import block_step_seconds
+from bench.suites.case import Case
+from bench.views.tables.rows import Row, rows_of
+
+Figure = Literal["speed", "step", "memory"]
+FIGURES: tuple[Figure, ...] = get_args(Figure)
+
+
+class OwnBaseline(UsageError):
+    """A model whose speed is 1 by definition."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A case in one stored run."""
+
+    commit: str
+    case: Case
+    row: Row
+    results: Results
+    baseline: str | None
+
+    @property
+    def line(self) -> tuple[object, ...]:
+        """Key that all points of a line share."""
+        return (self.case, self.baseline, self.row.machine, self.row.data)
+
+    def value(self, figure: Figure) -> Interval | None:
+        """Figure of the case; None if it was not measured."""
+        row = self.row
+        if figure == "speed":
+            if row.speed_ratio is None:
+                return None
+            return Interval(row.speed_ratio, row.speed_low, row.speed_high, row.blocks)
+        if figure == "step":
+            times = block_step_seconds(self.results.samples, row.case_id)
+            return ratio_interval([math.log(seconds) for seconds in times]) if times else None
+        return Interval(row.peak_memory_bytes, None, None, 0) if row.peak_memory_bytes else None
+
+
+class Shelf:
+    """Stored runs, each read once however many models and figures are asked for."""
+
+    def __init__(self) -> None:
+        self.results = functools.cache(read)
+        self.rows = functools.cache(self._rows)
+
+    def _rows(self, path: Path, baseline: str, model: str) -> list[Row]:
+        return rows_of(self.results(path), baseline, [model])
+
+    def cases(self, stored: Stored, model: str, figure: Figure, baseline: str | None) -> Iterator[Measured]:
+        """The model's cases that a run has reached. Raises OwnBaseline."""
+        results = self.results(stored.path)
+        against = baseline or results.header.suite.baseline
+        if figure == "speed" and against == model:
+            raise OwnBaseline(
+                f"{model} is its own baseline in {stored.path}: its speed is 1; "
+                "choose --figure step, or another --baseline"
+            )
+        for row in self.rows(stored.path, against, model):
+            if row.case_id in results.solos:
+                case = results.solos[row.case_id].case
+                yield Measured(stored.commit, case, row, results, against if figure == "speed" else None)
