@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -144,12 +144,12 @@ def rates(text: str | None) -> list[float] | None:
     return [] if text == "init" else numbers(text, float, "--activation")
 
 
-def known_format(name: str) -> Any:
-    """A table's format. Raises UsageError."""
+def known_format(name: str, also: Sequence[str] = ()) -> Any:
+    """A table's format, or one of a command's own. Raises UsageError."""
     from bench.views.tables.formats import FORMATS
 
-    if name not in FORMATS:
-        raise UsageError(f"--format {name}: choose {', '.join(FORMATS)}")
+    if name not in (*FORMATS, *also):
+        raise UsageError(f"--format {name}: choose {', '.join((*FORMATS, *also))}")
     return name
 
 

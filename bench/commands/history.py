@@ -5,14 +5,16 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.console import FAILED, Json, as_json, show
+from bench.commands.console import FAILED, complain, show
 from bench.commands.store import FOLDER, Folder
+from bench.commands.tables import Shown, prints_table
 from bench.errors import UsageError
 
 app = typer.Typer()
 
 
 @app.command()
+@prints_table("--table")
 def history(
     suite: Annotated[str, typer.Option(help="The suite's name, as its runs have it.")],
     model: Annotated[
@@ -30,7 +32,8 @@ def history(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Picture: .svg, .png, .html or .json.")
     ] = None,
-    json: Json = False,
+    *,
+    shown: Shown,
 ) -> None:
     """Show a model's figure over commits, where its level changes, and the cause of each change."""
     from bench.views import history as histories
@@ -46,11 +49,10 @@ def history(
         from bench.views.charts import style as chart_style
 
         chart_style.save(history_chart.specification(found[0]), out)
-    texts = [history_text.as_text(one) for one in found]
-    show(as_json(found if model is None else found[0]) if json else "\n\n".join(texts))
+    shown.show(history_text.HistoryTable.of(found, shown.rows, alone=model is not None))
     if check:
         loss = history_text.newest_loss(found, histories.commits_since(since))
-        if not json:
-            show(f"CHANGED: {loss}" if loss else "no confirmed change for the worse")
+        verdict = f"CHANGED: {loss}" if loss else "no confirmed change for the worse"
+        (show if shown.form == "terminal" and shown.out is None else complain)(verdict)
         if loss:
             raise typer.Exit(FAILED)

@@ -25,7 +25,7 @@ app = typer.Typer()
 
 
 @app.command()
-@prints_table(out="--table")
+@prints_table("-o", "--table")
 def run(
     suite: Annotated[str, typer.Option(help="A suite's name, or a file that ends in .yaml.")],
     impl: Annotated[

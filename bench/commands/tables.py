@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,24 +31,32 @@ class Shown:
 
         refuse_inputs(self.out, inputs or ())
         if self.out is not None:
-            write_bytes(self.out, f"{render(table, self.form, self.choice)}\n".encode())
+            self.write(render(table, self.form, self.choice))
         else:
             show(render(table, self.form, self.choice, screen()), safe=self.form == "terminal")
 
+    def write(self, text: str) -> None:
+        """Print a text, or write it. Raises UsageError."""
+        if self.out is not None:
+            write_bytes(self.out, f"{text}\n".encode())
+        else:
+            show(text)
 
-def prints_table(out: str = "--out") -> Callable[[Callable[..., None]], Callable[..., None]]:
+
+def prints_table(*out: str, also: Sequence[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """The command with the options of a table, which it gets as one argument, `shown`.
 
-    out: the long form of -o, where --out is another file.
+    out: what its file is named with, -o and --out by default. also: formats of the command's own, which are no
+    tables: it writes them itself.
     """
 
     def decorated(command: Callable[..., None]) -> Callable[..., None]:
         own = [one for one in inspect.signature(command).parameters.values() if one.name != "shown"]
-        added = _options(out)
+        added = _options(out or ("-o", "--out"), also)
 
         @functools.wraps(command)
         def with_options(**given: Any) -> None:
-            shown = _shown(**{one.name: given.pop(one.name) for one in added})
+            shown = _shown(also, **{one.name: given.pop(one.name) for one in added})
             command(**given, shown=shown)
 
         del with_options.__wrapped__
@@ -59,12 +67,13 @@ def prints_table(out: str = "--out") -> Callable[[Callable[..., None]], Callable
     return decorated
 
 
-def _options(out: str) -> list[inspect.Parameter]:
+def _options(out: Sequence[str], also: Sequence[str]) -> list[inspect.Parameter]:
     """As typer reads them."""
+    forms = ["terminal", "markdown", "latex", "csv", "html", "json", *also]
 
     def options(
         format_: Annotated[
-            str, typer.Option("--format", help="terminal, markdown, latex, csv, html or json.")
+            str, typer.Option("--format", help=f"{', '.join(forms[:-1])} or {forms[-1]}.")
         ] = "terminal",
         columns: Annotated[
             str | None,
@@ -73,7 +82,10 @@ def _options(out: str) -> list[inspect.Parameter]:
                 "in a run only for tflop/s and mfu."
             ),
         ] = None,
-        rows: Annotated[str | None, typer.Option(help="Models, comma-separated, by name or title.")] = None,
+        rows: Annotated[
+            str | None,
+            typer.Option(help="Rows, comma-separated: models by name or title, else what the rows are of."),
+        ] = None,
         rename: Annotated[
             list[str] | None,
             typer.Option(metavar="OLD=NEW", help="A column's or a model's name in the table. Repeatable."),
@@ -86,7 +98,7 @@ def _options(out: str) -> list[inspect.Parameter]:
             bool, typer.Option("--no-notes", help="Without the notes below the table.")
         ] = False,
         table_out: Annotated[
-            Path | None, typer.Option("-o", out, help="A file for the table, in place of the terminal.")
+            Path | None, typer.Option(*out, help="A file for the table, in place of the terminal.")
         ] = None,
         json: Json = False,
     ) -> None: ...
@@ -95,6 +107,7 @@ def _options(out: str) -> list[inspect.Parameter]:
 
 
 def _shown(
+    also: Sequence[str],
     format_: str,
     columns: str | None,
     rows: str | None,
@@ -107,13 +120,16 @@ def _shown(
 ) -> Shown:
     from bench.views.tables.choice import Choice
 
-    form = "json" if json else known_format(format_)
+    form = "json" if json else known_format(format_, also)
     if table_out is not None and table_out.suffix == ".jsonl":
         raise UsageError(f"-o {table_out}: is where the table goes, not a result file; take another ending")
     if table_out is not None and not table_out.parent.is_dir():
         raise UsageError(f"-o {table_out}: cannot be written (no such folder)")
     choice = Choice(names(columns, "--columns"), sort, _renamed(rename or []), digits, not no_notes)
-    return Shown(form, names(rows, "--rows"), choice, table_out)
+    shown = Shown(form, names(rows, "--rows"), choice, table_out)
+    if form in also and (shown.rows, shown.choice) != (None, Choice()):
+        raise UsageError(f"--format {form}: is no table; leave out --columns, --rows and what else is of tables")
+    return shown
 
 
 def _renamed(pairs: list[str]) -> dict[str, str]:

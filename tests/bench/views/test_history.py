@@ -23,7 +23,10 @@ pytest.importorskip("duckdb", reason='needs pip install "seqboat-bench[store]"')
 pytest.importorskip("ruptures", reason='needs pip install "seqboat-bench[store]"')
 
 from bench.records import store as result_store
-from bench.views import history, history_text
+from bench.views import history
+from bench.views.history_text import HistoryTable
+from bench.views.tables.choice import Choice
+from bench.views.tables.formats import render
 
 MODELS = ["transformer", "seqboat"]
 GPU = msgspec.structs.replace(CPU, device="cuda:0", hardware="a GPU", driver="1", cuda="13.0")
@@ -196,7 +199,7 @@ def test_the_newest_run_of_a_commit_stands_and_a_failure_keeps_its_place(keep):
     first, second = line.points
     assert first.created.endswith("T05:00:00+00:00")
     assert (second.status, second.value) == ("oom", None)
-    text = history_text.as_text(seqboat(keep))
+    text = as_text(seqboat(keep))
     assert f"X  {commit(1)[:9]}: oom, Tried to allocate" in text
 
 
@@ -208,6 +211,23 @@ def test_a_baseline_has_no_speed_of_its_own(keep):
     assert line.points[0].value < 1
     with pytest.raises(UsageError, match="choose speed, step, memory"):
         seqboat(keep, figure="colour")
+
+
+def as_text(found: history.History) -> str:
+    return render(HistoryTable.of([found]), "terminal")
+
+
+def test_its_table_has_the_options_of_all_tables(keep):
+    keep(0)
+    keep(1, lengths=[512, 1024])
+    table = HistoryTable.of([seqboat(keep)])
+    rows = render(table, "csv", Choice(columns=["speed", "commit"], digits=2)).splitlines()
+    assert rows[0].startswith("line,value")
+    assert len(rows) == 1 + sum(len(line.points) for line in seqboat(keep).lines)
+    (one,) = HistoryTable.of([seqboat(keep)], [commit(0)[:9]]).rows
+    assert one.point.commit == commit(0)
+    with pytest.raises(UsageError, match="--rows nothing: choose"):
+        HistoryTable.of([seqboat(keep)], ["nothing"])
 
 
 def test_commits_stand_in_the_repository_s_order(keep, tmp_path, monkeypatch):
@@ -296,10 +316,12 @@ def calls_of(function) -> int:
 def test_the_work_of_a_history_grows_with_its_runs_only(keep):
     """Not with their square, as a search in Python for changes would: 3,000 runs took minutes."""
     counts = []
+    keep(0)
+    as_text(seqboat(keep))  # what is done once
     for number in range(120):
         keep(number % 28, hour=number // 28, environment=msgspec.structs.replace(CPU), data="made up")
         if number + 1 in (30, 60, 120):
-            counts.append(calls_of(lambda: history_text.as_text(seqboat(keep))))
+            counts.append(calls_of(lambda: as_text(seqboat(keep))))
     few, twice, four_times = counts
     assert four_times - twice <= 2.2 * (twice - few)
 
