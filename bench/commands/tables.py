@@ -46,8 +46,8 @@ class Shown:
 def prints_table(*out: str, also: Sequence[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """The command with the options of a table, which it gets as one argument, `shown`.
 
-    out: what its file is named with, -o and --out by default. also: formats of the command's own, which are no
-    tables: it writes them itself.
+    out: what its file is named with, -o and --out by default. also: formats of the command's own, which are
+    no tables: it writes them itself.
     """
 
     def decorated(command: Callable[..., None]) -> Callable[..., None]:
@@ -128,7 +128,9 @@ def _shown(
     choice = Choice(names(columns, "--columns"), sort, _renamed(rename or []), digits, not no_notes)
     shown = Shown(form, names(rows, "--rows"), choice, table_out)
     if form in also and (shown.rows, shown.choice) != (None, Choice()):
-        raise UsageError(f"--format {form}: is no table; leave out --columns, --rows and what else is of tables")
+        raise UsageError(
+            f"--format {form}: is no table; leave out --columns, --rows and what else is of tables"
+        )
     return shown
 
 

@@ -40,10 +40,12 @@ class Choice:
     def of(self, table: Tabular) -> tuple[list[Grid], list[str]]:
         """The grids and the lines below them, as wanted. Raises UsageError for a name that they lack."""
         grids = table.grids(self.digits)
-        names = self._names(grids)
         chosen = self._chosen(self._sorted(self._meant(grids)))
-        below = [names.in_words(line) for line in table.below] if self.notes else []
-        return list(map(names.in_grid, chosen)), below
+        below = list(table.below) if self.notes else []
+        if not self.rename:
+            return chosen, below
+        names = self._names(grids)
+        return list(map(names.in_grid, chosen)), list(map(names.in_words, below))
 
     def objects(self, table: Tabular) -> list[dict[str, Any]]:
         """The same for JSON, with every figure in full unless `digits` says otherwise."""
