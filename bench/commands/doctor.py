@@ -8,19 +8,18 @@ import typer
 from bench.commands.console import (
     BAD_USAGE,
     OK,
-    Json,
     Traceback,
-    as_json,
     chosen,
     print_tracebacks,
     read_all,
-    show,
 )
+from bench.commands.tables import Shown, prints_table
 
 app = typer.Typer()
 
 
 @app.command()
+@prints_table("-o", "--table")
 def doctor(
     aa: Annotated[bool, typer.Option("--aa", help="Measure noise: identical code against itself.")] = False,
     suite: Annotated[str, typer.Option(help="Whose cases --aa measures.")] = "ci",
@@ -36,8 +35,9 @@ def doctor(
     out: Annotated[
         Path | None, typer.Option(help="Result file of --aa; that of the duet lies beside it.")
     ] = None,
-    json: Json = False,
     traceback: Traceback = False,
+    *,
+    shown: Shown,
 ) -> None:
     """Check whether this machine can measure, and how finely. Exit code 2 if something stands in the way."""
     from bench.gate import doctor as doctors
@@ -56,7 +56,7 @@ def doctor(
         overrides=chosen(impl),
     )
     diagnosis = doctors.diagnose(request)
-    show(as_json(diagnosis) if json else doctors.as_text(diagnosis))
+    shown.show(doctors.as_table(diagnosis, shown.rows))
     if traceback and aa:
         print_tracebacks(read_all([request.out]))
     raise typer.Exit(OK if diagnosis.sound else BAD_USAGE)

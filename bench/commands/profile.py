@@ -2,29 +2,35 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from bench.commands.console import (
     WORKLOAD_HELP,
-    Json,
     Traceback,
-    as_json,
+    chosen,
     given,
     one_length,
     rates,
-    show,
     write_bytes,
 )
+from bench.commands.tables import Shown, prints_table
 from bench.errors import UsageError
 
 app = typer.Typer()
 
 
 @app.command("profile")
+@prints_table("-o", "--table")
 def profile_(
-    impl: Annotated[str, typer.Option(help="The implementation; package.module:build for one of your own.")],
+    impl: Annotated[
+        str,
+        typer.Option(
+            help="The implementation, package.module:build for one of your own; several with commas, one "
+            "after the other."
+        ),
+    ],
     suite: Annotated[str, typer.Option(help="A suite's name, or a file that ends in .yaml.")],
     workload: Annotated[str | None, typer.Option(help=WORKLOAD_HELP)] = None,
     length: Annotated[
@@ -36,14 +42,22 @@ def profile_(
     activation: Annotated[str | None, typer.Option(help="Activation rate of a sparse model.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default one per core.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps under the profiler.")] = 3,
-    trace: Annotated[Path | None, typer.Option(help="Trace for Chrome or Perfetto (.json).")] = None,
-    out: Annotated[Path | None, typer.Option(help="The profile as a file, for bench plot.")] = None,
-    json: Json = False,
+    trace: Annotated[
+        Path | None,
+        typer.Option(help="Trace for Chrome or Perfetto (.json); of several models one each, by number."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The profile as a file, for bench plot; of several models one each, by number."),
+    ] = None,
     traceback: Traceback = False,
+    *,
+    shown: Shown,
 ) -> None:
     """Show where a step's time and memory go, stage by stage, and how near each is to the device's limits."""
-    # Torch's profiler would log its start and stop into the output; read when torch is loaded.
+    # Torch's profiler would log into the output when it starts and what it misses; read when torch is loaded.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     import msgspec
 
     from bench.probes.environment import probe_environment
@@ -55,8 +69,7 @@ def profile_(
         if not path.parent.is_dir():
             raise UsageError(f"{path}: cannot be written (no such folder)")
     overrides = {
-        "implementations": [impl],
-        "baseline": impl,
+        **chosen(impl),
         "lengths": None if length is None else [length],
         "workload": workload,
         "precision": precision,
@@ -71,7 +84,19 @@ def profile_(
     own_models.look_here()
     from bench.steps.profiler import profile
 
-    made = profile(loaded.cases(environment.kind)[0], environment, steps, trace)
-    if out is not None:
-        write_bytes(out, msgspec.json.encode(made) + b"\n")
-    show(as_json(made) if json else view.as_text(made))
+    made = []
+    for number, case in enumerate(_cases(loaded, environment.kind), start=1):
+        made.append(profile(case, environment, steps, _numbered(trace, number)))
+        if out is not None:
+            write_bytes(_numbered(out, number) or out, msgspec.json.encode(made[-1]) + b"\n")
+    shown.show(view.Profiles.of(made, shown.rows))
+
+
+def _cases(suite: Any, kind: str) -> list[Any]:
+    """The first of each of its models."""
+    return list({case.implementation: case for case in reversed(suite.cases(kind))}.values())[::-1]
+
+
+def _numbered(path: Path | None, number: int) -> Path | None:
+    """The file of the first model, and those beside it of the others: profile.json, profile-2.json."""
+    return path if path is None or number == 1 else path.with_stem(f"{path.stem}-{number}")

@@ -9,14 +9,13 @@ from bench.commands.console import (
     FAILED,
     INCOMPLETE,
     OK,
-    Json,
     Traceback,
     chosen,
+    complain,
     print_tracebacks,
     read_all,
-    show,
 )
-from bench.errors import UsageError
+from bench.commands.tables import Shown, prints_table
 
 app = typer.Typer()
 
@@ -43,6 +42,7 @@ Pairing = Annotated[
 
 
 @app.command()
+@prints_table("-o", "--table", also=("junit",))
 def regress(
     base: Annotated[str, typer.Option(help="The revision to compare with, as git names it.")],
     head: Annotated[
@@ -75,15 +75,15 @@ def regress(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default one per core.")] = None,
     pairing: Pairing = "auto",
     out: Annotated[Path | None, typer.Option(help="Result file; by default below results/runs.")] = None,
-    form: Annotated[str, typer.Option("--format", help="terminal, markdown, json or junit.")] = "terminal",
     summary: Annotated[
         bool, typer.Option("--summary", help="Append the result to the job's summary on GitHub.")
     ] = False,
     comment: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a comment that replaces its predecessor.")
     ] = None,
-    json: Json = False,
     traceback: Traceback = False,
+    *,
+    shown: Shown,
 ) -> None:
     """Tell whether a change made your model slower or bigger, in any git repository.
 
@@ -98,9 +98,6 @@ def regress(
     from bench.gate.revisions import Code
     from bench.measure.request import default_out
 
-    form = "json" if json else form
-    if form not in reports.FORMATS:
-        raise UsageError(f"--format {form}: choose {', '.join(reports.FORMATS)}")
     if summary:
         reports.summary_file()
     request = gate.GateRequest(
@@ -121,7 +118,14 @@ def regress(
         out=out or default_out(suite, "regress"),
     )
     report = gate.regress(request)
-    show(reports.FORMATS[form](report))
+    if shown.form == "junit":
+        shown.write(reports.as_junit(report))
+    elif shown.form == "markdown":
+        shown.write(reports.as_markdown(report, shown.choice, shown.rows))
+    else:
+        shown.show(reports.as_table(report, shown.rows))
+    if not shown.choice.notes:
+        complain(f"{report.verdict}: {report.reason}")
     if traceback:
         print_tracebacks(read_all([request.out]))
     if summary:

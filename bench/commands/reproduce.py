@@ -9,18 +9,17 @@ from bench.commands.console import (
     FAILED,
     INCOMPLETE,
     INTERRUPTED,
-    Json,
-    as_json,
     complain,
     names,
     refuse_inputs,
-    show,
 )
+from bench.commands.tables import Shown, prints_table
 
 app = typer.Typer()
 
 
 @app.command()
+@prints_table("-o", "--table")
 def reproduce(
     file: Annotated[Path, typer.Argument(metavar="RUN.zip", help="A bundle of bench bundle.")],
     device: Annotated[
@@ -36,7 +35,8 @@ def reproduce(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Result file; by default below results/runs.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue a run that was cut short.")] = None,
-    json: Json = False,
+    *,
+    shown: Shown,
 ) -> None:
     """Measure what a bundle holds again, here: SAME, FASTER, SLOWER or CAN'T TELL, and what else differs."""
     from bench.measure import session
@@ -61,7 +61,7 @@ def reproduce(
     )
     outcome = session.run(request)
     held = view.reproduction(found, outcome.results, installed())
-    show(as_json(held) if json else view.as_text(held))
+    shown.show(view.as_table(held, shown.rows), [file])
     if outcome.interrupted:
         complain(f"interrupted; resume with: {outcome.resume_line}")
         raise typer.Exit(INTERRUPTED)

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.console import Files, Json, as_json, show
+from bench.commands.console import Files, show
+from bench.commands.tables import Shown, prints_table
 
 app = typer.Typer()
 store = typer.Typer(no_args_is_help=True, help="Keep runs in a folder that can be queried over all of them.")
@@ -31,13 +32,16 @@ def add(
 
 
 @store.command()
+@prints_table()
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="A query of the tables runs, cases and samples.")],
     store: Folder = FOLDER,
-    json: Json = False,
+    *,
+    shown: Shown,
 ) -> None:
     """Query the store in DuckDB's SQL."""
     from bench.records import store as result_store
+    from bench.views.listing import Listing
 
     answer = result_store.query(store, sql)
-    show(as_json(answer.records()) if json else answer.as_text())
+    shown.show(Listing.of(answer.records(), shown.rows, answer.columns))

@@ -1,6 +1,6 @@
 """`bench doctor`: can this machine measure, what stands in the way, and how fine are its measurements?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from bench.suites import reading as suites
 from bench.suites.case import Case
 from bench.system import child
 from bench.system.child import ChildFailed
-from bench.text.text_table import text_table
 from bench.text.units import format_bytes, format_duration, parse_percentage
+from bench.views.tables.choice import chosen_rows
+from bench.views.tables.grid import Cell, Head
+from bench.views.tables.plain import Plain
 
 PAIRINGS = ("both", "duet", "turns")
 LOW_MEMORY_SHARE = 0.25
@@ -237,15 +239,24 @@ def _memory_case() -> Case:
     return msgspec.structs.replace(case, length=MEMORY_LENGTH)
 
 
-def as_text(diagnosis: Diagnosis) -> str:
-    """One line per check, then the noise."""
-    rows = [[check.name, check.status, check.found, check.advice] for check in diagnosis.checks]
-    lines = [text_table(rows, ["Check", "", "Found", "What to do"])]
-    for noise in diagnosis.noises:
-        lines += ["", *_noise_lines(noise)]
-    if diagnosis.recommended:
-        lines += ["", f"recommended: {diagnosis.recommended}"]
-    return "\n".join(lines)
+def as_table(diagnosis: Diagnosis, wanted: Sequence[str] | None = None) -> Plain[CheckUp]:
+    """One row per check, or of those that are named; the noise below. Raises UsageError."""
+    heads = [
+        Head("Check", "left", label=True, fields=("name",)),
+        Head("Status", "left", fields=("status",)),
+        Head("Found", "left", words=True, fields=("found",)),
+        Head("What to do", "left", words=True, fields=("advice",)),
+    ]
+    noise = [line for noise in diagnosis.noises for line in _noise_lines(noise)]
+    recommended = [f"recommended: {diagnosis.recommended}"] if diagnosis.recommended else []
+    return Plain(
+        heads=heads,
+        rows=chosen_rows(diagnosis.checks, wanted, lambda check: [check.name]),
+        cells=lambda check, digits: list(map(Cell, (check.name, check.status, check.found, check.advice))),
+        whole=diagnosis,
+        field="checks",
+        lines_below=[*noise, *recommended],
+    )
 
 
 def _noise_lines(noise: Noise) -> list[str]:

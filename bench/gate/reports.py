@@ -1,18 +1,20 @@
 """Reports of a gate: for the terminal, for a pull request, and as a file for a CI service."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 from xml.etree import ElementTree
-
-import msgspec
 
 from bench.errors import UsageError
 from bench.gate.verdicts import CaseVerdict, GateReport, Limits
 from bench.stats.intervals import Verdict
 from bench.text.escape import escape_markdown, escape_xml, one_line
-from bench.text.text_table import text_table
+from bench.views.tables.choice import Choice, chosen_rows
+from bench.views.tables.formats import render
+from bench.views.tables.grid import MISSING, Cell, Head
+from bench.views.tables.plain import Plain
+from bench.views.tables.rows import title_of
 
 MARKER = "<!-- seqboat-bench gate -->"
 """First line of a comment, by which the earlier one is found and updated."""
@@ -22,36 +24,54 @@ SHORT = 12
 
 UNCHANGED = "exact costs (FLOPs, peak tensor bytes, operators, parameters): unchanged"
 
-Align = Literal["left", "right"]
-HEADERS = ["Model", "Length", "Verdict", "Slowdown", "99% bounds", "Blocks", "Reason"]
-ALIGN: list[Align] = ["left", "right", "left", "right", "right", "right", "left"]
+HEADS = (
+    Head("Model", "left", label=True, fields=("model",)),
+    Head("Length", label=True, fields=("length",)),
+    Head("Verdict", "left", fields=("verdict",)),
+    Head("Slowdown", fields=("slowdown",)),
+    Head("99% bounds", fields=("slowdown_low", "slowdown_high")),
+    Head("Blocks", drop=1, fields=("blocks",)),
+    Head("Exact costs", "left", words=True, fields=("changes",), on_demand=True),
+    Head("Reason", "left", words=True, fields=("reason",)),
+)
 
 
-def as_text(report: GateReport) -> str:
-    """Table of a gate, its exact changes and its verdict."""
-    rows = [[*_cells(name, case), case.reason] for name, case in _rows(report)]
-    table = text_table(rows, HEADERS, ALIGN)
+class GateTable(Plain[CaseVerdict]):
+    """Cases and, for people, the control."""
+
+    def objects(self, rows: Sequence[CaseVerdict]) -> list[CaseVerdict]:
+        return [row for row in rows if row is not self.whole.control]
+
+
+def as_table(report: GateReport, wanted: Sequence[str] | None = None) -> GateTable:
+    """A row per case, or of some models; exact changes and the verdict below. Raises UsageError."""
+    cases = report.cases if report.control is None else [*report.cases, report.control]
     changes = [f"{case.model} at {case.length}: {change}" for case in report.cases for change in case.changes]
-    lines = [table, "", *(changes or [UNCHANGED]), *_ignored(report), *_timed(report), _sides(report)]
-    return "\n".join([*lines, f"{report.verdict}: {report.reason}"])
+    below = [*(changes or [UNCHANGED]), *_ignored(report), *_timed(report), _sides(report)]
+    return GateTable(
+        heads=HEADS,
+        rows=chosen_rows(cases, wanted, lambda case: [case.model, title_of(case.model)]),
+        cells=lambda case, digits: _cells(case, digits, is_control=case is report.control),
+        whole=report,
+        field="cases",
+        lines_below=[*below, f"{report.verdict}: {report.reason}"],
+    )
 
 
-def as_markdown(report: GateReport) -> str:
+def as_markdown(report: GateReport, choice: Choice | None = None, wanted: Sequence[str] | None = None) -> str:
     """Markdown for a comment or a job summary: verdict, one row per case, what to do."""
-    rows = [
-        [*_cells(_plain(name), case), _plain(_what_changed(case)), _plain(case.reason)]
-        for name, case in _rows(report)
-    ]
-    headers = [*HEADERS[:-1], "Exact costs", "Reason"]
-    table = text_table(rows, headers, [*ALIGN, "left"], "pipe")
+    choice = choice or Choice()
+    columns = choice.columns or [head.one_line for head in HEADS]
+    table = render(as_table(report, wanted), "markdown", replace(choice, columns=columns, notes=False))
+    lines = [*_ignored(report), *_timed(report), _sides(report)] if choice.notes else []
     return "\n".join(
         [
             f"### {_SIGN[report.verdict]} {report.verdict}: {_plain(report.reason)}",
             "",
-            *([table, ""] if rows else []),
+            *([table, ""] if report.cases else []),
             f"**What to do:** {what_to_do(report)}",
             "",
-            *(f"- {_plain(line)}" for line in [*_ignored(report), *_timed(report), _sides(report)]),
+            *(f"- {_plain(line)}" for line in lines),
         ]
     )
 
@@ -59,10 +79,6 @@ def as_markdown(report: GateReport) -> str:
 def as_comment(report: GateReport) -> str:
     """The markdown, with the marker by which the next one replaces it."""
     return f"{MARKER}\n{as_markdown(report)}\n"
-
-
-def as_json(report: GateReport) -> str:
-    return msgspec.json.format(msgspec.json.encode(report)).decode()
 
 
 def as_junit(report: GateReport) -> str:
@@ -97,14 +113,6 @@ def as_junit(report: GateReport) -> str:
             ElementTree.SubElement(test, "skipped", message=reason)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode")
-
-
-FORMATS: Mapping[str, Callable[[GateReport], str]] = {
-    "terminal": as_text,
-    "markdown": as_markdown,
-    "json": as_json,
-    "junit": as_junit,
-}
 
 
 def what_to_do(report: GateReport) -> str:
@@ -159,16 +167,18 @@ def write_comment(report: GateReport, path: Path) -> None:
 _SIGN: Mapping[Verdict, str] = {"PASSED": "✅", "REGRESSED": "❌", "INCONCLUSIVE": "❔"}
 
 
-def _rows(report: GateReport) -> Iterator[tuple[str, CaseVerdict]]:
-    for case in report.cases:
-        yield case.model, case
-    if report.control is not None:
-        yield "control: base against itself", report.control
-
-
-def _cells(name: str, case: CaseVerdict) -> list[str]:
+def _cells(case: CaseVerdict, digits: int | None, *, is_control: bool) -> list[Cell]:
     verdict = case.verdict if case.ignored is None else f"{case.verdict} (ignored)"
-    return [name, str(case.length), verdict, _percent(case.slowdown), _bounds(case), str(case.blocks)]
+    return [
+        Cell("control: base against itself" if is_control else case.model, name=case.model),
+        Cell(str(case.length), value=case.length),
+        Cell(verdict),
+        Cell(_percent(case.slowdown), value=case.slowdown),
+        Cell(_bounds(case), value=case.slowdown_low),
+        Cell(str(case.blocks), value=case.blocks),
+        Cell("; ".join(map(str, case.changes)) or MISSING),
+        Cell(case.reason),
+    ]
 
 
 def _counts_as(case: CaseVerdict, overall: Verdict) -> Verdict:
@@ -179,10 +189,6 @@ def _counts_as(case: CaseVerdict, overall: Verdict) -> Verdict:
 def _plain(text: str) -> str:
     """Text from a model or a user, escaped so that it is not markup."""
     return escape_markdown(one_line(text))
-
-
-def _what_changed(case: CaseVerdict) -> str:
-    return "; ".join(map(str, case.changes)) or "–"
 
 
 def _percent(ratio: float | None) -> str:

@@ -19,7 +19,6 @@ from bench.errors import UsageError
 from bench.records.reading import Results, read
 from bench.records.run import Header
 from bench.system.extras import require
-from bench.text.text_table import text_table
 
 Load = Callable[[Path], Results]
 
@@ -86,9 +85,6 @@ class Answer:
 
     def records(self) -> list[dict[str, Any]]:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
-
-    def as_text(self) -> str:
-        return text_table(self.rows, self.columns)
 
 
 def add(path: Path, folder: Path, commit: str | None = None) -> Path:
@@ -173,9 +169,18 @@ def query(folder: Path, sql: str, parameters: Sequence[object] = ()) -> Answer:
             answer = connection.execute(sql, list(parameters))
             if answer is None:
                 raise UsageError("the query is empty")
-            return Answer(tuple(column[0] for column in answer.description), answer.fetchall())
+            columns = tuple(column[0] for column in answer.description)
+            return Answer(_distinct(columns), answer.fetchall())
         except duckdb.Error as error:
             raise UsageError(f"{folder}: {' '.join(str(error).split())}") from None
+
+
+def _distinct(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Raises UsageError if two have one name."""
+    twice = [name for number, name in enumerate(columns) if name in columns[:number]]
+    if twice:
+        raise UsageError(f"the query gives two columns the name {twice[0]}: name one otherwise, with AS")
+    return columns
 
 
 def _source(files: Sequence[str]) -> str:

@@ -12,7 +12,6 @@ import msgspec
 import torch
 from torch.profiler import ProfilerActivity
 
-from bench.errors import UsageError
 from bench.probes.ceiling import best_seconds, product_ceiling
 from bench.probes.clock import seconds_of
 from bench.probes.environment import command_line
@@ -22,6 +21,7 @@ from bench.records.environment import Environment
 from bench.records.profile import SCHEMA, Ceilings, Cost, Profile, Stage
 from bench.steps.stages import PREFIX, StagePath, Stages, named, of_operator
 from bench.steps.step import Step
+from bench.steps.trace import write_trace
 from bench.suites.case import Case
 from implementations import registry
 
@@ -42,9 +42,11 @@ def profile(case: Case, environment: Environment, steps: int = 3, trace: Path | 
     with named(step) as stages:
         named_seconds = statistics.median(_step_seconds(step, steps))
         stages.forget()
-        events, profiled_seconds = _under_profiler(step, steps, trace)
+        events, profiled_seconds = _under_profiler(step, steps)
         seconds = _seconds_by_stage(events, stages, step.device.type, steps)
         calls = {path: -(-count // steps) for path, count in stages.calls.items()}
+        if trace is not None:
+            write_trace(step, trace)
     # Before and after, so that a machine that slows down does not look like overhead.
     plain += _step_seconds(step, steps)
     costs, flops_from = _operator_costs(case, step)
@@ -70,7 +72,7 @@ def _step_seconds(step: Step, steps: int) -> list[float]:
     return [seconds_of(step, 1, step.device) for _ in range(steps)]
 
 
-def _under_profiler(step: Step, steps: int, trace: Path | None) -> tuple[list[Any], float]:
+def _under_profiler(step: Step, steps: int) -> tuple[list[Any], float]:
     activities = [ProfilerActivity.CPU]
     if step.device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
@@ -81,12 +83,6 @@ def _under_profiler(step: Step, steps: int, trace: Path | None) -> tuple[list[An
         if step.device.type == "cuda":
             torch.cuda.synchronize()
         seconds = (time.perf_counter() - begin) / steps
-    if trace is not None:
-        try:
-            trace.touch()
-        except OSError as error:
-            raise UsageError(f"{trace}: cannot be written ({error.strerror})") from None
-        profiler.export_chrome_trace(str(trace))
     return list(profiler.events() or []), seconds
 
 

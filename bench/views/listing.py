@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.text.units import significant
 from bench.views.tables.choice import chosen_rows
-from bench.views.tables.grid import Cell, Grid, Head, Section, Tabular
+from bench.views.tables.grid import MISSING, Cell, Grid, Head, Section, Tabular
 
 LEFT_OUT_FIRST = {"citation": 3, "reference": 2, "tasks": 1}
 """Columns that a narrow terminal goes without: the largest number first."""
@@ -13,35 +14,64 @@ LEFT_OUT_FIRST = {"citation": 3, "reference": 2, "tasks": 1}
 
 @dataclass(frozen=True)
 class Listing(Tabular):
-    """Rows with the same fields, of which `name` is the first."""
+    """Rows with the same fields, of which the first is their name."""
 
     rows: Sequence[Mapping[str, Any]]
+    fields: Sequence[str] = ()
+    """Of rows, for when there are none."""
 
     @classmethod
-    def of(cls, rows: Sequence[Mapping[str, Any]], wanted: Sequence[str] | None = None) -> "Listing":
+    def of(
+        cls,
+        rows: Sequence[Mapping[str, Any]],
+        wanted: Sequence[str] | None = None,
+        fields: Sequence[str] = (),
+    ) -> "Listing":
         """The rows, or those of some names or titles. Raises UsageError for one that is not among them."""
-        return cls(chosen_rows(rows, wanted, lambda row: [row["name"], row.get("title", row["name"])]))
+        return cls(chosen_rows(rows, wanted, _names), fields)
 
     def grids(self, digits: int | None = None) -> list[Grid]:
         """One grid without what has parts of its own; words wrap if the screen is narrow."""
-        keys = (
-            [key for key, value in self.rows[0].items() if not isinstance(value, dict)] if self.rows else []
-        )
+        keys = [key for key in self._keys if not any(isinstance(row[key], dict) for row in self.rows)]
         heads = [
             Head(
                 key,
-                "left",
+                "right" if self._is_numeric(key) else "left",
                 drop=LEFT_OUT_FIRST.get(key, 0),
-                label=key == "name",
-                words=key != "name",
+                label=number == 0,
+                words=number > 0 and not self._is_numeric(key),
                 fields=(key,),
             )
-            for key in keys
+            for number, key in enumerate(keys)
         ]
-        return [Grid(heads, [Section(None, [[_cell(row[key]) for key in keys] for row in self.rows])])]
+        cells = [[_cell(row[key], digits) for key in keys] for row in self.rows]
+        return [Grid(heads, [Section(None, cells)])]
+
+    @property
+    def _keys(self) -> list[str]:
+        return list(self.rows[0] if self.rows else self.fields)
+
+    def _is_numeric(self, key: str) -> bool:
+        """Whether a column holds figures alone."""
+        values = [row[key] for row in self.rows if row[key] is not None]
+        return bool(values) and all(map(_is_figure, values))
 
 
-def _cell(value: Any) -> Cell:
+def _names(row: Mapping[str, Any]) -> list[str]:
+    name = str(next(iter(row.values())))
+    return [name, row.get("title", name)]
+
+
+def _is_figure(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _cell(value: Any, digits: int | None) -> Cell:
     if isinstance(value, list):
         return Cell(", ".join(map(str, value)))
-    return Cell("" if value is None else str(value), value=value if isinstance(value, int) else None)
+    if value is None:
+        return Cell(MISSING)
+    if not _is_figure(value):
+        return Cell(str(value))
+    text = significant(value, digits) if digits is not None and isinstance(value, float) else str(value)
+    return Cell(text, value=value)

@@ -6,7 +6,8 @@ baseline, which is what a table claims.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Literal, get_args
 
 import msgspec
@@ -19,12 +20,14 @@ from bench.records.solo import MEMORY_KIND
 from bench.stats.intervals import Interval, unpaired_ratio
 from bench.stats.ratios import baseline_of, block_step_seconds, block_values, step_seconds
 from bench.suites.case import Case
-from bench.text.escape import one_line
-from bench.text.text_table import text_table
 from bench.text.units import format_bytes, format_duration, format_ratio
 from bench.views.changes import versions
 from bench.views.comparison import SAME_WITHIN
+from bench.views.tables.choice import chosen_rows
+from bench.views.tables.grid import MISSING, Cell, Head
+from bench.views.tables.plain import Plain
 from bench.views.tables.plugin_notes import words
+from bench.views.tables.rows import title_of
 
 Verdict = Literal["SAME", "FASTER", "SLOWER", "CAN'T TELL"]
 FAULTS: dict[str, Verdict] = {"slower": "SLOWER", "faster": "FASTER", "cant-tell": "CAN'T TELL"}
@@ -216,45 +219,61 @@ def _of_packages(then: Sequence[str], now: Sequence[str]) -> Iterator[str]:
             yield f"{len(found)} {what}: {', '.join(found[:SHOWN_PACKAGES])}{more}"
 
 
-def as_text(found: Reproduction) -> str:
-    """The table, how often each verdict fell, and what differs."""
-    rows = [
-        [
-            one_line(row.model),
-            one_line(row.where),
-            row.verdict,
-            _speed(row),
-            *(_seconds(row.then_step_seconds), _seconds(row.now_step_seconds)),
-            *(_bytes(row.then_memory_bytes), _bytes(row.now_memory_bytes)),
-        ]
-        for row in found.rows
+def as_table(found: Reproduction, wanted: Sequence[str] | None = None) -> Plain[ReproducedCase]:
+    """A row per case, or of some models; how often each verdict fell, and what differs. Raises UsageError."""
+    heads = [
+        Head("Model", "left", label=True, fields=("model",)),
+        Head("Where", "left", label=True, fields=("where",)),
+        Head("Now it is", "left", fields=("verdict",)),
+        Head("Speed now/then", most_first=True, fields=("ratio", "low", "high")),
+        Head("Step then", fields=("then_step_seconds",)),
+        Head("Step now", fields=("now_step_seconds",)),
+        Head("Memory then", fields=("then_memory_bytes",)),
+        Head("Memory now", fields=("now_memory_bytes",)),
     ]
-    headers = ["Model", "Where", "Now it is", "Speed now/then", "Step then", "now", "Memory then", "now"]
-    table = text_table(rows, headers, ["left", "left", "left", *5 * ["right"]])
     counts = Counter(row.verdict for row in found.rows)
     verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in get_args(Verdict) if counts[verdict])
     reasons = [f"{row.model} at {row.where}: {row.reason}" for row in found.rows if row.reason]
     differs = [f"differs: {line}" for line in found.differences] or ["nothing else that is recorded differs"]
-    lines = [
-        f"{verdicts}; compared is the {found.figure}, SAME is within {SAME_WITHIN:.0%} for sure",
-        *reasons,
-        *differs,
-        f"bundle {found.bundle}, measured here in {found.run}",
+    return Plain(
+        heads=heads,
+        rows=chosen_rows(found.rows, wanted, _names),
+        cells=_cells,
+        whole=found,
+        field="rows",
+        lines_below=[
+            f"{verdicts}; compared is the {found.figure}, SAME is within {SAME_WITHIN:.0%} for sure",
+            *reasons,
+            *differs,
+            f"bundle {found.bundle}, measured here in {found.run}",
+        ],
+    )
+
+
+def _names(row: ReproducedCase) -> list[str]:
+    name = row.model.partition(" at ")[0]
+    return [row.model, name, title_of(name)]
+
+
+def _cells(row: ReproducedCase, digits: int | None) -> list[Cell]:
+    seconds, size = partial(format_duration, digits=digits), partial(format_bytes, digits=digits)
+    return [
+        Cell(row.model),
+        Cell(row.where),
+        Cell(row.verdict),
+        Cell(_speed(row), value=row.ratio),
+        *(_cell(row.then_step_seconds, seconds), _cell(row.now_step_seconds, seconds)),
+        *(_cell(row.then_memory_bytes, size), _cell(row.now_memory_bytes, size)),
     ]
-    return "\n".join([table, "", *map(one_line, lines)])
+
+
+def _cell(value: float | None, show: Callable[[float], str]) -> Cell:
+    return Cell(MISSING) if value is None else Cell(show(value), value=value)
 
 
 def _speed(row: ReproducedCase) -> str:
     if row.ratio is None:
-        return "–"
+        return MISSING
     if row.low is None or row.high is None:
         return format_ratio(row.ratio)
     return f"{row.ratio:.3f} ({row.low:.3f} to {row.high:.3f})"
-
-
-def _seconds(seconds: float | None) -> str:
-    return "–" if seconds is None else format_duration(seconds)
-
-
-def _bytes(count: int | None) -> str:
-    return "–" if count is None else format_bytes(count)

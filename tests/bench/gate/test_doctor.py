@@ -22,6 +22,7 @@ from bench.records.reading import read
 from bench.records.surroundings import Surroundings
 from bench.steps.memory_check import Agreement
 from bench.suites import reading as suites
+from bench.views.tables.formats import render
 
 ENVIRONMENT = read_environment("cpu", 1)
 CASES = suites.load("ci").cases("cpu")
@@ -120,7 +121,7 @@ def test_gates_below_the_noise_are_refused():
     diagnosis = doctor.Diagnosis(environment=ENVIRONMENT, checks=[refused], noise=noise, noises=[noise])
     assert not diagnosis.sound
     assert math.expm1(noise.floor) == pytest.approx(0.0513, abs=1e-3)
-    assert "noise floor: 5.00%" in doctor.as_text(diagnosis)
+    assert "noise floor: 5.00%" in render(doctor.as_table(diagnosis), "terminal")
 
 
 @pytest.mark.slow

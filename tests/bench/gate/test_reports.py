@@ -8,8 +8,19 @@ import msgspec
 import pytest
 
 from bench.errors import UsageError
-from bench.gate.reports import FORMATS, MARKER, as_comment, as_markdown, short, what_to_do, write_comment
+from bench.gate.reports import (
+    MARKER,
+    as_comment,
+    as_junit,
+    as_markdown,
+    as_table,
+    short,
+    what_to_do,
+    write_comment,
+)
 from bench.gate.verdicts import CaseVerdict, CostChange, Limits, conclude
+from bench.views.tables.choice import Choice
+from bench.views.tables.formats import render
 
 from .test_verdicts import FAST, LIMITS, OPEN, SLOW, verdict_of
 
@@ -77,22 +88,37 @@ def test_a_comment_is_found_by_its_first_line(tmp_path):
 def test_junit_is_valid_and_fails_only_what_the_gate_fails():
     ignored = msgspec.structs.replace(GROWN, model="old", ignored="goes away")
     cases = [verdict_of(*FAST), verdict_of(*SLOW), GROWN, ignored, verdict_of(*OPEN)]
-    text = FORMATS["junit"](report(*cases))
+    text = as_junit(report(*cases))
     xmlschema.validate(text, SCHEMA)
     children = [[child.tag for child in test] for test in ElementTree.fromstring(text).iter("testcase")]
     assert children == [[], ["failure"], ["failure"], ["skipped"], ["skipped"]]
     nothing = msgspec.structs.replace(report(GROWN), cases=[], reason="head can't be installed")
-    assert '<failure message="head can\'t be installed"' in FORMATS["junit"](nothing)
-    undecided = ElementTree.fromstring(FORMATS["junit"](report(verdict_of(*SLOW), control=OPEN)))
+    assert '<failure message="head can\'t be installed"' in as_junit(nothing)
+    undecided = ElementTree.fromstring(as_junit(report(verdict_of(*SLOW), control=OPEN)))
     assert [child.tag for test in undecided.iter("testcase") for child in test] == ["skipped"]
 
 
 def test_json_and_the_terminals_text_hold_the_same_verdict():
     found = report(GROWN)
-    assert json.loads(FORMATS["json"](found))["verdict"] == "REGRESSED"
-    assert FORMATS["terminal"](found).splitlines()[-1].startswith("REGRESSED: without a clock")
+    assert json.loads(render(as_table(found), "json"))["verdict"] == "REGRESSED"
+    assert render(as_table(found), "terminal").splitlines()[-1].startswith("REGRESSED: without a clock")
 
 
 def test_commits_are_short():
     assert short("c" * 40) == "c" * 12
     assert short("c" * 40 + "-dirty") == "c" * 12 + " and what is uncommitted"
+
+
+def test_its_table_has_the_options_of_all_tables():
+    found = report(verdict_of(*SLOW), GROWN)
+    shown = Choice(columns=["verdict", "exact costs"], rename={"mine.conv:build": "Ours"})
+    lines = render(as_table(found, [GROWN.model]), "csv", shown).splitlines()
+    assert lines[0] == "model,verdict,changes"
+    assert len(lines) == 2
+    assert lines[1].startswith("Ours,REGRESSED")
+    markdown = as_markdown(found, shown)
+    assert "| Model | Verdict | Exact costs |" in markdown
+    assert "| Ours | REGRESSED |" in markdown
+    control = json.loads(render(as_table(found), "json"))
+    assert len(control["cases"]) == 2
+    assert control["control"]["verdict"] == "PASSED"

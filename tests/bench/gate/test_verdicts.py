@@ -3,11 +3,12 @@
 import msgspec
 import pytest
 
-from bench.gate.reports import as_text
+from bench.gate.reports import as_table
 from bench.gate.verdicts import Limits, Pair, conclude, is_settled, judge, judge_exactly
 from bench.records.run import Lost, Sample
 from bench.records.solo import Exact, Solo
 from bench.suites import reading as suites
+from bench.views.tables.formats import render
 
 LIMITS = Limits(margin=0.01, tolerance=0.03)
 CASE = suites.load("ci").cases("cpu")[0]
@@ -79,7 +80,7 @@ def test_a_grown_cost_has_regressed_whatever_the_clock_says(figure):
 def test_other_changes_pass_and_are_shown(costs):
     judged = judge_exactly(comparison(exact=msgspec.structs.replace(COSTS, **costs)), LIMITS)
     assert judged.verdict == "PASSED"
-    text = as_text(conclude([judged], None, LIMITS, "a", "b"))
+    text = render(as_table(conclude([judged], None, LIMITS, "a", "b")), "terminal")
     for figure in costs:
         assert f"{figure} {getattr(COSTS, figure):,} → {costs[figure]:,}" in text
 
@@ -130,7 +131,9 @@ def test_many_cases_are_corrected_for():
 
 
 def test_the_text_has_every_case_and_the_control():
-    text = as_text(conclude([verdict_of(*SLOW)], verdict_of(*FAST), LIMITS, "a" * 40, "b" * 40))
+    text = render(
+        as_table(conclude([verdict_of(*SLOW)], verdict_of(*FAST), LIMITS, "a" * 40, "b" * 40)), "terminal"
+    )
     assert CASE.implementation in text
     assert "control: base against itself" in text
     assert "+5.0%" in text

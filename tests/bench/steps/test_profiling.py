@@ -18,7 +18,9 @@ from bench.steps.profiler import profile
 from bench.steps.stages import PREFIX, named
 from bench.steps.step import Step
 from bench.suites import reading as suites
-from bench.views.profile import as_text
+from bench.views.profile import Profiles
+from bench.views.tables.choice import Choice
+from bench.views.tables.formats import render
 
 from ..made_up import CPU
 
@@ -92,6 +94,15 @@ def test_head_loss_and_optimiser_are_stages(boat):
 def test_stages_add_up_to_no_more_than_the_step_that_was_profiled(boat):
     total = sum(stage.forward.seconds + stage.backward.seconds for stage in boat[0].stages)
     assert 0.5 * boat[0].profiled_seconds < total <= boat[0].profiled_seconds
+
+
+def test_the_trace_has_a_track_of_memory(boat):
+    """Torch counts from 0 on a CPU: parameters, optimiser and batch are there before the step."""
+    made, trace = boat
+    events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    live = [event["args"]["bytes"] for event in events if event.get("ph") == "C"]
+    assert max(live) == pytest.approx(max(bytes_ for _, bytes_, _ in made.timeline), rel=0.05)
+    assert min(live) > 2 * 4 * 600_000, "parameters and more"
 
 
 def test_the_trace_has_the_names_of_the_stages(boat):
@@ -238,12 +249,26 @@ def test_the_tree_sums_what_is_inside_and_puts_the_longest_first():
 
 
 def test_the_text_shows_roofline_memory_and_overhead():
-    text = as_text(made_up_profile())
+    text = render(Profiles.of([made_up_profile()]), "terminal")
     ema = next(line for line in text.splitlines() if "EMA" in line)
     assert "50%" in ema, "10 MFLOP at 2 GFLOP/s are 5 ms of 10"
     assert "the peak, 8.00 MiB, in layers, forward" in text
     assert "(+1.0%)" in text
     assert "(+10.0%)" in text
+
+
+def test_profiles_of_two_models_stand_in_one_table():
+    slow = made_up_profile()
+    fast = msgspec.structs.replace(slow, case=case("seqboat-fused"), plain_seconds=0.05)
+    table = Profiles.of([slow, fast])
+    text = render(table, "terminal", Choice(columns=["forward", "peak memory"], digits=2))
+    assert "SeqBoat (fused): a step is 2.00 times as fast as that of SeqBoat" in text
+    assert [line.split()[-4:-2] for line in text.splitlines() if line.startswith("step ")] == 2 * [
+        ["23", "ms"]
+    ]
+    assert "Roofline  " not in text
+    (first, *_) = json.loads(render(Profiles.of([slow], ["EMA"]), "json"))["tree"]
+    assert (first["stage"], first["forward_seconds"]) == ("EMA", 0.01)
 
 
 def test_a_profile_is_read_back_and_other_files_are_refused(tmp_path):

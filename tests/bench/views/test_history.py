@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from bench.cli import app
 from bench.errors import UsageError
 from bench.records.reading import read
 from bench.stats.levels import change_points, level_ratio
@@ -211,6 +213,23 @@ def test_a_baseline_has_no_speed_of_its_own(keep):
     assert line.points[0].value < 1
     with pytest.raises(UsageError, match="choose speed, step, memory"):
         seqboat(keep, figure="colour")
+
+
+def test_an_answer_has_two_columns_of_one_name_never(keep):
+    keep(0)
+    with pytest.raises(UsageError, match="two columns the name a"):
+        result_store.query(keep.folder, "SELECT 1 AS a, 2 AS a")
+
+
+def test_an_answer_has_the_options_of_all_tables(keep):
+    keep(0)
+    sql = "SELECT implementation, step_seconds FROM cases WHERE length = {} ORDER BY 1"
+    words = ["store", "query", "--store", str(keep.folder), "--format", "csv"]
+    chosen = ["--rows", "seqboat", "--rename", "step_seconds=Seconds", "--digits", "2"]
+    shown = CliRunner().invoke(app, [*words, *chosen, sql.format(4096)])
+    assert shown.stdout.splitlines() == ["implementation,Seconds", "seqboat,0.5"]
+    empty = CliRunner().invoke(app, ["store", "query", "--store", str(keep.folder), sql.format(1)])
+    assert empty.stdout.split()[:2] == ["implementation", "step_seconds"]
 
 
 def as_text(found: history.History) -> str:

@@ -14,6 +14,7 @@ from bench.measure import sharing
 from bench.measure.session import Outcome
 from bench.records import bundle
 from bench.views import reproduction as view
+from bench.views.tables.formats import render
 
 from .. import made_up
 from ..made_up import write
@@ -66,7 +67,7 @@ def test_the_same_run_is_the_same(given):
     assert verdicts(found) == {"transformer": "SAME", "s4": "SAME"}
     assert all(0.97 < row.low <= 1 <= row.high < 1.03 for row in found.rows)
     assert found.differences == []
-    assert "nothing else that is recorded differs" in view.as_text(found)
+    assert "nothing else that is recorded differs" in render(view.as_table(found), "terminal")
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1.5, "SLOWER"), (0.5, "FASTER"), (1.0, "SAME")])
@@ -92,14 +93,15 @@ def test_on_another_machine_the_ratio_to_the_baseline_tells(given, factor, verdi
 def test_a_few_blocks_cannot_tell(given):
     found = view.reproduction(given, with_batches(results(MODELS, blocks=2)), given.packages)
     assert set(verdicts(found).values()) == {"CAN'T TELL"}
-    assert "too few blocks for an interval (2)" in view.as_text(found)
+    assert "too few blocks for an interval (2)" in render(view.as_table(found), "terminal")
 
 
 def test_what_does_not_run_here_cannot_be_told(given):
     now = with_batches(results(MODELS, blocks=4, failed={"s4": "oom"}))
     found = view.reproduction(given, now, given.packages)
     assert verdicts(found)["s4"] == "CAN'T TELL"
-    assert "s4 at length 4096: did not run here: Tried to allocate 64.0 GiB" in view.as_text(found)
+    text = render(view.as_table(found), "terminal")
+    assert "s4 at length 4096: did not run here: Tried to allocate 64.0 GiB" in text
 
 
 def test_whatever_differs_is_told(given):
