@@ -29,7 +29,7 @@ class Entry:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a user may call its row."""
+        """Names by which a user may ask for its row."""
         line = (self.line.name, self.model, title_of(self.model))
         return (self.point.commit[:SHORT], self.point.commit, *line)
 

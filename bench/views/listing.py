@@ -18,7 +18,7 @@ class Listing(Tabular):
 
     rows: Sequence[Mapping[str, Any]]
     fields: Sequence[str] = ()
-    """Of rows, for when there are none."""
+    """Names of the fields, for a listing without rows."""
 
     @classmethod
     def of(

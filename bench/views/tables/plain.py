@@ -25,7 +25,7 @@ class Plain(Tabular, Generic[T]):
     field: str
     """The one that holds the rows."""
     part: Callable[[T], str | None] = lambda row: None
-    """What stands above a row's section, if there are several."""
+    """Heading of a row's section, if there are several."""
     lines_above: Sequence[str] = ()
     lines_below: Sequence[str] = ()
 
