@@ -2,9 +2,9 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
+
+from .bench.in_process import bench
 
 OPTIONS = [
     "--suite",
@@ -28,13 +28,7 @@ def test_the_example_model_joins_a_run(tmp_path):
     lines = [line for line in code.splitlines() if line.strip()]
     assert len(lines) <= 15
     (tmp_path / name).write_text(code)
-    finished = subprocess.run(
-        [sys.executable, "-m", "bench.cli", "run", *OPTIONS],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    finished = bench("run", *OPTIONS, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     baseline, mine = json.loads(finished.stdout)
     assert (baseline["model"], mine["model"]) == ("transformer", "my_model:build")

@@ -1,4 +1,4 @@
-"""The fork server: a process that has loaded torch, and forks one worker after the other.
+"""The fork server: a process that has loaded torch and the data, and forks one worker after the other.
 
 Importing takes seconds, and a block starts a dozen workers. Each worker is still a process of its own, with
 memory of its own; the layout of memory is drawn afresh with every fork server, and each block has its own.
@@ -22,6 +22,7 @@ from bench.suites.case import Case
 from bench.system import allocator
 from bench.workers.handle import WorkerFailed, WorkerProcess, last_words
 from bench.workers.source import CodeSource
+from bench.workloads import WORKLOADS
 
 
 class ForkServer:
@@ -34,7 +35,7 @@ class ForkServer:
         """
         self._threads = threads
         self._sources = sources
-        self._templates: dict[tuple[_Loaded | None, int], _TemplateProcess] = {}
+        self._templates: dict[tuple[_Loaded | None, int, str | None], _TemplateProcess] = {}
 
     def load(self, cases: Iterable[Case]) -> None:
         """Begin to load what these cases need, side by side, and wait for none."""
@@ -55,12 +56,14 @@ class ForkServer:
         return self._sources.get(case.revision or "")
 
     def _template(self, case: Case) -> "_TemplateProcess":
-        """A template loads libraries, which read the number of threads once."""
+        """A template loads libraries, which read the number of threads once, and the data of a workload of
+        ours: code of others runs in workers only."""
         source, threads = self._source(case), case.threads or self._threads
         loaded = None if source is None else _Loaded(source.python, tuple(source.python_path))
-        if (loaded, threads) not in self._templates:
-            self._templates[loaded, threads] = _TemplateProcess(threads, loaded)
-        return self._templates[loaded, threads]
+        workload = case.workload if case.workload in WORKLOADS else None
+        if (loaded, threads, workload) not in self._templates:
+            self._templates[loaded, threads, workload] = _TemplateProcess(threads, loaded, workload)
+        return self._templates[loaded, threads, workload]
 
     def __enter__(self) -> "ForkServer":
         return self
@@ -85,12 +88,12 @@ class _TemplateProcess:
     An answer repeats its order: if Ctrl-C comes between the two, the next to ask does not get the old answer.
     """
 
-    def __init__(self, threads: int, loaded: _Loaded | None) -> None:
+    def __init__(self, threads: int, loaded: _Loaded | None, workload: str | None) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by kill)
         self._orders, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                _command(loaded),
+                _command(loaded, workload),
                 stdin=theirs.fileno(),
                 stdout=self._stderr,
                 stderr=self._stderr,
@@ -171,6 +174,7 @@ def _environment(threads: int, loaded: _Loaded | None) -> dict[str, str]:
     return environment if loaded is None else environment | {"PYTHONPATH": os.pathsep.join(loaded.path)}
 
 
-def _command(loaded: _Loaded | None) -> list[str]:
+def _command(loaded: _Loaded | None, workload: str | None) -> list[str]:
+    python = sys.executable if loaded is None else loaded.python
     # Safe path: no module is imported from the current folder.
-    return [sys.executable if loaded is None else loaded.python, "-P", "-m", "bench.workers.template"]
+    return [python, "-P", "-m", "bench.workers.template", *([workload] if workload else [])]

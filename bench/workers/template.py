@@ -1,7 +1,7 @@
-"""The process that workers are forked from: it has loaded torch, and forks one for every order.
+"""The process that workers are forked from: it has loaded torch and the data, and forks one for every order.
 
-Run as `python -m bench.workers.template`. Each worker has pipes of its own for questions and answers; before
-the first question it is told the folders that its models come from.
+Run as `python -m bench.workers.template [WORKLOAD]`. Each worker has pipes of its own for questions and
+answers; before the first question it is told the folders that its models come from.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 import msgspec
@@ -67,8 +68,14 @@ def _load_libraries() -> None:
 
     import bench.steps.step  # noqa: F401
 
-    gc.collect()
-    gc.freeze()
+
+def _load_data(workloads: Sequence[str]) -> None:
+    """Read what workers would read one by one; if it can't be read, they say why."""
+    from bench import workloads as known
+
+    for name in workloads:
+        with contextlib.suppress(Exception):
+            known.load(name).data()
 
 
 def main() -> None:
@@ -77,6 +84,9 @@ def main() -> None:
     _adopt_strays()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _load_libraries()
+    _load_data(sys.argv[1:])
+    gc.collect()
+    gc.freeze()
     workers: set[int] = set()
     with socket.socket(fileno=os.dup(0)) as orders:
         while _obey(orders, workers):

@@ -27,14 +27,14 @@ class Templates:
     def __init__(self) -> None:
         self.kept: dict[object, Kept] = {}
 
-    def __call__(self, threads: int, loaded: forkserver._Loaded | None) -> Kept:
+    def __call__(self, threads: int, loaded: forkserver._Loaded | None, workload: str | None) -> Kept:
         variables = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
         # Models of a revision come from its own folders, others from the current one after all.
         folder = os.getcwd() if loaded is None else None
-        key = (threads, loaded, folder, frozenset(variables.items()))
+        key = (threads, loaded, workload, folder, frozenset(variables.items()))
         found = self.kept.pop(key, None)
         if found is None or not found.is_alive:
-            found = Kept(threads, loaded)
+            found = Kept(threads, loaded, workload)
         self.kept[key] = found  # As the youngest.
         if len(self.kept) > KEPT:
             Template.kill(self.kept.pop(next(iter(self.kept))))

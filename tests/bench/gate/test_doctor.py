@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 
 import msgspec
 import pytest
@@ -23,6 +20,8 @@ from bench.records.surroundings import Surroundings
 from bench.steps.memory_check import Agreement
 from bench.suites import reading as suites
 from bench.views.tables.formats import render
+
+from ..in_process import bench
 
 ENVIRONMENT = read_environment("cpu", 1)
 CASES = suites.load("ci").cases("cpu")
@@ -128,17 +127,9 @@ def test_gates_below_the_noise_are_refused():
 @pytest.mark.usefixtures("plug_ins")
 def test_identical_code_against_itself(write_suite, tmp_path):
     """The made-up step sleeps 20 ms: two processes of it differ by far less than half."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "bench.cli", "doctor", "--aa", "--json", "--device", "cpu"),
-            *("--threads", "1", "--suite", write_suite("fault_models:slow"), "--blocks", "3"),
-            *("--tolerance", "50%", "--out", str(tmp_path / "noise.jsonl")),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ,
-    )
+    suite = write_suite("fault_models:slow", timing={"deadline": "60s", "min_run": "20ms"})
+    options = ("--device", "cpu", "--threads", "1", "--suite", suite, "--blocks", "3", "--tolerance", "60%")
+    done = bench("doctor", "--aa", "--json", *options, "--out", str(tmp_path / "noise.jsonl"))
     assert done.returncode == 0, done.stderr
     diagnosis = json.loads(done.stdout)
     noise = diagnosis["noise"]

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
@@ -28,6 +27,7 @@ from bench.workers.messages import (
 )
 from implementations import registry
 
+from ..in_process import bench
 from ..made_up import CPU
 
 PLAN = Procedure(suites.load("ci"), msgspec.structs.replace(CPU, threads=1))
@@ -172,8 +172,7 @@ def test_a_budget_that_is_none_is_bad_usage():
 
 
 def bench_run(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bench.cli", "run", "--device", "cpu", "--threads", "1", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return bench("run", "--device", "cpu", "--threads", "1", *words)
 
 
 def test_a_table_of_predictions(write_suite, tmp_path, monkeypatch):

@@ -19,14 +19,18 @@ from bench.views.tables.table import build_table
 pytestmark = pytest.mark.usefixtures("plug_ins")
 
 
+WHOLE = {"min_blocks": 3, "max_blocks": 3, "max_rounds": 2, "min_run": "50ms", "target": "99%"}
+"""A run of as many blocks as an interval needs, with short warm-ups."""
+
+
 def run_suite(suite: str, out: Path, **options):
     options = {"device": "cpu", "threads": 1, **options}
     return run(Request(suite=suite, out=out, **options))
 
 
 def test_a_whole_run(write_suite, tmp_path):
-    suite = write_suite("fault_models:tiny", "fault_models:slow")
-    outcome = run_suite(suite, tmp_path / "run.jsonl")
+    suite = write_suite("fault_models:tiny", "fault_models:slow", quick=WHOLE)
+    outcome = run_suite(suite, tmp_path / "run.jsonl", quick=True)
     results = outcome.results
     assert outcome.complete
     assert not outcome.interrupted
@@ -73,7 +77,7 @@ def test_every_fault_costs_its_own_row_only(write_suite, tmp_path):
         "fault_models:tiny",
         *(f"fault_models:{model}" for model in FAULTS),
         "fault_models:noisy",
-        quick={"min_blocks": 1, "max_blocks": 1, "max_rounds": 1, "deadline": "20s"},
+        quick={"min_blocks": 1, "max_blocks": 1, "max_rounds": 1, "deadline": "10s"},
     )
     outcome = run_suite(suite, tmp_path / "run.jsonl", quick=True)
     rows = {row.model.partition(":")[2]: row for row in build_table(outcome.results).rows}
@@ -89,8 +93,8 @@ def test_every_fault_costs_its_own_row_only(write_suite, tmp_path):
 
 def test_a_worker_that_dies_while_timed_loses_only_its_row(write_suite, tmp_path, monkeypatch):
     monkeypatch.setenv("FAULT_MARKER", str(tmp_path / "marker"))
-    suite = write_suite("fault_models:tiny", "fault_models:slow", "fault_models:dies_in_a_block")
-    outcome = run_suite(suite, tmp_path / "run.jsonl")
+    suite = write_suite("fault_models:tiny", "fault_models:slow", "fault_models:dies_in_a_block", quick=WHOLE)
+    outcome = run_suite(suite, tmp_path / "run.jsonl", quick=True)
     tiny, slow, dead = build_table(outcome.results).rows
     assert (tiny.status, slow.status, dead.status) == ("ok", "ok", "oom")
     assert slow.speed_low is not None
@@ -105,12 +109,11 @@ def test_every_model_failing_is_reported(write_suite, tmp_path):
 
 
 def test_an_interrupted_run_keeps_what_it_has_and_resumes(write_suite, tmp_path):
-    suite = write_suite(
-        "fault_models:tiny", "fault_models:slow", timing={"max_blocks": 50, "target": "0.01%"}
-    )
+    endless = WHOLE | {"max_blocks": 50, "target": "0.01%"}
+    suite = write_suite("fault_models:tiny", "fault_models:slow", quick=endless)
     out = tmp_path / "run.jsonl"
     child = subprocess.Popen(
-        bench("run", "--suite", suite, "--device", "cpu", "--threads", "1", "--out", str(out)),
+        bench("run", "--suite", suite, "--quick", "--device", "cpu", "--threads", "1", "--out", str(out)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -125,7 +128,7 @@ def test_an_interrupted_run_keeps_what_it_has_and_resumes(write_suite, tmp_path)
     before = read(out)
     assert before.end.reason == "interrupted"
 
-    resumed = run_suite(suite, tmp_path / "other.jsonl", resume=out, budget="20s")
+    resumed = run_suite(suite, tmp_path / "other.jsonl", resume=out, quick=True, budget="4s")
     assert resumed.results.solos == before.solos
     assert resumed.results.samples[: len(before.samples)] == before.samples
     assert len(resumed.results.samples) > len(before.samples)
