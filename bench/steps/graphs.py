@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.steps.step import Step
 from implementations import activation
-from implementations.ops.sizes import within_capacity
+from implementations.ops import sizes
 
 WARM_UP_STEPS = 3
 """Steps on a stream of their own before the capture, as torch asks for."""
@@ -114,4 +114,4 @@ def _capacity(step: Step) -> float | None:
 
 
 def _room(share: float | None) -> AbstractContextManager[None]:
-    return contextlib.nullcontext() if share is None else within_capacity(share)
+    return contextlib.nullcontext() if share is None else sizes.within_capacity(share)

@@ -101,6 +101,7 @@ def weights_of(model: nn.Module) -> list[str]:
 def _beside(case: Case, name: str) -> Any:
     """An attribute of the module that a plug-in's function is in, which has been imported; else None."""
     implementation = registry.find(case.implementation)
-    if not implementation.plugged_in:
+    # The revision that a gate compares with may be older than the field.
+    if not getattr(implementation, "plugged_in", ":" in case.implementation):
         return None
     return getattr(importlib.import_module(implementation.path.partition(":")[0]), name, None)

@@ -15,16 +15,13 @@ from bench import workloads
 from bench.probes.clock import Elapsed, time_steps
 from bench.probes.tensor_bytes import parts_of
 from bench.records import checkpoint as checkpoints
-from bench.steps.equal_size import width_of
 from bench.steps.plugged import optimizer_for
 from bench.suites.case import Case, Precision
 from bench.system import own_models
 from bench.workloads import Batch
 from bench.workloads.splits import Split
 from implementations import activation, registry
-from implementations.equal_sizes import parameters_wanted
-from implementations.kernels.backend import backend_of, use_backend, why_plain
-from implementations.kernels.precision import allow_tf32
+from implementations.kernels import backend as backends
 from implementations.task import Task
 
 AUTOCAST: Mapping[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -82,13 +79,17 @@ class Step:
         Raises BackendUnavailable if the case asks for one that cannot run here.
         """
         with self._autocast():
-            return backend_of(self.model, self.case.backend, self.device)
+            return backends.backend_of(self.model, self.case.backend, self.device)
 
     @property
     def why_plain(self) -> str | None:
         """Why fused layers that could run on kernels here do not; None if they do, or there are none."""
+        explain = getattr(backends, "why_plain", None)
+        if explain is None:  # The revision that a gate compares with may be older than the explanation.
+            return None
         with self._autocast():
-            return why_plain(self.model, self.case.backend, self.device)
+            words: str | None = explain(self.model, self.case.backend, self.device)
+        return words
 
     @property
     def width(self) -> int | None:
@@ -182,9 +183,11 @@ def build_model(case: Case, task: Task, device: torch.device) -> nn.Module:
     """
     implementation = registry.find(case.implementation)
     build = own_models.load(implementation)
-    hyperparameters = implementation.hyperparameters(task.name, case.hyperparameters, width_for(case, task))
+    width = width_for(case, task)
+    searched = () if width is None else (width,)
+    hyperparameters = implementation.hyperparameters(task.name, case.hyperparameters, *searched)
     torch.manual_seed(case.seed)
-    model = use_backend(build(task, hyperparameters), case.backend).to(device)
+    model = backends.use_backend(build(task, hyperparameters), case.backend).to(device)
     if case.checkpoint is not None:
         model.load_state_dict(checkpoints.tensors_of(Path(case.checkpoint), checkpoints.MODEL))
     if case.precision in HELD_IN:
@@ -197,9 +200,13 @@ def width_for(case: Case, task: Task) -> int | None:
 
     Raises NoEqualSize.
     """
-    target = parameters_wanted(case.hyperparameters)
-    if target is None:
+    if not case.hyperparameters.startswith("params:"):
         return None
+    from bench.steps.equal_size import width_of
+    from implementations.equal_sizes import parameters_wanted
+
+    target = parameters_wanted(case.hyperparameters)
+    assert target is not None, "a suite is checked before it is run"
     implementation = registry.find(case.implementation)
     build = own_models.load(implementation)
     return width_of(implementation, build, task, case.hyperparameters, target)
@@ -246,5 +253,11 @@ def to_device(
 
 
 def set_matmul_precision(precision: Precision) -> None:
-    """Let CUDA use TF32 for the precision tf32, and for no other."""
-    allow_tf32(precision == "tf32")
+    """Let CUDA use TF32 for the precision tf32 only: by torch's newer setting if there is one."""
+    allowed = precision == "tf32"
+    matmul = torch.backends.cuda.matmul
+    if hasattr(matmul, "fp32_precision"):
+        matmul.fp32_precision = "tf32" if allowed else "ieee"
+    else:
+        matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed

@@ -18,7 +18,6 @@ from bench.workloads.base import Batch, DataSource, Fill, text_of
 from bench.workloads.files import SCAN_BYTES, fingerprint
 from bench.workloads.splits import Split
 from bench.workloads.stream import MAX_LENGTH, excerpts, part_of
-from implementations import settings
 from implementations.errors import RegistryError
 from implementations.task import Task
 
@@ -173,6 +172,8 @@ def load(name: str) -> Stream:
     scheme, _, rest = name.partition(":")
     path, values = Path(rest).expanduser(), dict[str, Any]()
     if rest.endswith(")") and not path.exists():
+        from implementations import settings
+
         try:
             setting = settings.parse(rest)
         except RegistryError as error:

@@ -223,7 +223,7 @@ def test_a_graph_that_does_nothing_is_found(recorded, monkeypatch):
 
 
 def test_a_step_that_waits_for_the_device_is_not_captured(recorded, monkeypatch):
-    monkeypatch.setattr(graphs, "within_capacity", lambda share: contextlib.nullcontext())
+    monkeypatch.setattr(graphs.sizes, "within_capacity", lambda share: contextlib.nullcontext())
     with pytest.raises(
         NotInThisMode, match="mode graph: the step can't be captured: operation not permitted"
     ):

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from implementations.kernels.precision import allow_tf32, is_tf32_allowed
+from bench.steps.step import set_matmul_precision
+from implementations.kernels.precision import is_tf32_allowed
 from implementations.kernels.triton.launch import dot_precision
 
 MATMUL = torch.backends.cuda.matmul
@@ -14,12 +15,12 @@ MATMUL = torch.backends.cuda.matmul
 @pytest.fixture(autouse=True)
 def as_it_was() -> Iterator[None]:
     yield
-    allow_tf32(False)
+    set_matmul_precision("fp32")
 
 
 @pytest.mark.parametrize(("allowed", "word"), [(True, "tf32"), (False, "ieee")])
 def test_it_is_read_as_it_was_set(allowed: bool, word: str) -> None:
-    allow_tf32(allowed)
+    set_matmul_precision("tf32" if allowed else "fp32")
     assert (is_tf32_allowed(), dot_precision()) == (allowed, word)
 
 
