@@ -1,5 +1,6 @@
 """Long convolutions along time, by the fast Fourier transform."""
 
+import functools
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
+@functools.lru_cache(maxsize=256)
 def fft_length(minimum: int) -> int:
     """The smallest `2^a·3^b·5^c` that is at least `minimum`: a length whose transform is fast."""
     best = 1 << (minimum - 1).bit_length()

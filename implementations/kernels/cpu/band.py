@@ -77,6 +77,7 @@ class Layout(Protocol):
         """`(left + 1 + right,)`: the sum over the pairs at each distance."""
 
 
+@functools.lru_cache(maxsize=256)
 def layout_of(length: int, left: int, right: int, sequences: int = 1) -> Layout:
     """The cheaper of the two layouts, of a row.
 

@@ -166,7 +166,9 @@ class KernelBackward:
         if circle.shape[1] == 1 and self.grad_spectrum is not None:
             self.grad_spectrum.addcmul_(spectrum, tile.conjugate)
         else:
-            of_tile = (spectrum * tile.conjugate).sum(dim=1, keepdim=True)
+            of_tile = spectrum * tile.conjugate
+            if circle.shape[1] > 1:
+                of_tile = of_tile.sum(dim=1, keepdim=True)
             self.grad_spectrum = of_tile if self.grad_spectrum is None else self.grad_spectrum.add_(of_tile)
         grad_x: Tensor = torch.fft.irfft(spectrum.mul_(kernel.spectrum), n=kernel.size)[..., : kernel.length]
         if tile.padded is not None and tile.hidden is not None:

@@ -1,5 +1,6 @@
 """Attention weights from scores, and back, in place: softmax, relu² and laplace."""
 
+import functools
 import math
 
 import torch
@@ -10,6 +11,7 @@ from implementations.ops.attention_functions import LAPLACE_DEVIATION, LAPLACE_M
 __all__ = ["AttentionKind", "hidden_score", "scores_gradient_", "weigh_"]
 
 
+@functools.lru_cache(maxsize=8)
 def hidden_score(dtype: torch.dtype) -> float:
     """The score of a pair that must weigh nothing: finite, so that a query without keys gives no NaN."""
     return torch.finfo(dtype).min / 2
