@@ -65,8 +65,9 @@ class _Convolution(Function):
         upstream = _to_spectrum(gradient, size)
         causal = anticausal = None
         if any(ctx.needs_input_grad[1:]):
-            correlation = (_to_spectrum(x, size).conj() * upstream).sum(dim=0)
-            ring = torch.fft.irfft(correlation, n=size)
+            products = _to_spectrum(x, size).conj_physical_().mul_(upstream)
+            # A sum over one row would copy it.
+            ring = torch.fft.irfft(products[0] if len(products) == 1 else products.sum(dim=0), n=size)
             causal = ring[:, :taps]
             anticausal = torch.cat([ring[:, :1], ring[:, size - taps + 1 :].flip(1)], dim=1)
         x_gradient = _from_spectrum(upstream.mul_(spectrum.conj()), size, x.shape[1])
