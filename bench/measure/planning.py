@@ -9,7 +9,7 @@ from bench.measure.procedure import Procedure
 from bench.records.plan import Plan, Planned
 from bench.records.run import Sample
 from bench.records.solo import Solo
-from bench.stats.allocation import ROUNDS_WANTED, Choice, Design, Problem, Task
+from bench.stats.allocation import ROUNDS_WANTED, Allocation, Design, Problem, Task
 from bench.stats.variances import spreads
 
 BLOCKS_KNOWN = 2
@@ -117,7 +117,7 @@ class Planner:
                 visits[sample.block] += tasks[sample.case_id].visit_seconds
         return max(0.0, statistics.fmean(took - visits[n] for n, took in self.block_seconds.items()))
 
-    def _told(self, problem: Problem, choice: Choice, block: int) -> Plan:
+    def _told(self, problem: Problem, choice: Allocation, block: int) -> Plan:
         return Plan(
             machine=self.procedure.environment.machine.words,
             block=block,

@@ -21,13 +21,13 @@ from bench.workers.messages import (
     Decode,
     Decoded,
     EnergyMeasured,
-    Measure,
+    EvaluateMetric,
     MeasureArithmetic,
     MeasureBusy,
-    Measured,
     MeasureEnergy,
     MeasureMemory,
     MemoryMeasured,
+    MetricEvaluated,
     Prepared,
     Warmed,
 )
@@ -135,7 +135,9 @@ def _figures(worker: WorkerProcess, procedure: Procedure) -> list[MetricFigure]:
     figures: list[MetricFigure] = []
     for number, name in enumerate(procedure.suite.metrics):
         try:
-            figures.append(worker.ask(Measure(name), Measured, procedure.deadline_seconds).figure)
+            figures.append(
+                worker.ask(EvaluateMetric(name), MetricEvaluated, procedure.deadline_seconds).figure
+            )
         except WorkerFailed as failure:
             figures.append(MetricFigure(metric=name, failure=f"{failure.status}: {failure.reason}"))
             later = procedure.suite.metrics[number + 1 :]

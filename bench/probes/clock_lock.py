@@ -14,9 +14,9 @@ import pynvml
 
 from bench.errors import UsageError
 from bench.probes import nvml
+from bench.system.signals import SIGNALS
 
 LOCKED = "locked"
-END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
@@ -63,7 +63,7 @@ def _say(reason: str) -> int:
 
 def main() -> None:
     """Hold the clocks until standard input ends."""
-    for number in END_SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     device, megahertz = sys.argv[1], int(sys.argv[2])
     try:

@@ -64,7 +64,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Allocation:
     """A design, and what it comes to."""
 
     design: Design
@@ -134,7 +134,7 @@ class Problem:
         """Seconds of the shortest block that is worth its start."""
         return self.seconds(self._plain(self._rounds_wanted))
 
-    def choose(self, seconds: float, longest: float = math.inf) -> Choice:
+    def choose(self, seconds: float, longest: float = math.inf) -> Allocation:
         """The design of the blocks that are still to come; at least one block.
 
         seconds: that they may take together. longest: that each may.
@@ -142,14 +142,14 @@ class Problem:
         least = max(1, self.least_blocks - len(self.done))
         most = max(least, self.most_blocks - len(self.done))
         choices = [
-            Choice(design, len(self.done) + more, self.half_width(design, more), self.seconds(design))
+            Allocation(design, len(self.done) + more, self.half_width(design, more), self.seconds(design))
             for more in range(least, most + 1)
             for design in self._designs(min(seconds / more, longest))
         ]
         if not choices:
             design = self._plain(1)
             width = self.half_width(design, least)
-            return Choice(design, len(self.done) + least, width, self.seconds(design))
+            return Allocation(design, len(self.done) + least, width, self.seconds(design))
         # With two rounds, if there is time for them; then the narrowest, and of equal ones the shortest.
         robust = [choice for choice in choices if choice.design.rounds >= self._rounds_wanted]
         return min(robust or choices, key=lambda choice: (choice.half_width, choice.blocks))

@@ -11,7 +11,7 @@ from bench.records.run import Sample
 from bench.stats.intervals import block_value
 
 
-class Pair(NamedTuple):
+class RunPair(NamedTuple):
     """Two runs at the same time."""
 
     first_half: bool
@@ -27,13 +27,13 @@ def values_by_block(samples: Iterable[Sample], baseline: str, other: str) -> dic
     A round counts if both of its visits were carried out. Pairs that something disturbed count only if a
     block has no others.
     """
-    blocks: dict[int, list[Pair]] = defaultdict(list)
+    blocks: dict[int, list[RunPair]] = defaultdict(list)
     for block, pairs in _rounds(samples, baseline, other):
         blocks[block] += pairs
     return {block: value_of(pairs) for block, pairs in blocks.items()}
 
 
-def value_of(pairs: Sequence[Pair]) -> float:
+def value_of(pairs: Sequence[RunPair]) -> float:
     """Median over all pairs with the baseline here and all with it there of the mean of the two log ratios.
 
     A half that is slower adds to the one what it takes from the other. One burst moves a share of the means.
@@ -45,12 +45,12 @@ def value_of(pairs: Sequence[Pair]) -> float:
     return block_value((np.add.outer(here, there) / 2).ravel().tolist())
 
 
-def _by_half(pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:
+def _by_half(pairs: Sequence[RunPair]) -> tuple[list[float], list[float]]:
     here, there = ([p.log_ratio for p in pairs if p.first_half is half] for half in (True, False))
     return here, there
 
 
-def _rounds(samples: Iterable[Sample], baseline: str, other: str) -> Iterator[tuple[int, list[Pair]]]:
+def _rounds(samples: Iterable[Sample], baseline: str, other: str) -> Iterator[tuple[int, list[RunPair]]]:
     """Block and pairs of each whole round."""
     rounds: dict[tuple[int, int, int], dict[tuple[int, int], dict[str, Sample]]] = defaultdict(
         lambda: defaultdict(dict)
@@ -64,9 +64,9 @@ def _rounds(samples: Iterable[Sample], baseline: str, other: str) -> Iterator[tu
             yield block, [_pair(runs, baseline, other) for runs in whole.values()]
 
 
-def _pair(runs: Mapping[str, Sample], baseline: str, other: str) -> Pair:
+def _pair(runs: Mapping[str, Sample], baseline: str, other: str) -> RunPair:
     one, two = runs[baseline], runs[other]
-    return Pair(
+    return RunPair(
         first_half=one.position % 2 == 0,
         log_ratio=math.log(one.step_seconds / two.step_seconds),
         disturbed=one.disturbed_by is not None or two.disturbed_by is not None,

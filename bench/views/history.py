@@ -19,7 +19,7 @@ from bench.records.store import find, models
 from bench.stats.levels import change_points, level_ratio
 from bench.system.git import CommitInfo, Repository
 from bench.views.changes import LevelChange, Series, changes_of
-from bench.views.shelf import FIGURES, Figure, Measured, OwnBaseline, Shelf
+from bench.views.shelf import FIGURES, Figure, MeasuredCase, OwnBaseline, Shelf
 from bench.views.tables.naming import RATE, SETTINGS, names_of
 
 Order = Literal["commit", "measurement"]
@@ -102,7 +102,7 @@ def history(
         for case in shelf.cases(run, model, figure, baseline)
     ]
     commits = Repository.commits(Path.cwd(), {case.commit for case in measured})
-    by_line: dict[tuple[object, ...], list[Measured]] = defaultdict(list)
+    by_line: dict[tuple[object, ...], list[MeasuredCase]] = defaultdict(list)
     for case in measured:
         by_line[case.line].append(case)
     names = _names([cases[0] for cases in by_line.values()])
@@ -146,7 +146,9 @@ def commits_since(revision: str | None) -> set[str] | None:
     return set(repository.commits_after(repository.commit(revision)))
 
 
-def _line(name: str, cases: Sequence[Measured], figure: Figure, commits: Mapping[str, CommitInfo]) -> Line:
+def _line(
+    name: str, cases: Sequence[MeasuredCase], figure: Figure, commits: Mapping[str, CommitInfo]
+) -> Line:
     newest = {case.commit: case for case in sorted(cases, key=lambda case: case.row.created)}
     ordered = sorted(newest.values(), key=lambda case: _when(case, commits))
     points = [_point(case, figure, commits.get(case.commit)) for case in ordered]
@@ -167,11 +169,11 @@ def _line(name: str, cases: Sequence[Measured], figure: Figure, commits: Mapping
     )
 
 
-def _when(case: Measured, commits: Mapping[str, CommitInfo]) -> tuple[int, str]:
+def _when(case: MeasuredCase, commits: Mapping[str, CommitInfo]) -> tuple[int, str]:
     return (commits[case.commit].date if commits else 0, case.row.created)
 
 
-def _point(case: Measured, figure: Figure, commit: CommitInfo | None) -> Point:
+def _point(case: MeasuredCase, figure: Figure, commit: CommitInfo | None) -> Point:
     value = case.value(figure) if case.row.status == "ok" else None
     return Point(
         commit=case.commit,
@@ -186,7 +188,7 @@ def _point(case: Measured, figure: Figure, commit: CommitInfo | None) -> Point:
     )
 
 
-def _series(ordered: Sequence[Measured], points: Sequence[Point], figure: Figure) -> Series:
+def _series(ordered: Sequence[MeasuredCase], points: Sequence[Point], figure: Figure) -> Series:
     """Points of a line, without those that failed."""
     pairs = [(case, point) for case, point in zip(ordered, points, strict=True) if point.value is not None]
     first = ordered[0]
@@ -257,7 +259,7 @@ def _first_level(line: Line) -> list[Point]:
     return points[:end]
 
 
-def _names(lines: Sequence[Measured]) -> list[str]:
+def _names(lines: Sequence[MeasuredCase]) -> list[str]:
     """The model's title, and what tells the lines apart."""
     names = names_of([line.row for line in lines], [RATE, *SETTINGS])
     if len({line.baseline for line in lines}) == 1:

@@ -24,7 +24,7 @@ class OwnBaseline(UsageError):
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCase:
     """A case in one stored run."""
 
     commit: str
@@ -61,7 +61,9 @@ class Shelf:
     def _rows(self, path: Path, baseline: str, model: str) -> list[Row]:
         return rows_of(self.results(path), baseline, [model])
 
-    def cases(self, stored: Stored, model: str, figure: Figure, baseline: str | None) -> Iterator[Measured]:
+    def cases(
+        self, stored: Stored, model: str, figure: Figure, baseline: str | None
+    ) -> Iterator[MeasuredCase]:
         """The model's cases that a run has reached. Raises OwnBaseline."""
         results = self.results(stored.path)
         against = baseline or results.header.suite.baseline
@@ -73,4 +75,4 @@ class Shelf:
         for row in self.rows(stored.path, against, model):
             if row.case_id in results.solos:
                 case = results.solos[row.case_id].case
-                yield Measured(stored.commit, case, row, results, against if figure == "speed" else None)
+                yield MeasuredCase(stored.commit, case, row, results, against if figure == "speed" else None)

@@ -14,10 +14,10 @@ from bench.workers.messages import (
     Counted,
     Decoded,
     EnergyMeasured,
+    EvaluateMetric,
     Imported,
-    Measure,
-    Measured,
     MemoryMeasured,
+    MetricEvaluated,
     Predict,
     Predicted,
 )
@@ -119,7 +119,7 @@ def energy(step: "Step", nvml: Any) -> EnergyMeasured:
     return EnergyMeasured(energy_of(lambda: step.timed(1).seconds, lambda: energy_millijoules(nvml)))
 
 
-def measured(step: "Step", question: Measure) -> Measured:
+def measured(step: "Step", question: EvaluateMetric) -> MetricEvaluated:
     """Evaluate a metric; an exception costs only the metric's own figure."""
     from bench.suites import metrics
 
@@ -129,8 +129,8 @@ def measured(step: "Step", question: Measure) -> Measured:
     except Exception as error:
         plain = isinstance(error, metrics.NoFigure | UsageError)
         reason = str(error) if plain else failure_of(error).reason
-        return Measured(MetricFigure(metric=question.metric, failure=reason))
-    return Measured(MetricFigure(metric=question.metric, **figure._asdict()))
+        return MetricEvaluated(MetricFigure(metric=question.metric, failure=reason))
+    return MetricEvaluated(MetricFigure(metric=question.metric, **figure._asdict()))
 
 
 def busy(step: "Step") -> BusyMeasured:

@@ -94,7 +94,7 @@ class MeasureEnergy(msgspec.Struct, frozen=True, tag="energy"):
     """Run steps for some seconds, stay idle for as long, and read the device's energy counter."""
 
 
-class Measure(msgspec.Struct, frozen=True, tag="measure"):
+class EvaluateMetric(msgspec.Struct, frozen=True, tag="metric"):
     """Run a step, and evaluate a metric of the user's on it."""
 
     metric: str
@@ -137,7 +137,7 @@ Question = (
     | Predict
     | Count
     | MeasureEnergy
-    | Measure
+    | EvaluateMetric
     | MeasureBusy
     | KeepTo
     | MeasureArithmetic
@@ -214,7 +214,7 @@ class EnergyMeasured(msgspec.Struct, frozen=True, tag="energy"):
     energy: Energy | None
 
 
-class Measured(msgspec.Struct, frozen=True, tag="measured"):
+class MetricEvaluated(msgspec.Struct, frozen=True, tag="metric"):
     figure: MetricFigure
 
 
@@ -263,7 +263,7 @@ Answer = (
     | Predicted
     | Counted
     | EnergyMeasured
-    | Measured
+    | MetricEvaluated
     | BusyMeasured
     | KeptTo
     | ArithmeticMeasured

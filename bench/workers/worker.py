@@ -20,11 +20,11 @@ from bench.workers.messages import (
     Compiled,
     Count,
     Decode,
+    EvaluateMetric,
     Import,
     KeepTo,
     KeptTo,
     Locate,
-    Measure,
     MeasureArithmetic,
     MeasureBusy,
     MeasureEnergy,
@@ -92,7 +92,7 @@ class Worker:
                 return findings.counted(self.step)
             case MeasureEnergy():
                 return findings.energy(self.step, self.nvml)
-            case Measure():
+            case EvaluateMetric():
                 return findings.measured(self.step, question)
             case MeasureBusy():
                 return findings.busy(self.step)

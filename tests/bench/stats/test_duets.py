@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.records.run import Sample
-from bench.stats.duets import Pair, value_of, values_by_block
+from bench.stats.duets import RunPair, value_of, values_by_block
 from bench.stats.ratios import block_values, speed_ratio
 
 SLOWER_HALF = 1.3
@@ -59,7 +59,7 @@ def test_disturbed_pairs_count_where_there_are_no_others_and_only_there():
 
 
 def test_a_burst_that_nothing_tells_of_hardly_moves_the_median():
-    quiet = [Pair(half, 0.05 + (0.2 if half else -0.2), False) for half in (True, False) for _ in range(5)]
+    quiet = [RunPair(half, 0.05 + (0.2 if half else -0.2), False) for half in (True, False) for _ in range(5)]
     burst = [*quiet[:-1], quiet[-1]._replace(log_ratio=2.0)]
     assert value_of(burst) == pytest.approx(value_of(quiet)) == pytest.approx(0.05)
 
@@ -79,5 +79,5 @@ def test_an_unfinished_round_does_not_count():
 
 def test_noise_that_both_have_is_not_in_the_ratio():
     random = np.random.default_rng(0)
-    pairs = [Pair(bool(n % 2), 0.05 + random.normal(0, 0.001), False) for n in range(40)]
+    pairs = [RunPair(bool(n % 2), 0.05 + random.normal(0, 0.001), False) for n in range(40)]
     assert value_of(pairs) == pytest.approx(0.05, abs=5e-4)
