@@ -162,7 +162,8 @@ def run(
     }
     command = as_command(suite, {**settings, "columns": columns})
     settings["arithmetic"] = needs_arithmetic(columns)
-    outcome = session.run(request_for(suite, **settings, out=out, resume=resume, command=command))
+    earlier = None if resume is None else Path(resume)
+    outcome = session.run(request_for(suite, out, **settings, resume=earlier, command=command))
     if outcome.interrupted:
         path = outcome.path
         raise KeyboardInterrupt(f"what was measured is in {path}; resume={path!r} continues it")

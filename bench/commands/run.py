@@ -150,7 +150,7 @@ def run(
         modes=names(mode, "--mode"),
         seed=seed,
         quick=quick,
-        checkpoints=names(checkpoint, "--checkpoint") or (),
+        checkpoints=tuple(map(Path, names(checkpoint, "--checkpoint") or ())),
         energy=energy,
         lock_clocks=lock_clocks,
         pairing=pairing,

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,46 +46,15 @@ class Request:
     """The call of the run; by default this process's command line."""
 
 
-def request_for(
-    suite: str | SuiteFile,
-    *,
-    budget: str | None = None,
-    device: str = "auto",
-    threads: int | Sequence[int] | None = None,
-    quick: bool = False,
-    energy: bool = False,
-    lock_clocks: int | None = None,
-    pairing: str = "turns",
-    arithmetic: bool = False,
-    executor: str = "local",
-    checkpoints: Iterable[str | Path] = (),
-    out: str | Path | None = None,
-    resume: str | Path | None = None,
-    command: list[str] | None = None,
-    **overrides: Any,
-) -> Request:
+def request_for(suite: str | SuiteFile, out: str | Path | None = None, **options: Any) -> Request:
     """A request from options, as the command line and `bench.run` have them.
 
-    out: by default a new file below results/runs. overrides: fields of the suite; what is None stays as the
-    suite has it.
+    out: by default a new file below results/runs. options: fields of Request, or of the suite in place of its
+    own; what is None stays as it is.
     """
-    return Request(
-        suite=suite,
-        out=default_out(_name(suite)) if out is None else Path(out),
-        overrides={name: value for name, value in overrides.items() if value is not None},
-        budget=budget,
-        device=device,
-        threads=threads,
-        quick=quick,
-        energy=energy,
-        arithmetic=arithmetic,
-        lock_clocks=lock_clocks,
-        resume=None if resume is None else Path(resume),
-        checkpoints=tuple(map(Path, checkpoints)),
-        pairing=pairing,
-        executor=executor,
-        command=command_line() if command is None else command,
-    )
+    given = {name: value for name, value in options.items() if value is not None}
+    own = {field.name: given.pop(field.name) for field in fields(Request) if field.name in given}
+    return Request(suite, default_out(_name(suite)) if out is None else Path(out), overrides=given, **own)
 
 
 def _name(suite: str | SuiteFile) -> str:

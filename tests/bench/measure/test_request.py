@@ -13,7 +13,7 @@ def test_runs_that_begin_together_have_files_of_their_own():
 
 
 def test_what_is_not_given_stays_as_the_suite_has_it():
-    request = request_for("ci", lengths=[64], seed=0, activation=[], fill=None, resume="a.jsonl")
+    request = request_for("ci", lengths=[64], seed=0, activation=[], fill=None, resume=Path("a.jsonl"))
     assert request.overrides == {"lengths": [64], "seed": 0, "activation": []}
     assert request.resume == Path("a.jsonl")
 
