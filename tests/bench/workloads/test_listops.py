@@ -7,8 +7,9 @@ import pytest
 from scipy import stats
 
 from bench.errors import UsageError
-from bench.workloads import files, listops
-from bench.workloads.listops import SYMBOLS, WORKLOAD
+from bench.workloads import expressions, files, listops
+from bench.workloads.expressions import SYMBOLS
+from bench.workloads.listops import WORKLOAD
 
 FUNCTIONS = {
     "[MIN": min,
@@ -78,7 +79,7 @@ def test_trees_are_distributed_as_the_published_recursion_has_them():
     # Operators at the root only: three of four trees are a digit, which would hide the others.
     recursion, generator = random.Random(0), np.random.default_rng(0)
     theirs = [tree for tree in (published_tree(recursion) for _ in range(3000)) if tree[1] > 1]
-    trees = [tree for tree in (listops.grow(generator, 1 << 30) for _ in range(3000)) if tree.size > 1]
+    trees = [tree for tree in (expressions.grow(generator, 1 << 30) for _ in range(3000)) if tree.size > 1]
     ours = [(tree.expression(generator)[1], tree.size) for tree in trees]
     assert len(ours) / 3000 == pytest.approx(0.25, abs=0.03)
     assert stats.ks_2samp([size for _, size in ours], [size for _, size in theirs]).pvalue > 0.01
@@ -89,7 +90,7 @@ def test_trees_are_distributed_as_the_published_recursion_has_them():
 def test_acceptance_and_labels_are_the_published_ones():
     """8% of the trees are kept; 17.1% of the labels are 0 and 17.4% are 9."""
     generator = np.random.default_rng(1)
-    trees = [listops.grow(generator, 1999) for _ in range(8_000)]
+    trees = [expressions.grow(generator, 1999) for _ in range(8_000)]
     kept = [tree for tree in trees if tree is not None and tree.size > 500]
     assert len(kept) / len(trees) == pytest.approx(0.08, abs=0.01)
     labels = [tree.expression(generator)[1] for tree in kept]
@@ -102,7 +103,7 @@ def test_the_median_is_rounded_down():
     kinds, values = np.array([2, 2, 0, 1, 3]), np.array([1, 4, 9, 3, 5, 7, 2, 8, 6, 9])
     counts = np.array([2, 3, 2, 1, 2])
     starts = np.cumsum(counts) - counts
-    assert listops.apply(kinds, values, starts, counts).tolist() == [2, 5, 2, 8, 5]
+    assert expressions.apply(kinds, values, starts, counts).tolist() == [2, 5, 2, 8, 5]
 
 
 def table(tmp_path, monkeypatch, *lines: str) -> None:
