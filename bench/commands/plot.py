@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bench.commands.console import Files, read_all, refuse_inputs
+from bench.commands.tables import Retitle, retitle
 
 app = typer.Typer()
 
@@ -27,6 +28,7 @@ def plot(
     ] = None,
     width: Annotated[int | None, typer.Option(min=50, help="Pixels of the widest panel.")] = None,
     height: Annotated[int | None, typer.Option(min=50, help="Pixels of the highest panel.")] = None,
+    rename: Retitle = None,
 ) -> None:
     """Draw result files; by default growth over lengths, or speed at one; of profiles the roofline."""
     from bench.records.profile import is_profile, read_profile
@@ -36,7 +38,11 @@ def plot(
 
     refuse_inputs(out, files)
     if chart == "roofline" or (chart is None and all(map(is_profile, files))):
-        spec = roofline_chart.roofline([read_profile(path) for path in files])
+        profiles = [read_profile(path) for path in files]
+        with retitle(rename, (profile.case.implementation for profile in profiles)):
+            spec = roofline_chart.roofline(profiles)
     else:
-        spec = charts.specification(read_all(files), chart, baseline)
+        runs = read_all(files)
+        with retitle(rename, (model for run in runs for model in run.header.suite.implementations)):
+            spec = charts.specification(runs, chart, baseline)
     chart_style.save(chart_style.presented(spec, title, width, height), out)

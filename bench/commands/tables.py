@@ -2,7 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -132,6 +133,26 @@ def _shown(
             f"--format {form}: is no table; leave out --columns, --rows and what else is of tables"
         )
     return shown
+
+
+Retitle = Annotated[
+    list[str] | None,
+    typer.Option("--rename", metavar="OLD=NEW", help="Another title of a model. Repeatable."),
+]
+
+
+def retitle(pairs: list[str] | None, models: Iterable[str]) -> AbstractContextManager[None]:
+    """Within this context models have the titles of --rename. Raises UsageError for one that is not there."""
+    from bench.views.tables.choice import unknown
+    from bench.views.tables.retitling import titles
+    from bench.views.tables.rows import title_of
+
+    new, found = _renamed(pairs or []), list(dict.fromkeys(models))
+    known = {name.lower() for model in found for name in (model, title_of(model))}
+    for old in new:
+        if old.strip().lower() not in known:
+            raise unknown(old, "--rename", found)
+    return titles(new)
 
 
 def _renamed(pairs: list[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.records.reading import Results
 from bench.views.tables.naming import BATCH, LENGTH, RATE, SETTINGS, Setting, names_of
-from bench.views.tables.rows import Row, rows_of, title_of
+from bench.views.tables.rows import Row, own_title, rows_of
 
 Point = dict[str, Any]
 
@@ -33,18 +33,18 @@ def series_names(rows: Sequence[Row]) -> list[str]:
 
 def lines_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Model's title and line's name of each row."""
-    return [(title_of(row.model), name) for row, name in zip(rows, series_names(rows), strict=True)]
+    return [(own_title(row.model), name) for row, name in zip(rows, series_names(rows), strict=True)]
 
 
 def lines_over_rates(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """The same for a line over activation rates."""
-    return [(title_of(row.model), name) for row, name in zip(rows, names_of(rows, SETTINGS), strict=True)]
+    return [(own_title(row.model), name) for row, name in zip(rows, names_of(rows, SETTINGS), strict=True)]
 
 
 def lines_over_batches(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """The same for a line over batches."""
     names = names_of(rows, OVER_BATCHES)
-    return [(title_of(row.model), name) for row, name in zip(rows, names, strict=True)]
+    return [(own_title(row.model), name) for row, name in zip(rows, names, strict=True)]
 
 
 def lines_of_rounds(rows: Sequence[Row], runs: Sequence[Results]) -> list[tuple[str, str]]:
@@ -52,7 +52,7 @@ def lines_of_rounds(rows: Sequence[Row], runs: Sequence[Results]) -> list[tuple[
     order = {row.model: number for number, row in reversed([*enumerate(rows)])}
     found, names = _cases_with_names(runs)
     lines = sorted((order.get(row.model, len(order)), number) for number, (_, row) in enumerate(found))
-    return [(title_of(found[number][1].model), names[number]) for _, number in lines]
+    return [(own_title(found[number][1].model), names[number]) for _, number in lines]
 
 
 def ratios(rows: Sequence[Row]) -> list[Point]:

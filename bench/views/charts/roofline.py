@@ -19,7 +19,7 @@ from bench.views.charts.style import (
     placed_names,
     radius,
 )
-from bench.views.tables.rows import title_of
+from bench.views.tables.rows import own_title, title_of
 
 STAGE_DOTS = [25, 400]
 """Areas in square pixels, of the least share of a step and the largest."""
@@ -46,7 +46,9 @@ def roofline(profiles: Sequence[Profile]) -> Spec:
     points = labels.place(
         points, ("intensity", x), ("rate", y), [[(corner["intensity"], corner["rate"]) for corner in roof]]
     )
-    looks = looks_of((point["model"], point["model"]) for point in points)
+    looks = looks_of(
+        (own_title(model), title_of(model)) for model in (profile.case.implementation for profile in profiles)
+    )
     powers = [10.0**power for power in range(-6, 18)]
     base = base_chart(points).encode(
         x=alt.X(

@@ -3,22 +3,43 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.views.charts import placing as labels
 from bench.views.charts.data import Point
 from bench.views.charts.looks import Look
-from bench.views.charts.style import WIDTH, Chart, alt, base_chart, by_model, lines_with_dots
+from bench.views.charts.style import (
+    HEIGHT,
+    WIDTH,
+    Chart,
+    alt,
+    base_chart,
+    by_model,
+    exact_scale,
+    lines_with_dots,
+    placed_names,
+)
+
+RADIUS = 5
+"""Pixels of a dot, about."""
 
 
 def over_lengths(points: list[Point], looks: Mapping[str, Look], baseline: str) -> Chart:
     """Tokens per second over length, the batch written above each dot."""
-    base = base_chart(points).encode(
-        x=_powers_of_two("length", points, "Sequence length"),
-        y=alt.Y("value:Q", scale=_log(), title="Tokens/s", axis=alt.Axis(format="~s")),
+    x, y = (
+        labels.Axis.around([point[field] for point in points], pixels, padding=30, log=True)
+        for field, pixels in (("length", WIDTH), ("value", HEIGHT))
+    )
+    dots = [{**point, "radius": RADIUS} for point in points]
+    lines = [
+        [(point["length"], point["value"]) for point in points if point["model"] == name] for name in looks
+    ]
+    base = base_chart(labels.place(dots, ("length", x), ("value", y), lines)).encode(
+        x=_powers_of_two("length", points, "Sequence length", exact_scale(x)),
+        y=alt.Y("value:Q", scale=exact_scale(y), title="Tokens/s", axis=alt.Axis(format="~s")),
         tooltip=["model:N", "length:Q", "batch:Q", alt.Tooltip("value:Q", format=".4~s")],
     )
-    batches = base.mark_text(dy=-11, fontSize=10).encode(
-        text="label:N", color=by_model(looks, "color", legend=False)
-    )
-    return (lines_with_dots(base, looks) + batches).properties(width=WIDTH)
+    # Names in the colour of their line, with its legend: one without would take the legend from all layers.
+    batches = [each.encode(color=by_model(looks, "color")) for each in placed_names(base)]
+    return alt.layer(*batches, lines_with_dots(base, looks)).properties(width=WIDTH, height=HEIGHT)
 
 
 def over_batches(points: list[Point], looks: Mapping[str, Look], baseline: str) -> Chart:
@@ -40,10 +61,10 @@ def _batch_panel(chosen: list[Point], looks: Mapping[str, Look], quantity: str) 
     return lines_with_dots(base, looks).properties(width=WIDTH * 0.7)
 
 
-def _powers_of_two(field: str, points: Sequence[Point], title: str) -> Any:
+def _powers_of_two(field: str, points: Sequence[Point], title: str, scale: Any = None) -> Any:
     return alt.X(
         f"{field}:Q",
-        scale=alt.Scale(type="log", base=2, nice=False, padding=16),
+        scale=scale or alt.Scale(type="log", base=2, nice=False, padding=16),
         axis=alt.Axis(values=sorted({point[field] for point in points}), format="d", labelFlush=False),
         title=title,
     )

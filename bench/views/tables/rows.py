@@ -18,6 +18,7 @@ from bench.records.solo import MEMORY_KIND, MemoryKind, MetricFigure, Solo, Stat
 from bench.stats.ratios import baseline_of, speed_ratio, step_seconds
 from bench.suites.case import Case
 from bench.suites.rows import named
+from bench.views.tables.retitling import retitled
 from implementations import registry
 from implementations.errors import RegistryError
 
@@ -154,6 +155,11 @@ def rows_of(results: Results, baseline: str, models: Collection[str] | None = No
 
 
 def title_of(name: str) -> str:
+    """Title of a model: its own, or the one that a user gives it."""
+    return retitled(name, own_title(name))
+
+
+def own_title(name: str) -> str:
     try:
         return registry.find(name).title
     except RegistryError:

@@ -1,11 +1,16 @@
 """The commands that show results: they write what they say, and whatever is wrong is one line."""
 
 import json
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from bench.cli import app
 
 from ..made_up import results, write
 
@@ -37,6 +42,36 @@ def test_plot_and_report_write_their_files(files, tmp_path):
     assert "Transformer L^2.00" in " ".join((tmp_path / "growth.svg").read_text().split())
     assert bench("report", *files, "-o", "page.html", cwd=tmp_path).returncode == 0
     assert "1k.jsonl" in (tmp_path / "page.html").read_text()
+
+
+def test_pictures_and_pages_take_other_titles_and_keep_the_looks(files, tmp_path, monkeypatch):
+    pytest.importorskip("altair", reason='needs pip install "seqboat-bench[report]"')
+    monkeypatch.chdir(tmp_path)
+
+    def made(*words: str) -> str:
+        done = CliRunner().invoke(app, [*words, *files])
+        assert done.exit_code == 0, done.output
+        return Path(words[2]).read_text(encoding="utf-8")
+
+    new = ["--rename", "seqboat=Ours", "--rename", "Transformer=Theirs"]
+    for chart in ("speed", "rounds"):
+        own, other = (json.loads(made("plot", "-o", "a.json", "--chart", chart, *more)) for more in ([], new))
+        assert scales(own) == scales(other)
+        text = json.dumps(other)
+        assert [name in text for name in ("Ours", "Theirs", '"SeqBoat"', "(× Transformer)")] == [
+            True, True, False, False
+        ]  # fmt: skip
+    page = made("report", "-o", "page.html", *new)
+    assert "Ours" in page
+    assert ">SeqBoat<" not in page
+    refused = CliRunner().invoke(app, ["plot", *files, "-o", "b.svg", "--rename", "foo=bar"])
+    assert "--rename foo: choose transformer" in str(refused.exception)
+
+
+def scales(specification: dict) -> list[list[str]]:
+    """Colours of models, in whatever part of a chart."""
+    found = re.findall(r'"range": (\[[^]]*"#[^]]*\])', json.dumps(specification))
+    return [json.loads(colours) for colours in found]
 
 
 @pytest.mark.parametrize("name", ["plot", "report", "profile"])

@@ -88,6 +88,14 @@ def test_throughput_tells_the_batch_at_each_length():
     assert chart_data.throughput(build_table(results()).rows) == []
 
 
+def test_the_legend_of_throughput_names_every_line(tmp_path):
+    """A layer without a legend takes it from all that share its scale."""
+    run = results(["transformer", "seqboat"], [1024, 2048], batch=BatchSizes(cpu=(1, 4)))
+    chart_style.save(charts.specification([run], "throughput"), tmp_path / "throughput.svg")
+    picture = (tmp_path / "throughput.svg").read_text(encoding="utf-8")
+    assert [f">{name}<" in picture for name in ("SeqBoat, batch 1", "SeqBoat, batch 4")] == [True, True]
+
+
 def test_lines_over_batches_are_of_one_length_and_both_quantities():
     run = results(["transformer", "s4"], [1024, 2048], batch=BatchSizes(cpu=(1, 4)))
     points = chart_data.over_batches(build_table(run).rows)
