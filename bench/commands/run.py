@@ -129,6 +129,7 @@ def run(
     from bench.views.tables.table import build_table
 
     read = suite_file(suite)
+    parts = collection_of(read)
     request = request_for(
         read,
         implementations=names(impl, "--impl"),
@@ -156,12 +157,12 @@ def run(
         pairing=pairing,
         arithmetic=needs_arithmetic(shown.choice.columns),
         executor=executor,
+        check=None if shown.is_plain else lambda run: _check(shown, run, by_task=parts is not None),
         out=out,
         resume=resume,
     )
     if predict or max_length is not None or max_batch is not None:
         _memory_needs(request, predict, max_length, max_batch, shown, traceback, kept=out or resume)
-    parts = collection_of(read)
     outcome = session.run(request) if parts is None else collection.run(parts, request)
     try:
         if parts is not None and task_table.of_one_machine(outcome.runs):
@@ -178,6 +179,21 @@ def run(
         raise typer.Exit(INTERRUPTED)
     complain(f"kept in {outcome.path}")
     raise typer.Exit(OK if outcome.complete else INCOMPLETE)
+
+
+def _check(shown: Shown, run: Any, *, by_task: bool) -> None:
+    """Refuse what the table of a run won't have, before it is measured. Raises UsageError."""
+    from bench.records.published import TASKS
+    from bench.views.tables import by_task as task_table
+    from bench.views.tables.columns import later_columns
+    from bench.views.tables.table import build_table
+
+    suite = run.header.suite
+    if by_task:
+        shown.check(task_table.build([run], models=shown.rows), TASKS.values())
+    elif not suite.metrics:
+        shown.check(build_table(run, models=shown.rows), later_columns(suite, run.kind))
+    # The figures of metrics have names that nobody knows yet.
 
 
 def _memory_needs(

@@ -26,6 +26,15 @@ class Shown:
     out: Path | None
     """A file in place of standard output."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing in it that a table could lack."""
+        return self.rows is None and (self.choice.columns, self.choice.sort) == (None, None)
+
+    def check(self, table: Any, later: Iterable[str]) -> None:
+        """Raise UsageError for a column that a table without figures won't get. later: those it may get."""
+        self.choice.check(table, self.form, later)
+
     def show(self, table: Any, inputs: list[Path] | None = None) -> None:
         """Print a `Tabular`, or write it. Raises UsageError; inputs are files that it must not overwrite."""
         from bench.views.tables.formats import render

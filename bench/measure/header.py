@@ -9,6 +9,7 @@ import msgspec
 
 from bench import workloads
 from bench.errors import UsageError
+from bench.measure.request import Request
 from bench.probes.code import (
     HARNESS,
     digest_of,
@@ -66,6 +67,13 @@ def make_header(
         sources={} if revisions is not None else sources_of(suite),
         plug_ins=_plug_ins(suite),
     )
+
+
+def check_shown(request: Request, suite: Suite, environment: Environment) -> None:
+    """Let whoever asked see the run while nothing of it is measured. Raises UsageError."""
+    if request.check is not None:
+        header = make_header(suite, environment, command=request.command)
+        request.check(Results(path="", header=header, solos={}, samples=[], lost={}, end=None))
 
 
 def sources_of(suite: Suite) -> dict[str, str]:

@@ -13,7 +13,7 @@ import msgspec
 from bench import workloads
 from bench.errors import UsageError
 from bench.measure.compilation import compile_kernels
-from bench.measure.header import make_header
+from bench.measure.header import check_shown, make_header
 from bench.measure.procedure import Procedure
 from bench.measure.request import Request, load_suite
 from bench.probes.environment import probe_environment
@@ -105,6 +105,7 @@ def memory_needs(
     budget = None if text is None else _budget(axis, text)
     suite = load_suite(request)
     environment = probe_environment(request.device, suite.most_threads)
+    check_shown(request, suite, environment)
     plan = Procedure(suite, environment)
     solos: dict[str, Solo] = {}
     sized: dict[str, Case] = {}

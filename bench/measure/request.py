@@ -1,7 +1,7 @@
 """The request of one `bench run`, from the command line or from `bench.run`, and the suite that it means."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from bench import workloads
 from bench.errors import UsageError
 from bench.probes.environment import as_text, command_line
 from bench.records import checkpoint as checkpoints
+from bench.records.reading import Results
 from bench.suites import reading
 from bench.suites.files import SuiteFile
 from bench.suites.suite import Suite
@@ -42,6 +43,8 @@ class Request:
     """`turns`, or `duet`: each model at the same time as the baseline, on half of the cores each."""
     executor: str = "local"
     """`local`, or `ray`: the devices of a Ray cluster."""
+    check: Callable[[Results], None] | None = None
+    """Sees the run while nothing of it is measured, and raises UsageError if it can't be shown as asked."""
     command: list[str] = field(default_factory=command_line)
     """The call of the run; by default this process's command line."""
 

@@ -13,7 +13,7 @@ from bench.errors import UsageError
 from bench.measure.batch import fit_batch
 from bench.measure.display import open_display
 from bench.measure.executor import Executor, Local, Stopped, carry_out
-from bench.measure.header import check_same_run, make_header
+from bench.measure.header import check_same_run, check_shown, make_header
 from bench.measure.pairing import pair
 from bench.measure.procedure import Procedure
 from bench.measure.request import Request, load_suite, resume_line
@@ -60,6 +60,7 @@ def run(request: Request) -> Outcome:
     line = resume_line(request.command, path)
     interrupted = False
     with _executor(request, suite) as executor, _clocks(request, executor):
+        check_shown(request, suite, executor.kinds[0])
         try:
             _measure(request, suite, executor, path)
         except KeyboardInterrupt:

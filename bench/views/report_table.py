@@ -8,7 +8,7 @@ from typing import Literal
 from bench.views import headline
 from bench.views.tables.columns import Column
 from bench.views.tables.grid import Align, Cell
-from bench.views.tables.naming import LENGTH
+from bench.views.tables.naming import LENGTH, SETTINGS
 from bench.views.tables.rows import Row
 from bench.views.tables.table import Table
 
@@ -68,7 +68,8 @@ def columns(table: Table) -> list[Heading]:
 
 
 def _columns(table: Table) -> list[Column]:
-    shown = [column for column in table.columns if column.header != LENGTH.header]
+    equal = {one.header for one in SETTINGS if not one.tells(table.rows)} | {LENGTH.header}
+    shown = [column for column in table.columns if column.header not in equal]
     known = [c for c in shown if not c.published or any(c.show(row) is not None for row in table.rows)]
     return sorted(known, key=lambda column: column.published)
 

@@ -59,6 +59,20 @@ class Choice:
         new, chosen = self._fields(table, list(map(str, names)), lines)
         return [new, *chosen]
 
+    def check(self, table: Tabular, form: str, later: Iterable[str] = ()) -> None:
+        """Raise UsageError for a column that the table lacks, while it has no figures yet.
+
+        later: headers of columns that it may get with them.
+        """
+        heads = [plain(head.one_line) for grid in table.grids() for head in grid.heads]
+        fields = list(map(str, next(iter(table.figures([]))))) if form in ("csv", "json") else []
+        known = list(dict.fromkeys([*heads, *map(plain, later), *map(plain, fields)]))
+        sort = [] if self.sort is None else [self.sort]
+        for option, words in (("--columns", self.columns or ()), ("--sort", sort)):
+            for word in words:
+                if plain(word) not in known:
+                    raise unknown(word, option, known)
+
     def _names(self, grids: Sequence[Grid], fields: Sequence[str] = ()) -> Names:
         names = Names.of(grids, self.rename)
         known = names.known | set(map(plain, fields))
@@ -108,7 +122,14 @@ class Choice:
         if self.columns is not None:
             wanted = [one for name in self.columns for one in _fields_of(name, names, heads, "--columns")]
             first = [names.index(label) for label in LABELS[:1] if label in names] or [0]
-            chosen = list(dict.fromkeys([*first, *map(names.index, wanted)]))
+            telling = [
+                names.index(one)
+                for head in heads[1:]
+                if head.tells_apart
+                for one in head.fields[:1]
+                if one in names and one not in wanted
+            ]
+            chosen = list(dict.fromkeys([*first, *telling, *map(names.index, wanted)]))
         new = {}
         for old, word in self.rename.items():
             fields = _fields_of(old, names, heads)
@@ -182,11 +203,15 @@ def _order(grids: Sequence[Grid], name: str) -> list[int]:
 
 
 def _of(grid: Grid, wanted: Sequence[str]) -> Grid:
-    """The grid of these columns; of all of them if only its first is named."""
+    """The grid of these columns, and of those that tell rows apart; of all if only its first is named."""
     names = [plain(head.one_line) for head in grid.heads]
     numbers = [names.index(name) for name in wanted if name in names[1:]]
+    telling = [
+        number for number, head in enumerate(grid.heads) if head.tells_apart and names[number] not in wanted
+    ]
+    every = [number for number, head in enumerate(grid.heads) if not head.on_demand]
     # What was asked for by name is not left out to fit.
-    kept = grid.of([0, *numbers] if numbers else range(len(names)))
+    kept = grid.of(list(dict.fromkeys([0, *telling, *numbers])) if numbers else every)
     return Grid([replace(head, drop=0) for head in kept.heads], kept.sections)
 
 

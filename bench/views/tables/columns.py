@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
 
+from bench.records.environment import DeviceKind
 from bench.records.published import TASKS
+from bench.suites.suite import Suite
 from bench.text.units import (
     format_bytes,
     format_count,
@@ -18,13 +20,12 @@ from bench.text.units import (
 )
 from bench.views.tables import about
 from bench.views.tables.grid import FAILED, MISSING, Align, Cell, Head, Rank
-from bench.views.tables.naming import SETTINGS
+from bench.views.tables.naming import RATE, SETTINGS
 from bench.views.tables.notes import Footnote, is_as_published
 from bench.views.tables.rows import Row
 
 Value = Callable[[Row], float | None]
 
-LABELS = frozenset({"Model", *(one.header for one in SETTINGS)})
 LEFT_OUT_FIRST = (
     *("Published\nmem", "Published\nspeed", "real\ntokens/s", "Params", "tokens/s"),
     *(*TASKS.values(), "GPU\nbusy"),
@@ -55,6 +56,8 @@ class Column:
     """Names of its figures in CSV and JSON."""
     on_demand: bool = False
     """Whether it is shown only if it is named (`--columns`)."""
+    tells: bool = False
+    """Whether rows can't be told apart without it."""
 
     @property
     def head(self) -> Head:
@@ -64,7 +67,7 @@ class Column:
             self.header,
             self.align,
             drop=len(LEFT_OUT_FIRST) - drop if drop >= 0 else 0,
-            label=name in LABELS,
+            label=self.tells,
             most_first=self.best is max,
             fields=self.fields,
             on_demand=self.on_demand,
@@ -119,7 +122,9 @@ def columns_of(
     """
     ratio = partial(format_ratio, digits=digits)
     words = "Name of the implementation; a letter beside an X leads to why it has no figures."
-    model = Column("Model", lambda row: row.title, align="left", help=words, fields=("model", "title"))
+    model = Column(
+        "Model", lambda row: row.title, align="left", help=words, fields=("model", "title"), tells=True
+    )
     columns = [model, *_settings(rows)]
     if published:
         columns += [_accuracy(task, header, digits) for task, header in TASKS.items()]
@@ -133,7 +138,8 @@ def columns_of(
             _published("Published\nspeed", ratio, "published_speed", max),
             _published("Published\nmem", ratio, "published_memory", min),
         ]
-    columns += [*_times({row.phase for row in rows}, digits), *_figures(digits)]
+    rates_tell = replace(RATE, among=lambda row: row.model).tells(rows)
+    columns += [*_times({row.phase for row in rows}, digits), *_figures(digits, rates_tell)]
     if any(row.gpu_busy is not None for row in rows):
         columns.append(
             _figure("GPU\nbusy", partial(_share, digits=digits), "gpu_busy", about.BUSY, timed=True)
@@ -145,6 +151,12 @@ def columns_of(
     if timed:
         return columns
     return [column for column in columns if any(column.show(row) is not None for row in rows)]
+
+
+def later_columns(suite: Suite, kind: DeviceKind) -> list[str]:
+    """Headers of columns that a run's table may get from what is measured."""
+    columns = [*_on_demand(None), *(_COMPILED if "compile" in suite.modes else ())]
+    return [*(column.head.one_line for column in columns), *(["GPU busy"] if kind == "cuda" else [])]
 
 
 def metric_columns(rows: Sequence[Row], digits: int | None = None) -> list[Column]:
@@ -180,7 +192,7 @@ def metric_columns(rows: Sequence[Row], digits: int | None = None) -> list[Colum
 
 
 def _settings(rows: Sequence[Row]) -> list[Column]:
-    """A column for each setting in which rows differ."""
+    """A column for each setting in which rows differ, and on demand for the others."""
     return [
         Column(
             one.header,
@@ -189,9 +201,10 @@ def _settings(rows: Sequence[Row]) -> list[Column]:
             value=one.number,
             help=one.help,
             fields=(one.field or one.header.lower(),),
+            tells=(differs := one.tells(rows)),
+            on_demand=not differs,
         )
         for one in SETTINGS
-        if one.tells(rows)
     ]
 
 
@@ -267,7 +280,7 @@ def _interval(digits: int | None) -> Column:
     )
 
 
-def _figures(digits: int | None) -> list[Column]:
+def _figures(digits: int | None, rates_tell: bool) -> list[Column]:
     """Columns of every table beside ratios and times."""
     count = partial(format_count, digits=digits)
     size, percent = partial(format_bytes, digits=digits), partial(format_percent, digits=digits)
@@ -281,7 +294,7 @@ def _figures(digits: int | None) -> list[Column]:
             best=min,
         ),
         _figure("Params", count, "parameters", about.PARAMETERS),
-        _figure("Activation", percent, "activation_rate", about.ACTIVATION),
+        replace(_figure("Activation", percent, "activation_rate", about.ACTIVATION), tells=rates_tell),
     ]
 
 

@@ -33,6 +33,11 @@ class Head:
     """Whether it is shown only if it is named."""
 
     @property
+    def tells_apart(self) -> bool:
+        """Whether rows would be the same without it, so that it stays whichever columns are chosen."""
+        return self.label and not self.on_demand
+
+    @property
     def one_line(self) -> str:
         return self.text.replace("\n", " ")
 

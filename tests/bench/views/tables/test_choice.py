@@ -9,12 +9,15 @@ from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.errors import UsageError
+from bench.measure import memory_needs, session
+from bench.suites.suite import BatchSizes
 from bench.text.units import format_duration, significant
 from bench.views.tables.choice import Choice
+from bench.views.tables.columns import later_columns
 from bench.views.tables.formats import FORMATS, render
 from bench.views.tables.table import build_table
 
-from ...made_up import results, write
+from ...made_up import CPU, results, write
 
 MODELS = ("transformer", "s4", "seqboat")
 MARKS = ("<b>", "</b>", "<u>", "</u>", r"\textbf{", r"\underline{", "}", "**", "\\")
@@ -218,3 +221,49 @@ def test_an_export_may_go_into_a_file(files, tmp_path):
     assert bench("export", record, "--format", "bencher", "-o", target) == ""
     assert json.loads(target.read_text()) == json.loads(text)
     assert "is one of the files that are read" in refused("export", record, "--format", "junit", "-o", record)
+
+
+def test_what_tells_rows_apart_stays_whichever_columns_are_chosen():
+    """Two batches, and three rates of one model: without them its rows would be the same."""
+    run = results(["transformer", "seqboat"], batch=BatchSizes(cpu=(1, 4)), activation=(0.1, 0.3))
+    table = build_table(run)
+    header, *lines = csv.reader(render(table, "csv", Choice(columns=["speed_ratio"])).splitlines())
+    assert header == ["model", "batch", "activation_rate", "speed_ratio"]
+    assert len({tuple(line[:3]) for line in lines}) == len(lines)
+    shown = render(table, "markdown", Choice(columns=["mem", "batch"]))
+    assert shown.splitlines()[0] == "| Model | Activation | Mem (× Transformer) | Batch |"
+
+
+def test_a_setting_that_is_equal_in_all_rows_has_its_column_if_it_is_named():
+    table = build_table(results(["transformer", "seqboat"]))
+    assert "Precision" not in render(table, "markdown")
+    assert "| Model | Precision |" in render(table, "markdown", Choice(columns=["precision"]))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--columns", "speed,foo"], "--columns foo: choose model"),
+        (["--sort", "foo"], "--sort foo: choose model"),
+        (["--rows", "foo"], "--rows foo: choose transformer"),
+        (["--columns", "graph breaks"], "--columns graph breaks: choose model"),
+        (["--max-batch", "8GiB", "--columns", "foo"], "--columns foo: choose model"),
+    ],
+)
+def test_a_run_is_refused_before_it_measures_what_its_table_will_lack(words, message, tmp_path, monkeypatch):
+    for module in (session, memory_needs):
+        monkeypatch.setattr(module, "probe_environment", lambda *_: CPU)
+    monkeypatch.setattr(session, "_measure", None)
+    monkeypatch.setattr(memory_needs, "ForkServer", None)
+    kept = [] if "--max-batch" in words else ["--out", str(tmp_path / "run.jsonl")]
+    assert message in refused("run", "--suite", "ci", *kept, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_may_ask_for_columns_that_only_its_figures_bring():
+    run = results(["transformer"], modes=("eager", "compile"))
+    later = later_columns(run.header.suite, "cpu")
+    Choice(columns=["mfu", "first step"], sort="mfu").check(build_table(run), "terminal", later)
+    later = later_columns(results().header.suite, "cpu")
+    with pytest.raises(UsageError, match="--columns first step: choose"):
+        Choice(columns=["first step"]).check(build_table(results()), "terminal", later)
