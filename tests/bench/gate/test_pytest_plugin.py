@@ -17,7 +17,8 @@ pytest_plugins = ["pytester"]
 def test_a_case_is_measured_and_a_failing_one_fails(pytester, write_suite, monkeypatch):
     here = Path(__file__)
     monkeypatch.setenv("PYTHONPATH", f"{here.parents[3]}{os.pathsep}{here.parents[1]}")
-    suite = write_suite("fault_models:slow", "fault_models:raising")
+    timing = {"deadline": "60s", "min_run": "20ms", "max_rounds": 1}
+    suite = write_suite("fault_models:slow", "fault_models:raising", timing=timing)
     pytester.makepyfile(f"""
         def test_speed(throughput):
             throughput({suite!r}, "fault_models:slow", device="cpu", threads=1)

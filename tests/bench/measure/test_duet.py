@@ -1,8 +1,6 @@
 """Side by side: both begin together, exchange their cores, and what began late or strayed is found."""
 
 import contextlib
-import os
-import subprocess
 import sys
 from collections import defaultdict
 
@@ -24,6 +22,7 @@ from bench.suites import reading as suites
 from bench.views.tables.table import build_table
 from bench.workers.messages import Timed
 
+from ..in_process import bench
 from ..made_up import CPU
 
 SUITE = suites.load("ci")
@@ -141,18 +140,9 @@ def test_both_run_at_once_each_where_it_was_told():
 @pytest.mark.slow
 @pytest.mark.usefixtures("plug_ins")
 def test_a_model_that_leaves_its_processors_is_named(write_suite, tmp_path):
-    """Two fork servers load torch, which takes most of the time."""
+    options = ("--device", "cpu", "--quick", "--threads", "1", "--pairing", "duet")
     suite = write_suite("fault_models:tiny", "fault_models:leaves_its_processors")
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "bench.cli", "run", "--suite", suite, "--device", "cpu", "--quick"),
-            *("--threads", "1", "--pairing", "duet", "--out", str(tmp_path / "run.jsonl")),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ,
-    )
+    done = bench("run", "--suite", suite, *options, "--out", str(tmp_path / "run.jsonl"))
     assert done.returncode == 3, done.stderr
     assert "the model left the processors of its side" in done.stderr
     (lost,) = read(tmp_path / "run.jsonl").lost.values()

@@ -486,7 +486,7 @@ def test_only_stamps_are_of_the_wall_clock():
 
 @pytest.mark.usefixtures("plug_ins")
 def test_a_worker_that_eats_all_memory_is_out_of_memory(write_suite, tmp_path, monkeypatch):
-    monkeypatch.setattr(Procedure, "_memory_limit", lambda plan: 4 << 30)
+    monkeypatch.setattr(Procedure, "_memory_limit", lambda plan: 2 << 30)
     suite = write_suite("fault_models:tiny", "fault_models:hungry", "fault_models:hungry_for_bytes")
     request = Request(suite=suite, out=tmp_path / "run.jsonl", quick=True, device="cpu", threads=1)
     tiny, hungry, bytes_ = build_table(session.run(request).results).rows

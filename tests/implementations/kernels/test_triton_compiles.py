@@ -22,10 +22,10 @@ def compile_kernels(*options: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_kernels_fit_a_device_with_little_shared_memory() -> None:
     """The widest model on the smallest device: loads in fewer stages, then fewer columns."""
-    options = ("--arch", "86", "--precision", "tf32", "--task", "enwik8", "ones", "--model", "seqboat-fused")
+    options = ("--arch", "86", "--precision", "tf32", "--task", "enwik8", "--model", "seqboat-fused")
     run = compile_kernels(*options)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
-    assert run.stdout.count("registers") > 30
+    assert run.stdout.count("registers") > 15
 
 
 @pytest.mark.slow
