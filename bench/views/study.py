@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
+from bench.records.environment import threads_in_words
 from bench.records.reading import Results, read
 from bench.records.training import TrainingResults, read_training
 from bench.views import training as summary
@@ -158,7 +159,8 @@ def tables(studies: Sequence[Study]) -> str:
         parts.append(
             f"Data: {begin.data}. Length {begin.case.length}, {begin.recipe.batch} sequences per step, seed "
             f"{begin.case.seed}, {begin.recipe.validation_sequences} validation sequences; {where.hardware}, "
-            f"{where.threads} threads, torch {where.torch}, commit {(where.commit or 'unknown')[:9]}."
+            f"{threads_in_words(where.threads, where.pairing)}, torch {where.torch}, "
+            f"commit {(where.commit or 'unknown')[:9]}."
         )
     return "\n\n".join(parts)
 
