@@ -201,7 +201,7 @@ def test_where_a_module_comes_from(mine, tmp_path, monkeypatch):
 def test_bad_words_are_refused_before_anything_is_checked_out(mine):
     commit(mine.root, **{"model.py": model()})
     for words, message in {
-        ("--format", "yaml"): "--format yaml: choose terminal, markdown, json, junit",
+        ("--format", "yaml"): "--format yaml: choose terminal, markdown, latex, csv, html, json, junit",
         ("--summary",): "--summary: GITHUB_STEP_SUMMARY is not set",
         ("--source", "sources"): "--source sources: no such folder in base or head",
     }.items():

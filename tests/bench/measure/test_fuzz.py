@@ -22,7 +22,7 @@ from bench.text.escape import escape_terminal, one_line
 from bench.views.ci_formats import FORMATS as EXPORTS
 from bench.views.ci_formats import export
 from bench.views.comparison import compare
-from bench.views.profile import as_text as profile_as_text
+from bench.views.profile import Profiles
 from bench.views.tables.formats import FORMATS, render
 from bench.views.tables.table import build_table
 from implementations import registry
@@ -277,6 +277,10 @@ def test_records_with_any_values_in_charts_and_reports(folder, lines, data):
 # Profiles, cards, published figures, golden vectors
 
 
+def profile_as_text(path: Path) -> str:
+    return render(Profiles.of([read_profile(path)]), "terminal")
+
+
 @SOME
 @given(st.data())
 def test_profiles_with_any_values(folder, data):
@@ -296,9 +300,9 @@ def test_profiles_with_any_values(folder, data):
     }  # fmt: skip
     path = folder / "profile.json"
     path.write_text(json.dumps(profile))
-    assert refused(lambda: profile_as_text(read_profile(path))) is None
+    assert refused(lambda: profile_as_text(path)) is None
     path.write_text(json.dumps(changed(data, profile)))
-    refused(lambda: profile_as_text(read_profile(path)))
+    refused(lambda: profile_as_text(path))
 
 
 @FEW
