@@ -49,25 +49,25 @@ class DenseAttention:
         for block in self._blocks(*q.shape[:2]):
             scores = self._scores(block, q, k)
             weigh_(scores, self.kind, blind=self.hidden is not None)
-            out[block.queries] = torch.bmm(scores, v[block.keys])
+            torch.bmm(scores, v[block.keys], out=out[block.queries])
         return out
 
     def backward(
         self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Gradients of q, k, v and the bias (by_distance or table) from that of the output."""
-        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         bias = self.table if self.by_distance is None else self.by_distance
         grad_bias = None if bias is None else torch.zeros_like(bias)
         for block in self._blocks(*q.shape[:2]):
             weights = self._scores(block, q, k)
             slope = weigh_(weights, self.kind, blind=self.hidden is not None, slope=True)
             upstream = grad[block.queries]
-            grad_v[block.keys].baddbmm_(weights.transpose(1, 2), upstream)
+            _add_product(grad_v, block, weights.transpose(1, 2), upstream)
             grad_scores = torch.bmm(upstream, v[block.keys].transpose(1, 2))
             scores_gradient_(grad_scores, weights, slope)
-            grad_q[block.queries] = torch.bmm(grad_scores, k[block.keys])
-            grad_k[block.keys].baddbmm_(grad_scores.transpose(1, 2), q[block.queries])
+            torch.bmm(grad_scores, k[block.keys], out=grad_q[block.queries])
+            _add_product(grad_k, block, grad_scores.transpose(1, 2), q[block.queries])
             if grad_bias is not None:
                 self._add_bias_gradient(grad_bias, block, grad_scores)
         return grad_q, grad_k, grad_v, grad_bias
@@ -138,6 +138,16 @@ class Block:
     @property
     def keys(self) -> tuple[slice, slice]:
         return self.sequences, slice(self.last)
+
+
+def _add_product(total: Tensor, block: Block, first: Tensor, second: Tensor) -> None:
+    """Add `first·second` to a block's keys in total, which the first block of a sequence finds empty."""
+    keys = total[block.keys]
+    if block.start == 0:
+        torch.bmm(first, second, out=keys)
+        total[block.sequences, block.last :].zero_()
+    else:
+        keys.baddbmm_(first, second)
 
 
 class DenseRow(NamedTuple):

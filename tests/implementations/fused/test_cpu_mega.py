@@ -71,3 +71,63 @@ def test_no_dropout_of_weights() -> None:
     with pytest.raises(ValueError, match="attention_dropout"):
         mega_layer(layer, torch.zeros(1, 4, DIM))
     mega_layer(layer.eval(), torch.zeros(1, 4, DIM))
+
+
+def test_gradients_under_dropout_are_those_of_the_same_mask() -> None:
+    """The derivative along a direction, by differences; a second backward pass gives the same gradient."""
+    torch.manual_seed(0)
+    layer = MovingAverageGatedAttention(MegaConfig(**SIZES, chunk=12, dropout=0.3, hidden_dropout=0.2))
+    for parameter in layer.double().parameters():
+        nn.init.normal_(parameter, std=0.4)
+    x, along, weights = (numbers(2, 24, DIM, seed=seed) for seed in (0, 1, 2))
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(7)
+        return (mega_layer(layer, x) * weights).sum()
+
+    leaf = x.clone().requires_grad_()
+    result = run(leaf)
+    (grad,) = torch.autograd.grad(result, leaf, retain_graph=True)
+    assert torch.equal(torch.autograd.grad(result, leaf)[0], grad)
+    step = 1e-6
+    with torch.no_grad():
+        slope = (run(x + step * along) - run(x - step * along)) / (2 * step)
+        torch.testing.assert_close((grad * along).sum(), slope, rtol=1e-6, atol=1e-6)
+        assert (run(x) - (mega_layer(layer.eval(), x) * weights).sum()).abs() > 1e-3
+
+
+def test_dropout_in_its_places_has_the_plain_mean_and_spread() -> None:
+    """Of the average, the values and the candidate: sampled outputs of both forms agree."""
+    torch.manual_seed(0)
+    layer = MovingAverageGatedAttention(
+        MegaConfig(**SIZES, chunk=4, dropout=0.4, hidden_dropout=0.3)
+    ).double()
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.4)
+    x, samples = numbers(1, 8, DIM), 500
+    with torch.no_grad():
+        drawn = [
+            torch.stack([run(x) for _ in range(samples)]) for run in (layer, lambda x: mega_layer(layer, x))
+        ]
+    (mean, std), (fused_mean, fused_std) = ((d.mean(dim=0), d.std(dim=0)) for d in drawn)
+    assert ((mean - fused_mean).abs() <= 6.0 * std * (2 / samples) ** 0.5 + 1e-9).all()
+    torch.testing.assert_close(fused_std.mean(), std.mean(), rtol=0.1, atol=0)
+
+
+def test_memory_between_the_passes_is_that_of_what_cannot_be_computed_again_cheaply() -> None:
+    """Per step x, the average with its spectra, m, y, v, the projection and what attention gives."""
+    layer = MovingAverageGatedAttention(
+        MegaConfig(layers=1, dim=16, hidden=32, attention_dim=8, ffn=4, chunk=32, truncation=1)
+    )
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    x = torch.randn(1, 1024, 16, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        mega_layer(layer, x)
+    floats = sum(kept.values()) / 4 / 1024
+    widths = 6 * 16 + 32 + (16 + 8 + 32 + 16) + 32
+    assert floats <= widths + 12, floats
