@@ -15,7 +15,7 @@ LAYERS = 4
 FORM = re.compile(r"params:(\d+(?:\.\d+)?)([KMBkmb])?")
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 FACTORS = (1, 3, 5)
-"""Widths are one of these times a power of two at first: heads that are no power of two divide some."""
+"""Widths are one of these times a power of two at first: heads that are not a power of two divide some."""
 NARROWEST, WIDEST = 4, 1 << 16
 HOPELESS = 1024
 """A model that can't be built up to this width is not tried at wider ones."""

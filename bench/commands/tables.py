@@ -139,7 +139,7 @@ def _shown(
     shown = Shown(form, names(rows, "--rows"), choice, table_out)
     if form in also and (shown.rows, shown.choice) != (None, Choice()):
         raise UsageError(
-            f"--format {form}: is no table; leave out --columns, --rows and what else is of tables"
+            f"--format {form}: is not a table; leave out --columns, --rows and what else is of tables"
         )
     return shown
 

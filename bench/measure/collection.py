@@ -12,7 +12,7 @@ from bench.measure.session import Outcome
 from bench.probes.environment import as_text
 from bench.records.reading import Results, read_kinds
 from bench.suites.collection import Collection
-from bench.suites.files import suite_file
+from bench.suites.files import SuiteFile
 from bench.text.units import parse_duration
 
 
@@ -29,7 +29,7 @@ def run(collection: Collection, request: Request) -> Outcome:
         )
     out = request.out
     folder = request.resume or (out.with_suffix("") if out.suffix == ".jsonl" else out)
-    parts = [_part(name, collection, request, folder) for name in collection.suites]
+    parts = [_part(file, collection, request, folder) for file in collection.files]
     for part in parts:  # All of them, before the first hours are spent.
         load_suite(part)
     runs: list[Results] = []
@@ -48,7 +48,7 @@ def run(collection: Collection, request: Request) -> Outcome:
     return Outcome(as_text(folder), runs, interrupted, resume_line(request.command, folder))
 
 
-def _part(name: str, collection: Collection, request: Request, folder: Path) -> Request:
+def _part(file: SuiteFile, collection: Collection, request: Request, folder: Path) -> Request:
     """The request for one suite, which has its share of the budget."""
     budget = request.budget
     if budget is not None:
@@ -58,8 +58,8 @@ def _part(name: str, collection: Collection, request: Request, folder: Path) -> 
             raise UsageError(f"--budget: {error}") from None
     return replace(
         request,
-        suite=suite_file(name),
-        out=folder / f"{Path(name).stem}.jsonl",
+        suite=file,
+        out=folder / f"{file.path.stem}.jsonl",
         overrides=_with_baseline(request.overrides, collection.baseline),
         budget=budget,
         resume=None,

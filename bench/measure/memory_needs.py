@@ -40,7 +40,7 @@ class Axis:
     grain: int
     """Sizes are multiples of this."""
     most: Callable[[Case], int]
-    """There is no more."""
+    """Largest size of a case."""
     words: str
     """A number of them, in a message."""
 

@@ -26,7 +26,7 @@ REFUSED = {
 
 
 def recorded(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Those that are set, by name; bytes that are no text are replaced."""
+    """Those that are set, by name; bytes that are not text are replaced."""
     return {
         name: os.fsencode(value).decode(errors="replace")
         for name, value in sorted(environment.items())

@@ -53,7 +53,7 @@ def _triton_launches() -> Iterator[list[str]]:
 
 
 def _ceiling(step: Step) -> Ceiling | None:
-    """None if the product finds no room beside the model, which is no fault of the model's."""
+    """None if the product finds no room beside the model, which is not the model's fault."""
     try:
         return product_ceiling(step.device, step.case.precision)
     except (MemoryError, torch.OutOfMemoryError):

@@ -145,7 +145,7 @@ class DecodeStep(Step):
 
 
 def _saved(tensor: Tensor) -> npt.NDArray[Any] | Tensor:
-    """A copy that is the harness's, and must not count as the model's memory: on a CPU it is no tensor."""
+    """A copy that is the harness's, and must not count as the model's memory: on a CPU it is not a tensor."""
     if tensor.is_cuda:
         return _as_numpy_has_it(tensor).clone()
     saved: npt.NDArray[Any] = _as_numpy_has_it(tensor).numpy().copy()

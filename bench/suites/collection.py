@@ -9,7 +9,7 @@ from bench.suites import reading
 from bench.suites.files import SuiteFile, suite_file
 
 
-class Collection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CollectionKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Suites that make one comparison over several workloads."""
 
     name: str
@@ -22,6 +22,13 @@ class Collection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Implementation that every ratio of every suite is against."""
 
 
+class Collection(CollectionKeys, frozen=True, kw_only=True):
+    """A collection whose suites' files have been read."""
+
+    files: tuple[SuiteFile, ...]
+    """Files of its suites, in the same order."""
+
+
 def load(of: str | SuiteFile) -> Collection | None:
     """The collection of that name, path or source; None if it is a single suite.
 
@@ -31,10 +38,11 @@ def load(of: str | SuiteFile) -> Collection | None:
     if not read.is_collection:
         return None
     try:
-        found = msgspec.convert({"name": read.path.stem, **read.keys}, Collection)
+        found = msgspec.convert({"name": read.path.stem, **read.keys}, CollectionKeys)
     except msgspec.ValidationError as error:
         raise UsageError(f"{read.path}: {error}") from None
-    for part in found.suites:
-        if found.baseline not in reading.load(part).implementations:
-            raise UsageError(f"{read.path}: `baseline`: {found.baseline!r} is not a model of {part}")
-    return found
+    files = tuple(map(suite_file, found.suites))
+    for name, file in zip(found.suites, files, strict=True):
+        if found.baseline not in reading.load(file).implementations:
+            raise UsageError(f"{read.path}: `baseline`: {found.baseline!r} is not a model of {name}")
+    return Collection(**msgspec.structs.asdict(found), files=files)

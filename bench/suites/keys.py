@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import msgspec
 
-from bench.suites.collection import Collection
+from bench.suites.collection import CollectionKeys
 from bench.suites.suite import Allowed, BatchSizes, Suite, Timing, Training
 
 BEGIN, END = "<!-- keys: begin -->", "<!-- keys: end -->"
@@ -25,7 +25,7 @@ PARTS: dict[str, type[msgspec.Struct]] = {
     "`timing` and `quick`": Timing,
     "`training`": Training,
     "`limits`, by implementation": Allowed,
-    "A collection": Collection,
+    "A collection": CollectionKeys,
 }
 EXTENDS = "| `extends` | text | | The suite that this file changes: its name, or its file's path. |"
 

@@ -148,7 +148,7 @@ def training_costs(
     runs = [run for run in map(read, _files(files)) if run.kind == device and run.header.revisions is None]
     file = suite_file(name)
     parts = collection.load(file)
-    loaded = [suites.load(part) for part in (parts.suites if parts else (file,))]
+    loaded = [suites.load(part) for part in (parts.files if parts else (file,))]
     measured = [(run, row) for run in runs for row in rows_of(run, run.header.suite.baseline)]
     models = dict.fromkeys(model for suite in loaded for model in suite.implementations)
     estimates = [
