@@ -21,6 +21,7 @@ from bench.suites import reading as suites
 from bench.views.profile import Profiles
 from bench.views.tables.choice import Choice
 from bench.views.tables.formats import render
+from implementations import activation
 
 from ..made_up import CPU
 
@@ -77,7 +78,13 @@ def costs(made: Profile, name: str, above: tuple[str, ...]):
 
 def test_the_triton_form_has_stages_too():
     """In the interpreter: its kernels are those of the stages that the plain form has."""
-    step = Step(msgspec.structs.replace(case("seqboat-fused", 32), backend="triton"), "cpu")
+    import implementations.fused.seqboat_triton  # noqa: F401 - as the steps before a profile do
+
+    small = msgspec.structs.replace(case("seqboat-fused", 16), hyperparameters="small", activation=None)
+    step = Step(msgspec.structs.replace(small, backend="triton"), "cpu")
+    with torch.no_grad():
+        for configurator in activation.configurators(step.model):
+            configurator.act_bias.fill_(-10.0)
     with named(step) as stages:
         step()
     found = {path[-1] for path in stages.calls if path[:1] == ("layers",)}
