@@ -69,14 +69,14 @@ def _suites(files: Sequence[str]) -> Iterator[Row]:
             "resolved": to_builtins(suite),
         }
     for found in filter(None, map(collection.load, read)):
-        loaded = [load(part) for part in found.suites]
+        loaded = [load(part) for part in found.files]
         yield {
             "name": found.name,
             "workload": ", ".join(suite.workload for suite in loaded),
             "lengths": sorted({length for suite in loaded for length in suite.lengths}),
             "models": len({model for suite in loaded for model in suite.implementations}),
             "description": found.description,
-            "resolved": to_builtins(found),
+            "resolved": found.resolved,
         }
 
 

@@ -1,6 +1,6 @@
 """Several suites under one name, from a file of the package or of the user."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -27,6 +27,11 @@ class Collection(CollectionKeys, frozen=True, kw_only=True):
 
     files: tuple[SuiteFile, ...]
     """Files of its suites, in the same order."""
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """Its keys."""
+        return {key: getattr(self, key) for key in CollectionKeys.__struct_fields__}
 
 
 def load(of: str | SuiteFile) -> Collection | None:

@@ -1,6 +1,7 @@
 """A suite may extend another, with what it changes."""
 
 import json
+from typing import NoReturn
 
 import pytest
 import yaml
@@ -8,7 +9,11 @@ from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.errors import UsageError
+from bench.measure import session
+from bench.measure.request import Request, load_suite
+from bench.suites import files
 from bench.suites import reading as suites
+from implementations.yaml_files import read_yaml
 
 
 @pytest.fixture
@@ -72,3 +77,23 @@ def test_the_list_shows_the_resolved_form(write):
     assert row["resolved"]["hyperparameters"] == "matched"  # of ci
     assert "extends" not in row["resolved"]
     assert "resolved" not in CliRunner().invoke(app, ["list", "suites", path]).stdout
+
+
+def test_a_collection_is_listed_with_its_keys_alone():
+    listed = CliRunner().invoke(app, ["list", "suites", "lra", "--json"])
+    (row,) = json.loads(listed.stdout)
+    assert set(row["resolved"]) == {"name", "description", "suites", "baseline"}
+
+
+@pytest.mark.parametrize(("name", "count"), [("ci", 1), ("lra", 7)])
+def test_a_run_reads_each_file_once(monkeypatch, tmp_path, name, count):
+    def stop(request: Request) -> NoReturn:
+        load_suite(request)
+        raise UsageError("stops here")
+
+    read: list[str] = []
+    monkeypatch.setattr(files, "read_yaml", lambda path: read.append(path.stem) or read_yaml(path))
+    monkeypatch.setattr(session, "run", stop)
+    result = CliRunner().invoke(app, ["run", "--suite", name, "--out", str(tmp_path / "run.jsonl")])
+    assert str(result.exception) == "stops here"
+    assert len(read) == len(set(read)) == count
