@@ -13,7 +13,7 @@ from bench import cli
 
 
 def bench(
-    *words: str, cwd: Path | str = ".", env: Mapping[str, str] | None = None
+    *words: str | Path, cwd: Path | str | None = None, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Its exit code and what it printed, as `subprocess.run` tells them.
 
@@ -21,9 +21,9 @@ def bench(
     """
     streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
     with (
-        chdir(cwd),
+        chdir(cwd or "."),
         patch.dict(os.environ, env or {}),
-        patch.object(sys, "argv", ["bench", *words]),
+        patch.object(sys, "argv", ["bench", *map(str, words)]),
         patch.object(sys, "path", list(sys.path)),
         redirect_stdout(streams[0]),
         redirect_stderr(streams[1]),

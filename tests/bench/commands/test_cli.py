@@ -12,11 +12,7 @@ from typer.testing import CliRunner
 from bench.cli import app
 from bench.text.units import parse_duration, parse_length
 
-
-def bench(*words: str, cwd=None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bench.cli", *words], capture_output=True, text=True, check=False, cwd=cwd
-    )
+from ..in_process import bench
 
 
 def test_importing_the_command_line_loads_nothing_heavy():

@@ -12,13 +12,8 @@ from typer.testing import CliRunner
 
 from bench.cli import app
 
+from ..in_process import bench
 from ..made_up import results, write
-
-
-def bench(*words: str, cwd=None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bench.cli", *words], capture_output=True, text=True, check=False, cwd=cwd
-    )
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 import hashlib
 import json
 import subprocess
-import sys
 
 import msgspec
 import pytest
 
 from bench.views import history, history_text
 
+from .. import in_process
 from ..made_up import CPU, results, write
 
 pytest.importorskip("duckdb", reason='needs pip install "seqboat-bench[store]"')
@@ -122,12 +122,7 @@ def test_a_later_change_of_the_machine_is_not_this_ones(keep, tmp_path):
 
 
 def bench(folder, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bench.cli", "history", "--suite", "made-up", "--store", folder, *words],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return in_process.bench("history", "--suite", "made-up", "--store", folder, *words)
 
 
 def test_a_loss_fails_the_check_and_a_gain_does_not(keep):

@@ -1,9 +1,6 @@
 """Two stored runs: what they say of each other, and when they are not to be compared."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -19,6 +16,8 @@ from bench.suites.suite import Timing
 from bench.views.comparison import compare
 from bench.views.tables.choice import Choice
 from bench.views.tables.formats import render
+
+from ..in_process import bench
 
 SUITE = suites.load("ci")
 CASES = SUITE.cases("cpu")
@@ -143,12 +142,6 @@ def test_the_command(tmp_path):
     missing = bench("compare", tmp_path / "a.jsonl", tmp_path / "c.jsonl")
     assert missing.returncode == 2
     assert "cannot be read" in missing.stderr
-
-
-def bench(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bench.cli", *map(str, words)], capture_output=True, text=True, check=False
-    )
 
 
 def test_what_grew_or_runs_no_more_fails_if_asked():

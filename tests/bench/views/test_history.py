@@ -19,6 +19,7 @@ from bench.errors import UsageError
 from bench.records.reading import read
 from bench.stats.levels import change_points, level_ratio
 
+from ..in_process import bench
 from ..made_up import CPU, results, write
 
 pytest.importorskip("duckdb", reason='needs pip install "seqboat-bench[store]"')
@@ -65,16 +66,6 @@ def keep(tmp_path):
     add.folder = folder
     add.runs = runs
     return add
-
-
-def bench(*words, cwd=None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bench.cli", *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=cwd,
-    )
 
 
 def test_a_stored_run_lies_in_its_partition_and_is_a_result_file(keep):

@@ -3,14 +3,13 @@
 import hashlib
 import json
 import re
-import subprocess
-import sys
 
 import msgspec
 import pytest
 
 from bench.errors import UsageError
 
+from ..in_process import bench
 from ..made_up import CPU, results, write
 
 pytest.importorskip("duckdb", reason='needs pip install "seqboat-bench[store]"')
@@ -55,12 +54,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pages(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("site") / "public"
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.cli", "site", "--store", folder, "-o", out],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = bench("site", "--store", folder, "-o", out)
     assert done.returncode == 0, done.stderr
     return out
 
