@@ -13,15 +13,19 @@ from bench.system.processors import Processors, allowed
 
 T = TypeVar("T")
 
+POWER_CAP = "power cap"
+"""The one reason that is usual: the driver takes as much clock as the power limit pays for (NVML's
+`SwPowerCap`), so a large GPU at full load is always there. It belongs to how fast the GPU is, and a run at it
+counts. All others (heat, and a brake that the hardware pulls) come and go with what is around the GPU."""
 COUNTERS = {
-    "power cap": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_POWER_CAP,
+    POWER_CAP: pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_POWER_CAP,
     "thermal slowdown": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN,
     "hardware thermal slowdown": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN,
     "power brake": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN,
 }
 """Nanoseconds for which each reason has held the clocks down so far."""
 HELD_BACK_SHARE = 0.05
-"""Share of a run that may pass with clocks held down before the run is called throttled."""
+"""Share of a run that may pass with clocks held down, for any other reason, before it is called throttled."""
 WORD = 64
 """Processors in one number of a mask."""
 COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
@@ -60,10 +64,12 @@ def sm_clock(driver: Nvml | None) -> int | None:
 
 
 def throttled(run: GpuRun, seconds: float) -> str | None:
-    """Why a run's clocks were held down for long, in words; None if they were not, or nobody can tell."""
-    if run.held_back_seconds is None or sum(run.held_back_seconds.values()) <= HELD_BACK_SHARE * seconds:
-        return None
-    return ", ".join(run.held_back_seconds)
+    """Why a run's clocks were held down for long, in words; None if they were not, or nobody can tell.
+
+    The power cap alone is no reason.
+    """
+    held = {name: lost for name, lost in (run.held_back_seconds or {}).items() if name != POWER_CAP}
+    return ", ".join(held) if sum(held.values()) > HELD_BACK_SHARE * seconds else None
 
 
 def settings_of(driver: Nvml) -> GpuSettings:

@@ -28,7 +28,15 @@ VECTOR_PRODUCTS = ("mv", "addmv", "dot", "addr", "ger")
 OWN_NAMESPACES = ("aten", "prim", "prims", "profiler")
 """Operators of torch itself: what has no formula among them computes nothing, but moves."""
 COPIES = ("clone", "copy")
-MAKE_NOTHING = ("detach", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
+MAKE_NOTHING = (
+    "detach",
+    "_unsafe_view",
+    "empty",
+    "empty_like",
+    "empty_strided",
+    "new_empty",
+    "new_empty_strided",
+)
 ONLY_WRITE = ("copy_", "fill_", "zero_", "normal_", "uniform_", "bernoulli_", "exponential_", "random_")
 GATHERS = ("index_select", "index", "gather", "embedding")
 SCATTERS = {"index_add_": 2, "index_copy_": 1}
@@ -106,6 +114,11 @@ def flops_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: A
     if torch.Tag.reduction in func.tags or name in ("cumsum", "cumprod"):
         return int(args[0].numel()) if isinstance(args[0], Tensor) and args[0].is_floating_point() else 0
     return 0
+
+
+def is_product(func: Any) -> bool:
+    """Whether an operator is made of matrix products, which a GPU has units of their own for."""
+    return _formula(func) is not None or func._overloadpacket.__name__.rstrip("_") in VECTOR_PRODUCTS
 
 
 def _formula(func: Any) -> Any:

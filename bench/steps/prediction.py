@@ -1,7 +1,8 @@
 """Prediction of a step's peak memory from shapes alone, under FakeTensorMode."""
 
+import contextlib
 import gc
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from unittest import mock
 
 import msgspec
@@ -53,23 +54,41 @@ def _not_predictable(reason: str) -> Prediction:
 def _predict(case: Case, device: torch.device) -> Prediction:
     if case.mode in ("compile", "graph"):
         return _not_predictable(f"mode {case.mode}: what it keeps is not seen")
-    # Built for real: parameters are few, and their starting values may be computed from each other.
-    step = Step(msgspec.structs.replace(case, activation=None), "cpu")
-    scalars = {id(b): b.item() for b in step.model.buffers() if b.numel() == 1 and not b.is_floating_point()}
+    step = _built(case)
     if any(tensor.layout is not torch.strided for tensor in step.live()):
         return _not_predictable("it holds sparse or jagged tensors, whose sizes depend on values")
-    # Adam asks for the value of its count of steps; whatever it is, the shapes are the same.
-    count = mock.patch("torch.optim.adam._get_value", return_value=1.0)
-    rate = _activation(case, step)
-    with FakeTensorMode(allow_non_fake_inputs=True), count, shapes_only(rate):
-        _shapes_only(step, device, scalars)
-        modes.enter(step)
+    with _on_shapes(case, step, device):
         step()
         with TensorBytes(step.live()) as watched:
             step()
     if is_compiled():
         return _not_predictable(COMPILED)
     return Prediction(tensor_bytes=watched.peak, parameters=parameter_count(step.model))
+
+
+@contextlib.contextmanager
+def on_shapes(case: Case) -> Iterator[Step]:
+    """A case's step on the CPU within this context: it computes nothing, on tensors that only have shapes."""
+    step = _built(case)
+    with _on_shapes(case, step, torch.device("cpu")):
+        yield step
+
+
+def _built(case: Case) -> Step:
+    """A step for real: parameters are few, and their starting values may be computed from each other."""
+    return Step(msgspec.structs.replace(case, activation=None), "cpu")
+
+
+@contextlib.contextmanager
+def _on_shapes(case: Case, step: Step, device: torch.device) -> Iterator[None]:
+    scalars = {id(b): b.item() for b in step.model.buffers() if b.numel() == 1 and not b.is_floating_point()}
+    # Adam asks for the value of its count of steps; whatever it is, the shapes are the same.
+    count = mock.patch("torch.optim.adam._get_value", return_value=1.0)
+    rate = _activation(case, step)
+    with FakeTensorMode(allow_non_fake_inputs=True), count, shapes_only(rate):
+        _shapes_only(step, device, scalars)
+        modes.enter(step)
+        yield
 
 
 def _activation(case: Case, step: Step) -> float | None:

@@ -7,21 +7,48 @@ from bench.records.reading import Results
 from bench.records.run import Sample
 from bench.stats.ratios import step_seconds
 from bench.suites.case import Case
+from bench.text.units import format_bytes
 from bench.views.tables.rows import busy_share, title_of
 
+CAPPED_SHARE = 0.05
+"""Share of a run at the power limit from which on it is told."""
 BUSY_ENOUGH = 0.8
 """Below this share of a step, a GPU waits for the host so much that a faster one would change little."""
 
 
 def gpu_notes(run: Results) -> list[str]:
     """Notes of one run, on what it holds of a GPU."""
-    return [*_throttled(run), *_aside(run), *_hosts(run), *_plain(run)]
+    return [*_throttled(run), *_capped(run), *_aside(run), *_hosts(run), *_plain(run), *_driver_only(run)]
 
 
 def _throttled(run: Results) -> Iterator[str]:
     throttled = sum(sample.throttled is not None for sample in run.samples)
     if throttled:
         yield f"{throttled} of {len(run.samples)} runs were made while the GPU was throttled"
+
+
+def _capped(run: Results) -> Iterator[str]:
+    """Note on runs at the power limit, which count: it is the GPU's own, at full load."""
+    capped = sum(
+        sample.gpu is not None
+        and (sample.gpu.held_back_seconds or {}).get("power cap", 0.0) > CAPPED_SHARE * sample.seconds
+        for sample in run.samples
+    )
+    if capped:
+        yield f"{capped} of {len(run.samples)} runs were made at the GPU's power limit, and count"
+
+
+def _driver_only(run: Results) -> Iterator[str]:
+    """Note on memory outside of torch's allocator, which no column shows."""
+    found = {_name(solo.case): solo.memory_bytes("driver_only") for solo in run.solos.values()}
+    known = {name: size for name, size in found.items() if size is not None}
+    if known:
+        most = max(known, key=lambda name: known[name])
+        least, largest = (format_bytes(choose(known.values())) for choose in (min, max))
+        yield (
+            "memory that only the driver sees (context, libraries, spilled registers), beside Mem's: "
+            + (least if least == largest else f"{least} to {largest} ({most})")
+        )
 
 
 def _aside(run: Results) -> Iterator[str]:

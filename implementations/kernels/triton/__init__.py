@@ -6,12 +6,15 @@ import os
 import torch
 
 from implementations.kernels.triton import trial
+from implementations.kernels.triton.work import watcher
 
 
 def unavailable(device: torch.device) -> str | None:
     """Why these kernels cannot run on a device, in one line; None if they can."""
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed: pip install 'seqboat-bench[fused]'"
+    if watcher() is not None:
+        return None
     if device.type != "cuda" and not interpreted():
         return f"triton runs on CUDA devices, not on {device.type} (for tests: TRITON_INTERPRET=1)"
     return None if interpreted() else trial.failure(device)

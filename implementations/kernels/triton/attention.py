@@ -27,6 +27,7 @@ from implementations.kernels.triton.launch import (
     power_of_two,
 )
 from implementations.kernels.triton.packing import Packing
+from implementations.kernels.triton.work import Work
 from implementations.ops.attention_functions import AttentionKind
 
 KINDS = {"softmax": 0, "relu2": 1, "laplace": 2}
@@ -146,6 +147,8 @@ class Problem:
             "ACC": ACCUMULATORS[dtype],
         }
 
+        moved = [part for part in (*inputs, *rest) if isinstance(part, Tensor)]
+
         def run(stages: int, columns: int) -> None:
             launch(
                 kernel,
@@ -163,12 +166,28 @@ class Problem:
                 num_stages=stages,
                 num_warps=8 if columns >= 128 or not split else 4,
                 **constants,
+                work=lambda: Work(
+                    (*moved, packing.row, packing.place),
+                    products=2 * self.pairs(size) * _columns_of_products(dim, hidden, columns, split),
+                ),
             )
 
         narrower = [(1, columns >> n) for n in range(1, columns.bit_length()) if columns >> n >= 16]
         forms = [(3, columns), (2, columns), (1, columns), *narrower]
         key = (kernel, self.q.dtype, self.q.device, columns, *constants.values())
         launch_what_fits(key, [partial(run, *form) for form in forms])
+
+    def pairs(self, size: int) -> int:
+        """Pairs of steps that programs of `size` steps go through, blocks' margins included, in rows of one
+        length."""
+        how, steps = self.how, self.q.shape[0]
+        row = blocks(steps, self.packing.offsets.shape[0] - 1)
+        if how.window is None:
+            reach = (row + size) // 2 if how.causal else row
+        else:
+            reach = size + how.window * (1 if how.causal else 2)
+        partners = self.cut.keys if size == self.cut.queries else self.cut.queries
+        return blocks(steps, size) * size * blocks(min(row, reach), partners) * partners
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """The result, and the log of each query's sum of weights."""
@@ -215,6 +234,12 @@ class Problem:
             split=False,
         )
         return grad_q, grad_k, grad_v, None if self.table is None else grad_bias.sum(dim=0)
+
+
+def _columns_of_products(dim: int, hidden: int, columns: int, split: bool) -> int:
+    """Columns of all products for one pair: scores once per block of columns, or scores and a gradient."""
+    scores, values = power_of_two(dim, least=16), blocks(hidden, columns)
+    return values * (scores + columns) if split else 2 * scores + values * columns
 
 
 class _Attention(torch.autograd.Function):

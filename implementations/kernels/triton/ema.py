@@ -4,7 +4,7 @@ The plain form is `implementations.ops.ema.DampedEMA`, which also gives the coef
 transform, no kernel of taps: cost and memory are linear in the length.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,85 +18,9 @@ from implementations.kernels.triton.ema_kernels import (
 from implementations.kernels.triton.launch import ACCUMULATORS, accumulator, blocks, draw_seed, launch
 from implementations.kernels.triton.norms import RowNorm, moments, norm_backward
 from implementations.kernels.triton.pointwise_kernels import silu_backward_kernel
+from implementations.kernels.triton.scan import CHANNELS, Coefficients, Scan, ScanInput
+from implementations.kernels.triton.work import Work
 from implementations.ops.ema import DampedEMA
-
-CHANNELS = 32
-"""Channels per program: one warp, one thread per channel."""
-CHUNK = 128
-"""Time steps of a chunk, in sequences of up to MOST_CHUNKS of them."""
-MOST_CHUNKS = 64
-"""A chunk looks back at all chunks before it, so longer sequences have longer chunks, not more of them."""
-
-
-@dataclass(frozen=True)
-class Scan:
-    """Division of a sequence into chunks, and the operations after the average."""
-
-    bidirectional: bool
-    taps: int
-    """Time steps that an average reaches back."""
-    activated: bool = False
-    """Whether silu and dropout follow."""
-    dropout: float = 0.0
-    chunk: int | None = None
-    """Time steps of a chunk, None for the usual."""
-
-    @property
-    def directions(self) -> int:
-        return 2 if self.bidirectional else 1
-
-    def steps(self, length: int) -> int:
-        """Time steps of a chunk."""
-        return min(length, self.chunk or max(CHUNK, blocks(length, MOST_CHUNKS)))
-
-    def reach(self, length: int) -> tuple[int, int]:
-        """Whole chunks that a chunk looks back, and steps of the one before them."""
-        if self.taps >= length:
-            return blocks(length, self.steps(length)), 0
-        return divmod(self.taps, self.steps(length))
-
-
-@dataclass(frozen=True)
-class ScanInput:
-    """Input of the scan: states `(rows, length, dim)`, normed on the way in; padded steps are zeros."""
-
-    x: Tensor
-    mean: Tensor | None = None
-    """Mean `(rows·length,)` of the norm; with rstd, and gain and shift `(dim,)`; None for no norm."""
-    rstd: Tensor | None = None
-    gain: Tensor | None = None
-    shift: Tensor | None = None
-    padding: Tensor | None = None
-    """`(rows, length)` boolean."""
-
-    @property
-    def pointers(self) -> tuple[Tensor, ...]:
-        """Tensors in the order of the kernels' arguments; x replaces those that are None."""
-        optional = (self.mean, self.rstd, self.gain, self.shift, self.padding)
-        return self.x, *(self.x if tensor is None else tensor for tensor in optional)
-
-    @property
-    def flags(self) -> dict[str, bool]:
-        return {"NORMED": self.mean is not None, "PADDED": self.padding is not None}
-
-
-@dataclass(frozen=True)
-class Coefficients:
-    """weight, decay = q − 1, log_decay = ln q `(kernels, states)`, omega `(dim,)`, in the sums' precision."""
-
-    weight: Tensor
-    decay: Tensor
-    log_decay: Tensor
-    omega: Tensor
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {
-            "STATES": self.weight.shape[1],
-            "BLOCK": CHANNELS,
-            "ACC": ACCUMULATORS[self.weight.dtype],
-            "num_warps": 1,
-        }
 
 
 def chunk_states(
@@ -126,6 +50,9 @@ def chunk_states(
         SLOPE=slope,
         **flags,
         **by.options,
+        work=lambda: Work(
+            (*source.moves(scan.directions), states), other=scan.flops(source.x, by, 3 + 3 * slope)
+        ),
     )
     return states
 
@@ -138,6 +65,7 @@ def average(
     rows, length, dim = x.shape
     steps, (lookback, rest) = scan.steps(length), scan.reach(length)
     chunks = blocks(length, steps)
+    truncated = scan.taps < length
     states = chunk_states(source, by, scan, adjoint=adjoint)
     out = torch.empty_like(x)
     alone = torch.empty_like(x) if scan.activated else out
@@ -160,13 +88,22 @@ def average(
         scan.taps,
         lookback,
         ADJOINT=int(adjoint),
-        TRUNCATED=scan.taps < length,
+        TRUNCATED=truncated,
         REST=rest > 0,
         DIRECTIONS=scan.directions,
         ACTIVATED=scan.activated,
         DROPOUT=scan.dropout,
         **source.flags,
         **by.options,
+        work=lambda: Work(
+            (
+                *source.moves(scan.directions * (1 + truncated)),
+                *(partial,) * (2 if scan.bidirectional else 0),
+                *((alone, out) if scan.activated else (out,)),
+                states,
+            ),
+            other=scan.flops(x, by, 5 + 2 * truncated),
+        ),
     )
     return out, alone
 
@@ -177,9 +114,10 @@ def parameter_gradients(
     """Gradients of weight, log_decay and omega from that of the average."""
     rows, length, dim = source.x.shape
     steps, (lookback, rest) = scan.steps(length), scan.reach(length)
-    chunks, states = blocks(length, steps), by.weight.shape[1]
+    chunks, states, truncated = blocks(length, steps), by.weight.shape[1], scan.taps < length
     size = (scan.directions, rows * chunks, 2 * states + 1, dim)
     sums = source.x.new_empty(size, dtype=by.weight.dtype)
+    chunks_states = chunk_states(source, by, scan, slope=True)
     launch(
         parameter_gradients_kernel,
         (rows * chunks, blocks(dim, CHANNELS), scan.directions),
@@ -187,7 +125,7 @@ def parameter_gradients(
         grad,
         by.decay,
         by.log_decay,
-        chunk_states(source, by, scan, slope=True),
+        chunks_states,
         sums,
         length,
         dim,
@@ -195,10 +133,19 @@ def parameter_gradients(
         chunks,
         scan.taps,
         lookback,
-        TRUNCATED=scan.taps < length,
+        TRUNCATED=truncated,
         REST=rest > 0,
         **source.flags,
         **by.options,
+        work=lambda: Work(
+            (
+                *source.moves(scan.directions * (1 + truncated)),
+                *(grad,) * scan.directions,
+                chunks_states,
+                sums,
+            ),
+            other=scan.flops(source.x, by, 10 + 5 * truncated),
+        ),
     )
     total = sums.sum(dim=1).transpose(1, 2)
     grad_weight = total[..., :states].flatten(0, 1)
@@ -253,7 +200,19 @@ def _silu_backward(grad: Tensor, x: Tensor, seed: Tensor, dropout: float) -> Ten
     out = torch.empty_like(x)
     dtype = ACCUMULATORS[accumulator(x)]
     grid = (blocks(x.numel(), 1024),)
-    launch(silu_backward_kernel, grid, grad, x, out, seed, x.numel(), DROPOUT=dropout, BLOCK=1024, ACC=dtype)
+    launch(
+        silu_backward_kernel,
+        grid,
+        grad,
+        x,
+        out,
+        seed,
+        x.numel(),
+        DROPOUT=dropout,
+        BLOCK=1024,
+        ACC=dtype,
+        work=lambda: Work((grad, x, out)),
+    )
     return out
 
 

@@ -17,6 +17,7 @@ from implementations.kernels.triton.launch import (
     row_block,
 )
 from implementations.kernels.triton.packing import Packing
+from implementations.kernels.triton.work import Work
 from implementations.ops.rotary import BASE
 
 COLUMNS = 128
@@ -122,6 +123,7 @@ def _launch(
         DIM=channels,
         COLUMNS=columns,
         ACC=ACCUMULATORS[gamma.dtype],
+        work=lambda: Work((base, *results)),
     )
 
 

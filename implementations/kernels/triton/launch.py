@@ -9,6 +9,7 @@ from torch import Tensor
 from triton.runtime.errors import OutOfResources
 
 from implementations.kernels.precision import is_tf32_allowed
+from implementations.kernels.triton.work import Work, watcher
 
 _FITTING: dict[Hashable, int] = {}
 
@@ -21,8 +22,16 @@ def accumulator(*tensors: Tensor) -> torch.dtype:
     return torch.float64 if wide else torch.float32
 
 
-def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
-    """Run a kernel on the device of its first tensor; float products and sums may fuse."""
+def launch(
+    kernel: Any, grid: tuple[int, ...], *arguments: Any, work: Callable[[], Work], **options: Any
+) -> None:
+    """Run a kernel on the device of its first tensor; float products and sums may fuse.
+
+    work: what the kernel does, for who counts launches in place of running them.
+    """
+    if (told := watcher()) is not None:
+        told(kernel.__name__, work())
+        return
     first = arguments[0]
     with torch.cuda.device_of(first[0] if isinstance(first, tuple) else first):  # type: ignore[no-untyped-call]
         kernel[grid](*arguments, enable_fp_fusion=True, **options)

@@ -16,6 +16,7 @@ from implementations.kernels.triton.launch import (
 from implementations.kernels.triton.merge_kernels import merge_backward_kernel, merge_kernel
 from implementations.kernels.triton.norms import RowNorm
 from implementations.kernels.triton.packing import Packing
+from implementations.kernels.triton.work import Work
 from implementations.ops.configurator import LatentConfigurator
 
 
@@ -53,7 +54,22 @@ class _Merge(torch.autograd.Function):
         norm = (x, x) if gain is None else (gain, shift)
         router = (x, x) if temp is None else (temp, act_bias)
         grid = (blocks(steps, rows),)
-        launch(merge_kernel, grid, hx, h, x, slot, router, *norm, y, seed, steps, dim, **ctx.options)
+        launch(
+            merge_kernel,
+            grid,
+            hx,
+            h,
+            x,
+            slot,
+            router,
+            *norm,
+            y,
+            seed,
+            steps,
+            dim,
+            **ctx.options,
+            work=lambda: Work((hx, h, x, slot, y)),
+        )
         ctx.save_for_backward(hx, h, x, temp, gain, act_bias, slot, seed)
         return y
 
@@ -62,7 +78,7 @@ class _Merge(torch.autograd.Function):
         hx, h, x, temp, gain, act_bias, slot, seed = ctx.saved_tensors
         dim, dtype = x.shape[-1], accumulator(x)
         steps = x.numel() // dim
-        programs = blocks(steps, ctx.options["ROWS"])
+        programs, grad = blocks(steps, ctx.options["ROWS"]), grads[0].contiguous()
         grad_hx, grad_h, grad_x = torch.empty_like(hx), torch.zeros_like(h), torch.empty_like(x)
         grad_temp = x.new_empty(programs, dtype=dtype)
         grad_norm = x.new_empty(0 if gain is None else programs, 2, dim, dtype=dtype)
@@ -75,7 +91,7 @@ class _Merge(torch.autograd.Function):
             slot,
             (x, x) if temp is None else (temp, act_bias),
             x if gain is None else gain,
-            grads[0].contiguous(),
+            grad,
             grad_hx,
             grad_h,
             grad_x,
@@ -85,6 +101,7 @@ class _Merge(torch.autograd.Function):
             steps,
             dim,
             **ctx.options,
+            work=lambda: Work((hx, h, x, slot, grad, grad_hx, grad_h, grad_x, grad_temp, grad_norm)),
         )
         of_temp = None if temp is None else grad_temp.sum(dim=0, keepdim=True).to(temp.dtype)
         of_gain, of_shift = (None, None) if gain is None else grad_norm.sum(dim=0)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from implementations.kernels.triton.launch import ACCUMULATORS, accumulator, blocks, launch, row_block
 from implementations.kernels.triton.norm_kernels import moments_kernel, norm_backward_kernel
+from implementations.kernels.triton.work import Work
 from implementations.ops.norms import RMSNorm, ScaleNorm, SequenceNorm
 
 
@@ -54,6 +55,7 @@ def moments(x: Tensor, centred: bool) -> tuple[Tensor, Tensor]:
         ROWS=tile_rows,
         CHANNELS=channels,
         ACC=ACCUMULATORS[dtype],
+        work=lambda: Work((x, mean, rstd)),
     )
     return mean, rstd
 
@@ -84,6 +86,7 @@ def norm_backward(
         ROWS=tile_rows,
         CHANNELS=channels,
         ACC=ACCUMULATORS[dtype],
+        work=lambda: Work((grad, x, mean, rstd, grad_x, sums)),
     )
     grad_gain, grad_shift = sums.sum(dim=0)
     return grad_x, grad_gain, grad_shift

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from implementations.kernels.triton.launch import blocks, launch, row_block
 from implementations.kernels.triton.packing_kernels import place_kernel, take_kernel
+from implementations.kernels.triton.work import Work
+from implementations.ops.sizes import expected
 
 BLOCK = 1024
 STEPS = 16
@@ -67,7 +69,9 @@ class Packing:
         counts = offsets.diff()
         in_place = counts.max() >= math.ceil(dense * length)
         if capacity is None:
-            capacity = max(1, blocks(int(offsets[-1]), STEPS)) * STEPS
+            assumed = expected()
+            count = int(offsets[-1]) if assumed is None else rows * assumed.active(length)
+            capacity = max(1, blocks(count, STEPS)) * STEPS
         else:
             torch._assert_async(offsets[-1] <= capacity, f"more than {capacity} active steps: the capacity")
         index = torch.full((capacity,), -1, dtype=torch.int64, device=active.device)
@@ -89,6 +93,7 @@ class Packing:
             length,
             capacity,
             BLOCK=BLOCK,
+            work=lambda: Work((active, inclusive, slot, index, row, time, place)),
         )
         return cls(offsets.clamp(max=capacity), counts, index, row, time, place, slot)
 
@@ -120,7 +125,19 @@ def _take(x: Tensor, index: Tensor) -> Tensor:
     steps, dim = index.shape[0], x.shape[-1]
     out = x.new_empty(steps, dim)
     rows, channels = row_block(dim)
-    launch(take_kernel, (blocks(steps, rows),), x, index, out, steps, dim, ROWS=rows, CHANNELS=channels)
+    launch(
+        take_kernel,
+        (blocks(steps, rows),),
+        x,
+        index,
+        out,
+        steps,
+        dim,
+        ROWS=rows,
+        CHANNELS=channels,
+        # As much of x as of the result.
+        work=lambda: Work((index, out, out)),
+    )
     return out
 
 

@@ -327,9 +327,11 @@ def allocations(monkeypatch):
     [
         ((0, 0, 0, 0), None),
         ((4, 0, 0, 0), None),  # less than a twentieth of the run
-        ((80, 0, 0, 0), "power cap"),
+        ((200, 0, 0, 0), None),  # a large GPU at full load
         ((0, 20, 0, 0), "thermal slowdown"),
-        ((8, 0, 8, 0), "power cap, hardware thermal slowdown"),
+        ((200, 9, 0, 0), None),
+        ((200, 20, 0, 0), "thermal slowdown"),
+        ((0, 8, 8, 0), "thermal slowdown, hardware thermal slowdown"),
         ((0, 0, 0, 200), "power brake"),
     ],
 )

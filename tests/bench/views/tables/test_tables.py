@@ -5,13 +5,15 @@ import pytest
 
 from bench.errors import UsageError
 from bench.records.conditions import Conditions
-from bench.records.solo import Solo
+from bench.records.gpu import GpuRun
+from bench.records.solo import MemoryFigure, Solo
 from bench.stats.ratios import baseline_of
 from bench.views.tables.table import build_table
 
 from ...made_up import CPU, results
 
 NEWER = "2026-02-01T00:00:00+00:00"
+GPU = msgspec.structs.replace(CPU, device="cuda:0", hardware="a GPU", driver="1", cuda="13.0")
 
 
 def models(table) -> list[str]:
@@ -217,3 +219,34 @@ def test_a_throttled_run_is_counted_and_a_dropped_line_told():
     table = build_table(msgspec.structs.replace(results(throttled="thermal"), notice="a line was dropped"))
     assert any(note.endswith("were made while the GPU was throttled") for note in table.notes)
     assert "a line was dropped" in table.notes
+
+
+def test_a_run_at_the_power_limit_is_told_and_not_called_throttled():
+    run = results(["transformer", "seqboat"], environment=GPU)
+    held = [1.0, 0.0, *(0.01 for _ in run.samples[2:])]
+    samples = [
+        msgspec.structs.replace(sample, gpu=GpuRun(held_back_seconds={"power cap": share * sample.seconds}))
+        for sample, share in zip(run.samples, held, strict=True)
+    ]
+    notes = build_table(msgspec.structs.replace(run, samples=samples)).notes
+    assert f"1 of {len(samples)} runs were made at the GPU's power limit, and count" in notes
+    assert not any("throttled" in note for note in notes)
+
+
+def test_memory_that_only_the_driver_sees_is_told():
+    run = results(["transformer", "seqboat"], environment=GPU)
+
+    def told(*sizes: int | None) -> list[str]:
+        solos = {
+            name: msgspec.structs.replace(
+                solo,
+                memory=[*solo.memory, MemoryFigure(kind="driver_only", bytes=size)],
+            )
+            for (name, solo), size in zip(run.solos.items(), sizes, strict=True)
+        }
+        notes = build_table(msgspec.structs.replace(run, solos=solos)).notes
+        return [note for note in notes if "only the driver sees" in note]
+
+    assert told(512 << 20, 1 << 30)[0].endswith("beside Mem's: 512 MiB to 1.00 GiB (SeqBoat at 4096)")
+    assert told(512 << 20, None)[0].endswith("beside Mem's: 512 MiB")
+    assert told(None, None) == []
