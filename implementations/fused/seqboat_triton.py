@@ -51,11 +51,14 @@ def seqboat_layer(
 
 
 def _packing(layer: SeqBoatLayer, hx: Tensor, padding_mask: Tensor | None, capacity: float | None) -> Packing:
-    batch, length, _ = hx.shape
-    if layer.configurator is None:
+    (batch, length, _), configurator = hx.shape, layer.configurator
+    if configurator is None:
         return Packing.rows_of(batch, length, padding_mask, hx.device)
     with torch.no_grad():
-        active = layer.configurator(hx[..., :2], padding_mask).active
+        if configurator._forward_hooks or configurator._forward_pre_hooks:
+            active = configurator(hx[..., :2], padding_mask).active
+        else:
+            active = configurator.decide(hx[..., :2], padding_mask)
     capacity = sizes.capacity() if capacity is None else capacity
     most = None if capacity is None else max(1, math.ceil(capacity * batch * length))
     return Packing.of(active, layer.dense, most)

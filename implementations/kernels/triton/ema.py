@@ -10,6 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from implementations.kernels.triton.coefficients import (
+    Coefficients,
+    coefficients,
+    coefficients_backward,
+)
 from implementations.kernels.triton.ema_kernels import (
     average_kernel,
     chunk_states_kernel,
@@ -18,7 +23,7 @@ from implementations.kernels.triton.ema_kernels import (
 from implementations.kernels.triton.launch import ACCUMULATORS, accumulator, blocks, draw_seed, launch
 from implementations.kernels.triton.norms import RowNorm, moments, norm_backward
 from implementations.kernels.triton.pointwise_kernels import silu_backward_kernel
-from implementations.kernels.triton.scan import CHANNELS, Coefficients, Scan, ScanInput
+from implementations.kernels.triton.scan import CHANNELS, Scan, ScanInput
 from implementations.kernels.triton.work import Work
 from implementations.ops.ema import DampedEMA
 
@@ -49,6 +54,7 @@ def chunk_states(
         REST=rest > 0,
         SLOPE=slope,
         **flags,
+        BLOCK=CHANNELS,
         **by.options,
         work=lambda: Work(
             (*source.moves(scan.directions), states), other=scan.flops(source.x, by, 3 + 3 * slope)
@@ -94,6 +100,7 @@ def average(
         ACTIVATED=scan.activated,
         DROPOUT=scan.dropout,
         **source.flags,
+        BLOCK=CHANNELS,
         **by.options,
         work=lambda: Work(
             (
@@ -108,10 +115,9 @@ def average(
     return out, alone
 
 
-def parameter_gradients(
-    source: ScanInput, grad: Tensor, by: Coefficients, scan: Scan
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of weight, log_decay and omega from that of the average."""
+def parameter_gradients(source: ScanInput, grad: Tensor, by: Coefficients, scan: Scan) -> Tensor:
+    """Sums `(directions, 2·states + 1, dim)` from the gradient of the average: the gradient of each weight,
+    that of each ln q over its weight, and in the first direction that of omega."""
     rows, length, dim = source.x.shape
     steps, (lookback, rest) = scan.steps(length), scan.reach(length)
     chunks, states, truncated = blocks(length, steps), by.weight.shape[1], scan.taps < length
@@ -136,6 +142,7 @@ def parameter_gradients(
         TRUNCATED=truncated,
         REST=rest > 0,
         **source.flags,
+        BLOCK=CHANNELS,
         **by.options,
         work=lambda: Work(
             (
@@ -147,10 +154,7 @@ def parameter_gradients(
             other=scan.flops(source.x, by, 10 + 5 * truncated),
         ),
     )
-    total = sums.sum(dim=1).transpose(1, 2)
-    grad_weight = total[..., :states].flatten(0, 1)
-    grad_log_decay = total[..., states:-1].flatten(0, 1) * by.weight
-    return grad_weight, grad_log_decay, total[0, :, -1]
+    return sums.sum(dim=1)
 
 
 class _Average(torch.autograd.Function):
@@ -160,8 +164,10 @@ class _Average(torch.autograd.Function):
         x: Tensor,
         gain: Tensor | None,
         shift: Tensor | None,
-        weight: Tensor,
-        log_decay: Tensor,
+        delta: Tensor,
+        alpha: Tensor,
+        beta: Tensor,
+        gamma: Tensor,
         omega: Tensor,
         padding: Tensor | None,
         centred: bool,
@@ -169,12 +175,14 @@ class _Average(torch.autograd.Function):
     ) -> Tensor:
         mean, rstd = (None, None) if gain is None else moments(x, centred)
         source = ScanInput(x, mean, rstd, gain, shift, padding)
-        by = Coefficients(weight, log_decay.expm1(), log_decay, omega)
+        parameters = (delta, alpha, beta, gamma)
+        by = coefficients(parameters, omega, accumulator(x))
         seed = draw_seed(scan.dropout, x)
         result, alone = average(source, by, scan, seed)
         ctx.save_for_backward(
             *(x, mean, rstd, gain, shift, padding),
-            *(weight, by.decay, log_decay, omega),
+            *(by.weight, by.decay, by.log_decay, omega),
+            *parameters,
             *(seed, alone if scan.activated else None),
         )
         ctx.scan, ctx.centred = scan, centred
@@ -183,13 +191,14 @@ class _Average(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         *tensors, seed, alone = ctx.saved_tensors
-        source, by = ScanInput(*tensors[:6]), Coefficients(*tensors[6:])
+        source, by, parameters = ScanInput(*tensors[:6]), Coefficients(*tensors[6:10]), tensors[10:]
         grad = grads[0].contiguous()
         if alone is not None:
             grad = _silu_backward(grad, alone, seed, ctx.scan.dropout)
         plain = replace(ctx.scan, activated=False, dropout=0.0)
         grad_x, _ = average(ScanInput(grad, padding=source.padding), by, plain, seed, adjoint=True)
-        of_parameters = parameter_gradients(source, grad, by, plain)
+        sums = parameter_gradients(source, grad, by, plain)
+        of_parameters = (*coefficients_backward(tuple(parameters), sums), sums[0, -1])
         if source.mean is None or source.rstd is None or source.gain is None:
             return grad_x, None, None, *of_parameters, None, None, None
         of_norm = norm_backward(grad_x, source.x, source.mean, source.rstd, source.gain, ctx.centred)
@@ -233,17 +242,14 @@ def damped_ema(
     """
     dtype, length = accumulator(x), x.shape[1]
     scan = Scan(ema.bidirectional, min(ema.truncation or length, length), activated, dropout, chunk)
-    with torch.autocast(x.device.type, enabled=False):
-        weight, log_decay = ema.coefficients(dtype)
-        result: Tensor = _Average.apply(  # type: ignore[no-untyped-call]
-            x.contiguous(),
-            None if norm is None else norm.gain,
-            None if norm is None else norm.shift,
-            weight,
-            log_decay,
-            ema.omega.to(dtype),
-            None if padding_mask is None else padding_mask.contiguous(),
-            norm is not None and norm.centred,
-            scan,
-        )
+    result: Tensor = _Average.apply(  # type: ignore[no-untyped-call]
+        x.contiguous(),
+        None if norm is None else norm.gain,
+        None if norm is None else norm.shift,
+        *(ema.delta, ema.alpha, ema.beta, ema.gamma),
+        ema.omega.to(dtype),
+        None if padding_mask is None else padding_mask.contiguous(),
+        norm is not None and norm.centred,
+        scan,
+    )
     return result

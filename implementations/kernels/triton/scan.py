@@ -1,11 +1,11 @@
-"""The damped EMA's scan: its division into chunks, its input and its coefficients."""
+"""The damped EMA's scan: its division into chunks, and its input."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
-from implementations.kernels.triton.launch import ACCUMULATORS, blocks
+from implementations.kernels.triton.coefficients import Coefficients
+from implementations.kernels.triton.launch import blocks
 
 CHANNELS = 32
 """Channels per program: one warp, one thread per channel."""
@@ -36,7 +36,7 @@ class Scan:
         """Time steps of a chunk."""
         return min(length, self.chunk or max(CHUNK, blocks(length, MOST_CHUNKS)))
 
-    def flops(self, x: Tensor, by: "Coefficients", each: int) -> int:
+    def flops(self, x: Tensor, by: Coefficients, each: int) -> int:
         """FLOPs of a pass over x, with so many for each step, channel and state."""
         return self.directions * x.numel() * by.weight.shape[1] * each
 
@@ -73,22 +73,3 @@ class ScanInput:
     @property
     def flags(self) -> dict[str, bool]:
         return {"NORMED": self.mean is not None, "PADDED": self.padding is not None}
-
-
-@dataclass(frozen=True)
-class Coefficients:
-    """weight, decay = q − 1, log_decay = ln q `(kernels, states)`, omega `(dim,)`, in the sums' precision."""
-
-    weight: Tensor
-    decay: Tensor
-    log_decay: Tensor
-    omega: Tensor
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {
-            "STATES": self.weight.shape[1],
-            "BLOCK": CHANNELS,
-            "ACC": ACCUMULATORS[self.weight.dtype],
-            "num_warps": 1,
-        }
