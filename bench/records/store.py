@@ -21,6 +21,7 @@ from bench.records.run import Header
 from bench.system.extras import require
 
 Load = Callable[[Path], Results]
+ListRuns = Callable[[Path, str], list["Stored"]]
 
 PARTITIONS = ("suite", "device", "commit")
 
@@ -106,12 +107,19 @@ def add(path: Path, folder: Path, commit: str | None = None) -> Path:
     return target
 
 
-def find(folder: Path, suite: str, implementation: str, load: Load = read) -> list[Stored]:
+def runs_of(folder: Path, suite: str) -> list[Stored]:
+    """Runs of a suite, in the order of their paths."""
+    return [Stored(path, _value(path.parent)) for path in _files(folder) if _value(path.parents[2]) == suite]
+
+
+def find(
+    folder: Path, suite: str, implementation: str, load: Load = read, list_runs: ListRuns = runs_of
+) -> list[Stored]:
     """The runs of a suite that have this implementation. Raises UsageError if there are none.
 
-    load: reads a run, by default from its file.
+    load: reads a run, by default from its file. list_runs: lists the runs of a suite, by default anew.
     """
-    runs = _runs(folder, suite)
+    runs = list_runs(folder, suite)
     found = [run for run in runs if implementation in _models(load(run.path))]
     if found:
         return found
@@ -120,9 +128,9 @@ def find(folder: Path, suite: str, implementation: str, load: Load = read) -> li
     raise UsageError(f"{folder}: has no {implementation!r} of the suite {suite!r}; {has}")
 
 
-def models(folder: Path, suite: str, load: Load = read) -> list[str]:
+def models(folder: Path, suite: str, load: Load = read, list_runs: ListRuns = runs_of) -> list[str]:
     """Implementations of a suite that have runs. Raises UsageError if there are none."""
-    found = {model for run in _runs(folder, suite) for model in _models(load(run.path))}
+    found = {model for run in list_runs(folder, suite) for model in _models(load(run.path))}
     if not found:
         raise UsageError(f"{folder}: has no suite {suite!r}; it has {', '.join(suites(folder))}")
     return sorted(found)
@@ -133,17 +141,13 @@ def suites(folder: Path) -> list[str]:
     return sorted({_value(path.parents[2]) for path in _files(folder)})
 
 
-def _runs(folder: Path, suite: str) -> list[Stored]:
-    return [Stored(path, _value(path.parent)) for path in _files(folder) if _value(path.parents[2]) == suite]
-
-
 def _models(results: Results) -> set[str]:
     return {solo.case.implementation for solo in results.solos.values()}
 
 
 def _files(folder: Path) -> list[Path]:
     """Every run. Raises UsageError if there is none."""
-    files = sorted(folder.glob(_LAYOUT))
+    files = sorted(folder.glob(_LAYOUT), key=str)
     if not files:
         raise UsageError(f"{folder}: holds no runs; add some with bench store add FILE...")
     return files

@@ -98,7 +98,7 @@ def history(
         raise UsageError(f"--figure {figure}: choose {', '.join(FIGURES)}")
     measured = [
         case
-        for run in find(folder, suite, model, shelf.results)
+        for run in find(folder, suite, model, shelf.results, shelf.runs)
         for case in shelf.cases(run, model, figure, baseline)
     ]
     commits = Repository.commits(Path.cwd(), {case.commit for case in measured})
@@ -130,7 +130,7 @@ def histories(
     if model is not None:
         return [history(folder, model, suite, figure, baseline, shelf)]
     found = []
-    for name in models(folder, suite, shelf.results):
+    for name in models(folder, suite, shelf.results, shelf.runs):
         try:
             found.append(history(folder, name, suite, figure, baseline, shelf))
         except OwnBaseline:

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from bench.errors import UsageError
 from bench.records.reading import Results, read
-from bench.records.store import Stored
+from bench.records.store import Stored, runs_of
 from bench.stats.intervals import Interval, ratio_interval
 from bench.stats.ratios import block_step_seconds
 from bench.suites.case import Case
@@ -52,9 +52,10 @@ class MeasuredCase:
 
 
 class Shelf:
-    """Stored runs, each read once however many models and figures are asked for."""
+    """Stored runs, each listed and read once however many models and figures are asked for."""
 
     def __init__(self) -> None:
+        self.runs = functools.cache(runs_of)
         self.results = functools.cache(read)
         self.rows = functools.cache(self._rows)
 

@@ -45,7 +45,13 @@ def specification(history: History) -> Spec:
         for line, name in zip(lines, points, strict=True)
     ]
     title = alt.TitleParams(f"{model} over commits: {history.suite}", anchor="start", offset=12)
-    return finished(alt.vconcat(*panels, title=title), points)
+    orders = {name: commits_of(each) for name, each in points.items()}
+    return finished(alt.vconcat(*panels, title=title), points, orders)
+
+
+def commits_of(points: Sequence[Point]) -> list[str]:
+    """Commits of a line, in the order of its axis."""
+    return list(dict.fromkeys(point["commit"] for point in points))
 
 
 def points_of(line: Line, figure: Figure) -> list[Point]:
@@ -83,14 +89,14 @@ def _scaled(value: float | None, scale: float) -> float | None:
 
 
 def _panel(line: Line, figure: Figure, look: Look, name: str, points: Sequence[Point]) -> Chart:
-    """name: of the points, in the specification."""
-    order = list(dict.fromkeys(point["commit"] for point in points))
+    """name: of the points and of their commits, in the specification."""
+    order = commits_of(points)
     against = f" (× {title_of(line.baseline)})" if line.baseline else ""
     base = alt.Chart(alt.NamedData(name)).encode(
         x=alt.X(
             "commit:N",
             # As a sort it would be one expression, nested as deeply as there are commits.
-            scale=alt.Scale(domain=order),
+            scale=alt.Scale(domain=[name]),
             title=None,
             axis=alt.Axis(
                 labelAngle=-45, labelOverlap=True, labelFont="monospace", values=some(order), ticks=False

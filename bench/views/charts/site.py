@@ -36,7 +36,7 @@ def specification(lines: Sequence[Track], figure: Figure, looks: Mapping[str, Lo
         x=alt.X(
             "commit:N",
             # As a sort it would be one expression, nested as deeply as there are commits.
-            scale=alt.Scale(domain=order),
+            scale=alt.Scale(domain=["commits"]),
             title=None,
             axis=alt.Axis(labelAngle=-60, labelFont="monospace", labelFontSize=9, values=some(order)),
         ),
@@ -53,7 +53,9 @@ def specification(lines: Sequence[Track], figure: Figure, looks: Mapping[str, Lo
         timed.mark_line(strokeWidth=1.5, opacity=0.6).encode(detail="level:N"),
         timed.mark_point(filled=True, opacity=1, size=36).encode(shape=by_model(own, "shape")),
     ]
-    return finished(alt.layer(*layers).properties(width=WIDTH, height=HEIGHT), {"points": points})
+    return finished(
+        alt.layer(*layers).properties(width=WIDTH, height=HEIGHT), {"points": points}, {"commits": order}
+    )
 
 
 def merged(orders: Sequence[Sequence[str]]) -> list[str]:

@@ -106,10 +106,13 @@ def _page(spec: Spec) -> str:
     )
 
 
-def finished(chart: Chart, data: Mapping[str, Sequence[Point]] = {}) -> Spec:
+def finished(
+    chart: Chart, data: Mapping[str, Sequence[Point]] = {}, orders: Mapping[str, Sequence[str]] = {}
+) -> Spec:
     """A chart with the looks that all of them share.
 
-    data: what its `alt.NamedData` are, by name; Altair would take seconds to check thousands of points.
+    data: what its `alt.NamedData` are, by name. orders: long domains, by the one entry that stands for each
+    in the chart. Altair would take seconds to copy and check thousands of either.
     """
     chart = chart.configure_view(stroke=None).configure_axis(gridColor="#e4e4e4", labelFontSize=11)
     legend = {
@@ -119,8 +122,24 @@ def finished(chart: Chart, data: Mapping[str, Sequence[Point]] = {}) -> Spec:
         "symbolBaseStrokeColor": "#555",
         "symbolOpacity": 1,
     }
-    spec: Spec = chart.configure_legend(**legend).to_dict()
+    spec: Spec = _ordered(chart.configure_legend(**legend).to_dict(), orders)
     return {**spec, "datasets": {**spec.get("datasets", {}), **data}} if data else spec
+
+
+def _ordered(part: Any, orders: Mapping[str, Sequence[str]]) -> Any:
+    """The part of a specification with whole domains."""
+    if not orders:
+        return part
+    if isinstance(part, list):
+        return [_ordered(each, orders) for each in part]
+    if not isinstance(part, dict):
+        return part
+    return {
+        key: list(orders[each[0]])
+        if key == "domain" and len(each) == 1 and each[0] in orders
+        else _ordered(each, orders)
+        for key, each in part.items()
+    }
 
 
 def by_model(looks: Mapping[str, Look], channel: Channel, legend: bool = True) -> Any:
