@@ -431,3 +431,24 @@ def test_the_ratio_of_levels_holds_the_truth():
     assert 930 <= inside <= 970
     exact = level_ratio([2.0, 2.0, 2.0], [3.0, 3.0, 3.0])
     assert (exact.ratio, exact.low, exact.high) == pytest.approx((1.5, 1.5, 1.5))
+
+
+def test_a_picture_of_thousands_of_commits_takes_little_work_for_each(keep):
+    """Altair would copy and check each entry of a long domain a hundred times."""
+    charts = pytest.importorskip("bench.views.charts.history", reason='needs "seqboat-bench[report]"')
+    keep(0)
+    found = seqboat(keep)
+    (line,) = found.lines
+
+    def with_commits(count: int) -> history.History:
+        points = [
+            msgspec.structs.replace(line.points[0], commit=f"{number:040x}"[::-1]) for number in range(count)
+        ]
+        return msgspec.structs.replace(found, lines=[msgspec.structs.replace(line, points=points)])
+
+    charts.specification(with_commits(10))  # what is done once
+    found_few, found_many = map(with_commits, (300, 1300))
+    few, many = (calls_of(lambda one=one: charts.specification(one)) for one in (found_few, found_many))
+    assert (many - few) / 1000 < 40
+    axis = charts.specification(found_few)["vconcat"][0]["layer"][0]["encoding"]["x"]
+    assert len(axis["scale"]["domain"]) == 300
