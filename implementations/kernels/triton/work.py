@@ -43,5 +43,5 @@ def counted(watcher: Watcher) -> Iterator[None]:
 
 
 def watcher() -> Watcher | None:
-    """Who is told of launches in place of running them; None if they run."""
+    """The watcher that is told of launches in place of running them; None if they run."""
     return _watcher.get()

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from bench.errors import UsageError
-from bench.probes import gpu_state, nvml
+from bench.probes import gpu_state, memory, nvml
 from bench.probes.clock_lock import locked_clocks
 from bench.probes.energy import energy_of
 from bench.records.gpu import GpuSettings
@@ -424,3 +424,13 @@ def test_processors_beside_the_device_are_those_that_may_be_used(mine, monkeypat
     assert gpu_state.near_processors(nvml.Nvml(SECOND)) == ()
     mine.near = 0b110111
     assert gpu_state.near_processors(nvml.Nvml(SECOND)) == (1, 2)
+
+
+def test_what_only_the_driver_sees_is_what_torchs_allocator_has_not_reserved(mine):
+    driver = nvml.Nvml(SECOND)
+    process = nvml.read_figure("nvml_process", driver, lambda gpu: gpu.process_bytes(), None)
+    assert memory._outside(process, 60 * MIB).bytes == 40 * MIB
+    mine.list_processes(p1=400)
+    hidden = nvml.read_figure("nvml_process", driver, lambda gpu: gpu.process_bytes(), None)
+    outside = memory._outside(hidden, 60 * MIB)
+    assert (outside.bytes, outside.unavailable) == (None, "not listed by the driver")
