@@ -355,19 +355,24 @@ def test_a_plug_in_runs_only_when_it_is_named(installed, tmp_path, write_suite):
     path = write(results(["transformer", "evil", "evil:build"]), tmp_path)
 
     def call(*words: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "bench.cli", *map(str, words)]
+        command = [sys.executable, *map(str, words)]
         environment = os.environ | installed
         return subprocess.run(
             command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path / "site"
         )
 
-    listed = call("list", "implementations", "--json")
-    assert "evil" in [row["name"] for row in json.loads(listed.stdout)]
-    assert call("table", path).returncode == 0
-    assert call("compare", path, path).returncode == 0
-    assert call("export", path, "--format", "junit").returncode == 0
+    looks = [["table", path], ["compare", path, path], ["export", path, "--format", "junit"]]
+    code = (
+        "import sys; from bench.cli import app\n"
+        f"for words in {[['list', 'implementations', '--json'], *([*map(str, one)] for one in looks)]}:\n"
+        "    assert not app(words, standalone_mode=False)\n"
+        "    print(end='\\x1e')"
+    )
+    listed, *shown, _ = call("-c", code).stdout.split("\x1e")
+    assert "evil" in [row["name"] for row in json.loads(listed)]
+    assert len(shown) == len(looks)
     suite = write_suite("fault_models:tiny")
-    run = ("run", "--quick", "--device", "cpu", "--threads", "1", "--suite", suite)
+    run = ("-m", "bench", "run", "--quick", "--device", "cpu", "--threads", "1", "--suite", suite)
     assert call(*run, "--out", tmp_path / "without.jsonl").returncode == 0
     assert not (tmp_path / "imported").exists()
     finished = call(*run, "--impl", "evil", "--out", tmp_path / "with.jsonl")

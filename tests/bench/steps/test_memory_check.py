@@ -9,7 +9,7 @@ from bench.suites import reading as suites
 CASE = msgspec.structs.replace(suites.load("ci").cases("cpu")[0], activation=None, length=1024)
 
 
-@pytest.mark.parametrize("implementation", ["transformer", "mega-chunk", "luna-256"])
+@pytest.mark.parametrize("implementation", ["transformer", "luna-256"])
 def test_resident_memory_is_the_tensors(implementation, monkeypatch):
     # What keeps freed memory while timing must not reach this process.
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.trim_threshold=1073741824")
