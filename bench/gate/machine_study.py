@@ -173,12 +173,13 @@ def _table(noises: Mapping[str, Measured], experiments: int) -> str:
 
 def _figures(cases: Sequence[Measured], slower: str, experiments: int) -> list[str]:
     """Alarms and passes of identical code, then how often each slowdown is found."""
-    same = _rates(cases, 0.0, slower, experiments)
-    found = [_rates(cases, slowdown, slower, experiments)["REGRESSED"] for slowdown in SLOWDOWNS]
+    same = rates(cases, 0.0, slower, experiments)
+    found = [rates(cases, slowdown, slower, experiments)["REGRESSED"] for slowdown in SLOWDOWNS]
     return [f"{share:.1%}" for share in (same["REGRESSED"], same["PASSED"], *found)]
 
 
-def _rates(cases: Sequence[Measured], slowdown: float, slower: str, experiments: int) -> dict[Verdict, float]:
+def rates(cases: Sequence[Measured], slowdown: float, slower: str, experiments: int) -> dict[Verdict, float]:
+    """Shares of gates by verdict. slower: whether one case is, or every one."""
     random = np.random.default_rng(0)
     counts: dict[Verdict, float] = {"REGRESSED": 0, "PASSED": 0, "INCONCLUSIVE": 0}
     same, slow = ([case.blocks(by) for case in cases] for by in (0.0, slowdown))
