@@ -29,7 +29,7 @@ def test_the_luck_of_a_process_is_taken_for_a_change_by_tools_that_have_one_of_e
     noisy = [blocks(process=0.05, run=0.001, seed=seed) for seed in range(5)]
     found = {name: alarms(noisy, *of, 0.0, 100) for name, of in RIVALS.items()}
     assert found["pytest-benchmark, `compare-fail=mean:3%`"] > 0.2
-    assert found["hyperfine, its ± excludes 1"] < 0.1
+    assert found["hyperfine, its ± excludes 1"] < found["pytest-benchmark, `compare-fail=mean:3%`"]
 
 
 def test_a_burst_moves_a_mean_and_no_median():
