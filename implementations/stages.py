@@ -30,6 +30,7 @@ FUNCTIONS = {
     "fused_chunked_attention": "attention",
     "damped_ema": "EMA",
     "gates": "gates",
+    "_decided": "configurator",
     "pack": "compress",
     "merge": "extract",
     "_Attention.forward": "attention",

@@ -16,6 +16,7 @@ from implementations.kernels.triton.norms import RowNorm
 from implementations.kernels.triton.packing import Packing, pack
 from implementations.models.seqboat import SeqBoatLayer
 from implementations.ops import sizes
+from implementations.ops.configurator import LatentConfigurator, Routing
 
 
 def seqboat_layer(
@@ -51,17 +52,22 @@ def seqboat_layer(
 
 
 def _packing(layer: SeqBoatLayer, hx: Tensor, padding_mask: Tensor | None, capacity: float | None) -> Packing:
-    (batch, length, _), configurator = hx.shape, layer.configurator
-    if configurator is None:
+    batch, length, _ = hx.shape
+    if layer.configurator is None:
         return Packing.rows_of(batch, length, padding_mask, hx.device)
-    with torch.no_grad():
-        if configurator._forward_hooks or configurator._forward_pre_hooks:
-            active = configurator(hx[..., :2], padding_mask).active
-        else:
-            active = configurator.decide(hx[..., :2], padding_mask)
+    active = _decided(layer.configurator, hx[..., :2], padding_mask)
     capacity = sizes.capacity() if capacity is None else capacity
     most = None if capacity is None else max(1, math.ceil(capacity * batch * length))
     return Packing.of(active, layer.dense, most)
+
+
+@torch.no_grad()
+def _decided(configurator: LatentConfigurator, logits: Tensor, padding_mask: Tensor | None) -> Tensor:
+    """Active steps; the merge computes the probabilities, so they are computed here for hooks alone."""
+    if configurator._forward_hooks or configurator._forward_pre_hooks:
+        routing: Routing = configurator(logits, padding_mask)
+        return routing.active
+    return configurator.decide(logits, padding_mask)
 
 
 def _gated_attention(layer: SeqBoatLayer, packed: Tensor, packing: Packing, length: int) -> Tensor:

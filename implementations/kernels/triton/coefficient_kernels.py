@@ -11,7 +11,7 @@ import triton.language as tl
 from implementations.kernels.triton.pointwise_kernels import sigmoid
 
 TERMS = tl.constexpr(18)
-"""Of a series in at most 1/9: float64's digits."""
+"""Terms of a series in 1/9 at most: float64's digits."""
 
 
 @triton.jit
