@@ -3,7 +3,7 @@
 `bench.run` measures, `bench.read` reads result files; both give a `Run`, from which come tables and charts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from bench.measure.request import as_command, request_for
 from bench.records.environment import Pairing
 from bench.records.reading import Results, read_kinds
 from bench.suites.case import Backend, HyperparameterMode, Mode, Phase, Precision
+from bench.suites.files import suite_of_keys
 from bench.views.tables.choice import needs_arithmetic
 from bench.views.tables.rows import Row
 from bench.views.tables.table import Table, build_table
@@ -87,7 +88,7 @@ class Run:
 
 
 def run(
-    suite: str,
+    suite: str | Mapping[str, Any],
     *,
     implementations: Sequence[Model] | None = None,
     workload: str | None = None,
@@ -108,6 +109,7 @@ def run(
     mode: Mode | Sequence[Mode] | None = None,
     seed: int | None = None,
     quick: bool = False,
+    quiet: bool = False,
     energy: bool = False,
     lock_clocks: int | None = None,
     pairing: Pairing = "turns",
@@ -118,7 +120,8 @@ def run(
 ) -> Run:
     """Measure a suite, as `bench run` does with the options of the same names.
 
-    suite: a suite's name, or a file that ends in .yaml; what is None is as the suite has it.
+    suite: a suite's name, a file that ends in .yaml, or the keys of such a file as a mapping; what is None is
+    as the suite has it. quiet: say nothing of what is being measured.
     workload: in place of the suite's: a name, "tokens:file.npy", "text:file.txt" or
     "package.module:WORKLOAD". metrics: functions of a step that give a `bench.Figure`, or their import paths.
     lengths: sequence lengths in time steps. batch: sequences per step; tokens: time steps per step, in its
@@ -155,15 +158,17 @@ def run(
         "threads": threads,
         "modes": mode,
         "quick": quick,
+        "quiet": quiet,
         "energy": energy,
         "lock_clocks": lock_clocks,
         "pairing": pairing,
         "executor": executor,
     }
-    command = as_command(suite, {**settings, "columns": columns})
+    read = suite if isinstance(suite, str) else suite_of_keys(suite)
+    command = as_command(suite if isinstance(suite, str) else None, {**settings, "columns": columns})
     settings["arithmetic"] = needs_arithmetic(columns)
     earlier = None if resume is None else Path(resume)
-    outcome = session.run(request_for(suite, out, **settings, resume=earlier, command=command))
+    outcome = session.run(request_for(read, out, **settings, resume=earlier, command=command))
     if outcome.interrupted:
         path = outcome.path
         raise KeyboardInterrupt(f"what was measured is in {path}; resume={path!r} continues it")

@@ -27,7 +27,10 @@ app = typer.Typer()
 @app.command()
 @prints_table("-o", "--table")
 def run(
-    suite: Annotated[str, typer.Option(help="A suite's name, or a file that ends in .yaml.")],
+    suite: Annotated[
+        str | None,
+        typer.Option(help="A suite's name, or a file that ends in .yaml; with --resume, that of the record."),
+    ] = None,
     impl: Annotated[
         str | None,
         typer.Option(
@@ -81,6 +84,9 @@ def run(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of models and batches.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Three short blocks: wide intervals, soon.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Only the table, and where the run is kept.")
+    ] = False,
     checkpoint: Annotated[
         str | None, typer.Option(help="Checkpoints of bench train, comma-separated: models as trained.")
     ] = None,
@@ -121,14 +127,16 @@ def run(
 ) -> None:
     """Measure a suite and print its table."""
     from bench.measure import collection, session
-    from bench.measure.request import request_for
+    from bench.measure.request import begun, request_for
     from bench.suites.collection import load as collection_of
     from bench.suites.files import suite_file
     from bench.views.tables import by_task as task_table
     from bench.views.tables.choice import needs_arithmetic
     from bench.views.tables.table import build_table
 
-    read = suite_file(suite)
+    if suite is None and resume is None:
+        raise UsageError("--suite: name a suite (bench list suites), or a run to continue with --resume")
+    read, before = begun(resume) if suite is None and resume else (suite_file(suite or ""), {})
     parts = collection_of(read)
     request = request_for(
         read,
@@ -150,11 +158,12 @@ def run(
         threads=numbers(threads, int, "--threads"),
         modes=names(mode, "--mode"),
         seed=seed,
-        quick=quick,
+        quick=quick or before.get("quick", False),
+        quiet=quiet,
         checkpoints=tuple(map(Path, names(checkpoint, "--checkpoint") or ())),
-        energy=energy,
+        energy=energy or before.get("energy", False),
         lock_clocks=lock_clocks,
-        pairing=pairing,
+        pairing=before.get("pairing", pairing),
         arithmetic=needs_arithmetic(shown.choice.columns),
         executor=executor,
         check=None if shown.is_plain else lambda run: _check(shown, run, by_task=parts is not None),

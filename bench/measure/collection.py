@@ -39,7 +39,8 @@ def run(collection: Collection, request: Request) -> Outcome:
         if finished:
             runs += finished
             continue
-        print(f"bench: {name} ({number} of {len(parts)})", file=sys.stderr)
+        if not request.quiet:
+            print(f"bench: {name} ({number} of {len(parts)})", file=sys.stderr)
         outcome = session.run(replace(part, resume=part.out if part.out.exists() else None))
         runs += outcome.runs
         if outcome.interrupted:

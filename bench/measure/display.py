@@ -134,9 +134,18 @@ class LiveDisplay(PlainDisplay):
         self.live.update(Group(head, table) if self.solo_lines else head, refresh=True)
 
 
-def open_display() -> PlainDisplay:
-    """A live display if standard error is a terminal, else plain lines."""
+class QuietDisplay(PlainDisplay):
+    """Nothing: what matters stands below the table too."""
+
+    def _say(self, line: str) -> None:
+        return
+
+
+def open_display(quiet: bool = False) -> PlainDisplay:
+    """A live display if standard error is a terminal, else plain lines; or none of it."""
     console = patient_console()
+    if quiet:
+        return QuietDisplay(console)
     kind = LiveDisplay if console.is_terminal else PlainDisplay
     return kind(console)
 

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bench import workloads
 from bench.errors import UsageError
 from bench.probes.environment import as_text, command_line
 from bench.records import checkpoint as checkpoints
-from bench.records.reading import Results
+from bench.records.reading import Results, read_kinds
 from bench.suites import reading
 from bench.suites.files import SuiteFile
 from bench.suites.suite import Suite
@@ -31,6 +33,8 @@ class Request:
     device: str = "auto"
     threads: int | Sequence[int] | None = None
     quick: bool = False
+    quiet: bool = False
+    """Whether nothing is said of what is being measured."""
     energy: bool = False
     arithmetic: bool = False
     """Whether FLOPs are counted, and the device's ceiling measured, as the columns TFLOP/s and MFU need."""
@@ -58,6 +62,28 @@ def request_for(suite: str | SuiteFile, out: str | Path | None = None, **options
     given = {name: value for name, value in options.items() if value is not None}
     own = {field.name: given.pop(field.name) for field in fields(Request) if field.name in given}
     return Request(suite, default_out(_name(suite)) if out is None else Path(out), overrides=given, **own)
+
+
+def recorded_suite(results: Results, path: Path) -> SuiteFile:
+    """The suite of a record, ready to be run. path: what errors name.
+
+    Raises UsageError if it means something else to this version.
+    """
+    suite = results.header.suite
+    file = SuiteFile(path, msgspec.json.decode(msgspec.json.encode(suite)))
+    if reading.load(file) != suite:
+        raise UsageError(f"{path}: its suite means something else to this version")
+    return file
+
+
+def begun(path: Path) -> tuple[SuiteFile, dict[str, Any]]:
+    """Suite of a run that is to be continued, and how it was called. Raises UsageError."""
+    if path.is_dir():
+        raise UsageError(f"--resume {path}: is a collection's folder; name the collection with --suite")
+    results = read_kinds(path)[0]
+    header = results.header
+    flags = {name: f"--{name}" in header.command for name in ("quick", "energy")}
+    return recorded_suite(results, path), {"pairing": header.environment.pairing, **flags}
 
 
 def _name(suite: str | SuiteFile) -> str:
@@ -112,9 +138,12 @@ def _checkpoints(paths: Iterable[Path], suite: Suite) -> dict[str, str]:
     return files
 
 
-def as_command(suite: str, settings: Mapping[str, Any]) -> list[str]:
-    """The command line that measures the same as `bench.run` with these settings."""
-    words = ["bench", "run", "--suite", suite]
+def as_command(suite: str | None, settings: Mapping[str, Any]) -> list[str]:
+    """The command line that measures the same as `bench.run` with these settings.
+
+    suite: its name; None if it has no file, so that the line can continue a record, but not begin one.
+    """
+    words = ["bench", "run", *([] if suite is None else ["--suite", suite])]
     for key, value in settings.items():
         option = reading.option(key)
         if value is True:

@@ -180,7 +180,7 @@ def _carry_out(
         file.append(header)
     for device in executor.devices:
         file.append(device)
-    with open_display() as display:
+    with open_display(quiet=request.quiet) as display:
         for notice in notices:
             display.notice(notice)
         for remark in remarks(header.surroundings) if header.surroundings else ():

@@ -10,13 +10,13 @@ import yaml
 from bench import workloads
 from bench.errors import ResultError, UsageError
 from bench.measure.header import BENCH, sources_of
+from bench.measure.request import recorded_suite
 from bench.probes.code import HARNESS, place_of
 from bench.probes.environment import harness
 from bench.probes.packages import installed, version_of
 from bench.records import bundle
 from bench.records.bundle import Bundle, Changes, DataSums, Manifest
 from bench.records.reading import Results, read
-from bench.suites import reading
 from bench.suites.files import SuiteFile
 from bench.suites.suite import Suite
 from bench.system import own_models
@@ -67,11 +67,7 @@ def suite_file(found: Bundle) -> SuiteFile:
 
     Raises UsageError if it means something else to this version.
     """
-    suite = found.results.header.suite
-    file = SuiteFile(found.path, msgspec.json.decode(msgspec.json.encode(suite)))
-    if reading.load(file) != suite:
-        raise UsageError(f"{found.path}: its suite means something else to this version")
-    return file
+    return recorded_suite(found.results, found.path)
 
 
 def batches_of(results: Results) -> dict[str, str]:

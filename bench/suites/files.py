@@ -43,6 +43,14 @@ def suite_file(name: str) -> SuiteFile:
     return _read(_path_of(name))
 
 
+def suite_of_keys(keys: Mapping[str, Any]) -> SuiteFile:
+    """A suite without a file, by its keys; errors call it `suite`. Raises UsageError."""
+    path, keys = Path("suite"), {"description": "Given to bench.run by its keys", **keys}
+    if keys.keys() >= set(EITHER):
+        raise UsageError(f"{path}: `tokens`: takes the place of `batch`; give one of them")
+    return SuiteFile(path, _extended(path, keys, (path,)) if "extends" in keys else keys)
+
+
 def _read(path: Path, below: tuple[Path, ...] = ()) -> SuiteFile:
     """Read a file and what it extends. below: the files that extend this one, the first of them last."""
     try:

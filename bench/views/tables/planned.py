@@ -13,8 +13,8 @@ from bench.text.units import format_duration
 WORTH_TELLING = 0.1
 """Least share by which one block more has to narrow the widest interval."""
 HOW_TO_MEASURE_MORE: dict[StopReason, str] = {
-    "budget": "`--resume FILE` with its own `--budget`",
-    "blocks": "`--resume FILE` with more `max_blocks`, or without `--quick`",
+    "budget": "`--resume {file}` with its own `--budget`",
+    "blocks": "`--resume {file}` with more `max_blocks`, or without `--quick`",
 }
 VISITS_WANTED = 3
 """Least visits of each case in a block: the median of fewer is moved by a single burst."""
@@ -62,12 +62,12 @@ def outlook(run: Results) -> list[str]:
     """Notes on what the run lacks, and on the gain of more time."""
     if run.end is None or run.end.outlook is None:
         return []
-    return list(_outlook(run.end.outlook, run.end.reason))
+    return list(_outlook(run.end.outlook, run.end.reason, run.path))
 
 
-def _outlook(found: Outlook, reason: StopReason) -> Iterator[str]:
+def _outlook(found: Outlook, reason: StopReason, file: str) -> Iterator[str]:
     block = format_duration(found.block_seconds)
-    how = HOW_TO_MEASURE_MORE.get(reason, "`--resume FILE`")
+    how = HOW_TO_MEASURE_MORE.get(reason, "`--resume {file}`").format(file=file)
     if found.lacking:
         yield (
             f"{found.lacking} of the blocks are lacking that the suite wants at least; one takes about "

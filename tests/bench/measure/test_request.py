@@ -2,9 +2,19 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
+from typer.testing import CliRunner
 
-from bench.measure.request import as_command, default_out, request_for, resume_line
+from bench.cli import app
+from bench.errors import UsageError
+from bench.measure.display import open_display
+from bench.measure.request import as_command, begun, default_out, request_for, resume_line
+from bench.suites import reading
+from bench.suites.files import suite_of_keys
+from bench.suites.suite import BatchSizes
+
+from ..made_up import results, write
 
 
 def test_runs_that_begin_together_have_files_of_their_own():
@@ -41,3 +51,36 @@ def test_a_call_from_python_as_a_command_line():
 )
 def test_the_line_that_resumes_a_run(called, line):
     assert resume_line(called.split(), Path("b.jsonl")) == line
+
+
+def test_a_record_is_continued_without_the_name_of_its_suite(tmp_path):
+    made = results(["transformer", "seqboat"], [1024], batch=BatchSizes(cpu=(1, 4)))
+    header = msgspec.structs.replace(made.header, command=["bench", "run", "--suite", "made-up", "--quick"])
+    path = write(msgspec.structs.replace(made, header=header), tmp_path)
+    suite, options = begun(path)
+    assert reading.load(suite) == header.suite
+    assert options == {"pairing": "turns", "quick": True, "energy": False}
+    with pytest.raises(UsageError, match="is a collection's folder; name the collection with --suite"):
+        begun(tmp_path)
+
+
+def test_a_run_without_a_suite_or_a_record_is_one_line():
+    done = CliRunner().invoke(app, ["run"])
+    assert str(done.exception).startswith("--suite: name a suite (bench list suites), or a run to continue")
+
+
+def test_a_suite_may_be_given_by_its_keys():
+    suite = reading.load(suite_of_keys({"extends": "ci", "lengths": [64]}))
+    assert (suite.name, suite.lengths, suite.workload) == ("suite", (64,), "text")
+    with pytest.raises(UsageError, match=r"suite: .*did you mean `lengths`"):
+        reading.load(suite_of_keys({"workload": "text", "lenghts": [64]}))
+    with pytest.raises(UsageError, match="suite: `tokens`: takes the place of `batch`"):
+        suite_of_keys({"tokens": 1, "batch": 1})
+    assert "--suite" not in as_command(None, {"quick": True})
+
+
+def test_a_quiet_run_says_nothing(capsys):
+    for quiet, words in ((False, "load 9.0"), (True, "")):
+        with open_display(quiet=quiet) as display:
+            display.notice("load 9.0")
+        assert capsys.readouterr().err.strip() == words
