@@ -14,7 +14,7 @@ import msgspec
 
 from bench.steps.kernel_costs import Kernel, StepCosts, costs_of
 from bench.suites import reading
-from bench.suites.case import Case
+from bench.suites.case import Case, Precision
 from bench.suites.suite import Suite
 
 SUITES = (
@@ -22,7 +22,7 @@ SUITES = (
     *("lra-path-x-16k", "speech-commands-16k", "enwik8-8k", "sweep-16k"),
 )
 MODELS = ("transformer", "seqboat", "seqboat-fused")
-PRECISIONS = ("fp32", "tf32", "bf16")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
 
 OPERATOR_SECONDS = 6e-6
 """Time of the host for an operator of torch: 3 µs to dispatch it, measured on small tensors, and as much
@@ -130,15 +130,15 @@ def _cases(suite: Suite, models: Iterable[str]) -> Iterator[Case]:
             yield case
 
 
-def _in_precision(case: Case, precision: str) -> Case:
+def _in_precision(case: Case, precision: Precision) -> Case:
     backend = "triton" if case.implementation.endswith("-fused") else "auto"
-    return msgspec.convert({**msgspec.structs.asdict(case), "precision": precision, "backend": backend}, Case)
+    return msgspec.structs.replace(case, precision=precision, backend=backend)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Print the cost model's tables.")
-    parser.add_argument("--suite", nargs="+", default=SUITES)
-    parser.add_argument("--model", nargs="+", default=MODELS)
+    parser.add_argument("--suite", nargs="+", choices=SUITES, default=SUITES)
+    parser.add_argument("--model", nargs="+", choices=MODELS, default=MODELS)
     options = parser.parse_args()
     for line in lines(options.suite, options.model):
         print(line, flush=True)
