@@ -1,6 +1,7 @@
 """Notes below a table: why figures are missing, and how they were measured."""
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 import msgspec
 
@@ -15,6 +16,7 @@ from bench.text.units import format_bytes, format_duration
 from bench.views.tables.company import company_notes, load_lines
 from bench.views.tables.disturbed import disturbances, share_of
 from bench.views.tables.gpu_notes import gpu_notes
+from bench.views.tables.naming import SETTINGS, Setting
 from bench.views.tables.planned import outlook, plans
 from bench.views.tables.plugin_notes import plugin_footer, plugin_notes
 from bench.views.tables.rows import Row, title_of
@@ -48,6 +50,10 @@ STATUS_WORDS: dict[Status, str] = {
 }
 
 
+IN_NAMES = ("Length", "Mode")
+"""Settings that stand in every name of a note."""
+
+
 def footnotes_of(rows: Sequence[Row], reason_of: Callable[[Row], str]) -> dict[int, Footnote]:
     """One footnote for each reason, by number of the row."""
     failed: dict[str, list[int]] = {}
@@ -55,8 +61,9 @@ def footnotes_of(rows: Sequence[Row], reason_of: Callable[[Row], str]) -> dict[i
         if row.status != "ok":
             failed.setdefault(reason_of(row), []).append(number)
     notes = {}
+    telling = [one for one in SETTINGS if one.header not in IN_NAMES and one.tells(rows)]
     for index, (reason, numbers) in enumerate(failed.items()):
-        names = ", ".join(name_of(rows[number]) for number in numbers)
+        names = ", ".join(name_of(rows[number], telling) for number in numbers)
         note = Footnote(_letters(index), f"{names}: {reason}")
         notes.update(dict.fromkeys(numbers, note))
     return notes
@@ -67,9 +74,11 @@ def _letters(index: int) -> str:
     return (_letters(more - 1) if more else "") + chr(ord("a") + letter)
 
 
-def name_of(row: Row) -> str:
+def name_of(row: Row, telling: Sequence[Setting] = ()) -> str:
+    """A row in a note. telling: settings in which it differs from others of the table."""
     rate = "" if row.activation_set is None else f" (activation {row.activation_set:g})"
-    return f"{row.title}{rate}{_mode(row.mode)} at {row.length}"
+    more = "".join(f" ({words})" for one in telling if (words := one.name(row)))
+    return f"{row.title}{rate}{_mode(row.mode)}{more} at {row.length}"
 
 
 def _mode(mode: str) -> str:
@@ -136,14 +145,15 @@ def _where(some: Sequence[Sequence[Row]], panels: Collection[object]) -> str:
 
 
 def run_notes(run: Results) -> list[str]:
+    name = partial(_name, axes=run.header.suite.axes(run.kind))
     notes = []
     unsteady = [solo.case for solo in run.solos.values() if solo.stationary is False]
     if unsteady:
-        names = ", ".join(map(_name, unsteady))
+        names = ", ".join(map(name, unsteady))
         notes.append(f"warm-up ended before the step time was stationary: {names}")
     notes += gpu_notes(run)
     notes += company_notes(run)
-    notes += disturbances(run, _name)
+    notes += disturbances(run, name)
     notes += outlook(run)
     notes += _growth(run)
     notes += plugin_notes(run)
@@ -197,8 +207,10 @@ def arithmetic_notes(run: Results, rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _name(case: Case) -> str:
-    return f"{title_of(case.implementation)}{_mode(case.mode)} at {case.length}"
+def _name(case: Case, axes: Sequence[str] = ()) -> str:
+    """A case in a note. axes: settings that have several values in its suite."""
+    more = "".join(f" ({axis} {getattr(case, axis)})" for axis in axes)
+    return f"{title_of(case.implementation)}{_mode(case.mode)}{more} at {case.length}"
 
 
 def _comparisons(run: Results) -> list[str]:

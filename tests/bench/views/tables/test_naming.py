@@ -110,3 +110,12 @@ def test_the_same_case_of_two_files_has_both_names_where_every_run_is_drawn():
     names = {point["model"] for point in chart_data.rounds(runs)}
     titles, paths = ("Transformer", "SeqBoat"), ("run.jsonl", "later.jsonl")
     assert names == {f"{title}, {path}" for title in titles for path in paths}
+
+
+def test_notes_tell_rows_of_several_batches_apart():
+    """Three rows of one model at one length had one name in the notes."""
+    run = results(["transformer", "s4"], batch=BatchSizes(cpu=(1, 4)), failed={"s4": "oom"})
+    unsteady = {name: msgspec.structs.replace(solo, stationary=False) for name, solo in run.solos.items()}
+    notes = build_table(msgspec.structs.replace(run, solos=unsteady)).notes
+    assert any("S4 (batch 1) at 4096, S4 (batch 4) at 4096: out of memory" in note for note in notes)
+    assert any("stationary: Transformer (batch 1) at 4096" in note for note in notes)
