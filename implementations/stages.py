@@ -48,6 +48,8 @@ FUNCTIONS = {
     "KernelBackward.parameters": "EMA",
     "RowAttention.forward": "attention",
     "RowAttention.backward": "attention",
+    "DenseAttention.forward": "attention",
+    "DenseAttention.backward": "attention",
     "DenseRow.forward": "attention",
     "DenseRow.backward": "attention",
     "Pass._active": "configurator",
