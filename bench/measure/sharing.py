@@ -51,8 +51,7 @@ def write_bundle(file: Path, out: Path) -> Manifest:
         changes=changes,
         since=[*_since(results), *problem],
     )
-    bundle.write(out, members, manifest)
-    return manifest
+    return bundle.write(out, members, manifest)
 
 
 def as_yaml(suite: Suite) -> bytes:

@@ -88,8 +88,8 @@ class Bundle:
     data: DataSums
 
 
-def write(path: Path, members: Mapping[str, bytes], manifest: Manifest) -> None:
-    """Write a bundle of some members; the manifest gets their checksums. Raises UsageError."""
+def write(path: Path, members: Mapping[str, bytes], manifest: Manifest) -> Manifest:
+    """Write a bundle of some members, and return the manifest with their checksums. Raises UsageError."""
     sums = {name: Member(sha256=_sum(content), bytes=len(content)) for name, content in members.items()}
     manifest = msgspec.structs.replace(manifest, members=sums)
     text = io.BytesIO()
@@ -101,6 +101,7 @@ def write(path: Path, members: Mapping[str, bytes], manifest: Manifest) -> None:
         path.write_bytes(text.getvalue())
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror})") from None
+    return manifest
 
 
 def read(path: Path) -> Bundle:

@@ -71,6 +71,7 @@ def test_what_has_changed_since_the_run_is_told(file, tmp_path):
     assert any(line.startswith("this harness has changed") for line in since)
     assert any(line.startswith("transformer has changed") for line in since)
     assert "since the run, torch was 1.0" in ran.stderr
+    assert "old.zip: record.jsonl, suite.yaml, packages.txt, data.json" in ran.stdout
 
 
 def test_the_data_of_a_file_has_its_checksum(tmp_path, monkeypatch):
