@@ -223,7 +223,13 @@ def scaler_of(case: Case, device: torch.device) -> torch.amp.GradScaler | None:
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats of logits `(batch, …, classes)` against targets `(batch, …)`."""
+    """Mean cross-entropy in nats of logits `(batch, …, classes)` against targets `(batch, …)`.
+
+    Raises ValueError if the logits are not one for each target, as those of a classifier on a language task.
+    """
+    if logits.shape[:-1] != targets.shape:
+        wanted = ", ".join(map(str, (*targets.shape, "classes")))
+        raise ValueError(f"the model gives logits of shape {tuple(logits.shape)}; this task wants ({wanted})")
     return F.cross_entropy(logits.flatten(0, -2), targets.flatten())
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from bench.steps.plugged import adam
+from bench.steps.step import cross_entropy
 
 
 class Parametrised(nn.Module):
@@ -21,3 +22,8 @@ def test_the_optimiser_takes_parameters_of_any_dtype_and_moves_none(dtype):
     optimizer.step()
     assert torch.equal(model.weight, torch.ones(3, dtype=dtype))
     assert optimizer.state[model.weight]["exp_avg"].abs().sum() > 0
+
+
+def test_a_classifier_on_a_language_task_is_told_which_logits_are_wanted():
+    with pytest.raises(ValueError, match=r"logits of shape \(2, 5\); this task wants \(2, 8, classes\)"):
+        cross_entropy(torch.zeros(2, 5), torch.zeros(2, 8, dtype=torch.int64))
