@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from bench.probes.tensor_bytes import TensorBytes
 from bench.steps.step import Step
 from bench.suites.case import Case
-from implementations import registry
 from implementations.registry import Implementation
 
 ROUNDS = 5
@@ -48,28 +48,10 @@ def test_plain_and_fused(monkeypatch, model, workload, length, batch, rate):
     times = in_turn(plain, fused)
     ratio = statistics.median(a / b for a, b in zip(*times, strict=True))
     name = f"{model}, {workload}, {length} × {batch}" + ("" if rate is None else f", activation {rate}")
-    print(f"\n{name:<48}{milliseconds(times[0])} plain {milliseconds(times[1])} fused {ratio:6.2f}×")
-
-
-@pytest.mark.parametrize("width", [32, 128])
-@pytest.mark.parametrize(
-    ("batch", "length"), [(b, n) for b in (1, 4, 16, 64) for n in (64, 256, 1024, 4096) if b * n <= 16_384]
-)
-def test_short_rows_and_batches(monkeypatch, batch, length, width):
-    """SeqBoat on Text at other widths: fused forms should lose nowhere."""
-    sizes = registry.find("seqboat").hyperparameters("text")
-    sizes |= {"dim": width, "hidden": 2 * width, "attention_dim": max(16, width // 2)}
-    monkeypatch.setattr(Implementation, "hyperparameters", lambda *_: sizes)
-    for rate in (0.0, 0.1, 0.3, 1.0):
-        plain, fused = (
-            ready(case(name, "text", length, batch, rate)) for name in ("seqboat", "seqboat-fused")
-        )
-        times = in_turn(plain, fused)
-        ratio = statistics.median(a / b for a, b in zip(*times, strict=True))
-        name = f"{batch} × {length}, width {width}, activation {rate}"
-        print(
-            f"\n{name:<48}{milliseconds(times[0])} plain {milliseconds(times[1])} fused {ratio:6.2f}×", end=""
-        )
+    print(
+        f"\n{name:<48}{milliseconds(times[0])} plain {milliseconds(times[1])} fused {ratio:6.2f}×  "
+        f"{peak_mebibytes(plain):5.0f} and {peak_mebibytes(fused):5.0f} MiB of tensors"
+    )
 
 
 @pytest.mark.parametrize("rate", TEXT_RATES)
@@ -101,6 +83,13 @@ def seconds(step: Step) -> float:
     begin = time.perf_counter()
     step()
     return time.perf_counter() - begin
+
+
+def peak_mebibytes(step: Step) -> float:
+    """Peak of a step's tensors, with what is live between steps."""
+    with TensorBytes(step.live()) as counted:
+        step()
+    return counted.peak / 2**20
 
 
 def milliseconds(times: list[float]) -> str:
