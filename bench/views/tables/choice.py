@@ -96,7 +96,7 @@ class Choice:
             if plain(word) not in known:
                 raise unknown(word, "--columns", known)
         wanted = list(dict.fromkeys(map(plain, self.columns)))
-        return [_of(grid, wanted) for grid in grids]
+        return [_of(grid, wanted, whole=len(grids) > 1) for grid in grids]
 
     def _sorted(self, grids: Sequence[Grid]) -> list[Grid]:
         """All rows in one section, in the order of the first grid: best first, without a figure last."""
@@ -202,8 +202,11 @@ def _order(grids: Sequence[Grid], name: str) -> list[int]:
     return sorted(range(len(rows)), key=key)
 
 
-def _of(grid: Grid, wanted: Sequence[str]) -> Grid:
-    """The grid of these columns, and of those that tell rows apart; of all if only its first is named."""
+def _of(grid: Grid, wanted: Sequence[str], whole: bool) -> Grid:
+    """The grid of these columns, and of those that tell rows apart.
+
+    whole: whether the name of its first column means all of them, as it does of one grid among several.
+    """
     names = [plain(head.one_line) for head in grid.heads]
     numbers = [names.index(name) for name in wanted if name in names[1:]]
     telling = [
@@ -211,7 +214,7 @@ def _of(grid: Grid, wanted: Sequence[str]) -> Grid:
     ]
     every = [number for number, head in enumerate(grid.heads) if not head.on_demand]
     # What was asked for by name is not left out to fit.
-    kept = grid.of(list(dict.fromkeys([0, *telling, *numbers])) if numbers else every)
+    kept = grid.of(list(dict.fromkeys([0, *telling, *numbers])) if numbers or not whole else every)
     return Grid([replace(head, drop=0) for head in kept.heads], kept.sections)
 
 

@@ -267,3 +267,8 @@ def test_a_run_may_ask_for_columns_that_only_its_figures_bring():
     later = later_columns(results().header.suite, "cpu")
     with pytest.raises(UsageError, match="--columns first step: choose"):
         Choice(columns=["first step"]).check(build_table(results()), "terminal", later)
+
+
+def test_the_first_column_may_stand_alone():
+    table = build_table(results(["transformer", "seqboat"]))
+    assert render(table, "markdown", Choice(columns=["model"])).splitlines()[0] == "| Model |"
