@@ -40,7 +40,7 @@ class Choice:
     def of(self, table: Tabular) -> tuple[list[Grid], list[str]]:
         """The grids and the lines below them, as wanted. Raises UsageError for a name that they lack."""
         grids = table.grids(self.digits)
-        chosen = self._chosen(self._sorted(self._meant(grids)))
+        chosen = self._chosen(self._sorted(self._meant(grids)), several=len(grids) > 1)
         below = list(table.below) if self.notes else []
         if not self.rename:
             return chosen, below
@@ -87,7 +87,7 @@ class Choice:
         first = [grid for grid in grids if plain(grid.heads[0].one_line) in wanted]
         return first or list(grids)
 
-    def _chosen(self, grids: Sequence[Grid]) -> list[Grid]:
+    def _chosen(self, grids: Sequence[Grid], several: bool) -> list[Grid]:
         """The columns that are named. The first one says what a row is, and stays."""
         if self.columns is None:
             return [grid.of([n for n, head in enumerate(grid.heads) if not head.on_demand]) for grid in grids]
@@ -96,7 +96,7 @@ class Choice:
             if plain(word) not in known:
                 raise unknown(word, "--columns", known)
         wanted = list(dict.fromkeys(map(plain, self.columns)))
-        return [_of(grid, wanted, whole=len(grids) > 1) for grid in grids]
+        return [_of(grid, wanted, whole=several) for grid in grids]
 
     def _sorted(self, grids: Sequence[Grid]) -> list[Grid]:
         """All rows in one section, in the order of the first grid: best first, without a figure last."""
