@@ -136,7 +136,7 @@ def main() -> None:
     forkserver._TemplateProcess.fork = announcing(forkserver._TemplateProcess.fork)
     session.probe_environment = lambda device, threads: made_up.CPU
     Cores.of_this_process = staticmethod(lambda: Cores((0, 1)))
-    session.open_display = lambda: Announcer(patient_console())
+    session.open_display = lambda quiet: Announcer(patient_console())
     for line in sys.stdin:
         how, path = line.split()
         pid = os.fork()

@@ -49,7 +49,14 @@ def test_its_files_are_sound():
 def test_its_own_test_passes_and_finds_a_slowdown(example):
     machine = ("--device", "cpu", "--threads", "1")
     test = (example / "tests" / "test_speed.py").read_text()
-    # What a busy machine adds is far below this, and the planted slowdown far above.
+    # A model that sleeps is hardly slower on a busy machine; one that sleeps ten times as long is.
+    source = example / "src" / "mymodels" / "conv.py"
+    own = source.read_text()
+
+    def sleeping(seconds: float) -> None:
+        source.write_text("import time\n" + own.replace("return self", f"time.sleep({seconds}); return self"))
+
+    sleeping(0.05)
     asked = '"90%", device="cpu", threads=1, blocks=3'
     (example / "tests" / "test_speed.py").write_text(test.replace('"25%"', asked))
     suite = example / "checks" / "ci.yaml"
@@ -69,8 +76,7 @@ def test_its_own_test_passes_and_finds_a_slowdown(example):
     words = ("pytest", "-q", "-p", "no:cacheprovider", *(() if installed else ("-p", "seqboat_bench_pytest")))
     passed = run(example, *words)
     assert passed.returncode == 0, passed.stdout
-    source = example / "src" / "mymodels" / "conv.py"
-    source.write_text("import time\n" + source.read_text().replace("return ", "time.sleep(0.2); return "))
+    sleeping(0.5)
     failed = run(example, *words)
     assert failed.returncode == 1, failed.stdout
     assert "REGRESSED: at least" in failed.stdout

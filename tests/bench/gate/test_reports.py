@@ -113,12 +113,12 @@ def test_its_table_has_the_options_of_all_tables():
     found = report(verdict_of(*SLOW), GROWN)
     shown = Choice(columns=["verdict", "exact costs"], rename={"mine.conv:build": "Ours"})
     lines = render(as_table(found, [GROWN.model]), "csv", shown).splitlines()
-    assert lines[0] == "model,verdict,changes"
+    assert lines[0] == "model,length,verdict,changes", "what tells cases apart stays"
     assert len(lines) == 2
-    assert lines[1].startswith("Ours,REGRESSED")
+    assert lines[1].startswith(f"Ours,{GROWN.length},REGRESSED")
     markdown = as_markdown(found, shown)
-    assert "| Model | Verdict | Exact costs |" in markdown
-    assert "| Ours | REGRESSED |" in markdown
+    assert "| Model | Length | Verdict | Exact costs |" in markdown
+    assert f"| Ours | {GROWN.length} | REGRESSED |" in markdown
     control = json.loads(render(as_table(found), "json"))
     assert len(control["cases"]) == 2
     assert control["control"]["verdict"] == "PASSED"
