@@ -49,18 +49,19 @@ def test_its_files_are_sound():
 def test_its_own_test_passes_and_finds_a_slowdown(example):
     machine = ("--device", "cpu", "--threads", "1")
     test = (example / "tests" / "test_speed.py").read_text()
-    # A model that sleeps is hardly slower on a busy machine; one that sleeps ten times as long is.
+    # A model that sleeps is hardly slower on a busy machine, and five blocks bound it far more narrowly
+    # than three.
     source = example / "src" / "mymodels" / "conv.py"
     own = source.read_text()
 
     def sleeping(seconds: float) -> None:
         source.write_text("import time\n" + own.replace("return self", f"time.sleep({seconds}); return self"))
 
-    sleeping(0.05)
-    asked = '"90%", device="cpu", threads=1, blocks=3'
+    sleeping(0.1)
+    asked = '"90%", device="cpu", threads=1, blocks=5'
     (example / "tests" / "test_speed.py").write_text(test.replace('"25%"', asked))
     suite = example / "checks" / "ci.yaml"
-    timing = "timing: {min_blocks: 3, max_blocks: 3, max_rounds: 2, min_run: 20ms, budget: 3m}"
+    timing = "timing: {min_blocks: 5, max_blocks: 5, max_rounds: 2, min_run: 20ms, budget: 3m}"
     suite.write_text(re.sub("timing: .*", timing, suite.read_text()))
     baseline = ("bench.cli", "run", "--suite", "checks/ci.yaml", "--out", "tests/baseline.jsonl", *machine)
     measured = subprocess.run(
@@ -73,10 +74,17 @@ def test_its_own_test_passes_and_finds_a_slowdown(example):
     )
     assert measured.returncode == 0, measured.stderr
     installed = any(point.value == "seqboat_bench_pytest" for point in entry_points(group="pytest11"))
-    words = ("pytest", "-q", "-p", "no:cacheprovider", *(() if installed else ("-p", "seqboat_bench_pytest")))
+    words = (
+        "pytest",
+        "-q",
+        "-rs",
+        "-p",
+        "no:cacheprovider",
+        *(() if installed else ("-p", "seqboat_bench_pytest")),
+    )
     passed = run(example, *words)
     assert passed.returncode == 0, passed.stdout
-    sleeping(0.5)
+    sleeping(0.6)
     failed = run(example, *words)
     assert failed.returncode == 1, failed.stdout
     assert "REGRESSED: at least" in failed.stdout
