@@ -61,6 +61,11 @@ class Throughput:
         INCONCLUSIVE if that can't be told; the two are not interleaved (`bench regress` does that).
         length: one of the suite's; its first by default. What can't be measured fails in one line.
         """
+        if self.benchmark.disabled:
+            pytest.skip(
+                "throughput: pytest-benchmark is disabled, as it is under pytest-xdist and by "
+                "--benchmark-disable, and nothing is timed; run tests of speed without -n"
+            )
         try:
             self._run(suite, implementation, tolerance, against, length, device, threads, blocks)
         except UsageError as error:

@@ -17,6 +17,7 @@ pytest_plugins = ["pytester"]
 def test_a_case_is_measured_and_a_failing_one_fails(pytester, write_suite, monkeypatch):
     here = Path(__file__)
     monkeypatch.setenv("PYTHONPATH", f"{here.parents[3]}{os.pathsep}{here.parents[1]}")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     timing = {"deadline": "60s", "min_run": "20ms", "max_rounds": 1}
     suite = write_suite("fault_models:slow", "fault_models:raising", timing=timing)
     pytester.makepyfile(f"""
@@ -30,6 +31,17 @@ def test_a_case_is_measured_and_a_failing_one_fails(pytester, write_suite, monke
     done = pytester.runpytest_subprocess(*([] if installed else ["-p", "seqboat_bench_pytest"]))
     done.assert_outcomes(passed=1, failed=1)
     done.stdout.fnmatch_lines(["*error: RuntimeError: the third layer is upside down*"])
+
+
+def test_what_pytest_benchmark_would_not_time_is_skipped_with_the_reason(pytester, monkeypatch):
+    """Under xdist it makes one run of each, and three could not be judged."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
+    pytester.makepyfile("def test_speed(throughput): throughput('ci', 'transformer', device='cpu')")
+    installed = any(point.name == "seqboat_bench" for point in entry_points(group="pytest11"))
+    done = pytester.runpytest_subprocess("-rs", *([] if installed else ["-p", "seqboat_bench_pytest"]))
+    done.assert_outcomes(skipped=1)
+    done.stdout.fnmatch_lines(["*pytest-benchmark is disabled, as it is under pytest-xdist*"])
 
 
 def test_the_verdict():
