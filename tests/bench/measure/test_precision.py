@@ -167,3 +167,24 @@ def test_designs_are_read_off_samples():
     found = designs(run.samples)
     assert list(found) == [0, 1, 2]
     assert found[0] == Design(3, dict.fromkeys(run.solos, 1), dict.fromkeys(run.solos, 1))
+
+
+def test_a_slow_model_is_warmed_up_by_two_steps():
+    """The first one gets its memory from the kernel, and the second one what was left to get."""
+    plan = Procedure(SUITE, CPU)
+    solo = next(iter(results(["transformer"], [256]).solos.values()))
+    slow = plan.block_warm_up(msgspec.structs.replace(solo, step_seconds=5.0))
+    assert (slow.min_steps, slow.max_steps) == (2, 2)
+    assert plan.block_warm_up(msgspec.structs.replace(solo, step_seconds=0.1)).min_steps == 3
+
+
+def test_before_the_noise_is_known_what_is_left_is_divided_by_the_blocks_to_come():
+    run = results(["transformer", "seqboat"], [256])
+    plan = Procedure(run.header.suite, CPU)
+    alive = list(run.solos.values())
+    two = plan.block_seconds(alive, 2)
+    least, reference = run.header.suite.timing.min_blocks, alive[0].case.id
+    first_block = [sample for sample in run.samples if sample.block == 0]
+    left = (least - 1) * two * 1.01
+    assert Planner(plan).plan(alive, reference, first_block, left, left)[0].rounds == 2
+    assert Planner(plan).plan(alive, reference, [], left, left)[0].rounds == 1

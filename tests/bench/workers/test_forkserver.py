@@ -117,3 +117,14 @@ def test_loading_neither_starts_threads_nor_asks_for_a_gpu():
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True
     )
     assert done.stdout == "1\n"
+
+
+def test_templates_read_the_data_of_our_workloads_and_leave_others_to_workers(plan, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        "bench.workers.forkserver._TemplateProcess", lambda *words: made.append(words) or Mock()
+    )
+    case = plan.suite.cases("cpu")[0]
+    with ForkServer(plan.threads, plan.sources) as server:
+        server.load([case, msgspec.structs.replace(case, workload="mine:WORKLOAD")])
+    assert [workload for _, _, workload in made] == ["text", None]
