@@ -60,7 +60,7 @@ def test_every_tool_gets_the_same_model(trial):
 def test_the_table_counts_alarms_by_tool():
     found = {"a tool": {"same": [True, False], "slower": [True, True]}}
     last = programs.table(found, {"a tool": 61.0}, 0.05).splitlines()[-1]
-    assert [cell.strip() for cell in last.strip("|").split("|")] == ["a tool", "1 of 2", "2 of 2", "1m01"]
+    assert [cell.strip() for cell in last.strip("|").split("|")] == ["a tool", "1 of 2", "2 of 2", "1m 01s"]
 
 
 def test_a_missing_program_is_named_in_one_line(capsys, monkeypatch):
