@@ -148,15 +148,16 @@ class Scheduler:
     def _progress(self, rounds: int) -> Progress:
         """The run's progress; `rounds` are those of the block that is begun now."""
         begun = [panel for panel in self.panels if panel.ran_alone]
-        open_panels = max(1, sum(not panel.is_finished for panel in begun))
-        share = max(0.0, self.procedure.seconds_left(self.begin)) * min(1.0, self.devices / open_panels)
+        still_open = [panel for panel in begun if not panel.is_finished]
+        share = self.devices / max(1, len(still_open))
+        left = max(0.0, self.procedure.seconds_left(self.begin)) * min(1.0, share)
         to_come, seconds = 0, 0.0
-        for panel in begun:
+        for panel in still_open:
             takes = panel.block_seconds or self.procedure.block_seconds(panel.alive, rounds)
-            count = panel.blocks_to_come(share, takes)
+            count = panel.blocks_to_come(left, takes)
             to_come, seconds = to_come + count, seconds + count * takes
         done = sum(panel.blocks for panel in begun)
-        widths = [panel.widest for panel in begun]
+        widths = [panel.widest for panel in begun if panel.alive]
         known = [width for width in widths if width is not None]
         return Progress(
             done=done,

@@ -1,5 +1,6 @@
 """What is measured next, whoever carries it out: no process is started here."""
 
+import msgspec
 import pytest
 
 from bench.measure.jobs import BlockJob, ImportJob, SoloJob
@@ -115,6 +116,21 @@ def test_lengths_take_turns_and_no_more_blocks_are_begun_than_there_may_be(store
         do(scheduler, job)
     assert scheduler.next_job() is None
     assert scheduler.reason == "precise"
+
+
+def test_a_length_at_which_every_model_fails_leaves_the_others(store):
+    progress = []
+    scheduler = make_scheduler(store, lengths=(32, 64), max_blocks=2, min_blocks=2)
+    scheduler.observer.progress = progress.append
+    for _ in scheduler.cases:
+        job = scheduler.next_job()
+        failed = job.case.length == 32
+        solo = solo_of(job)
+        scheduler.take(msgspec.structs.replace(solo, status="oom" if failed else "ok"))
+        scheduler.finished(job)
+    while (job := scheduler.next_job()) is not None:
+        do(scheduler, job)
+    assert (scheduler.reason, [found.total for found in progress]) == ("blocks", [2, 2])
 
 
 def test_a_block_that_is_cut_off_counts_nothing_and_is_measured_again(store, path):
