@@ -12,6 +12,10 @@ Pairing = Literal["turns", "duet"]
 """Pairs are timed one after the other, or at the same time on a half of the cores each."""
 
 
+WHERE = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "_DIR", "_DIRECTORY", "_HOME", "_PATH")
+"""Ends of the names of variables that say where something is, not how it computes."""
+
+
 class Machine(NamedTuple):
     """Identity of a machine: figures may be compared only if it is the same for both."""
 
@@ -21,12 +25,15 @@ class Machine(NamedTuple):
     torch: str
     allocator: str | None
     pairing: Pairing = "turns"
+    variables: str | None = None
+    """Environment variables that change how a step is computed, as `NAME=value`; None without any."""
 
     @property
     def words(self) -> str:
         """The machine, in a message."""
-        memory = f", {self.allocator}" if self.allocator else ""
-        return f"{self.hardware}, {threads_in_words(self.threads, self.pairing)}, torch {self.torch}{memory}"
+        threads = threads_in_words(self.threads, self.pairing)
+        settings = filter(None, (self.allocator, self.variables))
+        return ", ".join([self.hardware, threads, f"torch {self.torch}", *settings])
 
 
 def threads_in_words(threads: int, pairing: Pairing) -> str:
@@ -82,7 +89,14 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def machine(self) -> Machine:
-        return Machine(self.device, self.hardware, self.threads, self.torch, self.allocator, self.pairing)
+        computing = (self.device, self.hardware, self.threads, self.torch, self.allocator, self.pairing)
+        return Machine(*computing, self.set_by_variables)
+
+    @property
+    def set_by_variables(self) -> str | None:
+        """The variables that change how a step is computed, as `NAME=value`; None without any."""
+        told = [f"{name}={value}" for name, value in self.variables.items() if not name.endswith(WHERE)]
+        return " ".join(told) or None
 
     @property
     def words(self) -> str:

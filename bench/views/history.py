@@ -60,6 +60,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     torch: str
     allocator: str | None
     pairing: Pairing
+    variables: str | None
     data: str
     points: list[Point]
     changes: list[LevelChange]
@@ -67,10 +68,10 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def words(self) -> str:
         """Words on where it was measured, and on what."""
-        memory = f", {self.allocator}" if self.allocator else ""
         threads = threads_in_words(self.threads, self.pairing)
-        machine = f"{self.hardware}, {self.device}, {threads}, torch {self.torch}{memory}"
-        return f"{machine}, data: {self.data}"
+        settings = filter(None, (self.allocator, self.variables))
+        machine = [self.hardware, self.device, threads, f"torch {self.torch}", *settings]
+        return ", ".join([*machine, f"data: {self.data}"])
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,6 +164,7 @@ def _line(
         torch=first.row.torch,
         allocator=first.row.allocator,
         pairing=first.row.pairing,
+        variables=first.row.variables,
         data=first.row.data,
         points=points,
         changes=changes_of(_series(ordered, points, figure)),
@@ -209,7 +211,7 @@ def _chained(lines: Sequence[Line]) -> list[Line]:
     """Lines whose first level is held against the last one of the same case under another torch."""
 
     def key(line: Line) -> tuple[object, ...]:
-        machine = (line.device, line.hardware, line.threads, line.allocator, line.pairing)
+        machine = (line.device, line.hardware, line.threads, line.allocator, line.pairing, line.variables)
         return (line.case_id, line.baseline, *machine, line.data)
 
     latest: dict[tuple[object, ...], Line] = {}

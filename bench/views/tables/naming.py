@@ -108,6 +108,11 @@ SETTINGS = (
         lambda row: row.pairing,
         help="Whether it was timed in turns, or in a duet beside the baseline.",
     ),
+    Setting(
+        "Variables",
+        lambda row: row.variables,
+        help="Environment variables that change how a step is computed.",
+    ),
 )
 """All that rows can differ in but the model and its activation rate."""
 RATE = Setting(

@@ -267,7 +267,11 @@ def _published_footer(rows: Sequence[Row], published: bool) -> list[str]:
 
 def setting_of(run: Results, rows: Sequence[Row]) -> str:
     suite = run.header.suite
-    batches = ", ".join(map(str, sorted({row.batch for row in rows if row.run == run.path})))
+    # Newer files' rows may stand in place of all of this one's.
+    sizes = {row.batch for row in rows if row.run == run.path} or {
+        case.batch for case in suite.cases(run.kind)
+    }
+    batches = ", ".join(map(str, sorted(sizes)))
     lengths = ", ".join(str(length) for length in suite.lengths)
     held_out = ", held out of training" if suite.checkpoints else ""
     return (
@@ -297,14 +301,14 @@ def _training(name: str, made: Trained) -> str:
 
 def machine(run: Results) -> str:
     environment = run.header.environment
-    memory = format_bytes(environment.memory_bytes)
+    memory, variables = format_bytes(environment.memory_bytes), environment.set_by_variables
     if environment.driver is None:
-        allocator = f", {environment.allocator}" if environment.allocator else ""
+        settings = ", ".join(filter(None, (f"torch {environment.torch}", environment.allocator, variables)))
         own = run.header.suite.own_threads
         threads = threads_in_words(environment.threads, environment.pairing)
         if own != (None,):
             threads = f"{', '.join(map(str, own))} threads"
-        return f"{threads}, {memory}, torch {environment.torch}{allocator}"
+        return f"{threads}, {memory}, {settings}"
     return f"{memory}, driver {environment.driver}, CUDA {environment.cuda}, torch {environment.torch}"
 
 

@@ -79,6 +79,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """Allocator of a worker's memory on the host; None if the file does not say."""
     pairing: Pairing = "turns"
     """Whether it was timed in turns, or in a duet beside its baseline."""
+    variables: str | None = None
+    """Environment variables that change how a step is computed."""
     backend: str | None
     backend_set: str
     """The backend that was asked for; `backend` is what that came to."""
@@ -109,7 +111,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def machine(self) -> Machine:
-        return Machine(self.device, self.hardware, self.threads, self.torch, self.allocator, self.pairing)
+        computing = (self.device, self.hardware, self.threads, self.torch, self.allocator, self.pairing)
+        return Machine(*computing, self.variables)
 
     @property
     def cell(self) -> tuple[object, ...]:
@@ -248,6 +251,7 @@ def _row(
         torch=environment.torch,
         allocator=environment.allocator,
         pairing=environment.pairing,
+        variables=environment.set_by_variables,
         backend=solo.backend if solo else None,
         backend_set=case.backend,
         seed=case.seed,

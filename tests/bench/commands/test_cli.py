@@ -50,6 +50,16 @@ def test_python_m_bench_is_bench():
     assert finished.stdout.startswith("seqboat-bench ")
 
 
+@pytest.mark.parametrize("name", ["typer.py", "implementations/__init__.py"])
+def test_python_m_bench_takes_nothing_of_the_current_folder_for_its_own(tmp_path, name):
+    theirs = tmp_path / name
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_text("raise RuntimeError('of the user')\n")
+    command = [sys.executable, "-m", "bench", "--version"]
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert finished.stdout.startswith("seqboat-bench ")
+
+
 def test_a_shell_completes_commands_and_options():
     for words, completion in (("bench prof", "profile"), ("bench table --form", "--format")):
         asked = {"_BENCH_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}

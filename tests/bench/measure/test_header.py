@@ -103,6 +103,12 @@ def test_other_hyperparameters_are_another_program(resume, monkeypatch):
     assert "seqboat changed" in resume()
 
 
+def test_variables_that_change_the_step_are_another_machine(resume, monkeypatch):
+    slower = msgspec.structs.replace(CPU, variables={"ATEN_CPU_CAPABILITY": "default"})
+    monkeypatch.setattr(session, "probe_environment", lambda device, threads: slower)
+    assert "this is a processor, 2 threads, torch 2.13.0, ATEN_CPU_CAPABILITY=default" in resume()
+
+
 def test_a_file_from_before_there_were_digests_continues(resume, model):
     path = model / "run.jsonl"
     header = path.read_text()

@@ -176,9 +176,10 @@ def test_machines_data_and_settings_never_share_a_line(keep):
     keep(2, environment=msgspec.structs.replace(CPU, threads=4))
     keep(3, environment=msgspec.structs.replace(CPU, torch="2.14.0"))
     keep(4, lengths=[1024])
+    keep(5, environment=msgspec.structs.replace(CPU, variables={"OMP_WAIT_POLICY": "passive"}))
     lines = seqboat(keep).lines
-    assert [len(line.points) for line in lines] == [1] * 5
-    assert len({line.name for line in lines}) == 5
+    assert [len(line.points) for line in lines] == [1] * 6
+    assert len({line.name for line in lines}) == 6
     assert {(line.device, line.threads, line.torch) for line in lines} == {
         ("cpu", 2, "2.13.0"), ("cuda:0", 2, "2.13.0"), ("cpu", 4, "2.13.0"), ("cpu", 2, "2.14.0")
     }  # fmt: skip

@@ -35,6 +35,7 @@ CHANGES = {
     "Torch": {"environment": {"torch": "2.14.0"}},
     "Allocator": {"environment": {"allocator": "jemalloc"}},
     "Pairing": {"environment": {"pairing": "duet"}},
+    "Variables": {"environment": {"variables": {"OMP_WAIT_POLICY": "passive"}}},
 }
 
 
@@ -59,6 +60,12 @@ def test_what_differs_is_a_row_of_its_own_and_a_column(header: str):
     assert not any("is newer" in note for note in table.notes)
 
 
+def test_a_file_whose_rows_a_newer_one_has_still_says_its_batch():
+    older, newer = results(MODELS), results(MODELS, created="2026-02-02T00:00:00+00:00", path="later.jsonl")
+    footer = [line for line in build_table(older, newer).footer if ", batch " in line]
+    assert [line.split(", batch ")[1].split()[0] for line in footer] == ["1", "1"]
+
+
 @pytest.mark.parametrize("header", CHANGES)
 def test_what_differs_has_a_line_of_its_own_in_charts(header: str):
     rows = build_table(*two_runs(header)).rows
@@ -67,6 +74,13 @@ def test_what_differs_has_a_line_of_its_own_in_charts(header: str):
     runs = two_runs(header)
     if header != "Length":
         assert len({point["model"] for point in chart_data.rounds(runs)}) == 4
+
+
+def test_variables_that_only_say_where_do_not_tell_rows_apart():
+    elsewhere = {"TORCHINDUCTOR_CACHE_DIR": "/tmp/another", "CUDA_VISIBLE_DEVICES": "1"}
+    moved = msgspec.structs.replace(CPU, variables=elsewhere)
+    later = {"created": "2026-02-02T00:00:00+00:00", "path": "later.jsonl"}
+    assert len(build_table(results(MODELS), results(MODELS, environment=moved, **later)).rows) == 2
 
 
 def of(table: Table, allocator: str) -> dict[str, Row]:
