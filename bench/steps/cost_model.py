@@ -49,7 +49,8 @@ class Gpu(NamedTuple):
     def seconds(self, kernel: Kernel, precision: str) -> float:
         """The least time of one kernel, in a step of that precision."""
         products = self.bf16 if kernel.half else self.tf32 if precision == "tf32" else self.fp32
-        return max(kernel.bytes / self.bandwidth, kernel.products / products, kernel.other / self.fp32)
+        units = kernel.products / products + kernel.tf32 / self.tf32
+        return max(kernel.bytes / self.bandwidth, units, kernel.other / self.fp32)
 
 
 GPUS = (

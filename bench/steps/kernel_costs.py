@@ -40,6 +40,8 @@ class Kernel(NamedTuple):
     half: bool = False
     """Whether the products are of bfloat16 or float16."""
     triton: bool = False
+    tf32: int = 0
+    """FLOPs of products in TF32, whatever the step's others are in."""
 
 
 class StepCosts(NamedTuple):
@@ -54,7 +56,7 @@ class StepCosts(NamedTuple):
 
     @property
     def products(self) -> int:
-        return sum(kernel.products for kernel in self.kernels)
+        return sum(kernel.products + kernel.tf32 for kernel in self.kernels)
 
     @property
     def other(self) -> int:
@@ -71,7 +73,8 @@ def costs_of(case: Case) -> StepCosts:
 
     def launched(name: str, work: Work) -> None:
         half = work.moves[0].dtype in HALVES
-        watched.kernels.append(Kernel(name, work.bytes, work.products, work.other, half, triton=True))
+        costs = (work.bytes, work.products, work.other)
+        watched.kernels.append(Kernel(name, *costs, half, triton=True, tf32=work.tf32))
 
     plain_dropout = mock.patch.object(GapDropout, "forward", nn.Dropout.forward)
     with counted(launched), on_shapes(case) as step, plain_dropout, _AsOnCuda():

@@ -1,4 +1,4 @@
-"""Coefficients of the damped EMA, in one kernel each way.
+"""Coefficients of the damped EMA and its taps, in one kernel each way.
 
 The plain form is `DampedEMA.coefficients` of `implementations.ops.ema`.
 """
@@ -10,75 +10,88 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from implementations.kernels.triton.chunks import Chunks
 from implementations.kernels.triton.coefficient_kernels import (
     coefficients_backward_kernel,
     coefficients_kernel,
 )
-from implementations.kernels.triton.launch import ACCUMULATORS, blocks, launch
+from implementations.kernels.triton.launch import ACCUMULATORS, launch, power_of_two
 from implementations.kernels.triton.work import Work
-
-BLOCK = 256
 
 
 @dataclass(frozen=True)
 class Coefficients:
-    """weight, decay = q − 1, log_decay = ln q `(kernels, states)`, omega `(dim,)`, in the sums' precision."""
+    """In the sums' precision; kernels are those of one direction after those of the other."""
 
     weight: Tensor
-    decay: Tensor
+    """`(kernels, states)`."""
     log_decay: Tensor
+    """ln q `(kernels, states)`."""
     omega: Tensor
+    """`(dim,)`."""
+    taps: Tensor
+    """Those of each Toeplitz matrix, by lag from −steps of a chunk: `(dim, matrices, 2·steps)`."""
 
     @property
     def options(self) -> dict[str, Any]:
-        """Constants of every kernel that has all states of a channel in a thread."""
+        """Constants of every kernel that has the states of a channel."""
+        states = self.weight.shape[1]
         return {
-            "STATES": self.weight.shape[1],
+            "STATES": states,
+            "SLOTS": power_of_two(states, least=16),
             "ACC": ACCUMULATORS[self.weight.dtype],
-            "num_warps": 1,
         }
 
 
-def coefficients(parameters: tuple[Tensor, ...], omega: Tensor, dtype: torch.dtype) -> Coefficients:
+def width_of_sums(chunks: Chunks, states: int) -> int:
+    """Sums of a pair of blocks: see parameter_sums_kernel."""
+    slots = power_of_two(states, least=16)
+    return chunks.matrices * 2 * chunks.block + 2 * chunks.directions * slots + 1
+
+
+def coefficients(
+    parameters: tuple[Tensor, ...], omega: Tensor, chunks: Chunks, dtype: torch.dtype
+) -> Coefficients:
     """Coefficients from delta, alpha, beta and gamma, `(kernels, states)` each but for sizes of 1."""
-    gamma = parameters[-1]
-    weight, decay, log_decay = gamma.new_empty(3, *gamma.shape, dtype=dtype)
+    gamma, dim = parameters[-1], omega.shape[0]
+    weight, log_decay = gamma.new_empty(2, *gamma.shape, dtype=dtype)
+    taps = gamma.new_empty(dim, chunks.matrices, 2 * chunks.steps, dtype=dtype)
+    by = Coefficients(weight, log_decay, omega, taps)
     launch(
         coefficients_kernel,
-        (blocks(gamma.numel(), BLOCK),),
-        *parameters,
+        (dim,),
+        parameters,
         weight,
-        decay,
         log_decay,
-        gamma.numel(),
+        taps,
+        dim,
+        chunks.taps,
         SCALE=math.sqrt(1.0 / gamma.shape[1]),
-        BLOCK=BLOCK,
-        ACC=ACCUMULATORS[dtype],
-        work=lambda: Work((*parameters, weight, decay, log_decay)),
+        **chunks.options,
+        **by.options,
+        work=lambda: Work((*parameters, weight, log_decay, taps)),
     )
-    return Coefficients(weight, decay, log_decay, omega)
+    return by
 
 
-def coefficients_backward(parameters: tuple[Tensor, ...], sums: Tensor) -> tuple[Tensor, ...]:
-    """Gradients of delta, alpha, beta and gamma.
-
-    sums `(directions, 2·states + 1, dim)`: gradient of each weight, that of each ln q over its weight, and
-    another.
-    """
-    gamma = parameters[-1]
-    grads = tuple(torch.empty_like(parameter) for parameter in parameters)
+def coefficients_backward(
+    parameters: tuple[Tensor, ...], by: Coefficients, chunks: Chunks, sums: Tensor
+) -> tuple[Tensor, ...]:
+    """Gradients of delta, alpha, beta, gamma and omega from the sums `(dim, pairs, width)`."""
+    grads = (*(torch.empty_like(parameter) for parameter in parameters), torch.empty_like(by.omega))
     launch(
         coefficients_backward_kernel,
-        (blocks(gamma.numel(), BLOCK),),
-        *parameters,
+        (sums.shape[0],),
+        parameters,
+        by.log_decay,
         sums,
-        *grads,
-        gamma.numel(),
-        sums.shape[2],
-        SCALE=math.sqrt(1.0 / gamma.shape[1]),
-        STATES=gamma.shape[1],
-        BLOCK=BLOCK,
-        ACC=ACCUMULATORS[sums.dtype],
-        work=lambda: Work((*parameters, sums, *grads)),
+        grads,
+        sums.shape[0],
+        chunks.taps,
+        SCALE=math.sqrt(1.0 / by.weight.shape[1]),
+        WIDTH=sums.shape[2],
+        **chunks.options,
+        **by.options,
+        work=lambda: Work((*parameters, by.log_decay, sums, *grads)),
     )
     return grads

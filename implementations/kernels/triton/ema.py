@@ -1,7 +1,7 @@
-"""The damped EMA as a scan in chunks, with the operations before and after it: a norm, silu and dropout.
+"""The damped EMA in matrix form, in chunks, with the operations before and after it: norm, silu and dropout.
 
-The plain form is `implementations.ops.ema.DampedEMA`, which also gives the coefficients. No Fourier
-transform, no kernel of taps: cost and memory are linear in the length.
+The plain form is `implementations.ops.ema.DampedEMA`. No Fourier transform: memory is linear in the length,
+and so is the work of rows up to 16384 steps.
 """
 
 from dataclasses import replace
@@ -10,151 +10,108 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from implementations.kernels.triton.chunks import Average, Chunks
 from implementations.kernels.triton.coefficients import (
     Coefficients,
     coefficients,
     coefficients_backward,
+    width_of_sums,
 )
-from implementations.kernels.triton.ema_kernels import (
-    average_kernel,
-    chunk_states_kernel,
-    parameter_gradients_kernel,
-)
-from implementations.kernels.triton.launch import ACCUMULATORS, accumulator, blocks, draw_seed, launch
+from implementations.kernels.triton.ema_kernels import average_kernel, parameter_sums_kernel
+from implementations.kernels.triton.launch import accumulator, draw_seed, launch
 from implementations.kernels.triton.norms import RowNorm, moments, norm_backward
-from implementations.kernels.triton.pointwise_kernels import silu_backward_kernel
-from implementations.kernels.triton.scan import CHANNELS, Scan, ScanInput
+from implementations.kernels.triton.transpose import EmaInput, from_channels, gradient_to_channels
 from implementations.kernels.triton.work import Work
 from implementations.ops.ema import DampedEMA
 
+HALVES = (torch.bfloat16, torch.float16)
 
-def chunk_states(
-    source: ScanInput, by: Coefficients, scan: Scan, *, adjoint: bool = False, slope: bool = False
+
+def _average(
+    x: Tensor, padding: Tensor | None, by: Coefficients, chunks: Chunks, *, adjoint: bool = False
 ) -> Tensor:
-    """States after each chunk on its own: see the kernel."""
-    rows, length, dim = source.x.shape
-    steps, rest = scan.steps(length), scan.reach(length)[1]
-    chunks = blocks(length, steps)
-    size = (scan.directions, rows, chunks, 1 + (rest > 0), (1 + slope) * by.weight.shape[1], dim)
-    states = source.x.new_empty(size, dtype=by.weight.dtype)
-    flags = {**source.flags, "PADDED": source.padding is not None and not adjoint}
-    launch(
-        chunk_states_kernel,
-        (rows * chunks, blocks(dim, CHANNELS), scan.directions),
-        source.pointers,
-        by.decay,
-        by.log_decay,
-        states,
-        length,
-        dim,
-        steps,
-        chunks,
-        rest,
-        ADJOINT=int(adjoint),
-        REST=rest > 0,
-        SLOPE=slope,
-        **flags,
-        BLOCK=CHANNELS,
-        **by.options,
-        work=lambda: Work(
-            (*source.moves(scan.directions), states), other=scan.flops(source.x, by, 3 + 3 * slope)
-        ),
-    )
-    return states
-
-
-def average(
-    source: ScanInput, by: Coefficients, scan: Scan, seed: Tensor, *, adjoint: bool = False
-) -> tuple[Tensor, Tensor]:
-    """The result, and the average itself, which is the result unless the scan is activated."""
-    x = source.x
-    rows, length, dim = x.shape
-    steps, (lookback, rest) = scan.steps(length), scan.reach(length)
-    chunks = blocks(length, steps)
-    truncated = scan.taps < length
-    states = chunk_states(source, by, scan, adjoint=adjoint)
+    """The average of x `(dim, rows, time)`, plus omega·x."""
+    dim, rows, _ = x.shape
     out = torch.empty_like(x)
-    alone = torch.empty_like(x) if scan.activated else out
-    wide = alone.dtype == by.weight.dtype
-    partial = alone if wide or not scan.bidirectional else torch.empty_like(x, dtype=by.weight.dtype)
     launch(
         average_kernel,
-        (rows * chunks, blocks(dim, CHANNELS)),
-        source.pointers,
-        (by.weight, by.decay, by.log_decay, by.omega),
-        states,
-        partial,
-        alone,
-        out,
-        seed,
-        length,
-        dim,
-        steps,
-        chunks,
-        scan.taps,
-        lookback,
-        ADJOINT=int(adjoint),
-        TRUNCATED=truncated,
-        REST=rest > 0,
-        DIRECTIONS=scan.directions,
-        ACTIVATED=scan.activated,
-        DROPOUT=scan.dropout,
-        **source.flags,
-        BLOCK=CHANNELS,
-        **by.options,
-        work=lambda: Work(
-            (
-                *source.moves(scan.directions * (1 + truncated)),
-                *(partial,) * (2 if scan.bidirectional else 0),
-                *((alone, out) if scan.activated else (out,)),
-                states,
-            ),
-            other=scan.flops(x, by, 5 + 2 * truncated),
-        ),
-    )
-    return out, alone
-
-
-def parameter_gradients(source: ScanInput, grad: Tensor, by: Coefficients, scan: Scan) -> Tensor:
-    """Sums `(directions, 2·states + 1, dim)` from the gradient of the average: the gradient of each weight,
-    that of each ln q over its weight, and in the first direction that of omega."""
-    rows, length, dim = source.x.shape
-    steps, (lookback, rest) = scan.steps(length), scan.reach(length)
-    chunks, states, truncated = blocks(length, steps), by.weight.shape[1], scan.taps < length
-    size = (scan.directions, rows * chunks, 2 * states + 1, dim)
-    sums = source.x.new_empty(size, dtype=by.weight.dtype)
-    chunks_states = chunk_states(source, by, scan, slope=True)
-    launch(
-        parameter_gradients_kernel,
-        (rows * chunks, blocks(dim, CHANNELS), scan.directions),
-        source.pointers,
-        grad,
-        by.decay,
+        (rows, dim, chunks.parts),
+        x,
+        x if padding is None else padding,
+        by.weight,
         by.log_decay,
-        chunks_states,
-        sums,
-        length,
+        by.omega,
+        by.taps,
+        out,
+        chunks.length,
         dim,
-        steps,
-        chunks,
-        scan.taps,
-        lookback,
-        TRUNCATED=truncated,
-        REST=rest > 0,
-        **source.flags,
-        BLOCK=CHANNELS,
+        chunks.count,
+        ADJOINT=int(adjoint),
+        PADDED=padding is not None,
+        LOOKBACK=chunks.lookback,
+        SLICE=chunks.slice,
+        TILE=chunks.tile,
+        **chunks.options,
         **by.options,
-        work=lambda: Work(
-            (
-                *source.moves(scan.directions * (1 + truncated)),
-                *(grad,) * scan.directions,
-                chunks_states,
-                sums,
-            ),
-            other=scan.flops(source.x, by, 10 + 5 * truncated),
-        ),
+        num_warps=chunks.warps,
+        num_stages=1,
+        work=lambda: _work(x, (x, out), by, chunks, gradients=False),
     )
-    return sums.sum(dim=1)
+    return out
+
+
+def _parameter_sums(
+    x: Tensor, grad: Tensor, padding: Tensor | None, by: Coefficients, chunks: Chunks
+) -> Tensor:
+    """Sums over time and rows `(dim, pairs, width)` for the gradients of the parameters: see the kernel.
+
+    x and grad, the gradient of the average, `(dim, rows, time)`.
+    """
+    dim, rows, _ = x.shape
+    width = width_of_sums(chunks, by.weight.shape[1])
+    # Not every pair of blocks has sums by states.
+    new = by.weight.new_empty if chunks.parts == 1 else by.weight.new_zeros
+    sums = new(rows, dim, chunks.parts**2, width)
+    launch(
+        parameter_sums_kernel,
+        (rows, dim, chunks.parts**2),
+        x,
+        grad,
+        x if padding is None else padding,
+        by.log_decay,
+        sums,
+        chunks.length,
+        dim,
+        chunks.count,
+        PADDED=padding is not None,
+        LOOKBACK=chunks.lookback,
+        SLICE=chunks.slice,
+        TILE=chunks.tile,
+        WIDTH=width,
+        **chunks.options,
+        **by.options,
+        num_warps=chunks.warps,
+        num_stages=1,
+        work=lambda: _work(x, (x, grad, sums), by, chunks, gradients=True),
+    )
+    return sums.sum(dim=0)
+
+
+def _work(x: Tensor, moves: tuple[Tensor, ...], by: Coefficients, chunks: Chunks, *, gradients: bool) -> Work:
+    """Products of a pass: by Toeplitz matrices, to states and from them.
+
+    In float32 each is three in TF32; else two in x's own type, but for those from states.
+    """
+    slots = by.options["SLOTS"] * chunks.directions if chunks.lookback else 0
+    each = 2 * x.shape[0] * x.shape[1] * chunks.tile * chunks.steps
+    matrices = each * chunks.matrices * chunks.steps
+    to_states = each * slots * (chunks.parts + 3 if gradients else chunks.parts)
+    from_states = 0 if gradients else each * slots
+    if gradients and x.dtype in HALVES:
+        return Work(moves, products=matrices + 2 * to_states)
+    if x.dtype in HALVES:
+        return Work(moves, products=2 * (matrices + to_states), tf32=3 * from_states)
+    return Work(moves, tf32=3 * (matrices + to_states + from_states))
 
 
 class _Average(torch.autograd.Function):
@@ -171,58 +128,44 @@ class _Average(torch.autograd.Function):
         omega: Tensor,
         padding: Tensor | None,
         centred: bool,
-        scan: Scan,
+        how: Average,
     ) -> Tensor:
         mean, rstd = (None, None) if gain is None else moments(x, centred)
-        source = ScanInput(x, mean, rstd, gain, shift, padding)
+        source = EmaInput(x, mean, rstd, gain, shift)
         parameters = (delta, alpha, beta, gamma)
-        by = coefficients(parameters, omega, accumulator(x))
-        seed = draw_seed(scan.dropout, x)
-        result, alone = average(source, by, scan, seed)
+        chunks = Chunks.of(how, x.shape[1])
+        by = coefficients(parameters, omega, chunks, accumulator(x))
+        seed = draw_seed(how.dropout, x)
+        turned = _average(source.to_channels(chunks), padding, by, chunks)
+        result, alone = from_channels(turned, x, seed, how, chunks)
         ctx.save_for_backward(
-            *(x, mean, rstd, gain, shift, padding),
-            *(by.weight, by.decay, by.log_decay, omega),
+            *(x, mean, rstd, gain, shift),
+            *(by.weight, by.log_decay, omega, by.taps),
             *parameters,
-            *(seed, alone if scan.activated else None),
+            *(padding, seed, alone if how.activated else None),
         )
-        ctx.scan, ctx.centred = scan, centred
+        ctx.how, ctx.centred = how, centred
         return result
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        *tensors, seed, alone = ctx.saved_tensors
-        source, by, parameters = ScanInput(*tensors[:6]), Coefficients(*tensors[6:10]), tensors[10:]
-        grad = grads[0].contiguous()
-        if alone is not None:
-            grad = _silu_backward(grad, alone, seed, ctx.scan.dropout)
-        plain = replace(ctx.scan, activated=False, dropout=0.0)
-        grad_x, _ = average(ScanInput(grad, padding=source.padding), by, plain, seed, adjoint=True)
-        sums = parameter_gradients(source, grad, by, plain)
-        of_parameters = (*coefficients_backward(tuple(parameters), sums), sums[0, -1])
+        *tensors, padding, seed, alone = ctx.saved_tensors
+        source, by, parameters = EmaInput(*tensors[:5]), Coefficients(*tensors[5:9]), tuple(tensors[9:])
+        x, how = source.x, ctx.how
+        chunks, grad = Chunks.of(how, x.shape[1]), grads[0].contiguous()
+        if alone is None:
+            turned = EmaInput(grad).to_channels(chunks)
+        else:
+            turned = gradient_to_channels(grad, alone, seed, how.dropout, chunks)
+        grad_turned = _average(turned, padding, by, chunks, adjoint=True)
+        sums = _parameter_sums(source.to_channels(chunks), turned, padding, by, chunks)
+        plain = replace(how, activated=False, dropout=0.0)
+        grad_x, _ = from_channels(grad_turned, x, seed, plain, chunks)
+        of_parameters = coefficients_backward(parameters, by, chunks, sums)
         if source.mean is None or source.rstd is None or source.gain is None:
             return grad_x, None, None, *of_parameters, None, None, None
-        of_norm = norm_backward(grad_x, source.x, source.mean, source.rstd, source.gain, ctx.centred)
+        of_norm = norm_backward(grad_x, x, source.mean, source.rstd, source.gain, ctx.centred)
         return *of_norm, *of_parameters, None, None, None
-
-
-def _silu_backward(grad: Tensor, x: Tensor, seed: Tensor, dropout: float) -> Tensor:
-    out = torch.empty_like(x)
-    dtype = ACCUMULATORS[accumulator(x)]
-    grid = (blocks(x.numel(), 1024),)
-    launch(
-        silu_backward_kernel,
-        grid,
-        grad,
-        x,
-        out,
-        seed,
-        x.numel(),
-        DROPOUT=dropout,
-        BLOCK=1024,
-        ACC=dtype,
-        work=lambda: Work((grad, x, out)),
-    )
-    return out
 
 
 def damped_ema(
@@ -237,19 +180,18 @@ def damped_ema(
 ) -> Tensor:
     """`ema(norm(x), padding_mask)` or, if activated, `dropout(silu(ema(norm(x), padding_mask)))`.
 
-    x `(batch, length, dim)`, padding_mask `(batch, length)`, True at padding. chunk: time steps of a chunk of
-    the scan, None for the usual. Computed in float32 at least; the result has the shape and precision of x.
+    x `(batch, length, dim)`, padding_mask `(batch, length)`, True at padding. chunk: time steps of a chunk, a
+    power of two of at least 16, None for the usual. Sums are float32 at least; the result has the shape and
+    precision of x.
     """
-    dtype, length = accumulator(x), x.shape[1]
-    scan = Scan(ema.bidirectional, min(ema.truncation or length, length), activated, dropout, chunk)
     result: Tensor = _Average.apply(  # type: ignore[no-untyped-call]
         x.contiguous(),
         None if norm is None else norm.gain,
         None if norm is None else norm.shift,
         *(ema.delta, ema.alpha, ema.beta, ema.gamma),
-        ema.omega.to(dtype),
+        ema.omega.to(accumulator(x)),
         None if padding_mask is None else padding_mask.contiguous(),
         norm is not None and norm.centred,
-        scan,
+        Average(ema.bidirectional, ema.truncation, activated, dropout, chunk),
     )
     return result

@@ -1,208 +1,196 @@
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, assignment, misc"
-# ruff: noqa: RUF005 - triton knows no starred tuples
-"""The damped EMA as a scan in chunks, on the device.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+"""The damped EMA in matrix form, on the device: a program takes one channel of one row.
 
-A program takes 32 channels through one chunk of time, one thread per channel, with all states of a channel in
-its registers; see ema_states for what they hold. A second set of averages looks ahead: its chunks are the
-same, its steps go back in time. The *adjoint* is the average with the directions of the two sets exchanged.
+Its tile has a row per chunk of time. Chunks in reach enter by their states, chunks partly in reach and the
+chunk itself by products with Toeplitz matrices of taps (see chunks.Chunks). x, grad and out are
+`(dim, rows, time)`, of whole chunks. The *adjoint* is the average with its directions exchanged.
 """
 
 import triton
 import triton.language as tl
 
-from implementations.kernels.triton.ema_states import (
-    enter,
-    join,
-    powers_of,
-    row_of,
-    step,
-    store_state,
-    vectors_of,
-    zeros,
+from implementations.kernels.triton.ema_tiles import (
+    begin_states,
+    distance_of,
+    load_block,
+    load_input,
+    own_states,
+    padding_block,
+    product,
 )
-from implementations.kernels.triton.pointwise_kernels import keep, sigmoid
 
 
 @triton.jit
-def chunk_states_kernel(
-    source, decay, log_decay, states, length, dim, steps, chunks, rest,
-    ADJOINT: tl.constexpr,
-    NORMED: tl.constexpr,
-    PADDED: tl.constexpr,
-    REST: tl.constexpr,
-    SLOPE: tl.constexpr,
-    STATES: tl.constexpr,
-    BLOCK: tl.constexpr,
-    ACC: tl.constexpr,
-):  # fmt: skip
-    """The state after each chunk on its own, and after its last `rest` steps on their own.
+def _reach(matrix, EDGE: tl.constexpr, DIRECTIONS: tl.constexpr):
+    """How many chunks earlier the inputs of a Toeplitz matrix are, negative if they are later."""
+    edge, ahead = (matrix - 1) // DIRECTIONS, (matrix - 1) % DIRECTIONS
+    return tl.where(matrix == 0, 0, (EDGE + edge) * (1 - 2 * ahead))
 
-    states `(kernels, rows, chunks, 1 + REST, states and slopes, dim)`, chunks in the order of the kernel.
-    Grid `(rows·chunks, channel blocks, kernels)`.
-    """
-    COUNT: tl.constexpr = STATES * (1 + SLOPE)
-    program = tl.program_id(0).to(tl.int64)
-    row, order, kernel = program // chunks, program % chunks, tl.program_id(2)
-    channels = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = channels < dim
-    ahead = kernel ^ ADJOINT
-    sign = 1 - 2 * ahead
-    first = tl.where(ahead == 0, order * steps, (chunks - order) * steps - 1)
 
-    source = row_of(source, row, length, dim, channels)
-    decays = vectors_of(decay, kernel * dim + channels, inside, STATES)
-    out = states + (kernel * tl.num_programs(0) + program) * (COUNT * (1 + REST) * dim)
-    state = zeros(channels, COUNT, ACC)
-    for i in range(steps - rest):
-        at = first + sign * i
-        _, state = step(
-            state, source, decays, decays, at, 0, length, dim, channels,
-            NORMED, PADDED, False, SLOPE, STATES, ACC,
-        )  # fmt: skip
-    if REST:
-        last = zeros(channels, COUNT, ACC)
-        for i in range(steps - rest, steps):
-            at = first + sign * i
-            _, last = step(
-                last, source, decays, decays, at, 0, length, dim, channels,
-                NORMED, PADDED, False, SLOPE, STATES, ACC,
-            )  # fmt: skip
-        powers = powers_of(vectors_of(log_decay, kernel * dim + channels, inside, STATES), rest, STATES)
-        state = join(state, last, powers, rest, STATES, SLOPE)
-        store_state(out + COUNT * dim, last, dim, channels, COUNT)
-    store_state(out, state, dim, channels, COUNT)
+@triton.jit
+def _coefficients(table, direction, dim, channel, STATES: tl.constexpr, SLOTS: tl.constexpr):
+    """A channel's row of a table `(directions·dim, states)`, zeros after it."""
+    n = tl.arange(0, SLOTS)
+    return tl.load(table + (direction * dim + channel) * STATES + n, mask=n < STATES, other=0.0)
 
 
 @triton.jit
 def average_kernel(
-    source, coefficients, states, partial, average, out, seed, length, dim, steps, chunks, taps, lookback,
+    x, padding, weight, log_decay, omega, taps, out, length, dim, chunks,
     ADJOINT: tl.constexpr,
-    NORMED: tl.constexpr,
     PADDED: tl.constexpr,
-    TRUNCATED: tl.constexpr,
-    REST: tl.constexpr,
-    DIRECTIONS: tl.constexpr,
-    ACTIVATED: tl.constexpr,
-    DROPOUT: tl.constexpr,
-    STATES: tl.constexpr,
+    STEPS: tl.constexpr,
     BLOCK: tl.constexpr,
+    SLICE: tl.constexpr,
+    DIRECTIONS: tl.constexpr,
+    EDGE: tl.constexpr,
+    EDGES: tl.constexpr,
+    LOOKBACK: tl.constexpr,
+    TILE: tl.constexpr,
+    STATES: tl.constexpr,
+    SLOTS: tl.constexpr,
     ACC: tl.constexpr,
 ):  # fmt: skip
-    """The average plus omega·x to out; if ACTIVATED to `average`, and silu and dropout of it to out.
+    """The average of x plus omega·x. Grid: rows, channels, blocks of a chunk.
 
-    Padding masks what goes into the average, or what comes out of the adjoint, but never omega·x. partial
-    `(rows, length, dim)` holds the first direction's share while the second one runs; it may be out or
-    average. Grid `(rows·chunks, channel blocks)`.
+    Padding masks what goes into the average, or what comes out of the adjoint, but never omega·x.
     """
-    program = tl.program_id(0).to(tl.int64)
-    row, chunk = program // chunks, program % chunks
-    channels = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = channels < dim
-    weight, decay, log_decay, omega = coefficients
-    source = row_of(source, row, length, dim, channels)
-    padding = source[5]
-    omegas = tl.load(omega + channels, mask=inside, other=0.0)
+    MATRICES: tl.constexpr = 1 + EDGES * DIRECTIONS
+    MASKED: tl.constexpr = PADDED and not ADJOINT
+    row, channel = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    begin = (channel * tl.num_programs(0).to(tl.int64) + row) * chunks * STEPS
+    x += begin
+    padding += row * length
+    turn = 1 - 2 * ADJOINT
+    chunk = tl.arange(0, TILE)
+    own_first = tl.program_id(2) * BLOCK
+    step = own_first + tl.arange(0, BLOCK)
 
-    for kernel in tl.static_range(DIRECTIONS):
-        ahead = kernel ^ ADJOINT
-        sign = 1 - 2 * ahead
-        order = chunk + ahead * (chunks - 1 - 2 * chunk)
-        first = (chunk + ahead) * steps - ahead
-        channels_of_kernel = kernel * dim + channels
-        weights = vectors_of(weight, channels_of_kernel, inside, STATES)
-        decays = vectors_of(decay, channels_of_kernel, inside, STATES)
-        logs = vectors_of(log_decay, channels_of_kernel, inside, STATES)
-        powers = powers_of(logs, taps, STATES)
-        row_states = states + (kernel * tl.num_programs(0) + row * chunks) * (STATES * (1 + REST) * dim)
-        state = enter(
-            row_states, order, lookback, powers_of(logs, steps, STATES), steps, dim, channels,
-            STATES, False, REST, ACC,
-        )  # fmt: skip
-        for i in range(steps):
-            t = first + sign * i
-            u, state = step(
-                state, source, decays, powers, t, sign * taps, length, dim, channels,
-                NORMED, PADDED and not ADJOINT, TRUNCATED, False, STATES, ACC,
-            )  # fmt: skip
-            y = weights[0] * state[0]
-            for n in tl.static_range(1, STATES):
-                y += weights[n] * state[n]
-            written = channels < tl.where(t < length, dim, 0)
-            at = (row * length + t) * dim + channels
-            if PADDED and ADJOINT:
-                y = tl.where(tl.load(padding + t, mask=t < length, other=1) != 0, 0.0, y)
-            if kernel == 0:
-                y += omegas * u
-            else:
-                y += tl.load(partial + at, mask=written, other=0.0)
-            if kernel < DIRECTIONS - 1:
-                tl.store(partial + at, y, mask=written)
-            elif ACTIVATED:
-                tl.store(average + at, y, mask=written)
-                tl.store(out + at, y * sigmoid(y) * keep(seed, at, DROPOUT, ACC), mask=written)
-            else:
-                tl.store(out + at, y, mask=written)
-        # Threads of the second direction may read what others wrote in the first one.
-        tl.debug_barrier()
+    result = tl.zeros((TILE, BLOCK), ACC)
+    for matrix in range(MATRICES):
+        source = chunk - turn * _reach(matrix, EDGE, DIRECTIONS)
+        table = taps + (channel * MATRICES + matrix) * (2 * STEPS)
+        for first in range(0, STEPS, SLICE):
+            u = load_input(x, padding, source, chunks, first, length, MASKED, STEPS, SLICE)
+            lag = step[None, :] - (first + tl.arange(0, SLICE))[:, None]
+            result += product(u, tl.load(table + turn * lag + STEPS), ACC)
+    if LOOKBACK > 0:
+        for direction in range(DIRECTIONS):
+            sign = turn * (1 - 2 * direction)
+            logs = _coefficients(log_decay, direction, dim, channel, STATES, SLOTS)
+            own, _ = own_states(
+                x, padding, logs, chunk, chunks, length, sign, False, MASKED, STEPS, SLICE, TILE, SLOTS, ACC
+            )
+            state, _ = begin_states(own, own, logs, chunk, sign, False, LOOKBACK, STEPS, TILE)
+            weights = _coefficients(weight, direction, dim, channel, STATES, SLOTS)
+            distance = distance_of(step, sign, STEPS, ACC)
+            result += product(state, weights[:, None] * tl.exp(logs[:, None] * distance[None, :]), ACC)
+    if PADDED and ADJOINT:
+        result = tl.where(padding_block(padding, chunk, own_first, length, STEPS, BLOCK), 0.0, result)
+    result += tl.load(omega + channel) * load_block(x, chunk, chunks, own_first, STEPS, BLOCK).to(ACC)
+    at = chunk[:, None] * STEPS + step[None, :]
+    tl.store(out + begin + at, result, mask=(chunk < chunks)[:, None])
 
 
 @triton.jit
-def parameter_gradients_kernel(
-    source, grad, decay, log_decay, states, sums, length, dim, steps, chunks, taps, lookback,
-    NORMED: tl.constexpr,
+def parameter_sums_kernel(
+    x, grad, padding, log_decay, sums, length, dim, chunks,
     PADDED: tl.constexpr,
-    TRUNCATED: tl.constexpr,
-    REST: tl.constexpr,
-    STATES: tl.constexpr,
+    STEPS: tl.constexpr,
     BLOCK: tl.constexpr,
+    SLICE: tl.constexpr,
+    DIRECTIONS: tl.constexpr,
+    EDGE: tl.constexpr,
+    EDGES: tl.constexpr,
+    LOOKBACK: tl.constexpr,
+    TILE: tl.constexpr,
+    STATES: tl.constexpr,
+    SLOTS: tl.constexpr,
+    WIDTH: tl.constexpr,
     ACC: tl.constexpr,
 ):  # fmt: skip
-    """Each chunk's sums over time of grad·state, grad·slope and grad·x.
+    """Sums over time from the gradient of the average, for one pair of an output's and an input's block.
 
-    grad `(rows, length, dim)` is that of the average; sums `(kernels, rows·chunks, 2·states + 1, dim)`.
-    Grid `(rows·chunks, channel blocks, kernels)`.
+    sums `(rows, dim, parts², WIDTH)`: the gradient of each tap of each Toeplitz matrix, by lag within the
+    pair from −BLOCK, `(matrices, 2·BLOCK)`; then for each direction that of each weight and that of each
+    ln q over its weight, as far as they come by states, `(directions, 2, SLOTS)`; then that of omega. These
+    last for an input's first block alone. Grid: rows, channels, pairs.
     """
-    COUNT: tl.constexpr = 2 * STATES
-    program = tl.program_id(0).to(tl.int64)
-    row, order, kernel = program // chunks, program % chunks, tl.program_id(2)
-    channels = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = channels < dim
-    sign = 1 - 2 * kernel
-    first = tl.where(kernel == 0, order * steps, (chunks - order) * steps - 1)
+    MATRICES: tl.constexpr = 1 + EDGES * DIRECTIONS
+    ROWS: tl.constexpr = 32 if TILE > 32 else TILE
+    row, channel = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    pair, parts = tl.program_id(2), STEPS // BLOCK
+    program = channel * tl.num_programs(0).to(tl.int64) + row
+    x += program * chunks * STEPS
+    grad += program * chunks * STEPS
+    padding += row * length
+    sums += ((row * tl.num_programs(1) + channel) * (parts * parts) + pair) * WIDTH
+    out_first, first = (pair // parts) * BLOCK, (pair % parts) * BLOCK
 
-    source = row_of(source, row, length, dim, channels)
-    grad += row * length * dim
-    decays = vectors_of(decay, kernel * dim + channels, inside, STATES)
-    logs = vectors_of(log_decay, kernel * dim + channels, inside, STATES)
-    powers = powers_of(logs, taps, STATES)
-    row_states = states + (kernel * tl.num_programs(0) + row * chunks) * (COUNT * (1 + REST) * dim)
-    state = enter(
-        row_states,
-        order,
-        lookback,
-        powers_of(logs, steps, STATES),
-        steps,
-        dim,
-        channels,
-        STATES,
-        True,
-        REST,
-        ACC,
-    )
-    total = zeros(channels, COUNT + 1, ACC)
-    for i in range(steps):
-        t = first + sign * i
-        u, state = step(
-            state, source, decays, powers, t, sign * taps, length, dim, channels,
-            NORMED, PADDED, TRUNCATED, True, STATES, ACC,
+    column = tl.arange(0, BLOCK)
+    for matrix in range(MATRICES):
+        reach = _reach(matrix, EDGE, DIRECTIONS)
+        both = tl.zeros((BLOCK, BLOCK), ACC)
+        for start in range(0, chunks, ROWS):
+            chunk = start + tl.arange(0, ROWS)
+            u = load_input(x, padding, chunk - reach, chunks, first, length, PADDED, STEPS, BLOCK)
+            g = load_block(grad, chunk, chunks, out_first, STEPS, BLOCK)
+            both += tl.dot(tl.trans(u), g, input_precision="tf32x3", out_dtype=ACC)
+        # Diagonals become columns: those of lags from 0, and of lags below it.
+        turned = (column[:, None] + column[None, :]) % BLOCK
+        diagonals = tl.gather(both, turned, 1)
+        later = column[:, None] + column[None, :] < BLOCK
+        of_matrix = sums + matrix * (2 * BLOCK)
+        tl.store(of_matrix + BLOCK + column, tl.sum(tl.where(later, diagonals, 0.0), axis=0))
+        tl.store(of_matrix + column, tl.sum(tl.where(later, 0.0, diagonals), axis=0))
+    if first == 0:
+        _state_sums(
+            x, grad, padding, log_decay, sums + MATRICES * (2 * BLOCK), channel, out_first,
+            length, dim, chunks, PADDED, STEPS, BLOCK, SLICE, DIRECTIONS, LOOKBACK, TILE, STATES, SLOTS, ACC,
         )  # fmt: skip
-        g = tl.load(grad + t * dim + channels, mask=channels < tl.where(t < length, dim, 0), other=0.0).to(
-            ACC
-        )
-        new = ()
-        for n in tl.static_range(COUNT):
-            new = new + (total[n] + g * state[n],)
-        total = new + (total[COUNT] + g * u,)
-    store_state(
-        sums + (kernel * tl.num_programs(0) + program) * ((COUNT + 1) * dim), total, dim, channels, COUNT + 1
-    )
+
+
+@triton.jit
+def _state_sums(
+    x, grad, padding, log_decay, sums, channel, out_first, length, dim, chunks,
+    PADDED: tl.constexpr,
+    STEPS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    SLICE: tl.constexpr,
+    DIRECTIONS: tl.constexpr,
+    LOOKBACK: tl.constexpr,
+    TILE: tl.constexpr,
+    STATES: tl.constexpr,
+    SLOTS: tl.constexpr,
+    ACC: tl.constexpr,
+):  # fmt: skip
+    """Gradients by states `(directions, 2, SLOTS)`, and omega's."""
+    chunk = tl.arange(0, TILE)
+    n = tl.arange(0, SLOTS)
+    for direction in range(DIRECTIONS):
+        sign = 1 - 2 * direction
+        of_weight = tl.zeros((SLOTS,), ACC)
+        of_log = of_weight
+        if LOOKBACK > 0:
+            logs = _coefficients(log_decay, direction, dim, channel, STATES, SLOTS)
+            own, own_slope = own_states(
+                x, padding, logs, chunk, chunks, length, sign, True, PADDED, STEPS, SLICE, TILE, SLOTS, ACC
+            )
+            state, slope = begin_states(own, own_slope, logs, chunk, sign, True, LOOKBACK, STEPS, TILE)
+            of_state = tl.zeros((TILE, SLOTS), ACC)
+            of_slope = of_state
+            for first in range(out_first, out_first + BLOCK, SLICE):
+                g = load_block(grad, chunk, chunks, first, STEPS, SLICE)
+                distance = distance_of(first + tl.arange(0, SLICE), sign, STEPS, ACC)[:, None]
+                powers = tl.exp(distance * logs[None, :])
+                of_state += product(g, powers, ACC)
+                of_slope += product(g, distance * powers, ACC)
+            of_weight += tl.sum(of_state * state, axis=0)
+            of_log += tl.sum(of_state * slope + of_slope * state, axis=0)
+        tl.store(sums + (2 * direction) * SLOTS + n, of_weight)
+        tl.store(sums + (2 * direction + 1) * SLOTS + n, of_log)
+    both = tl.zeros((TILE, SLICE), ACC)
+    for first in range(out_first, out_first + BLOCK, SLICE):
+        g = load_block(grad, chunk, chunks, first, STEPS, SLICE).to(ACC)
+        both += g * load_block(x, chunk, chunks, first, STEPS, SLICE)
+    tl.store(sums + 2 * DIRECTIONS * SLOTS, tl.sum(both))

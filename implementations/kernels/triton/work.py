@@ -16,6 +16,8 @@ class Work:
     """Tensors that are read or written, each as often as the kernel goes through it."""
     products: int = 0
     """FLOPs of matrix products, of the blocks' margins too; in the type of the first tensor."""
+    tf32: int = 0
+    """FLOPs of products in TF32, whatever torch's own are in."""
     other: int = 0
     """FLOPs of other arithmetic, if there are many for each byte."""
 

@@ -77,6 +77,7 @@ def test_dropout_and_casts_are_those_of_cuda() -> None:
         (Kernel("mm", 10, 1000, 0), "tf32", 2.0),
         (Kernel("mm", 10, 1000, 0, half=True), "bf16", 1.0),
         (Kernel("scan", 10, 0, 300), "bf16", 3.0),
+        (Kernel("average", 10, 1000, 0, half=True, tf32=1000), "fp32", 3.0),
     ],
 )
 def test_a_kernel_takes_what_its_slowest_part_takes(kernel: Kernel, precision: str, seconds: float) -> None:
