@@ -80,8 +80,9 @@ def test_the_triton_form_has_stages_too():
     """In the interpreter: its kernels are those of the stages that the plain form has."""
     import implementations.fused.seqboat_triton  # noqa: F401 - as the steps before a profile do
 
-    small = msgspec.structs.replace(case("seqboat-fused(layers=1)", 16), hyperparameters="small", activation=None)
-    step = Step(msgspec.structs.replace(small, backend="triton"), "cpu")
+    fused = case("seqboat-fused(layers=1)", 16)
+    small = msgspec.structs.replace(fused, hyperparameters="small", activation=None, backend="triton")
+    step = Step(small, "cpu")
     with torch.no_grad():
         for configurator in activation.configurators(step.model):
             configurator.act_bias.fill_(-10.0)
