@@ -26,7 +26,7 @@ def zero(value: Tensor) -> Tensor:
 
 
 def first_row(factor: float) -> Change:
-    """Of scales or offsets `(2, dim)` of queries and keys, those of the queries times a factor."""
+    """A change of scales or offsets `(2, dim)` of queries and keys: those of the queries times a factor."""
 
     def change(value: Tensor) -> Tensor:
         return value * value.new_tensor([[factor], [1.0]])

@@ -27,7 +27,7 @@ from .made_up import CPU
 MIB, GIB = 1 << 20, 1 << 30
 CONTEXT = 500 * MIB
 START_SECONDS = 4.0
-"""Of a process, until it has its context."""
+"""Time that a process takes until it has its context."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Model:
 
 
 class Memory:
-    """Of one process on the device: what is live, and what its allocator keeps."""
+    """Memory of one process on the device: what is live, and what its allocator keeps."""
 
     def __init__(self, gpu: "Gpu") -> None:
         self.gpu = gpu

@@ -1,4 +1,4 @@
-"""How many parameters the official code has of each published model, and why ours has others.
+"""Parameters of each published model in the official code, and why ours has others.
 
 The official figures are counts of the official classes at the number of symbols, classes and time steps of
 our workloads (fairseq's dictionaries have four symbols of their own and `<CLS>` besides). S5's come from

@@ -114,7 +114,7 @@ def test_a_prompt_leaves_the_state_that_its_steps_do(name: str, hyperparameters:
 
 @pytest.mark.parametrize(("name", "hyperparameters"), MODELS, ids=IDS)
 def test_no_step_depends_on_a_later_token(name: str, hyperparameters: dict[str, Any]) -> None:
-    """Of the parallel form, which the steps are equal to."""
+    """The parallel form is tried; the steps are equal to it."""
     model, inputs = language_model(name, hyperparameters), tokens(3, LENGTH)
     changed = inputs.clone()
     changed[:, PROMPT:] = (changed[:, PROMPT:] + 3) % VOCABULARY
@@ -181,7 +181,7 @@ def test_models_that_run_both_ways_refuse() -> None:
 
 
 def test_every_language_model_of_the_catalogue_steps_or_says_why() -> None:
-    """Of the plain forms: the fused ones have the same layers."""
+    """Plain forms are tried; the fused ones have the same layers."""
     for item in catalogue().values():
         if "enwik8" not in item.published or item.reference is not None or item.system == "":
             continue

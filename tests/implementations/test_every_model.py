@@ -118,7 +118,7 @@ def test_every_head_learns(item: Implementation, head: str) -> None:
 
 @named(CLASSIFIERS)
 def test_padding_changes_nothing(item: Implementation) -> None:
-    """Of a model that is evaluated, but where the official code says otherwise."""
+    """A model that is evaluated is meant, except where the official code says otherwise."""
     model = small(item, HEADS["text"]).double().eval()
     inputs, lengths = inputs_of(HEADS["text"]), torch.tensor([LENGTH, 30])
     inputs[1, 30:] = PADDING

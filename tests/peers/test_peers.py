@@ -42,7 +42,7 @@ OURS = {
     "peers.mamba2:transformers_mamba2": ("mamba2", 0.0),
     "peers.s5_pytorch:build": ("s5", 1.0),
 }
-"""Of the same kind among ours, and how far apart the numbers of parameters may be: docs/peers.md says why."""
+"""The kind among ours, and how far apart the numbers of parameters may be: docs/peers.md says why."""
 RENAMED = {
     "peers.performer_pytorch:build": {
         "module.fast_attention": "mixer",

@@ -1,4 +1,4 @@
-"""How far each stage of a fused SeqBoat layer is from what its arithmetic alone would take, in the Text
+"""Distance of each stage of a fused SeqBoat layer from what its arithmetic alone would take, in the Text
 configuration, forward and backward.
 
 The floor of a stage is its floating-point operations over the rate of a large matrix product, measured here

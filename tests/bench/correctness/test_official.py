@@ -126,7 +126,7 @@ def test_a_recorded_gradient_is_not_taken_for_rounding_because_ours_is_zero(key_
 
 @pytest.mark.parametrize("factor", [0.0, 1.01, -1.0])
 def test_a_wrong_gradient_of_ours_fails(golden, monkeypatch, factor):
-    """Of a small parameter, through the module."""
+    """The fault is that of a small parameter, through the module."""
     project = SeqBoatLayer._project
 
     def planted(layer, m, positions):

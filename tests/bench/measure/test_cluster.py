@@ -35,7 +35,7 @@ PATIENT = {
     "gcs_server_request_timeout_seconds": 300,
     "worker_register_timeout_seconds": 300,
 }
-"""Of a cluster on a busy machine: a node that answers late is not dead; one that is gone refuses at once."""
+"""Settings for a busy machine: a node that answers late is not dead; one that is gone refuses at once."""
 PATIENCE = 600.0
 """Seconds."""
 

@@ -336,7 +336,7 @@ def allocations(monkeypatch):
     ],
 )
 def test_what_held_a_runs_clocks_down_is_counted_over_the_run(mine, allocations, milliseconds, words):
-    """Of 200 ms; what happened before the run does not count."""
+    """The run takes 200 ms; what happened before it does not count."""
     driver = nvml.Nvml(SECOND)
     for place in range(4):
         mine.held_back[place] = 1_000_000_000

@@ -9,7 +9,7 @@ from bench.stats.disturbance import disturbance
 
 
 def conditions(**seconds) -> Conditions:
-    """Of half a second on one processor that nothing else wanted."""
+    """Half a second on one processor that nothing else wanted."""
     return Conditions(**{"wall_seconds": 0.5, "processor_seconds": 0.5, "queued_seconds": 0.0,
                          "others_seconds": 0.0, "stolen_seconds": 0.0, "throttled_seconds": 0.0,
                          "pressure_seconds": 0.0, "preemptions": 0} | seconds)  # fmt: skip

@@ -61,7 +61,7 @@ def test_fewer_than_three_blocks_give_no_interval(blocks):
 
 
 def test_interval_covers_at_its_rate():
-    """Of 2,000 experiments of 5 blocks, 95% of the intervals hold the truth."""
+    """The truth is in 95% of the intervals, over 2,000 experiments of 5 blocks."""
     generator = np.random.default_rng(0)
     truth = 0.7
     blocks = generator.normal(truth, 0.1, size=(2000, 5))
@@ -222,7 +222,7 @@ def test_holm_by_hand():
 
 
 def test_the_smallest_difference_is_found_at_its_power():
-    """Of 4,000 experiments with just that mean, 90% have a 99% lower bound above zero."""
+    """The 99% lower bound is above zero in 90% of 4,000 experiments with just that mean."""
     truth = smallest_difference(0.02, 5)
     blocks = np.random.default_rng(1).normal(truth, 0.02, size=(4000, 5))
     assert np.mean([lower_bound(values) > 0 for values in blocks]) == pytest.approx(0.9, abs=0.015)

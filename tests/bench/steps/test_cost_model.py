@@ -31,7 +31,7 @@ def case(implementation: str, **changes: object) -> Case:
 
 
 def test_a_doubled_launch_is_in_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the kernel that takes active steps out, which runs once each way in each layer."""
+    """The kernel that takes active steps out runs once each way in each layer, and is doubled."""
     fused = case("seqboat-fused(layers=1)")
     before = costs_of(fused)
     takes = [kernel for kernel in before.kernels if kernel.name == "take_kernel"]

@@ -249,7 +249,7 @@ def test_epochs_are_counted_in_training_sequences(tmp_path, write_suite):
 
 
 def test_a_penalty_lowers_the_activation(suite):
-    """By the gradient of the mean confidence alone: the task's loss is left out."""
+    """The gradient of the mean confidence does it alone: the task's loss is left out."""
     trainer = Trainer(case(), recipe(activation_penalty=10.0, learning_rate=0.01, steps=8), "cpu")
     before = trainer.evaluate().activation
     for _ in range(8):

@@ -309,7 +309,7 @@ def test_a_missing_library_is_one_line_with_the_command(library, ask, keep, monk
 
 
 def calls_of(function) -> int:
-    """How many functions are called, Python's own and those of libraries: the same on a loaded machine."""
+    """Calls of functions, Python's own and those of libraries: as many on a loaded machine."""
     count = 0
 
     def see(frame, event, argument) -> None:

@@ -26,7 +26,7 @@ HOSTILE = '</script><script>document.title="pwned"</script><img src=x onerror=al
 MODELS = ["transformer", "mega", "s4", "seqboat"]
 MEGABYTE = 1e6
 CHARTS = ("speed", "growth", "trade-off", "throughput", "activation", "rounds")
-"""Of a run of several lengths."""
+"""Charts of a run of several lengths."""
 
 
 def a_run(**changes):

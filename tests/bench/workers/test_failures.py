@@ -58,7 +58,7 @@ def test_a_reason_is_short():
 
 @pytest.mark.parametrize("number", [1, 4])
 def test_a_step_that_finds_the_device_full_is_answered_so(number, monkeypatch):
-    """By the worker itself, in the middle of its warm-up."""
+    """The worker itself answers, in the middle of its warm-up."""
     case = suites.load("ci").cases("cpu")[0]
     worker = Worker()
     worker.answer(Prepare(case, "cpu", torch.get_num_threads(), None))

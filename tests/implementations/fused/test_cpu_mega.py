@@ -97,7 +97,7 @@ def test_gradients_under_dropout_are_those_of_the_same_mask() -> None:
 
 
 def test_dropout_in_its_places_has_the_plain_mean_and_spread() -> None:
-    """Of the average, the values and the candidate: sampled outputs of both forms agree."""
+    """The average, the values and the candidate are dropped: sampled outputs of both forms agree."""
     torch.manual_seed(0)
     layer = MovingAverageGatedAttention(
         MegaConfig(**SIZES, chunk=4, dropout=0.4, hidden_dropout=0.3)

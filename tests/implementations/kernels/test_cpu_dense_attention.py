@@ -43,7 +43,7 @@ def test_chunks(chunk: int | None, causal: bool, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["softmax", "relu2", "laplace"])
 def test_padding(kind: str) -> None:
-    """Of a part of a chunk, and of whole chunks."""
+    """A part of a chunk is padding, and whole chunks are."""
     bias = SimpleRelativeBias(12).double()
     padding = torch.arange(LENGTH) >= torch.tensor([LENGTH, 17, 3])[:, None]
     options = {"chunk": 12, "kind": kind, "padding_mask": padding}

@@ -9,7 +9,7 @@ from torch import nn
 from implementations.kernels.cpu.dropout import GapDropout, dropped_indices, use_gap_dropout
 
 DEVIATIONS = 5.0
-"""How far a sample mean may be from its expectation, in standard deviations."""
+"""Distance of a sample mean from its expectation at most, in standard deviations."""
 
 
 @pytest.mark.parametrize("probability", [0.01, 0.1, 0.5, 0.9])

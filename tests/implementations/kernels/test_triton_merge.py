@@ -102,7 +102,7 @@ def test_a_certain_router_keeps_its_gradient() -> None:
 
 @pytest.mark.parametrize("joint", [True, False])
 def test_dropout(joint: bool) -> None:
-    """Of `linear + h` where it is joint, else of h alone."""
+    """The sum `linear + h` is dropped if joint, else h alone."""
     active = torch.ones(1, 16, dtype=torch.bool, device=DEVICE)
     packing = Packing.of(active)
     hx, h, x = (numbers(1, 16, 8, seed=seed).requires_grad_() for seed in range(3))

@@ -90,7 +90,7 @@ class Growth(NamedTuple):
 
 
 def growth(build: Build, hyperparameters: Mapping[str, Any], length: int, name: str = "text") -> Growth:
-    """Of a training step, as the length doubles."""
+    """Growth of a training step's costs as the length doubles."""
     once, twice = (_cost(build, hyperparameters, length * times, name) for times in (1, 2))
     return Growth(twice[0] / once[0], twice[1] / once[1])
 

@@ -129,7 +129,7 @@ def test_tied_layers_are_one_layer_run_again() -> None:
 
 
 def test_grey_values_are_read_as_tokens() -> None:
-    """By the published scale of the task, each within half a level; other reals are refused."""
+    """The published scale of the task turns them back, each within half a level; other reals are refused."""
     grey = IMAGE.grey
     assert grey is not None
     model = build(IMAGE, {**TINY, "pixels": "tokens"})
