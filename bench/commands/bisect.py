@@ -7,6 +7,7 @@ import typer
 
 from bench.commands.console import INCOMPLETE, OK, Json, as_json, chosen, show
 from bench.commands.regress import Pairing, Setup, Source
+from bench.errors import UsageError
 
 app = typer.Typer()
 
@@ -16,7 +17,10 @@ def bisect(
     good: Annotated[str, typer.Option(help="A revision at which all was well.")],
     bad: Annotated[str, typer.Option(help="A later one at which it is not.")] = "HEAD",
     impl: Annotated[
-        str | None, typer.Option(help="Your model, as package.module:function; by default the suite's first.")
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Your model, as package.module:function; by default the suite's first."
+        ),
     ] = None,
     figure: Annotated[
         str, typer.Option(help="step (timed), memory or flops (both exact, without a clock).")
@@ -45,11 +49,15 @@ def bisect(
     from bench.commands.console import complain
     from bench.gate import bisect as bisections
     from bench.gate.revisions import Code
+    from bench.records.writing import RUNS
 
+    models = chosen([impl] if impl else None)
+    if len(models.get("implementations", ())) > 1:
+        raise UsageError(f"--impl {impl}: a search follows one model; name one")
     request = bisections.BisectRequest(
         good=good,
         bad=bad,
-        folder=out or Path("results") / "runs" / bisections.folder_name(good, bad, figure, impl or suite),
+        folder=out or RUNS / bisections.folder_name(good, bad, figure, impl or suite),
         figure=figure,
         code=Code(tuple(source or ()), setup),
         suite=suite,
@@ -59,7 +67,7 @@ def bisect(
         device=device,
         threads=threads,
         pairing=pairing,
-        overrides=chosen(impl),
+        overrides=models,
     )
     answer = bisections.bisect(request, complain)
     show(as_json(answer) if json else bisections.as_text(answer))

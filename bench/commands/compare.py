@@ -20,7 +20,11 @@ def compare(
         bool, typer.Option("--force", help="Compare what differs in more than its code, and say so.")
     ] = False,
     fail_on: Annotated[
-        str | None, typer.Option(help="slower, bigger or both: exit code 1 if B is so in any case.")
+        list[str] | None,
+        typer.Option(
+            metavar="WHAT",
+            help="slower or bigger, comma-separated: exit code 1 if B is so in any case. Repeatable.",
+        ),
     ] = None,
     *,
     shown: Shown,

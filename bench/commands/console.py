@@ -26,6 +26,14 @@ FilesOrFolder = Annotated[
 Traceback = Annotated[
     bool, typer.Option("--traceback", help="Also print Python's traceback of whatever failed.")
 ]
+Implementations = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Implementations, comma-separated; package.module:build for one of your own; "
+        "seqboat(window=64) for a setting. Repeatable.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -105,22 +113,23 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise UsageError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def names(text: str | None, option: str) -> list[str] | None:
-    """Words of a comma-separated option; commas in brackets belong to a word.
+def names(words: str | Sequence[str] | None, option: str) -> list[str] | None:
+    """Words of a comma-separated option, given once or repeated; commas in brackets belong to a word.
 
     Raises UsageError if it has none.
     """
     from implementations.settings import split
 
-    if text is None:
+    if words is None:
         return None
+    text = words if isinstance(words, str) else ",".join(words)
     found = [name.strip() for name in split(text) if name.strip()]
     if not found:
         raise UsageError(f"{option} {text!r}: name at least one, comma-separated")
     return found
 
 
-def chosen(impl: str | None) -> dict[str, Any]:
+def chosen(impl: Sequence[str] | None) -> dict[str, Any]:
     """A suite's overrides for the implementations of an option, the first one its baseline."""
     found = names(impl, "--impl")
     return {"implementations": found, "baseline": found[0]} if found else {}

@@ -8,6 +8,7 @@ import typer
 from bench.commands.console import (
     BAD_USAGE,
     OK,
+    Implementations,
     Traceback,
     chosen,
     print_tracebacks,
@@ -23,7 +24,7 @@ app = typer.Typer()
 def doctor(
     aa: Annotated[bool, typer.Option("--aa", help="Measure noise: identical code against itself.")] = False,
     suite: Annotated[str, typer.Option(help="Whose cases --aa measures.")] = "ci",
-    impl: Annotated[str | None, typer.Option(help="Implementations, comma-separated.")] = None,
+    impl: Implementations = None,
     blocks: Annotated[int, typer.Option(min=3, help="Blocks that --aa measures.")] = 5,
     budget: Annotated[str, typer.Option(help="Time for --aa, as 90s, 3m30s or 1h.")] = "10m",
     tolerance: Annotated[str, typer.Option(help="Tolerance of the gate that it is to serve.")] = "3%",

@@ -25,10 +25,10 @@ app = typer.Typer()
 @prints_table("-o", "--table")
 def profile_(
     impl: Annotated[
-        str,
+        list[str],
         typer.Option(
-            help="The implementation, package.module:build for one of your own; several with commas, one "
-            "after the other."
+            metavar="MODEL",
+            help="Implementations, comma-separated; package.module:build for one of your own. Repeatable.",
         ),
     ],
     suite: Annotated[str, typer.Option(help="A suite's name, or a file that ends in .yaml.")],

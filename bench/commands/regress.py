@@ -16,6 +16,7 @@ from bench.commands.console import (
     read_all,
 )
 from bench.commands.tables import Shown, prints_table
+from bench.errors import UsageError
 
 app = typer.Typer()
 
@@ -49,8 +50,10 @@ def regress(
         str, typer.Option(help="The revision to judge; worktree for the working tree as it is.")
     ] = "worktree",
     impl: Annotated[
-        str | None,
-        typer.Option(help="Your models, comma-separated, each as package.module:function."),
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL", help="Your models, as package.module:function, comma-separated. Repeatable."
+        ),
     ] = None,
     source: Source = None,
     setup: Setup = None,
@@ -100,6 +103,8 @@ def regress(
 
     if summary:
         reports.summary_file()
+    if comment is not None and not comment.parent.is_dir():
+        raise UsageError(f"--comment {comment}: cannot be written (no such folder)")
     request = gate.GateRequest(
         base=base,
         head=head,

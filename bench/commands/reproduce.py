@@ -31,7 +31,11 @@ def reproduce(
     budget: Annotated[str | None, typer.Option(help="Time for the whole run, as 90s, 5m or 1h.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Short blocks: wide intervals.")] = False,
     fail_on: Annotated[
-        str | None, typer.Option(help="slower, faster, cant-tell: exit code 1 if any case is so.")
+        list[str] | None,
+        typer.Option(
+            metavar="WHAT",
+            help="slower, faster or cant-tell, comma-separated: exit code 1 if any case is so. Repeatable.",
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Result file; by default below results/runs.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue a run that was cut short.")] = None,

@@ -10,6 +10,7 @@ from bench.commands.console import (
     INTERRUPTED,
     OK,
     WORKLOAD_HELP,
+    Implementations,
     Traceback,
     complain,
     names,
@@ -31,13 +32,7 @@ def run(
         str | None,
         typer.Option(help="A suite's name, or a file that ends in .yaml; with --resume, that of the record."),
     ] = None,
-    impl: Annotated[
-        str | None,
-        typer.Option(
-            help="Implementations, comma-separated; package.module:build for one of your own; "
-            "seqboat(window=64) for a setting."
-        ),
-    ] = None,
+    impl: Implementations = None,
     workload: Annotated[str | None, typer.Option(help=WORKLOAD_HELP)] = None,
     length: Annotated[str | None, typer.Option(help="Sequence lengths, comma-separated; 4k is 4096.")] = None,
     batch: Annotated[

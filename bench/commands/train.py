@@ -10,6 +10,7 @@ from bench.commands.console import (
     INTERRUPTED,
     OK,
     WORKLOAD_HELP,
+    Implementations,
     Traceback,
     complain,
     given,
@@ -26,9 +27,7 @@ app = typer.Typer()
 @prints_table("-o", "--table")
 def train(
     suite: Annotated[str, typer.Option(help="A suite's name, or a file that ends in .yaml.")],
-    impl: Annotated[
-        str | None, typer.Option(help="Implementations, comma-separated; by default all of the suite's.")
-    ] = None,
+    impl: Implementations = None,
     workload: Annotated[str | None, typer.Option(help=WORKLOAD_HELP)] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
     epochs: Annotated[

@@ -18,7 +18,10 @@ app = typer.Typer()
 @app.command()
 def verify(
     golden: Annotated[Path, typer.Option(help="Folder of golden vectors.")] = Path("tests/golden"),
-    impl: Annotated[str | None, typer.Option(help="Systems or variants, comma-separated.")] = None,
+    impl: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Systems or variants, comma-separated. Repeatable."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Check implementations against vectors recorded from official code."""

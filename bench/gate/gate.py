@@ -112,7 +112,9 @@ class Gate:
         reason = self.time(everything, self.blocks)
         counted = [pair for pair in timed if pair.base.case.implementation not in self.rules.ignored]
         family = max(1, len(counted))
-        still_open = [pair for pair in everything if not is_settled(self._judge(pair), family)]
+        still_open = [pair for pair in timed if not is_settled(self._judge(pair), family)]
+        if control and not self._is_decided(pairs) and not is_settled(self._judge(control), family):
+            still_open.append(control)
         if still_open:
             reason = self.time(still_open, SECOND_STAGE_FACTOR * self.blocks)
         self.end(reason)
@@ -185,6 +187,13 @@ class Gate:
 
     def _verdicts(self) -> list[CaseVerdict]:
         return [self.rules.applied(self.decided[case]) for case in self.cases]
+
+    def _is_decided(self, pairs: Iterable[Pair]) -> bool:
+        """Whether the gate's verdict is certain without a clock: then the control has no say in it."""
+        known = [*map(self.rules.applied, self.decided.values()), *map(self._judge, pairs)]
+        return any(
+            case.without_clock and case.verdict == "REGRESSED" and case.ignored is None for case in known
+        )
 
     def _judge(self, pair: Pair) -> CaseVerdict:
         limits = self.rules.of(pair.base.case.implementation)

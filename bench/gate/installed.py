@@ -19,6 +19,13 @@ from pathlib import Path
 from bench.errors import UsageError
 from bench.system.git import Repository
 
+LOG = "failed-setup.log"
+"""File of all that the last failed setup wrote."""
+_FRAME = (
+    *("note:", "hint:", "[notice]", "[end of output]", "×", "│", "╰─>"),
+    *("error: subprocess-exited-with-error", "error: metadata-generation-failed"),
+)
+"""Beginnings of the lines that pip puts around the output of what it ran, which say nothing of it."""
 KEPT = 20
 """Environments that are kept; the least recently used are deleted first."""
 
@@ -135,12 +142,19 @@ def _run(words: list[str], place: Installed) -> None:
         check=False,
     )
     if done.returncode != 0:
-        lines = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
-        telling = [
-            line for line in lines if not line.strip().lower().startswith(("note:", "hint:", "[notice]"))
-        ]
-        said = telling[-1] if telling else "it wrote nothing"
-        raise _Ended(f"{words[-1]!r} ended with exit code {done.returncode}: {said.strip()[:200]}")
+        said = _telling_line(done.stdout.decode(errors="replace"))
+        log = cache_folder() / LOG
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(done.stdout)
+        raise _Ended(f"{words[-1]!r} ended with exit code {done.returncode}: {said} (all of it: {log})")
+
+
+def _telling_line(output: str) -> str:
+    """The line of a setup's output that says why it failed: its last error, else its last line."""
+    lines = [line.strip() for line in output.splitlines()]
+    own = [line for line in lines if line and not line.lower().startswith(_FRAME)]
+    errors = [line for line in own if "error:" in line.lower()]
+    return (errors or own or ["it wrote nothing"])[-1][:200]
 
 
 def _forget_oldest() -> None:

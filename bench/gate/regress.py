@@ -83,11 +83,13 @@ def regress(request: GateRequest) -> GateReport:
             limits=rules.default,
             control=None,
             cases=[],
+            suite=request.suite,
         )
     if cases and all(case.verdict == "INCONCLUSIVE" and case.blocks == 0 for case in cases):
         # A gate that measured nothing has failed, not passed.
         raise UsageError(f"nothing could be compared: {cases[0].model} {cases[0].reason}")
     report = conclude(cases, control, rules.default, commits[base], commits[head])
+    report = msgspec.structs.replace(report, suite=request.suite)
     if paired is None:
         return report
     return msgspec.structs.replace(report, pairing=paired.environment.pairing, timed=paired.words)

@@ -1,6 +1,7 @@
 """Reports of a gate: for the terminal, for a pull request, and as a file for a CI service."""
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +48,8 @@ def as_table(report: GateReport, wanted: Sequence[str] | None = None) -> GateTab
     """A row per case, or of some models; exact changes and the verdict below. Raises UsageError."""
     cases = report.cases if report.control is None else [*report.cases, report.control]
     changes = [f"{case.model} at {case.length}: {change}" for case in report.cases for change in case.changes]
-    below = [*(changes or [UNCHANGED]), *_ignored(report), *_timed(report), _sides(report)]
+    counted = any(case.counted for case in report.cases)
+    below = [*(changes or [UNCHANGED] * counted), *_ignored(report), *_timed(report), _sides(report)]
     return GateTable(
         heads=HEADS,
         rows=chosen_rows(cases, wanted, lambda case: [case.model, title_of(case.model)]),
@@ -127,14 +129,16 @@ def what_to_do(report: GateReport) -> str:
     guilty = next((case for case in report.cases if case.verdict == "REGRESSED" and not case.ignored), None)
     if guilty is None or (guilty.without_clock and not guilty.changes):
         return "make it run again, or drop the model from `--impl`."
+    profile = shlex.join(
+        ["bench", "profile", "--impl", guilty.model, "--suite", report.suite, "--length", str(guilty.length)]
+    )
     if guilty.without_clock:
         return (
             "undo what made the costs grow, or raise the model's limits in the suite if the growth is meant; "
-            f"`bench profile --impl {guilty.model}` shows where they arise."
+            f"`{profile}` shows where they arise."
         )
     return (
-        f"`bench profile --impl {guilty.model}` shows where the time goes; if the cost is meant, raise the "
-        "model's limits in the suite."
+        f"`{profile}` shows where the time goes; if the cost is meant, raise the model's limits in the suite."
     )
 
 

@@ -109,36 +109,40 @@ def absent(
     missing: dict[tuple[str, str], str] = {}
     first_cases = {case.implementation: case for case in reversed(cases)}
     for name, case in first_cases.items():
-        reasons = {}
+        lacks = {}
         for revision in revisions:
-            reason = _reason(procedure, server, revision, case)
-            if reason is not None:
-                reasons[revision.name] = reason
-        if len(reasons) == len(revisions):
-            raise UsageError(f"{name}: {reasons[revisions[-1].name]}")
-        missing |= {(revision, name): reason for revision, reason in reasons.items()}
+            lack = _lack(procedure, server, revision, case)
+            if lack is not None:
+                lacks[revision.name] = lack
+        if len(lacks) == len(revisions):
+            last = revisions[-1]
+            reason, advice = lacks[last.name]
+            raise UsageError(f"{name}: {_named(last)} does not have it: {reason}{advice}")
+        missing |= {(revision, name): reason for revision, (reason, _) in lacks.items()}
     return missing
 
 
-def _reason(procedure: Procedure, server: ForkServer, revision: Revision, case: Case) -> str | None:
+def _lack(procedure: Procedure, server: ForkServer, revision: Revision, case: Case) -> tuple[str, str] | None:
+    """Why a revision does not have an implementation, and advice if no other has it; None if it does."""
     try:
         with server.start(at(case, revision.name)) as worker:
             found = worker.ask(Locate(worker.case), Located, procedure.deadline_seconds)
     except WorkerFailed:
         return None  # The measurement will report that it does not run, with the reason.
-    label = f"{revision.name} ({revision.commit[:12]})"
+    submodule = _submodule(revision)
+    advice = "" if submodule else _advice(found.path.partition(":")[0].partition(".")[0], revision)
     if found.missing is not None:
-        return f"{label}: {found.missing}{_hint(found, revision)}"
+        return f"{found.missing}{submodule}", advice
     stranger = _stranger(found, revision)
     if stranger is not None:
         raise UsageError(
-            f"{case.implementation}: {stranger}, not from {label}; commit it, or name its --source"
+            f"{case.implementation}: {stranger}, not from {_named(revision)}; commit it, or name its --source"
         )
     module = found.path.partition(":")[0]
     file = found.files.get(module)
     if file is None or revision.has(file):
         return None
-    return f"{module} comes from {file}, not from {label}{_hint(found, revision)}"
+    return f"{module} comes from {file}{submodule}", advice
 
 
 def _stranger(found: Located, revision: Revision) -> str | None:
@@ -154,14 +158,22 @@ def _stranger(found: Located, revision: Revision) -> str | None:
     return None
 
 
-def _hint(found: Located, revision: Revision) -> str:
-    """Advice for a module that is not there."""
-    top = found.path.partition(":")[0].partition(".")[0]
-    if top in OF_HARNESS and revision.source.implementations is None:
-        return f"; `{top}` is the harness's own: name a model of this repository, --impl module:function"
-    empty = [path for path in empty_submodules(revision.tree) if (revision.tree / ".git").exists()]
-    if empty:
-        return f"; its submodule {empty[0]} is not here: git submodule update --init {empty[0]}"
+def _named(revision: Revision) -> str:
+    return f"{revision.name} ({revision.commit[:12]})"
+
+
+def _submodule(revision: Revision) -> str:
+    """Advice if a module may be missing since a submodule is."""
+    empty = empty_submodules(revision.tree) if (revision.tree / ".git").exists() else []
+    if not empty:
+        return ""
+    return f"; its submodule {empty[0]} is not here: git submodule update --init {empty[0]}"
+
+
+def _advice(package: str, revision: Revision) -> str:
+    """Advice for a model that no revision has, by the package of its module."""
+    if package in OF_HARNESS and revision.source.implementations is None:
+        return f"; `{package}` is the harness's own: name a model of this repository, --impl module:function"
     return "; a folder of its own is named by --source, what must be installed by --setup"
 
 

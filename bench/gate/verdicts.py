@@ -66,6 +66,8 @@ class CaseVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """P-value of the hypothesis that the slowdown is at most the margin; input of Holm's correction."""
     blocks: int = 0
     changes: list[CostChange] = []
+    counted: bool = False
+    """Whether the exact costs of both sides are known."""
     without_clock: bool = False
     """Whether the verdict needs no clock, so that noise can't have made it."""
     limits: Limits | None = None
@@ -84,6 +86,8 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     control: CaseVerdict | None
     cases: list[CaseVerdict]
+    suite: str = "ci"
+    """As the user named it."""
     pairing: Pairing | None = None
     """None if nothing was timed."""
     timed: str = ""
@@ -118,7 +122,13 @@ def judge(pair: Pair, samples: Iterable[Sample], lost: Iterable[Lost], limits: L
         reason = "; ".join(f"{change.figure} {change.growth:+.2%}" for change in grown)
         timed = msgspec.structs.replace(timed, verdict="REGRESSED", reason=reason, without_clock=True)
     case = pair.base.case
-    return msgspec.structs.replace(timed, model=case.implementation, length=case.length, changes=changes)
+    return msgspec.structs.replace(
+        timed,
+        model=case.implementation,
+        length=case.length,
+        changes=changes,
+        counted=pair.base.exact is not None and pair.other.exact is not None,
+    )
 
 
 def judge_exactly(pair: Pair, limits: Limits) -> CaseVerdict:
@@ -135,7 +145,7 @@ def judge_gone(case: Case, reason: str) -> CaseVerdict:
         model=case.implementation,
         length=case.length,
         verdict="REGRESSED",
-        reason=f"head no longer has it ({reason})",
+        reason=f"head no longer has it: {reason}",
         without_clock=True,
     )
 
@@ -199,7 +209,7 @@ def _overall(cases: Sequence[CaseVerdict], control: CaseVerdict | None) -> tuple
         return "INCONCLUSIVE", f"undecided: {_names(open_cases)}"
     if all(case.reason == UNTOUCHED for case in cases):
         return "PASSED", "no model changed" if cases else "nothing counts: every model is ignored"
-    return "PASSED", f"{len(cases)} cases"
+    return "PASSED", f"{len(cases)} {'case' if len(cases) == 1 else 'cases'}"
 
 
 def is_settled(case: CaseVerdict, family: int) -> bool:

@@ -12,12 +12,12 @@ from rich.text import Text
 from bench.measure.progress import Progress
 from bench.records.reading import Results
 from bench.records.run import Lost, Sample, Void
-from bench.records.solo import Solo
+from bench.records.solo import Exact, Solo
 from bench.stats.intervals import Interval
 from bench.suites.case import Case
 from bench.text.escape import escape_terminal, one_line
 from bench.text.terminal import patient_console
-from bench.text.units import format_bytes, format_duration, format_ratio
+from bench.text.units import format_bytes, format_count, format_duration, format_ratio
 
 
 class PlainDisplay:
@@ -166,19 +166,27 @@ def label(case: Case) -> str:
     special: list[str] = [word for word in (case.precision, case.fill, case.mode) if word not in USUAL]
     if case.threads is not None:
         special.append(f"{case.threads} threads")
-    return ", ".join([f"{case.implementation}, {case.length} × {case.batch}", *special]) + rate
+    side = "" if case.revision is None else f"{case.revision}: "
+    return side + ", ".join([f"{case.implementation}, {case.length} × {case.batch}", *special]) + rate
 
 
 def describe(solo: Solo) -> str:
     """A solo pass in a few words."""
-    if solo.status != "ok" or solo.step_seconds is None:
+    if solo.status != "ok":
         return f"{solo.status}: {solo.reason}"
+    if solo.step_seconds is None:
+        return "counted" if solo.exact is None else _costs(solo.exact)
     steady = "" if solo.stationary else ", not yet stationary"
     rate = f", activation {solo.activation.mean:.1%}" if solo.activation else ""
     if solo.decoding is not None:
         seconds = format_duration(solo.step_seconds / solo.decoding.tokens)
         return f"{seconds} per token, {format_bytes(solo.decoding.state_bytes)} of state{steady}{rate}"
     return f"{format_duration(solo.step_seconds)} per step{steady}{rate}"
+
+
+def _costs(exact: Exact) -> str:
+    """Costs of a step that was counted and not timed."""
+    return f"{format_count(exact.flops)} FLOPs, {format_bytes(exact.tensor_bytes)} of tensors"
 
 
 def show_ratio(ratio: Interval) -> str:

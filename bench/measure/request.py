@@ -14,6 +14,7 @@ from bench.errors import UsageError
 from bench.probes.environment import as_text, command_line
 from bench.records import checkpoint as checkpoints
 from bench.records.reading import Results, read_kinds
+from bench.records.writing import RUNS
 from bench.suites import reading
 from bench.suites.files import SuiteFile
 from bench.suites.suite import Suite
@@ -95,7 +96,7 @@ def default_out(suite: str, kind: str = "", suffix: str = ".jsonl") -> Path:
     # To the microsecond: runs that begin in the same second have files of their own.
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
     name = "-".join(part for part in (kind, Path(suite).stem, stamp) if part)
-    return Path("results") / "runs" / f"{name}{suffix}"
+    return RUNS / f"{name}{suffix}"
 
 
 def load_suite(request: Request) -> Suite:

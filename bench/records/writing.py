@@ -17,6 +17,9 @@ import msgspec
 from bench.errors import ResultError
 from bench.records.reading import Results, read_kinds
 
+RUNS = Path("results") / "runs"
+"""Folder of runs for which no other is named."""
+
 
 class NotWritten(ResultError):
     """A record that the disk did not take; those before it are kept."""
@@ -33,7 +36,7 @@ class RecordFile:
             raise ResultError(f"{path}: exists already; continue it with --resume or choose another --out")
         try:
             if not resume:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                _make_folder(path.parent)
             self._file = path.open("r+b" if resume else "xb")
         except OSError as error:
             what = "continued" if resume else "written"
@@ -128,3 +131,16 @@ def _is_torn_header(content: bytes) -> bool:
     """Whether a file holds at most the beginning of its first record."""
     beginning = b'{"type":"header",'
     return content[: len(beginning)] == beginning[: len(content)]
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder; `results/runs`, when it is new, is one that git ignores.
+
+    Else a run would leave a working tree with something uncommitted, and the next run of the same commit
+    would be one of changed code.
+    """
+    runs = next((path for path in (folder, *folder.parents) if path.parts[-2:] == RUNS.parts), None)
+    is_new = runs is not None and not runs.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    if runs is not None and is_new:
+        (runs / ".gitignore").write_text("*\n")

@@ -23,6 +23,14 @@ LARGE_BYTES = 64 << 20
 
 _GITLINK = "160000"
 
+_HINTS = {
+    b"git-lfs: not found": "install git-lfs",
+    b"git-lfs: command not found": "install git-lfs",
+    b"lfs": "GIT_LFS_SKIP_SMUDGE=1 leaves pointers as they are",
+    b"dubious ownership": "if you trust it: git config --global --add safe.directory FOLDER",
+}
+"""What helps against a failure of git, by words of what it said; the first that fits."""
+
 _OF_ONE_REPOSITORY = frozenset(
     f"GIT_{name}"
     for name in (
@@ -62,6 +70,8 @@ class Repository:
 
     @classmethod
     def around(cls, folder: Path) -> "Repository":
+        if _said(folder, "rev-parse", "--is-bare-repository") == "true":
+            raise UsageError(f"{folder.resolve()}: a bare repository; run this in a clone or worktree of it")
         return cls(Path(_git(folder, "rev-parse", "--show-toplevel")))
 
     def commit(self, revision: str) -> str:
@@ -142,6 +152,8 @@ class Repository:
         aside.rename(tree)
 
     def _hint(self, revision: str) -> str:
+        if _said(self.root, "rev-parse", "--verify", "HEAD") is None:
+            return "; it has no commit yet"
         remote = _said(self.root, "for-each-ref", "--format=%(refname:short)", f"refs/remotes/*/{revision}")
         if remote:
             return f"; did you mean {remote.splitlines()[0]}?"
@@ -296,5 +308,5 @@ def _reason(stderr: bytes, code: int) -> str:
     lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
     telling = [line for mark in ("fatal:", "error:") for line in lines if line.startswith(mark)]
     chosen = next(iter([*telling, *lines[-1:]]), f"exit code {code}")
-    hint = "; GIT_LFS_SKIP_SMUDGE=1 leaves pointers as they are" if b"lfs" in stderr.lower() else ""
-    return chosen.removeprefix("fatal: ").removeprefix("error: ") + hint
+    hints = [hint for sign, hint in _HINTS.items() if sign in stderr.lower()]
+    return "; ".join([chosen.removeprefix("fatal: ").removeprefix("error: "), *hints[:1]])

@@ -10,6 +10,7 @@ import yaml
 from msgspec.structs import replace
 
 from bench.errors import UsageError
+from bench.gate import installed
 from bench.gate.revisions import Code, absent, checked_out
 from bench.measure.procedure import Procedure
 from bench.records.reading import read
@@ -129,7 +130,7 @@ def test_each_revision_has_its_own_code(mine):
     assert cases["ignored"]["ignored"] == "being rewritten"
     assert "ignored:build" not in report["reason"]
     assert cases["lenient"]["limits"] == {"margin": 0.6, "tolerance": 0.7}
-    assert "head no longer has it (head" in cases["gone"]["reason"]
+    assert cases["gone"]["reason"] == "head no longer has it: no module named gone"
     assert cases["new"]["reason"] == "new, nothing to compare"
     header = read(mine.root / "run.jsonl").header
     assert (header.environment.commit, header.environment.dirty) == (head, False)
@@ -146,8 +147,39 @@ def test_an_unchanged_commit_passes_and_says_so_everywhere(mine, tmp_path):
     done = mine.regress(*words, "--comment", str(comment), GITHUB_STEP_SUMMARY=str(summary))
     assert done.returncode == 0, done.stderr
     assert 'failures="0"' in done.stdout
-    assert summary.read_text().startswith("# before\n### ✅ PASSED: 1 cases")
+    assert summary.read_text().startswith("# before\n### ✅ PASSED: 1 case\n")
     assert comment.read_text().startswith("<!-- seqboat-bench gate -->\n### ✅ PASSED")
+
+
+@pytest.mark.slow
+def test_models_may_be_named_one_by_one(mine):
+    """The first has grown, the last has not; the run's own file is nothing that has changed."""
+    commit(mine.root, **{"first.py": model(64), "last.py": model()})
+    (mine.root / "first.py").write_text(model(96))
+    head = commit(mine.root)
+    words = (
+        "--base",
+        "HEAD~1",
+        "--impl",
+        "first:build",
+        "--impl",
+        "last:build",
+        "--device",
+        "cpu",
+        "--exact",
+    )
+    done = bench("regress", *words, "--format", "json", cwd=mine.root)
+    assert done.returncode == 1, done.stderr
+    report = json.loads(done.stdout)
+    assert [case["verdict"] for case in report["cases"]] == ["REGRESSED", "PASSED"]
+    assert "    base: first:build, 256 × 1 at activation 0.3: " in done.stderr
+    assert " FLOPs, " in done.stderr
+    assert "None" not in done.stderr
+    assert git(mine.root, "status", "--porcelain") == ""
+    assert Repository(mine.root).commit("worktree") == head
+    unchanged = bench("regress", "--base", "HEAD", *words[2:], "--from-diff", cwd=mine.root)
+    assert "PASSED: no model changed" in unchanged.stdout
+    assert "exact costs" not in unchanged.stdout
 
 
 @pytest.mark.slow
@@ -155,7 +187,7 @@ def test_what_is_of_no_revision_is_refused(mine):
     commit(mine.root, **{"model.py": model()})
     done = mine.regress("--base", "HEAD", "--impl", "peers.x_transformers:build")
     assert done.returncode == 2
-    assert "peers.x_transformers:build: peers.x_transformers comes from" in done.stderr
+    assert ") does not have it: peers.x_transformers comes from" in done.stderr
     assert "`peers` is the harness's own" in done.stderr
     assert not list(mine.root.glob("*.jsonl")) or not read(mine.root / "run.jsonl").solos
 
@@ -185,7 +217,7 @@ def test_where_a_module_comes_from(mine, tmp_path, monkeypatch):
             for there in ("model:build", "broken:build"):
                 assert missing(there) == {}
             for name, reason in {
-                "foreign:build": f"foreign comes from {elsewhere}/foreign.py, not from head",
+                "foreign:build": f") does not have it: foreign comes from {elsewhere}/foreign.py",
                 "modle:build": "no module named modle; a folder of its own is named by --source",
                 "model.deep:build": "no module named model.deep",
                 "half.missing:build": "no module named half.missing",
@@ -198,11 +230,33 @@ def test_where_a_module_comes_from(mine, tmp_path, monkeypatch):
                     missing(name)
 
 
+def test_a_failed_setup_is_told_by_its_own_error():
+    """As pip frames it, as a shell script ends, and without a word."""
+    pip = """  error: subprocess-exited-with-error
+  × Preparing editable metadata (pyproject.toml) did not run successfully.
+  ╰─> [2 lines of output]
+      running dist_info
+      error: invalid command 'bdist_wheel'
+      [end of output]
+  note: This error originates from a subprocess, and is likely not a problem with pip.
+error: metadata-generation-failed
+× Encountered error while generating package metadata.
+╰─> See above for output."""
+    for output, line in {
+        pip: "error: invalid command 'bdist_wheel'",
+        "one\nno compiler here\n\n": "no compiler here",
+        "cc: error: x\nmake: leaving": "cc: error: x",
+        "": "it wrote nothing",
+    }.items():
+        assert installed._telling_line(output) == line
+
+
 def test_bad_words_are_refused_before_anything_is_checked_out(mine):
     commit(mine.root, **{"model.py": model()})
     for words, message in {
         ("--format", "yaml"): "--format yaml: choose terminal, markdown, latex, csv, html, json, junit",
         ("--summary",): "--summary: GITHUB_STEP_SUMMARY is not set",
+        ("--comment", "nowhere/x.md"): "--comment nowhere/x.md: cannot be written (no such folder)",
         ("--source", "sources"): "--source sources: no such folder in base or head",
     }.items():
         done = mine.regress("--base", "HEAD", *words, GITHUB_STEP_SUMMARY="")
@@ -229,5 +283,8 @@ def test_a_revision_that_must_be_installed(mine, tmp_path):
     assert gone.returncode == 1
     assert "head (" in json.loads(gone.stdout)["reason"]
     assert "ended with exit code 3: no compiler here" in json.loads(gone.stdout)["reason"]
+    told = tmp_path / "cache" / "seqboat-bench" / "revisions" / "failed-setup.log"
+    assert f"(all of it: {told})" in json.loads(gone.stdout)["reason"]
+    assert told.read_text() == "no compiler here\n"
     assert log.read_text() == "run\nrun\n"
     assert git(mine.root, "worktree", "list").count("\n") == 0

@@ -56,7 +56,7 @@ def test_the_markdown_says_all_of_it():
     assert r"odd\|name" in rows[4]
     assert "REGRESSED (ignored)" in rows[5]
     assert "control: base against itself" in rows[6]
-    assert "**What to do:** `bench profile --impl transformer`" in text
+    assert "**What to do:** `bench profile --impl transformer --suite ci --length 256`" in text
     assert "is ignored: goes away" in text
     assert "base aaaaaaaaaaaa, head bbbbbbbbbbbb and what is uncommitted; margin 1.0%" in text
     assert "name: margin 10.0%, tolerance 20.0%" in text
@@ -67,13 +67,20 @@ def test_the_markdown_says_all_of_it():
     [
         ([verdict_of(*FAST)], "nothing."),
         ([verdict_of(*OPEN)], "measure again on a quieter machine"),
-        ([verdict_of(*SLOW)], "shows where the time goes"),
+        (
+            [verdict_of(*SLOW)],
+            "`bench profile --impl transformer --suite ci --length 256` shows where the time goes",
+        ),
         ([GROWN], "undo what made the costs grow"),
         ([msgspec.structs.replace(GROWN, changes=[])], "make it run again"),
     ],
 )
 def test_what_to_do_is_one_sentence(cases, words):
     assert words in what_to_do(report(*cases))
+
+
+def test_latex_has_the_arrow_of_a_changed_cost():
+    assert r"flops 100 $\rightarrow$ 112" in render(as_table(report(GROWN)), "latex")
 
 
 def test_a_comment_is_found_by_its_first_line(tmp_path):

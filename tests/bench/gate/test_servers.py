@@ -3,12 +3,15 @@
 from unittest.mock import Mock
 
 import msgspec
+import pytest
 
 from bench.gate import gate as module
 from bench.gate.gate import Gate
 from bench.gate.noise import NO_LIMITS
+from bench.gate.revisions import at
 from bench.gate.verdicts import Pair
 from bench.measure.procedure import Procedure
+from bench.records.solo import Exact
 
 from ..made_up import CPU, results
 
@@ -22,6 +25,31 @@ class Servers:
     def of_a_block(self) -> int:
         self.blocks += 1
         return self.blocks
+
+
+@pytest.mark.parametrize("grown", [True, False])
+def test_a_control_is_not_timed_on_if_costs_have_decided(monkeypatch, grown):
+    monkeypatch.setattr(module, "Servers", Servers)
+    run = results(["transformer"], [256])
+    procedure = Procedure(run.header.suite, CPU)
+    (solo,) = run.solos.values()
+    exact = Exact(parameters=1, flops=100, tensor_bytes=100, operators=1)
+    base = msgspec.structs.replace(solo, case=at(solo.case, "base"), exact=exact)
+    more = msgspec.structs.replace(exact, flops=200 if grown else 100)
+    head = msgspec.structs.replace(base, case=at(solo.case, "head"), exact=more)
+    stages: list[list[str]] = []
+    gate = Gate(procedure, Mock(), Mock(), NO_LIMITS, blocks=3)
+    monkeypatch.setattr(gate, "_decide_absent", Mock())
+    monkeypatch.setattr(gate, "pairs", lambda *sides: [Pair(base, head)])
+    monkeypatch.setattr(gate, "time", lambda pairs, blocks: stages.append([*map(side, pairs)]))
+    monkeypatch.setattr(gate, "end", Mock())
+    gate.run(Mock(), Mock())
+    assert stages[0] == ["head", "control"]
+    assert stages[1:] == ([] if grown else [["head", "control"]])
+
+
+def side(pair: Pair) -> str:
+    return pair.other.case.revision or ""
 
 
 def test_pairs_of_a_block_share_its_server(monkeypatch):

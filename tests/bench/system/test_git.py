@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,14 @@ def files_of(root: Path, revision: str) -> dict[str, str]:
             for path in sorted(tree.rglob("*"))
             if path.is_file() and ".git" not in path.relative_to(tree).parts
         }
+
+
+def only_git(folder: Path) -> str:
+    """A search path with git and a shell, and no extension of git."""
+    folder.mkdir()
+    for program in ("git", "sh"):
+        (folder / program).symlink_to(shutil.which(program) or "")
+    return str(folder)
 
 
 def state(root: Path) -> tuple[str, ...]:
@@ -166,6 +175,12 @@ def test_filters_and_the_environments_settings_hold(root, monkeypatch):
     git(root, "config", "filter.lfs.required", "true")
     with pytest.raises(UsageError, match="weights: smudge filter lfs failed; GIT_LFS_SKIP_SMUDGE=1 leaves"):
         files_of(root, "HEAD")
+    git(root, "config", "filter.lfs.process", "git-lfs filter-process")
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", only_git(root.parent / "bin"))
+        with pytest.raises(UsageError, match=r"; install git-lfs$"):
+            files_of(root, "HEAD")
+    git(root, "config", "--unset", "filter.lfs.process")
     with monkeypatch.context() as patch:
         patch.setenv("GIT_LFS_SKIP_SMUDGE", "1")
         assert files_of(root, "HEAD")["weights"] == "pointer"
@@ -215,3 +230,16 @@ def test_a_kept_tree_leaves_no_note(root, tmp_path):
     assert (tmp_path / "tree" / "model").read_text() == "1"
     assert state(root) == before
     assert not os.path.lexists(tmp_path / "tree" / ".git")
+
+
+def test_what_hinders_git_is_told_with_what_helps(root, tmp_path, monkeypatch):
+    empty, bare = tmp_path / "empty", tmp_path / "bare.git"
+    git(tmp_path, "init", "--quiet", str(empty))
+    with pytest.raises(UsageError, match="HEAD: this repository has no such revision; it has no commit yet"):
+        Repository.around(empty).commit("HEAD")
+    git(tmp_path, "clone", "--quiet", "--bare", str(root), str(bare))
+    with pytest.raises(UsageError, match=r"bare.git: a bare repository; run this in a clone"):
+        Repository.around(bare)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(UsageError, match=r"dubious ownership .*; if you trust it: git config --global --add"):
+        Repository.around(root)
