@@ -1,5 +1,6 @@
 """`bench doctor`: can this machine measure, what stands in the way, and how fine are its measurements?"""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from bench.text.units import format_bytes, format_duration, parse_percentage
 from bench.views.tables.choice import chosen_rows
 from bench.views.tables.grid import Cell, Head
 from bench.views.tables.plain import Plain
+from implementations.kernels.cpu.native import library as native
 
 PAIRINGS = ("both", "duet", "turns")
 LOW_MEMORY_SHARE = 0.25
@@ -134,6 +136,7 @@ def _checks(environment: Environment, gpu: GpuHealth | None) -> Iterator[CheckUp
     yield threads_check(environment.threads, surroundings.cores, limits.cpu_quota())
     yield memory_check(limits.free_memory(), limits.total_memory())
     if gpu is None:
+        yield native_check(native.is_off(), native.cannot_build())
         yield figures_check(check_apart(_memory_case()))
 
 
@@ -180,6 +183,15 @@ def driver_check(driver: str | None, cuda: str | None) -> CheckUp:
         advice = "results will not say which driver made them; check nvidia-smi"
         return CheckUp("driver", "warning", f"its version can't be read, CUDA {cuda}", advice)
     return CheckUp("driver", "ok", f"{driver}, CUDA {cuda}")
+
+
+def native_check(off: bool, failure: str | None) -> CheckUp:
+    """Whether the C kernels of fused models can be built. off: the user wants torch's operators."""
+    if off:
+        return CheckUp("C kernels", "ok", f"turned off: {native.SETTING}={os.environ[native.SETTING]}")
+    if failure is None:
+        return CheckUp("C kernels", "ok", f"built by {native.compiler_version()}")
+    return CheckUp("C kernels", "warning", failure, "fused models compute by torch's operators until it can")
 
 
 def load_checks(surroundings: Surroundings) -> list[CheckUp]:

@@ -183,7 +183,7 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     energy: Energy | None = None
     metrics: list[MetricFigure] = []
     computed_by: str | None = None
-    """Kernels that computed, in the words of a model from elsewhere; None if it says nothing."""
+    """Kernels that computed, as a model from elsewhere says, or fused layers on the CPU; else None."""
     remarks: list[str] = []
     """Lines that a model from elsewhere says of itself."""
     batch_digest: str | None = None

@@ -92,6 +92,15 @@ class Step:
         return words
 
     @property
+    def cpu_kernels(self) -> str | None:
+        """What has computed fused layers on the CPU; None if nothing has."""
+        said = getattr(backends, "cpu_kernels", None)  # An older revision does not say.
+        if said is None or self.backend != "cpu":
+            return None
+        words: str = said()
+        return words
+
+    @property
     def width(self) -> int | None:
         """Width of the model, if it was searched for a number of parameters."""
         return width_for(self.case, self.task)

@@ -67,7 +67,7 @@ def memory(step: "Step", idle_bytes: int) -> MemoryMeasured:
     return MemoryMeasured(
         figures,
         activation(step),
-        computed_by(step.model),
+        computed_by(step.model) or step.cpu_kernels,
         moved=weights_of(step.model) != before,
         growth_bytes=growth,
     )

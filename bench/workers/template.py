@@ -67,6 +67,11 @@ def _load_libraries() -> None:
     import torch._dynamo  # noqa: F401
 
     import bench.steps.step  # noqa: F401
+    from implementations.kernels import backend
+
+    build = getattr(backend, "build_cpu_kernels", None)  # An older revision has none.
+    if build is not None:
+        build()
 
 
 def _load_data(workloads: Sequence[str]) -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from implementations.fused.working_memory import Memory, unit_of
-from implementations.kernels.cpu.dropout import draw, drop_
-from implementations.kernels.cpu.ema import CircularKernel, KernelBackward, Tile, padded_steps
+from implementations.kernels.cpu.dropout import copy, draw, drop_
+from implementations.kernels.cpu.ema import Kernel, kernel_of
 from implementations.kernels.cpu.gated_attention import Saved, Unit
 from implementations.kernels.cpu.norms import channel_norm
 from implementations.kernels.cpu.saved import load, save
@@ -78,11 +78,9 @@ class Tape(NamedTuple):
     """Tensors that the backward pass needs."""
 
     weights: Weights
-    kernel: CircularKernel
-    tiles: list[Tile]
-    averages: list[Tensor]
-    """`(dim, rows, length)` of each tile, before silu."""
-    dropped_averages: list[Tensor | None]
+    kernel: Kernel
+    tiles: list[Any]
+    """What the kernel keeps of each tile."""
     active: list[ActiveSteps | None]
     dropped_sums: list[Tensor | None]
     sums: Tensor
@@ -171,18 +169,16 @@ class Pass:
     def forward(
         self, x: Tensor, u: Tensor, padding_mask: Tensor | None, weights: Weights
     ) -> tuple[Tensor, Tape]:
-        kernel = CircularKernel.of(
-            weights.ema_weight, weights.ema_log_decay, weights.omega, self.length, self.config.truncation
-        )
-        tape = Tape(weights, kernel, [], [], [], [], [], torch.empty_like(x))
+        coefficients = weights.ema_weight, weights.ema_log_decay, weights.omega
+        kernel = kernel_of(u, *coefficients, self.config.truncation)
+        tape = Tape(weights, kernel, [], [], [], torch.empty_like(x))
         mixed, routed = [], []
         bias, weight = weights.hx_bias[: self.router, None], weights.hx_weight[: self.router]
         for number, place in enumerate(places(x)):
-            average, saved = kernel.forward(place.of(u), padded_steps(padding_mask, place.batch))
-            tape.averages.append(average)
-            tape.tiles.append(saved)
-            tape.dropped_averages.append(draw(average.numel(), self.dropout))
-            mixed.append(self._mixed(tape, number))
+            padding = None if padding_mask is None else padding_mask[place.batch]
+            m, tile = kernel.forward(place.of(u), padding, activated=True, dropout=self.dropout)
+            tape.tiles.append(tile)
+            mixed.append(m.flatten(1))
             routed.append(torch.addmm(bias, weight, mixed[number]))
         active = self._active(torch.cat(routed, dim=1), padding_mask)
         # Rows that are always active have their whole length as working memory.
@@ -214,33 +210,24 @@ class Pass:
         """
         weights = tape.weights
         total = Weights(*(None if w is None else torch.zeros_like(w) for w in weights))  # type: ignore[arg-type]
-        kernel = KernelBackward(tape.kernel)
+        kernel = tape.kernel.gradients()
         for number, place in enumerate(places(grad_x)):
             grad = place.flat(grad_x)
             if tape.dropped_sums[number] is not None:
-                grad = drop_(_copy(grad), tape.dropped_sums[number], self.dropout)
+                grad = drop_(copy(grad), tape.dropped_sums[number], self.dropout)
             active = tape.active[number]
-            packed = self._linear_backward(grad, self._mixed(tape, number), active, total)
+            m = tape.kernel.mixed(tape.tiles[number], self.dropout).flatten(1)
+            packed = self._linear_backward(grad, m, active, total)
+            del m
             # While scores are in memory, no other tensor but this gradient is as long as the sequence.
             if active is not None and packed is not None:
                 packed = self._gated_backward(grad, packed, active, weights, total)
             grad_m = torch.mm(weights.hx_weight[self.router :].t(), grad)
             if active is not None and packed is not None:
                 self._add(grad_m, active.memory.steps, packed)
-            drop_(grad_m, tape.dropped_averages[number], self.dropout)
-            average = tape.averages[number]
-            circle, inside = tape.kernel.circle(average.shape[1])
-            torch.ops.aten.silu_backward.grad_input(grad_m.view(inside.shape), average, grad_input=inside)
-            of_tile = kernel.tile(circle, tape.tiles[number])
-            if grad_u is grad_x:
-                place.of(grad_x).add_(of_tile)
-            else:
-                place.of(grad_u).copy_(of_tile)
+            of_rows = grad_m.view(place.of(grad_x).shape)
+            kernel.tile(of_rows, tape.tiles[number], self.dropout, place.of(grad_u), add=grad_u is grad_x)
         return total._replace(**dict(zip(Weights._fields, kernel.parameters(), strict=False)))
-
-    def _mixed(self, tape: Tape, number: int) -> Tensor:
-        """`(dim, steps)` of a tile."""
-        return drop_(F.silu(tape.averages[number]), tape.dropped_averages[number], self.dropout).flatten(1)
 
     def _active(self, logits: Tensor, padding_mask: Tensor | None) -> Tensor:
         """`(batch, length)` boolean, of logits `(·, steps)` of all rows one after another."""
@@ -298,7 +285,7 @@ class Pass:
         unit = unit_of(self.layer, active.memory, weights.unit, active.dropped_values)
         grad_h = self._take(grad, active.memory.steps)
         if active.dropped is not None:
-            grad_h = drop_(_copy(grad_h), active.dropped, self.dropout)
+            grad_h = drop_(copy(grad_h), active.dropped, self.dropout)
         margin = active.scaled_margin
         confidence = None if margin is None else margin.sigmoid()
         grad_packed, grad_log_confidence = unit.backward(grad_h, m, confidence, active.saved, total.unit)
@@ -331,7 +318,3 @@ class Pass:
             x.add_(part)
         else:
             x.index_add_(1, steps, part)
-
-
-def _copy(x: Tensor) -> Tensor:
-    return x.clone(memory_format=torch.contiguous_format)

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
+from implementations.kernels.cpu.native import library as native
 from implementations.kernels.triton import unavailable
 
 Backend = Literal["auto", "torch", "cpu", "triton"]
@@ -61,6 +62,18 @@ def why_plain(model: nn.Module, backend: Backend, device: torch.device) -> str |
     fused = (module for module in model.modules() if hasattr(module, "backend"))
     reasons = ((getattr(module, "library", None) or unavailable)(device) for module in fused)
     return next(reasons, None)
+
+
+def build_cpu_kernels() -> None:
+    """Build the C kernels of fused layers if they can be, and load nothing: a process may fork after that."""
+    native.cannot_build()
+
+
+def cpu_kernels() -> str:
+    """What has computed fused layers on the CPU in this process."""
+    from implementations.kernels.cpu.native.operators import computed_by
+
+    return computed_by()
 
 
 def use_backend(model: nn.Module, backend: Backend) -> nn.Module:

@@ -48,6 +48,11 @@ def drop_(x: Tensor, dropped: Tensor | None, probability: float) -> Tensor:
     return x
 
 
+def copy(x: Tensor) -> Tensor:
+    """A contiguous copy, to drop elements of."""
+    return x.clone(memory_format=torch.contiguous_format)
+
+
 class GapDropout(nn.Dropout):
     """nn.Dropout by gaps; on devices other than the CPU nn.Dropout itself."""
 
@@ -73,10 +78,9 @@ class _Dropout(torch.autograd.Function):
         dropped = dropped_indices(x.numel(), probability, x.device)
         ctx.save_for_backward(dropped)
         ctx.probability = probability
-        return drop_(x.clone(memory_format=torch.contiguous_format), dropped, probability)
+        return drop_(copy(x), dropped, probability)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (dropped,) = ctx.saved_tensors
-        grad = grads[0].clone(memory_format=torch.contiguous_format)
-        return drop_(grad, dropped, ctx.probability), None
+        return drop_(copy(grads[0]), dropped, ctx.probability), None

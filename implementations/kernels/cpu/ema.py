@@ -1,206 +1,63 @@
-"""The damped EMA, fused: both directions and `ω·x` are one circular convolution.
+"""The damped EMA, fused with what follows it, silu and dropout: by scans in C, or by Fourier transforms.
 
-The plain form is `implementations.ops.ema.DampedEMA`, which also gives the coefficients: the kernel of a
-channel is `k[t] = Σ_n weight_n·exp(t·log_decay_n)`, and `log_decay` keeps its digits where the decay is
-near 1. Everything here runs on tiles of states `(dim, rows, length)`, time innermost.
+The plain form is `implementations.ops.ema.DampedEMA`, which also gives the coefficients; `log_decay` keeps
+its digits where the decay is near 1. Everything here runs on tiles of states `(dim, rows, length)`, time
+innermost.
 """
 
-import functools
-import math
-from typing import Any, NamedTuple
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from implementations.kernels.cpu.dropout import draw, drop_
+from implementations.kernels.cpu.ema_circle import CircularKernel
+from implementations.kernels.cpu.ema_scan import ScanKernel, is_tail_nothing
+from implementations.kernels.cpu.native.operators import usable
 from implementations.kernels.cpu.saved import load, save
 from implementations.kernels.cpu.tiles import places, time_innermost, time_outermost
 from implementations.ops.ema import DampedEMA
-from implementations.ops.fft_conv import fft_length
-from implementations.ops.sizes import SizeUnknown, expected
 
 
-class PowerTables(NamedTuple):
-    """The powers of every decay, as products: `q^(a·c + b) = coarse[a]·fine[b]`, with c about √taps.
+class Kernel(Protocol):
+    """An EMA of rows of some length. A tile is what it keeps for the backward pass."""
 
-    Two tables of √taps exponentials per state replace one of `taps`; the sum over the states is a matrix
-    product of the two.
-    """
+    def forward(
+        self, x: Tensor, padding: Tensor | None, activated: bool, dropout: float
+    ) -> tuple[Tensor, Any]:
+        """The average of x `(dim, rows, length)`, or dropout of silu of it, contiguous; and the tile.
 
-    coarse: Tensor
-    """`(kernels, states, rows)`: `exp(log_decay·a·c)`."""
-    fine: Tensor
-    """`(kernels, states, c)`: `exp(log_decay·b)`."""
-    taps: int
-
-    @classmethod
-    def of(cls, log_decay: Tensor, taps: int) -> "PowerTables":
-        """log_decay `(kernels, states)`; powers 0 … taps − 1."""
-        columns = math.isqrt(taps - 1) + 1
-        rows = -(-taps // columns)
-        # exp2, because torch's exp takes a path a hundred times slower if its result underflows.
-        binary = (log_decay / math.log(2.0)).unsqueeze(-1)
-        coarse = (binary * _steps(rows, columns, binary.dtype, binary.device)).exp2_()
-        return cls(coarse, (binary * _steps(columns, 1, binary.dtype, binary.device)).exp2_(), taps)
-
-    def kernel(self, weight: Tensor) -> Tensor:
-        """`(kernels, taps)`: `Σ_n weight_n·q_n^t`."""
-        scaled = weight.unsqueeze(-1) * self.coarse
-        return torch.bmm(scaled.transpose(1, 2), self.fine).flatten(1)[:, : self.taps]
-
-    def grid(self) -> Tensor:
-        """Memory for the kernel's gradient `(kernels, taps)`, with zeros behind to fill the last row."""
-        grid = self.fine.new_empty(len(self.fine), self.coarse.shape[-1] * self.fine.shape[-1])
-        grid[:, self.taps :].zero_()
-        return grid
-
-    def backward(self, grid: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of weight and log_decay, `(kernels, states)` each, from that of the kernel in a grid."""
-        rows, columns = self.coarse.shape[-1], self.fine.shape[-1]
-        grad = grid.view(-1, rows, columns)
-        by_row = torch.bmm(self.fine, grad.transpose(1, 2)).mul_(self.coarse)
-        by_column = torch.bmm(self.coarse, grad).mul_(self.fine)
-        dtype, device = weight.dtype, weight.device
-        lag = by_row @ _steps(rows, columns, dtype, device) + by_column @ _steps(columns, 1, dtype, device)
-        return by_row.sum(dim=-1), lag.mul_(weight)
-
-
-@functools.lru_cache(maxsize=16)
-def _steps(count: int, step: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """`(count,)`: 0, step, 2·step, …; not to be written to."""
-    return torch.arange(0, count * step, step, dtype=dtype, device=device)
-
-
-class Tile(NamedTuple):
-    """Tensors of a tile that the backward pass needs."""
-
-    conjugate: Tensor
-    """Conjugate of the rows' spectra."""
-    padded: Tensor | None
-    """`(padded steps,)` int64: in the rows one after another."""
-    hidden: Tensor | None
-    """`(dim, padded steps)`: the input at these steps."""
-
-
-class CircularKernel(NamedTuple):
-    """The taps of an EMA on a circle long enough that nothing wraps onto the sequence, in frequency space.
-
-    Tap 0 holds the causal tap, the anti-causal one and ω; the anti-causal taps are at negative times, that is
-    at the end of the circle.
-    """
-
-    spectrum: Tensor
-    """`(dim, 1, frequencies)` in the forward pass; the backward pass wants its conjugate here."""
-    tables: PowerTables
-    weight: Tensor
-    omega: Tensor
-    length: int
-    size: int
-    """Steps of the circle."""
-
-    @classmethod
-    def of(
-        cls, weight: Tensor, log_decay: Tensor, omega: Tensor, length: int, truncation: int | None
-    ) -> "CircularKernel":
-        """weight, log_decay `(directions·dim, states)`, omega `(dim,)`; for rows of that length."""
-        taps = length if truncation is None else min(truncation, length)
-        size = fft_length(length + taps - 1)
-        tables = PowerTables.of(log_decay, taps)
-        kernel, dim = tables.kernel(weight), len(omega)
-        both = len(kernel) > dim
-        circle = kernel.new_empty(dim, size)
-        circle[:, :taps] = kernel[:dim]
-        circle[:, taps : size - taps + 1 if both else size].zero_()
-        circle[:, 0] += omega
-        if both:
-            circle[:, 0] += kernel[dim:, 0]
-            circle[:, size - taps + 1 :] = kernel[dim:, 1:].flip(-1)
-        return cls(torch.fft.rfft(circle).unsqueeze(1), tables, weight, omega, length, size)
-
-    def circle(self, rows: int) -> tuple[Tensor, Tensor]:
-        """`(dim, rows, size)`, zero behind each row, and the view `(dim, rows, length)` to write rows to."""
-        circle = self.omega.new_empty(len(self.omega), rows, self.size)
-        circle[..., self.length :].zero_()
-        return circle, circle[..., : self.length]
-
-    def on_circle(self, steps: Tensor) -> Tensor:
-        """Positions on circles one after another, from positions in rows one after another."""
-        return steps + steps // self.length * (self.size - self.length)
-
-    def forward(self, x: Tensor, padded: Tensor | None = None) -> tuple[Tensor, Tile]:
-        """Average of x `(dim, rows, length)`, and the tensors that the backward pass needs.
-
-        padded: indices of padded steps, which add nothing to others but keep their own `ω·x`.
+        padding: `(rows, length)` boolean, steps that add nothing to others but keep their own `ω·x`.
         """
-        circle, inside = self.circle(x.shape[1])
-        inside.copy_(x)
-        hidden = None
-        if padded is not None:
-            hidden = x.flatten(1).index_select(1, padded)
-            circle.flatten(1).index_fill_(1, self.on_circle(padded), 0.0)
-        spectrum = torch.fft.rfft(circle)
-        average = torch.fft.irfft(spectrum * self.spectrum, n=self.size)[..., : self.length]
-        if padded is not None and hidden is not None:
-            flat = average.flatten(1).index_add_(1, padded, hidden * self.omega.unsqueeze(-1))
-            average = flat.view(x.shape)
-        return average, Tile(spectrum.conj_physical_(), padded, hidden)
 
-    def for_backward(self) -> "CircularKernel":
+    def mixed(self, tile: Any, dropout: float) -> Tensor:
+        """Dropout of silu of the average again, `(dim, rows, length)`."""
+
+    def for_backward(self) -> Self:
         """The kernel for the backward pass; it can't be used in a forward pass afterwards."""
-        return self._replace(spectrum=self.spectrum.conj_physical_())
+
+    def gradients(self) -> "Gradients":
+        """The backward pass over the tiles of a batch, of a kernel for it."""
 
 
-class KernelBackward:
-    """The backward pass over the tiles of a batch, of a kernel for it."""
+class Gradients(Protocol):
+    """A backward pass, which sums up the gradients of the coefficients."""
 
-    def __init__(self, kernel: CircularKernel) -> None:
-        self.kernel = kernel
-        self.grad_spectrum: Tensor | None = None
-        self.grad_omega = torch.zeros_like(kernel.omega)
-
-    def tile(self, circle: Tensor, tile: Tile) -> Tensor:
-        """The gradient of x `(dim, rows, length)` from that of the average, on circles of the kernel."""
-        kernel = self.kernel
-        spectrum = torch.fft.rfft(circle)
-        if circle.shape[1] == 1 and self.grad_spectrum is not None:
-            self.grad_spectrum.addcmul_(spectrum, tile.conjugate)
-        else:
-            of_tile = spectrum * tile.conjugate
-            if circle.shape[1] > 1:
-                of_tile = of_tile.sum(dim=1, keepdim=True)
-            self.grad_spectrum = of_tile if self.grad_spectrum is None else self.grad_spectrum.add_(of_tile)
-        grad_x: Tensor = torch.fft.irfft(spectrum.mul_(kernel.spectrum), n=kernel.size)[..., : kernel.length]
-        if tile.padded is not None and tile.hidden is not None:
-            hidden = circle.flatten(1).index_select(1, kernel.on_circle(tile.padded))
-            self.grad_omega += (hidden * tile.hidden).sum(dim=1)
-            flat = grad_x.flatten(1).index_copy_(1, tile.padded, hidden * kernel.omega.unsqueeze(-1))
-            grad_x = flat.view(grad_x.shape)
-        return grad_x
+    def tile(self, grad: Tensor, tile: Any, dropout: float, grad_x: Tensor, add: bool) -> None:
+        """Write, or add, to grad_x the gradient of x, from that of a tile's result, which is lost."""
 
     def parameters(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of weight, log_decay and omega, after those of all rows."""
-        assert self.grad_spectrum is not None
-        kernel, taps = self.kernel, self.kernel.tables.taps
-        circle = torch.fft.irfft(self.grad_spectrum, n=kernel.size).squeeze(1)
-        dim = len(kernel.omega)
-        grad = kernel.tables.grid()
-        grad[:dim, :taps] = circle[:, :taps]
-        if len(grad) > dim:
-            grad[dim:, 0] = circle[:, 0]
-            grad[dim:, 1:taps] = circle[:, kernel.size - taps + 1 :].flip(-1)
-        grad_weight, grad_log_decay = kernel.tables.backward(grad, kernel.weight)
-        return grad_weight, grad_log_decay, circle[:, 0] + self.grad_omega
+        """Gradients of weight, log_decay and omega, after those of all tiles."""
 
 
-def padded_steps(padding_mask: Tensor | None, rows: slice) -> Tensor | None:
-    """Indices of padded steps in rows of a mask `(batch, length)`, one after another; None without any."""
-    if padding_mask is None:
-        return None
-    if expected() is not None:
-        raise SizeUnknown("how many steps of a row are padding depends on values")
-    padded = padding_mask[rows].flatten().nonzero().squeeze(-1)
-    return padded if padded.numel() else None
+def kernel_of(x: Tensor, weight: Tensor, log_decay: Tensor, omega: Tensor, truncation: int | None) -> Kernel:
+    """The faster form of an EMA of states x `(…, length)`.
+
+    weight, log_decay `(directions·dim, states)`, omega `(dim,)`; truncation: longest kernel, in time steps.
+    """
+    taps = x.shape[-1] if truncation is None else min(truncation, x.shape[-1])
+    if usable(x, weight, log_decay, omega) and (taps == x.shape[-1] or is_tail_nothing(log_decay, taps)):
+        return ScanKernel.of(weight, log_decay, omega)
+    return CircularKernel.of(weight, log_decay, omega, x.shape[-1], taps)
 
 
 def fused_ema(
@@ -244,34 +101,23 @@ class _DampedEMA(torch.autograd.Function):
         activated: bool,
         dropout: float,
     ) -> Tensor:
-        kernel = CircularKernel.of(weight, log_decay, omega, x.shape[-1], truncation)
-        out, saved, averages, dropped = torch.empty_like(x), [], [], []
+        kernel = kernel_of(x, weight, log_decay, omega, truncation)
+        out, tiles = torch.empty_like(x), []
         for place in places(x):
-            average, tile = kernel.forward(place.of(x), padded_steps(padding_mask, place.batch))
-            if activated:
-                averages.append(average)
-                dropped.append(draw(average.numel(), dropout))
-                average = drop_(F.silu(average), dropped[-1], dropout)
-            place.of(out).copy_(average)
-            saved.append(tile)
-        save(ctx, (kernel.for_backward(), saved, averages, dropped))
+            padding = None if padding_mask is None else padding_mask[place.batch]
+            y, tile = kernel.forward(place.of(x), padding, activated, dropout)
+            place.of(out).copy_(y)
+            tiles.append(tile)
+        save(ctx, (kernel.for_backward(), tiles))
         ctx.dropout = dropout
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        kernel, saved, averages, dropped = load(ctx)
-        backward, grad_x = KernelBackward(kernel), torch.empty_like(grads[0])
-        for number, place in enumerate(places(grads[0])):
-            grad = place.of(grads[0])
-            circle, inside = kernel.circle(grad.shape[1])
-            if averages:
-                if dropped[number] is not None:
-                    grad = drop_(
-                        grad.clone(memory_format=torch.contiguous_format), dropped[number], ctx.dropout
-                    )
-                torch.ops.aten.silu_backward.grad_input(grad, averages[number], grad_input=inside)
-            else:
-                inside.copy_(grad)
-            place.of(grad_x).copy_(backward.tile(circle, saved[number]))
-        return grad_x, *backward.parameters(), None, None, None, None
+        kernel, tiles = load(ctx)
+        gradients, grad_x = kernel.gradients(), grads[0].new_empty(grads[0].shape)
+        for tile, place in zip(tiles, places(grads[0]), strict=True):
+            # A copy: what autograd gives may be somebody else's too.
+            grad = place.of(grads[0]).clone(memory_format=torch.contiguous_format)
+            gradients.tile(grad, tile, ctx.dropout, place.of(grad_x), add=False)
+        return grad_x, *gradients.parameters(), None, None, None, None

@@ -58,6 +58,8 @@ def by_name(checks) -> dict[str, doctor.CheckUp]:
         (variables_check({"TRITON_CACHE_DIR": "/tmp"}, gpu=True), "ok", ""),
         (variables_check({"CUDA_LAUNCH_BLOCKING": "1"}, gpu=False), "ok", ""),
         (variables_check({"CUDA_LAUNCH_BLOCKING": "1"}, gpu=True), "problem", "unset"),
+        (doctor.native_check(False, None), "ok", ""),
+        (doctor.native_check(False, "no C compiler"), "warning", "torch's operators"),
         (doctor.governor_check("performance"), "ok", ""),
         (doctor.governor_check("powersave"), "warning", "cpupower"),
         (doctor.governor_check(None), "ok", ""),

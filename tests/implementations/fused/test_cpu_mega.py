@@ -55,6 +55,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.usefixtures("cpu_kernels")
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(map(str, o.values())))
@@ -62,6 +63,7 @@ def test_options(options: dict, causal: bool, padded: bool) -> None:
     compare(options, causal, padded)
 
 
+@pytest.mark.usefixtures("cpu_kernels")
 def test_digits_of_float32() -> None:
     compare(OPTIONS[0], False, False, check_digits, length=300)
 
@@ -73,6 +75,7 @@ def test_no_dropout_of_weights() -> None:
     mega_layer(layer.eval(), torch.zeros(1, 4, DIM))
 
 
+@pytest.mark.usefixtures("cpu_kernels")
 def test_gradients_under_dropout_are_those_of_the_same_mask() -> None:
     """The derivative along a direction, by differences; a second backward pass gives the same gradient."""
     torch.manual_seed(0)

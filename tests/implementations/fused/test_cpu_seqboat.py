@@ -83,6 +83,7 @@ ATTENTIONS = [
 ]
 
 
+@pytest.mark.usefixtures("cpu_kernels")
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("rate", [0.0, 0.02, 0.5, 0.95, 1.0])
 @pytest.mark.parametrize("options", ATTENTIONS, ids=lambda o: "-".join(map(str, o.values())))
@@ -115,6 +116,7 @@ def test_without_a_configurator(options: dict, causal: bool) -> None:
     compare(layer, x, padding_of(2, 70))
 
 
+@pytest.mark.usefixtures("cpu_kernels")
 @pytest.mark.parametrize("prenorm", [False, True])
 @pytest.mark.parametrize("norm", ["layernorm", "batchnorm", "scalenorm", "rmsnorm"])
 def test_norms(norm: str, prenorm: bool) -> None:
@@ -123,6 +125,7 @@ def test_norms(norm: str, prenorm: bool) -> None:
     compare(layer, x)
 
 
+@pytest.mark.usefixtures("cpu_kernels")
 @pytest.mark.parametrize("length", [1, 2, 12, 13, 57])
 def test_lengths(length: int) -> None:
     layer, x = layer_of(relative_bias="local"), numbers(2, length, DIM)
@@ -139,6 +142,7 @@ def test_a_long_sequence_whose_average_hardly_decays() -> None:
     compare(layer, x)
 
 
+@pytest.mark.usefixtures("cpu_kernels")
 @pytest.mark.parametrize("scale", [0.05, 1.0])
 @pytest.mark.parametrize("causal", [False, True])
 def test_digits_of_float32(causal: bool, scale: float) -> None:
@@ -180,6 +184,7 @@ def test_the_graph_is_freed_by_the_backward_pass_and_not_before() -> None:
         torch.autograd.grad(y, x)
 
 
+@pytest.mark.usefixtures("cpu_kernels")
 @pytest.mark.parametrize("causal", [False, True])
 def test_gradients_under_dropout_are_those_of_the_same_mask(causal: bool) -> None:
     """The pass is a function of x and the random state: its derivative along a direction, by differences."""

@@ -9,10 +9,13 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from implementations.kernels.cpu.ema import CircularKernel, PowerTables, fused_ema
+from implementations.kernels.cpu.ema import fused_ema
+from implementations.kernels.cpu.ema_circle import CircularKernel, PowerTables
 from implementations.ops.ema import DampedEMA
 
 from .cpu_oracle import check, check_digits, numbers
+
+pytestmark = pytest.mark.usefixtures("cpu_kernels")
 
 DIM, STATES = 5, 3
 
@@ -133,5 +136,5 @@ def test_power_tables_hold_all_powers() -> None:
 def test_a_circle_is_as_short_as_it_may_be() -> None:
     """One step shorter, and the tail of a row would wrap onto its head."""
     weight, omega = torch.ones(2, 1), torch.ones(1)
-    kernel = CircularKernel.of(weight, -torch.ones(2, 1), omega, length=4096, truncation=1024)
+    kernel = CircularKernel.of(weight, -torch.ones(2, 1), omega, length=4096, taps=1024)
     assert kernel.size == 5120 >= 4096 + 1024 - 1

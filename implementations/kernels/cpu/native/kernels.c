@@ -1,0 +1,13 @@
+/* Every kernel in float and in double. Plain C: no header but those of the language. */
+
+#include "common.h"
+
+#define REAL float
+#define NAME(name) name##_float
+#include "parts.h"
+#undef REAL
+#undef NAME
+
+#define REAL double
+#define NAME(name) name##_double
+#include "parts.h"

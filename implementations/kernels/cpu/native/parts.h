@@ -1,0 +1,5 @@
+/* The parts, for one precision: REAL is its type, NAME(x) the name of x in it. */
+
+#include "vector.h"
+#include "silu.c"
+#include "ema.c"
