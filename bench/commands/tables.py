@@ -105,7 +105,8 @@ def _options(out: Sequence[str], also: Sequence[str]) -> list[inspect.Parameter]
             int | None, typer.Option(min=1, max=15, help="Significant digits of every figure.")
         ] = None,
         no_notes: Annotated[
-            bool, typer.Option("--no-notes", help="Without the notes below the table.")
+            bool,
+            typer.Option("--no-notes", help="Only the table, and why there is an X."),
         ] = False,
         table_out: Annotated[
             Path | None, typer.Option(*out, help="A file for the table, in place of the terminal.")

@@ -36,12 +36,13 @@ class Choice:
     digits: int | None = None
     """Significant ones of each figure."""
     notes: bool = True
+    """Without them, a letter in a cell still has its line: an X has its reason."""
 
     def of(self, table: Tabular) -> tuple[list[Grid], list[str]]:
         """The grids and the lines below them, as wanted. Raises UsageError for a name that they lack."""
         grids = table.grids(self.digits)
         chosen = self._chosen(self._sorted(self._meant(grids)), several=len(grids) > 1)
-        below = list(table.below) if self.notes else []
+        below = list(table.below) if self.notes else _footnotes(chosen, table.below)
         if not self.rename:
             return chosen, below
         names = self._names(grids)
@@ -216,6 +217,13 @@ def _of(grid: Grid, wanted: Sequence[str], whole: bool) -> Grid:
     # What was asked for by name is not left out to fit.
     kept = grid.of(list(dict.fromkeys([0, *telling, *numbers])) if numbers or not whole else every)
     return Grid([replace(head, drop=0) for head in kept.heads], kept.sections)
+
+
+def _footnotes(grids: Iterable[Grid], below: Sequence[str]) -> list[str]:
+    """Those lines below whose letters stand in cells."""
+    rows = (row for grid in grids for section in grid.sections for row in section.rows)
+    letters = {cell.footnote for row in rows for cell in row}
+    return [line for line in below if line.partition("  ")[0] in letters]
 
 
 def _fields_of(

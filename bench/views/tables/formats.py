@@ -44,10 +44,11 @@ def render(table: Tabular, form: str, choice: Choice | None = None, screen: Scre
         raise UsageError(f"table format {form}: choose {', '.join(FORMATS)}")
     grids, below = choice.of(table)
     above = "".join(_ABOVE[form](line) for line in table.above)
+    if choice.notes and (form != "terminal" or (screen.marks and below)):
+        below = _with_ranks(grids, below)
     if form == "terminal":
-        below = _with_ranks(grids, below) if screen.marks and below else below
         return above + terminal.write(grids, below, screen)
-    return above + _WRITERS[form](grids, _with_ranks(grids, below) if choice.notes else []).rstrip("\n")
+    return above + _WRITERS[form](grids, below).rstrip("\n")
 
 
 def _json(value: object) -> str:

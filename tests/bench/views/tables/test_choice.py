@@ -124,6 +124,18 @@ def test_no_notes(name, files):
     assert "Mem:" not in bench(*files[name], "--no-notes")
 
 
+@pytest.mark.parametrize("form", [form for form in FORMATS if form not in ("csv", "json")])
+def test_an_x_has_its_reason_without_the_notes_too(form, tmp_path):
+    failed = write(results(MODELS, failed={"s4": "oom", "seqboat": "timeout"}), tmp_path)
+    text = bench("table", failed, "--no-notes", "--format", form)
+    assert "Tried to allocate 64.0 GiB" in text
+    assert "no answer within 120 s" in text
+    assert "Mem:" not in text
+    one = bench("table", failed, "--no-notes", "--format", form, "--rows", "transformer,s4")
+    assert "no answer" not in one
+    assert "Tried" not in bench("table", failed, "--no-notes", "--format", form, "--columns", "params")
+
+
 def test_rows_of_several_grids_stay_beside_each_other(files):
     words = [*files["folder"], "--sort", "text", "--no-notes"]
     grids = [[line.split("  ")[0] for line in part.splitlines()[2:]] for part in bench(*words).split("\n\n")]
