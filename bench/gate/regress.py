@@ -155,7 +155,12 @@ def _untouched(request: GateRequest, suite: Suite, base: Revision, head: Revisio
 
 def suite_of(request: GateRequest, head: Revision) -> Suite:
     """The suite; if it is a file of the repository, as it is in head. Raises UsageError."""
-    return gate_suite(_as_of(request.suite, head), request.overrides, request.budget)
+    file = _as_of(request.suite, head)
+    try:
+        return gate_suite(file, request.overrides, request.budget)
+    except UsageError as error:
+        # The user knows her own file, not its place in a temporary worktree.
+        raise UsageError(str(error).replace(file, request.suite)) from None
 
 
 def _as_of(suite: str, revision: Revision) -> str:

@@ -39,6 +39,9 @@ AXES = ("batch", "precision", "fill", "threads", "modes")
 AUTO = "auto"
 """The batch that is left to what the baseline fits in."""
 
+_FORMS = {"limits": "`model: {margin: 2%, tolerance: 5%}`", "ignore": "`- model: reason`"}
+"""Forms of keys whose entries are named by the user."""
+
 PARTS = (Suite, rows.Row, Timing, Training, BatchSizes, Allowed)
 FIELDS: Mapping[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Suite)}
 
@@ -84,7 +87,16 @@ def load(
     if chosen is not None and "baseline" not in changes and baseline not in chosen:
         # Ratios need their baseline, even if the user named only her own models.
         changes["implementations"] = [baseline, *chosen]
+    for key, model in _strangers(suite, changes.get("implementations", ())):
+        raise UsageError(f"{path}: `{key}`: {model} is not among its implementations")
     return changed(suite, changes, path)
+
+
+def _strangers(suite: Suite, named: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Users' models with limits that are neither the file's nor named: words without effect."""
+    known = {*suite.implementations, *named}
+    for key, models in (("limits", suite.limits), ("ignore", suite.ignored)):
+        yield from ((key, model) for model in models if ":" in model and model not in known)
 
 
 def changed(suite: Suite, changes: Mapping[str, Any], path: Path | None = None) -> Suite:
@@ -163,6 +175,9 @@ def _with_hint(message: str) -> str:
         near = difflib.get_close_matches(unknown[1], fields, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(sorted(fields))}"
         return f"{message}; {hint}"
+    for key, form in _FORMS.items():
+        if f"`$.{key}" in message:
+            return f"{message}; write {form}"
     choice = re.search(r"Invalid enum value .* at `\$\.(\w+)", message)
     return f"{message}: choose {_words(_choices(FIELDS[choice[1]]))}" if choice else message
 

@@ -34,8 +34,8 @@ def with_rows_named(keys: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(baseline := keys.get("baseline"), str):
         result["baseline"] = _of(names, baseline)
     for key in ("limits", "ignore"):
-        if isinstance(of := keys.get(key), dict):
-            result[key] = {_of(names, str(name)): value for name, value in of.items()}
+        if key in keys:
+            result[key] = _by_name(names, keys[key])
     return result
 
 
@@ -59,6 +59,13 @@ def label_problems(names: tuple[str, ...]) -> Iterator[str]:
         if label in seen:
             yield f"{name}: {seen[label]} has that name, too"
         seen[label] = name
+
+
+def _by_name(names: list[str], of: Any) -> Any:
+    """What a file says by row, in a mapping or in a list of such; anything else is left for a later check."""
+    if isinstance(of, list):
+        return [_by_name(names, entry) for entry in of]
+    return {_of(names, str(name)): value for name, value in of.items()} if isinstance(of, dict) else of
 
 
 def _of(names: list[str] | tuple[str, ...], name: str) -> str:

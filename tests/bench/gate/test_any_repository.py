@@ -264,6 +264,15 @@ def test_bad_words_are_refused_before_anything_is_checked_out(mine):
         assert message in done.stderr
 
 
+def test_a_fault_in_the_suite_names_the_users_file(mine):
+    commit(mine.root, **{"model.py": model(), "checks/ci.yaml": "limit: 3%\n" + mine.suite("model:build")})
+    done = mine.regress("--base", "HEAD", "--suite", "checks/ci.yaml")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(
+        "bench: checks/ci.yaml: Object contains unknown field `limit`"
+    )
+
+
 @pytest.mark.slow
 def test_a_revision_that_must_be_installed(mine, tmp_path):
     """Each has an environment of its own, kept by commit; a head that can't be installed has regressed."""

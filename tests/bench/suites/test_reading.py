@@ -65,6 +65,10 @@ def test_a_comparison_with_a_fused_model_has_all_of_them(name):
         ({"timing": {"min_run": "briefly"}}, ["`timing`", "'briefly' is not a duration"]),
         ({"timing": {"target": "300%"}}, ["`timing`", "between 0% and 100%"]),
         ({"timing": {"min_blocks": 5, "max_blocks": 4}}, ["max_blocks", "min_blocks (5)"]),
+        ({"limits": {"mine.conv:biuld": {"margin": "5%"}}}, ["`limits`", "mine.conv:biuld is not among its"]),
+        ({"ignore": [{"mine.conv:biuld": "new"}]}, ["`ignore`", "mine.conv:biuld is not among its"]),
+        ({"limits": {"transformer": "5%"}}, ["$.limits", "write `model: {margin: 2%, tolerance: 5%}`"]),
+        ({"ignore": ["transformer"]}, ["$.ignore", "write `- model: reason`"]),
         ({"workload": ...}, ["missing required field `workload`"]),
     ],
 )

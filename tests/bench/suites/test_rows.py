@@ -27,11 +27,13 @@ def test_a_row_is_a_name_with_a_setting_and_may_be_told_by_its_own(tmp_path):
         ROW,
         baseline="seqboat-w64",
         limits={"seqboat-w64": {"margin": "9%"}},
+        ignore=[{"seqboat-w64": "goes away"}],
     )
     suite = suites.load(path)
     assert suite.implementations == ("transformer", "seqboat", W64)
     assert suite.baseline == W64
     assert list(suite.limits) == [W64]
+    assert suite.ignored == {W64: "goes away"}
     assert {case.id.partition("/")[0] for case in suite.cases("cpu")} == set(suite.implementations)
 
 
