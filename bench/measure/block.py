@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from bench.measure.compilation import compile_kernels
+from bench.measure.compilation import compile_kernels, warm_up_deadline
 from bench.measure.procedure import Procedure
 from bench.records.run import Lost, Sample
 from bench.records.solo import Solo
@@ -99,7 +99,9 @@ class Block:
             return
         with self.workers[solo.case.id].awake() as worker:
             compile_kernels(worker, self.procedure)
-            worker.ask(self.procedure.block_warm_up(solo), Warmed, self.procedure.deadline_seconds)
+            worker.ask(
+                self.procedure.block_warm_up(solo), Warmed, warm_up_deadline(solo.case, self.procedure)
+            )
 
     def _round(self, round_number: int) -> Iterator[Sample | Lost]:
         visits = [solo for solo in self.alive for _ in range(self.design.visits.get(solo.case.id, 1))]
@@ -159,7 +161,9 @@ class Block:
         with self.server.start(solo.case) as worker:
             worker.ask(self.procedure.prepare(solo.case), Prepared, self.procedure.deadline_seconds)
             compile_kernels(worker, self.procedure)
-            worker.ask(self.procedure.block_warm_up(solo), Warmed, self.procedure.deadline_seconds)
+            worker.ask(
+                self.procedure.block_warm_up(solo), Warmed, warm_up_deadline(solo.case, self.procedure)
+            )
             return worker.ask(question, Timed, deadline)
 
     def _steps(self, solo: Solo) -> int:

@@ -1,8 +1,9 @@
-"""Compiling, on a GPU: a question of its own, neither a step nor a build."""
+"""Time to compile in: a question of its own for kernels of a GPU, the warm-up in the mode `compile`."""
 
 import time
 
 from bench.measure.procedure import UNCOUNTED_STEPS, Procedure
+from bench.suites.case import Case
 from bench.workers.handle import WorkerFailed, WorkerProcess
 from bench.workers.messages import Compile, Compiled
 
@@ -25,3 +26,8 @@ def compile_kernels(worker: WorkerProcess, procedure: Procedure) -> float:
             raise
         raise WorkerFailed("timeout", f"in its first steps, which compile: {failure.reason}") from None
     return time.monotonic() - begin
+
+
+def warm_up_deadline(case: Case, procedure: Procedure) -> float:
+    """Seconds that a case's warm-up may take, which in the mode `compile` compiles."""
+    return procedure.deadline_seconds * (COMPILE_DEADLINES if case.mode == "compile" else 1)

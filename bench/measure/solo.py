@@ -5,7 +5,7 @@ import time
 
 import msgspec
 
-from bench.measure.compilation import compile_kernels
+from bench.measure.compilation import compile_kernels, warm_up_deadline
 from bench.measure.procedure import Procedure
 from bench.records.solo import Arithmetic, Decoding, MetricFigure, Solo
 from bench.suites.case import Case
@@ -87,7 +87,12 @@ def _measure(case: Case, procedure: Procedure, worker: WorkerProcess, exact: boo
     compile_seconds = compile_kernels(worker, procedure)
     end += compile_seconds
     counted = worker.ask(Count(), Counted, left()).exact if exact else None
-    warmed = worker.ask(procedure.solo_warm_up, Warmed, left())
+    warmed = worker.ask(
+        procedure.solo_warm_up,
+        Warmed,
+        left() if case.mode != "compile" else warm_up_deadline(case, procedure),
+    )
+    end += warmed.compiled.first_step_seconds if warmed.compiled else 0.0
     memory = worker.ask(MeasureMemory(), MemoryMeasured, left())
     busy = worker.ask(MeasureBusy(), BusyMeasured, left()).busy if procedure.kind == "cuda" else None
     energy = worker.ask(MeasureEnergy(), EnergyMeasured, left()).energy if procedure.energy else None

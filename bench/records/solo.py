@@ -103,6 +103,8 @@ class Compilation(msgspec.Struct, frozen=True, kw_only=True):
     first_step_seconds: AboveZero
     """Seconds of the step in which it is compiled, with nothing kept of earlier compilations."""
     graph_breaks: Count
+    given_up: Count = 0
+    """Functions that torch compiled as often as it allows, and then runs op by op."""
 
 
 class Ceiling(msgspec.Struct, frozen=True, kw_only=True):

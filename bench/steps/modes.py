@@ -17,6 +17,8 @@ COMPILER = "inductor"
 """Torch's own."""
 MOST_COMPILING = 8
 """Steps after the first that may compile; torch gives up by then, and computes op by op."""
+GIVEN_UP = "Dynamo recompile limit exceeded"
+"""Beginning of the words by which torch gives up a function."""
 
 
 class NotInThisMode(NotImplementedError):
@@ -72,6 +74,7 @@ def compile_now(step: Step, *, cold: bool) -> Compilation:
     from torch._dynamo.utils import counters
 
     counters["graph_break"].clear()
+    counters["unimplemented"].clear()
     with _nothing_kept() if cold else contextlib.nullcontext():
         seconds = step.timed(1).seconds
     for _ in range(MOST_COMPILING):
@@ -79,7 +82,9 @@ def compile_now(step: Step, *, cold: bool) -> Compilation:
         step.timed(1)
         if counters["frames"]["total"] == before:
             break
-    return Compilation(first_step_seconds=seconds, graph_breaks=counters["graph_break"].total())
+    given_up = sum(n for reason, n in counters["unimplemented"].items() if reason.startswith(GIVEN_UP))
+    breaks = counters["graph_break"].total()
+    return Compilation(first_step_seconds=seconds, graph_breaks=breaks, given_up=given_up)
 
 
 @contextlib.contextmanager

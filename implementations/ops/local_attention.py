@@ -61,7 +61,7 @@ def local_attention(
     in_reach = (back <= window) & (back >= (0 if causal else -window))
     seen = q.new_ones(1, length, dtype=torch.bool) if valid is None else valid
     allowed = in_reach & with_neighbours(seen.unsqueeze(-1)).transpose(-1, -2)
-    return attend(scores, with_neighbours(v), allowed, kind).flatten(1, 2)[:, :length]
+    return attend(scores, with_neighbours(v), allowed, kind).flatten(1, 2)[:, :length].contiguous()
 
 
 def full_attention(

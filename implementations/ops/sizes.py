@@ -8,7 +8,6 @@ so tensors without values, which only have shapes, can go through a model. Withi
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
@@ -33,18 +32,20 @@ class Expected:
         return round(self.activation * length)
 
 
-_capacity: ContextVar[float | None] = ContextVar("capacity", default=None)
-_expected: ContextVar[Expected | None] = ContextVar("expected", default=None)
+# Plain variables, which torch.compile can follow into a model; it can't follow a ContextVar.
+_capacity: float | None = None
+_expected: Expected | None = None
 
 
 @contextmanager
 def shapes_only(activation: float | None = None) -> Iterator[None]:
     """Within this context sizes are expected, not read. activation: active steps of a row over its length."""
-    token = _expected.set(Expected(activation))
+    global _expected
+    before, _expected = _expected, Expected(activation)
     try:
         yield
     finally:
-        _expected.reset(token)
+        _expected = before
 
 
 @contextmanager
@@ -53,21 +54,22 @@ def within_capacity(share: float) -> Iterator[None]:
 
     More active steps than that are an error, which the device raises.
     """
-    token = _capacity.set(share)
+    global _capacity
+    before, _capacity = _capacity, share
     try:
         yield
     finally:
-        _capacity.reset(token)
+        _capacity = before
 
 
 def capacity() -> float | None:
     """The share of a row's steps that there is room for, or None where sizes are read."""
-    return _capacity.get()
+    return _capacity
 
 
 def expected() -> Expected | None:
     """Expected sizes, or None if sizes are read from values."""
-    return _expected.get()
+    return _expected
 
 
 def most_active(active: Tensor) -> int:

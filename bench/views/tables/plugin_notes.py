@@ -51,6 +51,11 @@ def _said_of(run: Results) -> dict[str, list[str]]:
 
 def _lines_of(solo: Solo) -> Iterator[str]:
     yield from solo.remarks
+    if solo.compiled is not None and solo.compiled.given_up:
+        yield (
+            f"runs op by op in part: torch gave up compiling {solo.compiled.given_up} of its functions, "
+            "after as many sizes or values as it allows"
+        )
     if solo.computed_by is not None:
         yield f"computed by {solo.computed_by}"
         return
@@ -89,4 +94,5 @@ def _failed_metrics(run: Results) -> list[str]:
 
 
 def _name(case: Case) -> str:
-    return f"{title_of(case.implementation)} at {case.length}"
+    mode = "" if case.mode == "eager" else f" ({case.mode})"
+    return f"{title_of(case.implementation)}{mode} at {case.length}"

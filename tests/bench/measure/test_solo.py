@@ -7,7 +7,7 @@ import pytest
 
 from bench.measure.procedure import Procedure
 from bench.measure.solo import measure_solo
-from bench.records.solo import Variant
+from bench.records.solo import Compilation, Variant
 from bench.suites.case import Case
 from bench.suites.suite import Suite, Timing
 from bench.workers.handle import WorkerFailed
@@ -79,6 +79,18 @@ def test_a_comparison_has_time_for_the_reference_too(plan):
     solo = measure_solo(only_case(plan), plan, worker)
     assert (solo.status, solo.variant) == ("ok", AGREES)
     assert worker.deadlines[MeasureMemory] <= DEADLINE < worker.deadlines[Check]
+
+
+def test_compiling_is_not_of_the_deadline(plan):
+    worker = Scripted(Checked(AGREES))
+    compiled = Compilation(first_step_seconds=3 * DEADLINE, graph_breaks=0)
+    worker.answers[Warm] = Warmed(step_seconds=[0.1] * 3, stationary=True, compiled=compiled)
+    compiling = msgspec.structs.replace(only_case(plan), mode="compile")
+    assert measure_solo(compiling, plan, worker).status == "ok"
+    assert worker.deadlines[Warm] > 3 * DEADLINE
+    assert worker.deadlines[MeasureMemory] > 2 * DEADLINE
+    measure_solo(only_case(plan), plan, worker := Scripted(Checked(AGREES)))
+    assert worker.deadlines[Warm] <= DEADLINE
 
 
 @pytest.mark.parametrize("status", ["oom", "timeout", "crashed"])

@@ -29,7 +29,7 @@ READS = ("_local_scalar_dense", "nonzero")
 
 
 def case(name, mode, **changes):
-    name = name if name in ("transformer", "seqboat", "s4d-legs") else f"{__name__}:{name}"
+    name = f"{__name__}:{name}" if name in globals() else name
     sparse = {"activation": 0.3} if name == "seqboat" else {}
     return msgspec.structs.replace(CASE, implementation=name, mode=mode, **(sparse | changes))
 
@@ -86,6 +86,16 @@ class OtherCompiled(Layer):
         return super().forward(x) * (1.01 if torch.compiler.is_compiling() else 1.0)
 
 
+class Counting(Layer):
+    """Another number in each step, which torch compiles into the code."""
+
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x) * (1.0 if self.calls % 2 else 1)
+
+
 def plain(task, hyperparameters):
     return Stack(task, Layer(), Layer())
 
@@ -100,6 +110,10 @@ def two_faced(task, hyperparameters):
 
 def reading(task, hyperparameters):
     return Stack(task, Reading())
+
+
+def counting(task, hyperparameters):
+    return Stack(task, Counting())
 
 
 def without_layers(task, hyperparameters):
@@ -191,6 +205,25 @@ def test_a_compiled_model_agrees_and_tells_its_breaks(quick_compiler):
     assert first.graph_breaks > 0
     assert compare_with_eager(step).agrees
     assert step.model._compiled_call_impl is not None
+
+
+def test_what_torch_gives_up_compiling_is_counted(quick_compiler):
+    assert modes.compile_now(in_mode("plain", "compile"), cold=True).given_up == 0
+    torch._dynamo.reset()
+    assert modes.compile_now(in_mode("counting", "compile"), cold=True).given_up > 0
+
+
+def test_seqboat_is_compiled_for_any_number_of_active_steps(quick_compiler):
+    """Dropout activates other steps in every layer and every step; reading how many is all that breaks."""
+    step = in_mode("seqboat(dropout=0.1)", "compile", activation=None)
+    assert modes.compile_now(step, cold=True).given_up == 0
+    counters = torch._dynamo.utils.counters
+    assert counters["graph_break"]
+    assert all("Tensor.item" in reason for reason in counters["graph_break"])
+    before = counters["frames"]["total"]
+    for _ in range(8):
+        step()
+    assert counters["frames"]["total"] == before
 
 
 def test_a_model_that_computes_otherwise_when_compiled_is_wrong(quick_compiler):

@@ -157,3 +157,9 @@ def test_an_unknown_kind_is_refused() -> None:
     q, k, v, *_ = draw(3)
     with pytest.raises(ValueError, match="choose softmax, relu2 or laplace"):
         full_attention(q, k, v, kind="cosine")  # type: ignore[arg-type]
+
+
+def test_the_result_is_dense():
+    """Torch takes the stride of one with gaps for fixed, and compiles anew for each length."""
+    q = torch.randn(2, 50, 4, generator=torch.Generator().manual_seed(0))
+    assert local_attention(q, q, q, 8).is_contiguous()

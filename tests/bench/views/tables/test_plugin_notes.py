@@ -3,6 +3,7 @@
 import msgspec
 
 from bench.records.run import PlugIn
+from bench.records.solo import Compilation
 from bench.views.tables.formats import render
 from bench.views.tables.table import build_table
 
@@ -28,6 +29,14 @@ def test_a_slower_form_that_a_library_took_is_a_note():
     printed = "loading\nThe fast path is not available because one of (x) is None. Falling back.\nready\n"
     assert "Transformer at 4096: said of itself: The fast path is not available" in below(printed=printed)
     assert "said of itself" not in below(printed="loading\nready\n")
+
+
+def test_what_torch_gave_up_compiling_is_a_note():
+    compiled = Compilation(first_step_seconds=3.0, graph_breaks=0, given_up=2)
+    assert "Transformer at 4096: runs op by op in part: torch gave up compiling 2 of" in below(
+        compiled=compiled
+    )
+    assert "op by op" not in below(compiled=msgspec.structs.replace(compiled, given_up=0))
 
 
 def test_code_stands_below_once_per_package():
