@@ -148,10 +148,11 @@ def as_text(answer: Bisection) -> str:
     what = {"step": "slower", "memory": "bigger", "flops": "costlier"}[answer.figure]
     of = f"{answer.model} at {answer.length}"
     measured = sum(found.standing != "skipped" for found in answer.found)
+    commits = "commit" if measured == 1 else "commits"
     skipped = [f"skipped {short(f.commit)}: {f.reason}" for f in answer.found if f.standing == "skipped"]
     tail = [
         *skipped,
-        f"measured {measured} commits between good {short(answer.good)} and bad {short(answer.bad)}",
+        f"measured {measured} {commits} between good {short(answer.good)} and bad {short(answer.bad)}",
     ]
     if answer.first_bad is None:
         end = answer.found[0]

@@ -62,7 +62,7 @@ def label_problems(names: tuple[str, ...]) -> Iterator[str]:
 
 
 def _by_name(names: list[str], of: Any) -> Any:
-    """What a file says by row, in a mapping or in a list of such; anything else is left for a later check."""
+    """Entries of a file by row, of a mapping or a list of such; others are left for a later check."""
     if isinstance(of, list):
         return [_by_name(names, entry) for entry in of]
     return {_of(names, str(name)): value for name, value in of.items()} if isinstance(of, dict) else of
