@@ -13,8 +13,7 @@ from torch import Tensor
 
 from implementations.kernels.triton.attention_kernels import (
     attention_kernel,
-    keys_backward_kernel,
-    queries_backward_kernel,
+    scores_backward_kernel,
     values_backward_kernel,
 )
 from implementations.kernels.triton.launch import (
@@ -58,9 +57,9 @@ class Blocks:
 
     @classmethod
     def usual(cls, dtype: torch.dtype) -> "Blocks":
-        """Larger blocks for matrix units; products in full float32 would not have enough registers."""
-        on_matrix_units = dtype in (torch.float16, torch.bfloat16) or dot_precision() != "ieee"
-        return cls(64, 32, 64) if on_matrix_units else cls(32, 32, 32)
+        """Smaller blocks for products of float32 with all its digits, for which registers would not do."""
+        rounded = dtype in (torch.float16, torch.bfloat16) or dot_precision() == "tf32"
+        return cls(64, 32, 64) if rounded else cls(32, 32, 32)
 
     def columns(self, dim: int, hidden: int) -> int:
         """Columns of values per program, a power of two: scores are computed anew for each block of them."""
@@ -166,9 +165,9 @@ class Problem:
                 num_stages=stages,
                 num_warps=8 if columns >= 128 or not split else 4,
                 **constants,
-                work=lambda: Work(
+                work=lambda: self.work(
                     (*moved, packing.row, packing.place),
-                    products=2 * self.pairs(size) * _columns_of_products(dim, hidden, columns, split),
+                    2 * self.pairs(size) * _columns_of_products(dim, hidden, columns, split),
                 ),
             )
 
@@ -176,6 +175,11 @@ class Problem:
         forms = [(3, columns), (2, columns), (1, columns), *narrower]
         key = (kernel, self.q.dtype, self.q.device, columns, *constants.values())
         launch_what_fits(key, [partial(run, *form) for form in forms])
+
+    def work(self, moves: tuple[Tensor, ...], products: int) -> Work:
+        if self.q.dtype == torch.float32 and dot_precision() == "tf32x3":
+            return Work(moves, tf32=3 * products)
+        return Work(moves, products=products)
 
     def pairs(self, size: int) -> int:
         """Pairs of steps that programs of `size` steps go through, blocks' margins included, in rows of one
@@ -205,8 +209,8 @@ class Problem:
         """Gradients of q, k, v and the table."""
         hidden, cut = self.v.shape[1], self.cut
         columns, narrow = cut.columns(self.q.shape[1], hidden), min(cut.slice, power_of_two(hidden, least=16))
-        deltas = torch.empty_like(log_sums)
-        grad_q, grad_k, grad_v = (torch.empty_like(tensor) for tensor in (self.q, self.k, self.v))
+        grad_q, grad_v = torch.empty_like(self.q), torch.empty_like(self.v)
+        grad_k = torch.zeros_like(self.k, dtype=log_sums.dtype)
         table = log_sums if self.table is None else self.table
         grad_bias = log_sums.new_zeros(BIAS_COPIES, table.shape[0] if self.table is not None else 0)
         self.launch(
@@ -218,28 +222,20 @@ class Problem:
             split=True,
         )
         self.launch(
-            queries_backward_kernel,
+            scores_backward_kernel,
             cut.queries,
             (self.q, self.k, self.v),
-            (out, grad, log_sums, deltas, grad_q, grad_bias, BIAS_COPIES),
+            (out, grad, log_sums, grad_q, grad_k, grad_bias, BIAS_COPIES),
             narrow,
             split=False,
         )
-        self.launch(
-            keys_backward_kernel,
-            cut.keys,
-            (self.q, self.k, self.v),
-            (grad, log_sums, deltas, grad_k),
-            narrow,
-            split=False,
-        )
-        return grad_q, grad_k, grad_v, None if self.table is None else grad_bias.sum(dim=0)
+        return grad_q, grad_k.to(self.k.dtype), grad_v, None if self.table is None else grad_bias.sum(dim=0)
 
 
 def _columns_of_products(dim: int, hidden: int, columns: int, split: bool) -> int:
-    """Columns of all products for one pair: scores once per block of columns, or scores and a gradient."""
+    """Columns of all products for one pair: scores once per block of columns, or scores and two gradients."""
     scores, values = power_of_two(dim, least=16), blocks(hidden, columns)
-    return values * (scores + columns) if split else 2 * scores + values * columns
+    return values * (scores + columns) if split else 3 * scores + values * columns
 
 
 class _Attention(torch.autograd.Function):

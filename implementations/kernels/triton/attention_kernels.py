@@ -9,6 +9,9 @@ import triton
 import triton.language as tl
 
 from implementations.kernels.triton.attention_tiles import (
+    add_diagonals,
+    add_tile,
+    along_diagonals,
     load_tile,
     query_scale,
     reach_of,
@@ -117,8 +120,8 @@ def values_backward_kernel(
 
 
 @triton.jit(do_not_specialize=["steps"])
-def queries_backward_kernel(
-    q, k, v, bias, rows, counts, out, grad, log_sums, deltas, grad_q, grad_bias, copies,
+def scores_backward_kernel(
+    q, k, v, bias, rows, counts, out, grad, log_sums, grad_q, grad_k, grad_bias, copies,
     steps, dim, hidden, window,
     KIND: tl.constexpr,
     SCALE: tl.constexpr,
@@ -134,9 +137,10 @@ def queries_backward_kernel(
     HIDDEN: tl.constexpr,
     ACC: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of q and of the bias, and each query's `grad·out`. Grid: query blocks.
+    """The gradients of q, and added to grad_k and grad_bias those of k and the bias. Grid: query blocks.
 
-    grad_bias `(copies, table)`: programs share a few copies of the table, to contend less for its elements.
+    grad_k `(steps, dim)` in ACC; grad_bias `(copies, table)`: programs share a few copies of the table, to
+    contend less for its elements.
     """
     first = tl.program_id(0).to(tl.int64) * QUERIES
     at = first + tl.arange(0, QUERIES)
@@ -151,8 +155,8 @@ def queries_backward_kernel(
         for column in range(0, hidden, HIDDEN):
             g = load_tile(grad, at, total, column, hidden, HIDDEN).to(ACC)
             delta += tl.sum(g * load_tile(out, at, total, column, hidden, HIDDEN).to(ACC), axis=1)
-        tl.store(deltas + at, delta, mask=at < steps)
-    own_copy = grad_bias + (tl.program_id(0) % copies) * bias[1]
+    _, size, origin = bias
+    own_copy = grad_bias + (tl.program_id(0) % copies) * size
     result = tl.zeros((QUERIES, DIM), ACC)
     for start in range(low, high, KEYS):
         key = start + tl.arange(0, KEYS)
@@ -168,50 +172,11 @@ def queries_backward_kernel(
             g += tl.dot(grads, tl.trans(values), input_precision=PRECISION)
         g = score_gradient(g, scores, seen, log_sum, delta, KIND)
         if BIASED:
-            tl.atomic_add(own_copy + entry, g, mask=seen, sem="relaxed")
-        result += tl.dot((g * scale[:, None]).to(k_tile.dtype), k_tile, input_precision=PRECISION)
+            if along_diagonals(queries, keys, at, key, seen):
+                add_diagonals(own_copy, g, start - first, size, origin, QUERIES, KEYS)
+            else:
+                tl.atomic_add(own_copy + entry, g, mask=seen, sem="relaxed")
+        g = (g * scale[:, None]).to(k_tile.dtype)
+        result += tl.dot(g, k_tile, input_precision=PRECISION)
+        add_tile(grad_k, tl.dot(tl.trans(g), q_tile, input_precision=PRECISION), key, high, dim, DIM)
     store_tile(grad_q, result, at, steps, 0, dim, DIM)
-
-
-@triton.jit(do_not_specialize=["steps"])
-def keys_backward_kernel(
-    q, k, v, bias, rows, counts, grad, log_sums, deltas, grad_k, steps, dim, hidden, window,
-    KIND: tl.constexpr,
-    SCALE: tl.constexpr,
-    BY_KEYS: tl.constexpr,
-    CAUSAL: tl.constexpr,
-    WINDOWED: tl.constexpr,
-    BIASED: tl.constexpr,
-    MASKED: tl.constexpr,
-    PRECISION: tl.constexpr,
-    QUERIES: tl.constexpr,
-    KEYS: tl.constexpr,
-    DIM: tl.constexpr,
-    HIDDEN: tl.constexpr,
-    ACC: tl.constexpr,
-):  # fmt: skip
-    """The gradient of k. Grid: key blocks."""
-    first = tl.program_id(0).to(tl.int64) * KEYS
-    at = first + tl.arange(0, KEYS)
-    low, high, total = reach_of(rows, first, window, not CAUSAL, True, WINDOWED, KEYS)
-    keys = steps_at(rows, at, total, -2, MASKED)
-    k_tile = load_tile(k, at, total, 0, dim, DIM)
-    result = tl.zeros((KEYS, DIM), ACC)
-    for start in range(low, high, QUERIES):
-        query = start + tl.arange(0, QUERIES)
-        queries = steps_at(rows, query, high, -1, False)
-        scale = query_scale(queries, counts, SCALE, BY_KEYS, CAUSAL, ACC)
-        q_tile = load_tile(q, query, high, 0, dim, DIM)
-        scores, seen, _ = scores_of(
-            q_tile, k_tile, queries, keys, scale, bias, window, BIASED, WINDOWED, CAUSAL, PRECISION
-        )
-        g = tl.zeros((QUERIES, KEYS), ACC)
-        for column in range(0, hidden, HIDDEN):
-            grads = load_tile(grad, query, high, column, hidden, HIDDEN)
-            values = load_tile(v, at, total, column, hidden, HIDDEN)
-            g += tl.dot(grads, tl.trans(values), input_precision=PRECISION)
-        log_sum = tl.load(log_sums + query, mask=query < high, other=0.0)
-        delta = tl.load(deltas + query, mask=query < high, other=0.0)
-        g = score_gradient(g, scores, seen, log_sum, delta, KIND) * scale[:, None]
-        result += tl.dot(tl.trans(g.to(q_tile.dtype)), q_tile, input_precision=PRECISION)
-    store_tile(grad_k, result, at, steps, 0, dim, DIM)

@@ -140,3 +140,34 @@ def score_gradient(grad, scores, counts, log_sum, delta, KIND: tl.constexpr):
         z = (scores - MEAN) * STEEPNESS
         result = DENSITY * tl.exp(-z * z) * grad
     return tl.where(counts, result, 0.0)
+
+
+@triton.jit
+def add_tile(x, value, at, end, width, COLUMNS: tl.constexpr):
+    """Add to steps `at` of x `(steps, width)`."""
+    column = tl.arange(0, COLUMNS)
+    inside = (at < end)[:, None] & (column < width)[None, :]
+    tl.atomic_add(x + at[:, None] * width + column[None, :], value, mask=inside, sem="relaxed")
+
+
+@triton.jit
+def along_diagonals(queries, keys, query, key, counts):
+    """Whether pairs as far apart have one bias: if steps of a row have positions without gaps."""
+    apart = (keys[2] - key)[None, :] - (queries[2] - query)[:, None]
+    return tl.max(tl.max(tl.where(counts, tl.abs(apart), 0), axis=1), axis=0) == 0
+
+
+@triton.jit
+def add_diagonals(table, grad, apart, size, origin, QUERIES: tl.constexpr, KEYS: tl.constexpr):
+    """Add the sums along a tile's diagonals to a bias's table; apart: of its first key and query.
+
+    Diagonals become columns, each key's index less the query's a multiple of KEYS apart within one.
+    """
+    query = tl.arange(0, QUERIES)[:, None]
+    column = tl.arange(0, KEYS)[None, :]
+    diagonals = tl.gather(grad, (query + column) % KEYS, 1)
+    for turn in tl.static_range((QUERIES + KEYS - 2) // KEYS + 1):
+        sums = tl.sum(tl.where((query + column) // KEYS == turn, diagonals, 0.0), axis=0)
+        entry = apart + tl.arange(0, KEYS) - turn * KEYS + origin
+        entry = tl.minimum(tl.maximum(entry, 0), size - 1)
+        tl.atomic_add(table + entry, sums, mask=sums != 0.0, sem="relaxed")

@@ -1,5 +1,7 @@
 """Attention over packed rows against attention over padded ones."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +11,7 @@ from implementations.ops.local_attention import full_attention, local_attention
 from implementations.ops.relative_bias import RelativeBias
 from implementations.ops.sma import choose_steps, compress, extract, steps_in_place
 
+from .matrix_units import matrix_units
 from .triton_oracle import DEVICE, check, numbers, outcome
 
 from implementations.kernels.triton.attention import Attention, Bias, Blocks, attention  # isort: skip
@@ -94,6 +97,13 @@ def test_biases(causal: bool, bias: str | None) -> None:
     hold(some(2, 30), causal=causal, bias=bias)
 
 
+@pytest.mark.parametrize(("queries", "keys"), [(32, 16), (16, 32)])
+@pytest.mark.parametrize("bias", ["simple", "local"])
+def test_gradients_of_a_bias_over_blocks_that_are_not_square(queries: int, keys: int, bias: str) -> None:
+    """Summed along diagonals if positions have no gaps; those of `simple` do. Blocks hold the ends of rows."""
+    hold(some(2, 75), window=20, bias=bias, blocks=replace(SMALL, queries=queries, keys=keys))
+
+
 @pytest.mark.parametrize("length", [1, WINDOW, WINDOW + 1, 16, 17, 33])
 def test_lengths_with_every_step_active(length: int) -> None:
     hold(torch.ones(1 + (length < 10), length, dtype=torch.bool, device=DEVICE))
@@ -156,14 +166,33 @@ def test_large_scores_do_not_overflow() -> None:
     assert all(grad.isfinite().all() for grad in grads)
 
 
-def test_half_precision_is_summed_in_float32() -> None:
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_summed_in_float32(dtype: torch.dtype) -> None:
     active = some(1, 20, rate=1.0)
     packing, how = Packing.of(active), Attention("softmax", window=WINDOW, blocks=SMALL)
-    inputs = [numbers(20, size, seed=size, dtype=torch.float16) for size in (Z, Z, HIDDEN)]
-    fused = outcome(lambda q, k, v: attention(q, k, v, packing, how), inputs)
+    inputs = [numbers(20, size, seed=size, dtype=dtype) for size in (Z, Z, HIDDEN)]
+    with matrix_units():
+        fused = outcome(lambda q, k, v: attention(q, k, v, packing, how), inputs)
     plain = outcome(
         lambda q, k, v: local_attention(q[None], k[None], v[None], WINDOW)[0], [x.double() for x in inputs]
     )
+    tolerance = 5 * torch.finfo(dtype).eps
     for a, b in zip(fused, plain, strict=True):
-        assert a.dtype == torch.float16
-        torch.testing.assert_close(a.double(), b, rtol=5e-3, atol=5e-3)
+        assert a.dtype == dtype
+        torch.testing.assert_close(a.double(), b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_in_three_products_of_tf32_is_as_exact_as_the_plain_form(kind: AttentionKind) -> None:
+    packing, how = Packing.of(some(1, 50, rate=1.0)), Attention(kind, window=20, blocks=SMALL)
+    inputs = [numbers(50, size, seed=size) for size in (Z, Z, HIDDEN)]
+    narrow = [tensor.float() for tensor in inputs]
+
+    def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return local_attention(q[None], k[None], v[None], 20, kind=kind)[0]
+
+    with matrix_units():
+        fused = outcome(lambda q, k, v: attention(q, k, v, packing, how), narrow)
+    for a, b, true in zip(fused, outcome(plain, narrow), outcome(plain, inputs), strict=True):
+        error, allowed = ((t.double() - true).norm() / true.norm() for t in (a, b))
+        assert error <= 3 * max(allowed, 1e-7)

@@ -35,7 +35,7 @@ def test_whole_rows_are_all_pairs_and_columns_fill_blocks() -> None:
     pairs = ROWS * LENGTH * LENGTH
     assert found["attention_kernel"].products == 2 * pairs * 2 * (DIM + 32)
     assert found["values_backward_kernel"].products == 2 * pairs * 2 * (DIM + 32)
-    assert found["keys_backward_kernel"].products == 2 * pairs * (2 * DIM + 2 * 32)
+    assert found["scores_backward_kernel"].products == 2 * pairs * (3 * DIM + 2 * 32)
     once = ROWS * LENGTH * 8
     # q, k, v, the result, the log of each sum; row and place of each step.
     assert found["attention_kernel"].bytes == once * (2 * DIM + 2 * HIDDEN + 1 + 2)
