@@ -100,7 +100,7 @@ def test_biases(causal: bool, bias: str | None) -> None:
 @pytest.mark.parametrize(("queries", "keys"), [(32, 16), (16, 32)])
 @pytest.mark.parametrize("bias", ["simple", "local"])
 def test_gradients_of_a_bias_over_blocks_that_are_not_square(queries: int, keys: int, bias: str) -> None:
-    """Summed along diagonals if positions have no gaps; those of `simple` do. Blocks hold the ends of rows."""
+    """Summed along diagonals if positions have no gaps; those of `simple` do."""
     hold(some(2, 75), window=20, bias=bias, blocks=replace(SMALL, queries=queries, keys=keys))
 
 
