@@ -162,3 +162,24 @@ def test_dropout_drops_its_share_anywhere_and_independently() -> None:
             flat = dropped.flatten()
             assert abs((flat[shift:] * flat[:-shift]).mean() - 0.01) < 6e-4
     assert (operators.silu(x, 1.0, 3) == 0.0).all()
+
+
+@pytest.mark.skipif(library.library() is None, reason="no compiler")
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 2e-6), (torch.float64, 1e-13)])
+def test_channels_and_steps_that_fill_vectors_and_some_that_do_not(
+    dtype: torch.dtype, bound: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    ema = DampedEMA(37, 9).to(dtype)
+    padding = torch.rand(3, 150) < 0.1
+    x, grad = torch.randn(2, 3, 150, 37, dtype=dtype)
+    found = {}
+    for setting in ("on", "off"):
+        monkeypatch.setenv(library.SETTING, setting)
+        operators._called.clear()
+        leaves = [x.clone().requires_grad_(), *ema.parameters()]
+        y = fused_ema(ema, leaves[0], padding, activated=True)
+        found[setting] = [y, *torch.autograd.grad(y, leaves, grad)]
+        assert bool(operators._called) == (setting == "on")
+    for ours, theirs in zip(found["on"], found["off"], strict=True):
+        assert (ours - theirs).norm() <= bound * theirs.norm()

@@ -1,4 +1,4 @@
-/* The parts, for one precision: REAL is its type, NAME(x) the name of x in it. */
+/* The parts, for one precision: REAL is its type, INTEGER one of its size, NAME(x) the name of x in it. */
 
 #include "vector.h"
 #include "silu.c"
