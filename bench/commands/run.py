@@ -128,11 +128,21 @@ def run(
     from bench.views.tables import by_task as task_table
     from bench.views.tables.choice import needs_arithmetic
     from bench.views.tables.table import build_table
+    from bench.views.tables.untimed import table_to_come
 
     if suite is None and resume is None:
         raise UsageError("--suite: name a suite (bench list suites), or a run to continue with --resume")
     read, before = begun(resume) if suite is None and resume else (suite_file(suite or ""), {})
     parts = collection_of(read)
+
+    def check(run: Any) -> None:
+        if timed:
+            _check(shown, run, by_task=parts is not None)
+        else:
+            ratios = max_length is None and max_batch is None
+            shown.check(table_to_come(run, ratios=ratios, models=shown.rows), ())
+
+    timed = not predict and max_length is None and max_batch is None
     request = request_for(
         read,
         implementations=names(impl, "--impl"),
@@ -161,11 +171,11 @@ def run(
         pairing=before.get("pairing", pairing),
         arithmetic=needs_arithmetic(shown.choice.columns),
         executor=executor,
-        check=None if shown.is_plain else lambda run: _check(shown, run, by_task=parts is not None),
+        check=None if shown.is_plain else check,
         out=out,
         resume=resume,
     )
-    if predict or max_length is not None or max_batch is not None:
+    if not timed:
         _memory_needs(request, predict, max_length, max_batch, shown, traceback, kept=out or resume)
     outcome = session.run(request) if parts is None else collection.run(parts, request)
     try:

@@ -12,7 +12,7 @@ import msgspec
 
 from bench import workloads
 from bench.errors import UsageError
-from bench.measure.compilation import compile_kernels
+from bench.measure.compilation import compile_kernels, warm_up_deadline
 from bench.measure.header import check_shown, make_header
 from bench.measure.procedure import Procedure
 from bench.measure.request import Request, load_suite
@@ -61,6 +61,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
 
     bytes: int | None = None
     parameters: int | None = None
+    width: int | None = None
     too_large: bool = False
     reason: str | None = None
     traceback: str | None = None
@@ -178,7 +179,7 @@ def predicting(plan: Procedure, server: ForkServer) -> Probe:
         except WorkerFailed as failure:
             return Needs(reason=f"not predictable: {failure.reason}", traceback=failure.traceback)
         reason = None if found.reason is None else f"not predictable: {found.reason}"
-        return Needs(bytes=found.tensor_bytes, parameters=found.parameters, reason=reason)
+        return Needs(bytes=found.tensor_bytes, parameters=found.parameters, width=found.width, reason=reason)
 
     return probe
 
@@ -191,13 +192,18 @@ def _measuring(plan: Procedure, server: ForkServer) -> Probe:
             with server.start(case) as worker:
                 prepared = worker.ask(plan.prepare(case), Prepared, plan.deadline_seconds)
                 compile_kernels(worker, plan)
-                worker.ask(Warm(1, 1, 1.0), Warmed, plan.deadline_seconds)
+                worker.ask(Warm(1, 1, 1.0), Warmed, warm_up_deadline(case, plan))
                 memory = worker.ask(MeasureMemory(), MemoryMeasured, plan.deadline_seconds)
         except WorkerFailed as failure:
             reason = f"{failure.status} at {case.length} × {case.batch}: {failure.reason}"
             return Needs(too_large=failure.status == "oom", reason=reason, traceback=failure.traceback)
         figure = next(figure for figure in memory.figures if figure.kind == MEMORY_KIND[plan.kind])
-        return Needs(bytes=figure.bytes, parameters=prepared.parameters, reason=figure.unavailable)
+        return Needs(
+            bytes=figure.bytes,
+            parameters=prepared.parameters,
+            width=prepared.width,
+            reason=figure.unavailable,
+        )
 
     return probe
 
@@ -213,7 +219,7 @@ def _solo(case: Case, needs: Needs, kind: str) -> Solo:
     if needs.bytes is None:
         return Solo(case=case, status="unsupported", reason=needs.reason, traceback=needs.traceback)
     figure = MemoryFigure(kind=kind, bytes=needs.bytes)
-    return Solo(case=case, status="ok", parameters=needs.parameters, memory=[figure])
+    return Solo(case=case, status="ok", parameters=needs.parameters, width=needs.width, memory=[figure])
 
 
 def _tell(case: Case, needs: Needs) -> None:

@@ -201,4 +201,6 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
     tensor_bytes: int | None
     parameters: int | None = None
+    width: int | None = None
+    """Width of the model, if it was searched for a number of parameters."""
     reason: str | None = None

@@ -63,7 +63,8 @@ def _predict(case: Case, device: torch.device) -> Prediction:
             step()
     if is_compiled():
         return _not_predictable(COMPILED)
-    return Prediction(tensor_bytes=watched.peak, parameters=parameter_count(step.model))
+    parameters = parameter_count(step.model)
+    return Prediction(tensor_bytes=watched.peak, parameters=parameters, width=step.width)
 
 
 @contextlib.contextmanager

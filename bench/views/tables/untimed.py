@@ -5,11 +5,28 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from bench.records.reading import Results
+from bench.records.solo import MEMORY_KIND, MemoryFigure, Solo
 from bench.suites.case import Case
 from bench.views.tables.choice import chosen_rows
 from bench.views.tables.notes import footnotes_of, machine, setting_of
 from bench.views.tables.rows import rows_of, title_of
 from bench.views.tables.table import Table, class_rank, model_names
+
+
+def table_to_come(run: Results, *, ratios: bool, models: Sequence[str] | None = None) -> Table:
+    """The untimed table of a run that found nothing yet: its rows and columns are right, its figures are not.
+
+    Raises UsageError for a model that has no row.
+    """
+    suite, figure = run.header.suite, MemoryFigure(kind=MEMORY_KIND[run.kind], bytes=1)
+    width = 1 if suite.hyperparameters.startswith("params:") else None
+    cases = {case.id: case for case in suite.cases(run.kind)}
+    solos = {
+        name: Solo(case=case, status="ok", parameters=1, width=width, memory=[figure])
+        for name, case in cases.items()
+    }
+    found = msgspec.structs.replace(run, solos=solos)
+    return untimed_table(found, cases, [], predicted=False, ratios=ratios, models=models)
 
 
 def untimed_table(

@@ -175,6 +175,24 @@ def bench_run(*words: str) -> subprocess.CompletedProcess[str]:
     return bench("run", "--device", "cpu", "--threads", "1", *words)
 
 
+def test_a_prediction_at_equal_parameters_has_its_width(write_suite):
+    suite = write_suite("transformer-sdpa", hyperparameters="params:300K")
+    done = bench_run("--suite", suite, "--predict", "--columns", "params,width,parameters", "--format", "csv")
+    assert done.returncode == 0, done.stderr
+    words, (figures, *_) = done.stdout.splitlines()[0], done.stdout.splitlines()[1:]
+    found = dict(zip(words.split(","), figures.split(","), strict=True))
+    assert found["width"].isdigit()
+    assert abs(int(found["parameters"]) - 300_000) <= 9_000
+
+
+@pytest.mark.parametrize("how", [("--predict",), ("--max-batch", "20MiB")])
+def test_a_column_that_a_prediction_lacks_is_refused_before_anything_is_done(write_suite, how):
+    done = bench_run("--suite", write_suite("transformer-sdpa"), *how, "--columns", "model,ms/step")
+    assert done.returncode == 2
+    assert "--columns ms/step" in done.stderr
+    assert "transformer-sdpa at" not in done.stderr
+
+
 def test_a_table_of_predictions(write_suite, tmp_path, monkeypatch):
     """With libraries that print whatever process they are loaded in: answers travel elsewhere."""
     (tmp_path / "sitecustomize.py").write_text("print('hello')")
