@@ -93,6 +93,9 @@ def bisect(request: BisectRequest, observer: Callable[[str], None]) -> Bisection
     bench = Workbench(request.folder, repository, request.code, suite, environment, case, figure, good)
     search = search_for(commits, bench.look, margin, lambda found: observer(_line(found, repository)))
     looked_at = list(search.found.values())
+    end = looked_at[0]
+    if end.standing == "skipped" and end.ratio is None:
+        raise UsageError(f"the bad end, {short(end.commit)}: {end.reason}; name another with --bad")
     answer = Bisection(
         figure=figure,
         model=case.implementation,
@@ -102,7 +105,7 @@ def bisect(request: BisectRequest, observer: Callable[[str], None]) -> Bisection
         first_bad=None,
         found=looked_at,
     )
-    if looked_at[0].standing != "bad":
+    if end.standing != "bad":
         return answer
     first = search.found[search.first_bad]
     before = search.found[search.last_good].exact if search.last_good else bench.good_exact
@@ -156,10 +159,10 @@ def as_text(answer: Bisection) -> str:
     ]
     if answer.first_bad is None:
         end = answer.found[0]
-        said = end.reason or f"bad is {_ratio(end)} of good"
+        said = end.reason or f"bad over good: {_ratio(end)}"
         return "\n".join([*tail, f"good and bad cannot be told apart: {of}: {said}"])
     lines = [f"first {what} commit: {answer.first_bad.commit} {answer.subject}".rstrip()]
-    lines.append(f"{of}: {answer.figure} is {_ratio(answer.first_bad)} of good's")
+    lines.append(f"{of}: {answer.figure} over good's: {_ratio(answer.first_bad)}")
     lines += [f"against the commit before: {change}" for change in answer.changes]
     if answer.suspects:
         lines.append(f"or one before it that was skipped: {', '.join(map(short, answer.suspects))}")

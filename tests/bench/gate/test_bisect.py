@@ -141,6 +141,10 @@ def test_by_exact_costs_in_a_repository(tmp_path):
     answer = json.loads(again.stdout)
     assert answer["first_bad"]["commit"] == guilty
     assert sorted(Path(tmp_path / "kept").iterdir()) == before
+    none = bisect("--figure", "flops", "--bad", "HEAD~1", "--out", str(tmp_path / "second"))
+    assert none.returncode == 2
+    assert "bench: the bad end, " in none.stderr
+    assert "; name another with --bad" in none.stderr
     other = bisect("--figure", "memory")
     assert other.returncode == 2
     assert "holds another bisection" in other.stderr
