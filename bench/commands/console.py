@@ -179,8 +179,13 @@ def as_json(value: Any) -> str:
 
 def refuse_inputs(out: Path | None, inputs: Iterable[Path]) -> None:
     """Raise UsageError if an output would overwrite a file that the command reads."""
-    if out is not None and any(out.resolve() == path.resolve() for path in inputs):
+    if out is not None and any(_is_same(out, path) for path in inputs):
         raise UsageError(f"--out {out}: is one of the files that are read; choose another name")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, by whatever names and links."""
+    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
 
 
 def print_tracebacks(runs: Iterable[Any]) -> None:

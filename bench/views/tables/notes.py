@@ -1,5 +1,6 @@
 """Notes below a table: why figures are missing, and how they were measured."""
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
@@ -156,6 +157,7 @@ def run_notes(run: Results) -> list[str]:
     notes += disturbances(run, name)
     notes += outlook(run)
     notes += _growth(run)
+    notes += _no_memory(run)
     notes += plugin_notes(run)
     notes += _comparisons(run)
     notes += [void.words for void in run.voids]
@@ -172,6 +174,16 @@ def _growth(run: Results) -> list[str]:
         if solo.growth_bytes is not None and solo.growth_bytes >= GROWTH_BYTES
     ]
     return [f"memory grows with every step: {', '.join(grown)}"] if grown else []
+
+
+def _no_memory(run: Results) -> list[str]:
+    """Notes on why measured models have no figure of memory."""
+    models: dict[str, list[str]] = defaultdict(list)
+    for solo in run.solos.values():
+        for figure in solo.memory:
+            if solo.status == "ok" and figure.kind == MEMORY_KIND[run.kind] and figure.unavailable:
+                models[figure.unavailable].append(_name(solo.case))
+    return [f"no memory of {', '.join(names)}: {reason}" for reason, names in models.items()]
 
 
 def arithmetic_notes(run: Results, rows: Sequence[Row]) -> list[str]:

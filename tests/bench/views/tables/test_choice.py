@@ -4,12 +4,14 @@ import csv
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.errors import UsageError
 from bench.measure import memory_needs, session
+from bench.records.solo import MemoryFigure
 from bench.suites.suite import BatchSizes
 from bench.text.units import format_duration, significant
 from bench.views.tables.choice import Choice
@@ -284,3 +286,27 @@ def test_a_run_may_ask_for_columns_that_only_its_figures_bring():
 def test_the_first_column_may_stand_alone():
     table = build_table(results(["transformer", "seqboat"]))
     assert render(table, "markdown", Choice(columns=["model"])).splitlines()[0] == "| Model |"
+
+
+@pytest.mark.parametrize("command", ["report", "plot"])
+def test_an_output_never_takes_its_inputs_place_by_another_name_of_it(command, tmp_path):
+    record = write(results(MODELS), tmp_path)
+    before = record.read_bytes()
+    for name, link in (("hard.jsonl", "hardlink_to"), ("soft.jsonl", "symlink_to")):
+        getattr(tmp_path / name, link)(record)
+        told = refused(command, str(record), "-o", str(tmp_path / name))
+        assert "is one of the files that are read" in told
+    assert record.read_bytes() == before
+
+
+def test_memory_that_is_not_known_has_its_reason_below_the_table():
+    run = results(MODELS)
+    unknown = MemoryFigure(kind="tensor_bytes", bytes=None, unavailable="the model is compiled")
+    solos = {
+        name: msgspec.structs.replace(
+            solo, memory=[unknown] if solo.case.implementation == "s4" else solo.memory
+        )
+        for name, solo in run.solos.items()
+    }
+    notes = build_table(msgspec.structs.replace(run, solos=solos)).notes
+    assert "no memory of S4 at 4096: the model is compiled" in notes
