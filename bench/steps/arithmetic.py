@@ -20,14 +20,22 @@ TRITON = "what a Triton kernel computes is not seen"
 def arithmetic_of(step: Step) -> Arithmetic:
     """Count the FLOPs of one plain step of a warm model, then measure the device's ceiling.
 
+    Our Triton kernels tell theirs: products in whole blocks, each once; not arithmetic of single elements.
+
     Plain whatever the mode: what layers compute again is no more of the model, and watching sees neither
     compiled code nor a graph.
     """
-    with modes.left(step), _triton_launches() as launches, OperatorCosts(lambda _: WHOLE_STEP) as costs:
+    with (
+        modes.left(step),
+        _triton_launches() as launches,
+        _accounts() as accounts,
+        OperatorCosts(lambda _: WHOLE_STEP) as costs,
+    ):
         step()
+    hidden = len(launches) > len(accounts)
     return Arithmetic(
-        flops=None if launches else costs.flops[WHOLE_STEP],
-        unavailable=TRITON if launches else None,
+        flops=None if hidden else costs.flops[WHOLE_STEP] + sum(accounts),
+        unavailable=TRITON if hidden else None,
         uncounted=sorted(costs.uncounted),
         ceiling=_ceiling(step),
     )
@@ -49,6 +57,19 @@ def _triton_launches() -> Iterator[list[str]]:
         return launcher(kernel, grid)
 
     with mock.patch.object(KernelInterface, "__getitem__", seen):
+        yield found
+
+
+@contextlib.contextmanager
+def _accounts() -> Iterator[list[int]]:
+    """Within this context, a list that every launch of one of our Triton kernels adds its FLOPs to."""
+    found: list[int] = []
+    if "triton" not in sys.modules:
+        yield found
+        return
+    from implementations.kernels.triton.work import counted
+
+    with counted(lambda _, work: found.append(work.flops), run=True):
         yield found
 
 

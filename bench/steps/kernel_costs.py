@@ -34,7 +34,7 @@ class Kernel(NamedTuple):
     name: str
     bytes: int
     products: int
-    """FLOPs of matrix products."""
+    """FLOPs of matrix products, as many as the units compute."""
     other: int
     """FLOPs on plain units."""
     half: bool = False
@@ -73,8 +73,8 @@ def costs_of(case: Case) -> StepCosts:
 
     def launched(name: str, work: Work) -> None:
         half = work.moves[0].dtype in HALVES
-        costs = (work.bytes, work.products, work.other)
-        watched.kernels.append(Kernel(name, *costs, half, triton=True, tf32=work.tf32))
+        costs = (work.bytes, work.products + work.repeated, work.other)
+        watched.kernels.append(Kernel(name, *costs, half, triton=True, tf32=3 * work.tf32))
 
     plain_dropout = mock.patch.object(GapDropout, "forward", nn.Dropout.forward)
     with counted(launched), on_shapes(case) as step, plain_dropout, _AsOnCuda():

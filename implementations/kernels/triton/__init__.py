@@ -6,14 +6,14 @@ import os
 import torch
 
 from implementations.kernels.triton import trial
-from implementations.kernels.triton.work import watcher
+from implementations.kernels.triton.work import nothing_runs
 
 
 def unavailable(device: torch.device) -> str | None:
     """Why these kernels cannot run on a device, in one line; None if they can."""
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed: pip install 'seqboat-bench[fused]'"
-    if watcher() is not None:
+    if nothing_runs():
         return None
     if device.type != "cuda" and not interpreted():
         return f"triton runs on CUDA devices, not on {device.type} (for tests: TRITON_INTERPRET=1)"

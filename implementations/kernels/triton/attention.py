@@ -178,7 +178,7 @@ class Problem:
 
     def work(self, moves: tuple[Tensor, ...], products: int) -> Work:
         if self.q.dtype == torch.float32 and dot_precision() == "tf32x3":
-            return Work(moves, tf32=3 * products)
+            return Work(moves, tf32=products)
         return Work(moves, products=products)
 
     def pairs(self, size: int) -> int:

@@ -100,18 +100,18 @@ def _parameter_sums(
 def _work(x: Tensor, moves: tuple[Tensor, ...], by: Coefficients, chunks: Chunks, *, gradients: bool) -> Work:
     """Products of a pass: by Toeplitz matrices, to states and from them.
 
-    In float32 each is three in TF32; else two in x's own type, but for those from states.
+    In float32 each is three in TF32, as those from states always are; else two of x's type, if one factor has
+    more digits than x.
     """
     slots = by.options["SLOTS"] * chunks.directions if chunks.lookback else 0
     each = 2 * x.shape[0] * x.shape[1] * chunks.tile * chunks.steps
     matrices = each * chunks.matrices * chunks.steps
     to_states = each * slots * (chunks.parts + 3 if gradients else chunks.parts)
     from_states = 0 if gradients else each * slots
-    if gradients and x.dtype in HALVES:
-        return Work(moves, products=matrices + 2 * to_states)
-    if x.dtype in HALVES:
-        return Work(moves, products=2 * (matrices + to_states), tf32=3 * from_states)
-    return Work(moves, tf32=3 * (matrices + to_states + from_states))
+    if x.dtype not in HALVES:
+        return Work(moves, tf32=matrices + to_states + from_states)
+    repeated = to_states if gradients else matrices + to_states
+    return Work(moves, products=matrices + to_states, repeated=repeated, tf32=from_states)
 
 
 class _Average(torch.autograd.Function):

@@ -9,7 +9,7 @@ from torch import Tensor
 from triton.runtime.errors import OutOfResources
 
 from implementations.kernels.precision import is_tf32_allowed
-from implementations.kernels.triton.work import Work, watcher
+from implementations.kernels.triton.work import Work, told
 
 _FITTING: dict[Hashable, int] = {}
 
@@ -27,10 +27,9 @@ def launch(
 ) -> None:
     """Run a kernel on the device of its first tensor; float products and sums may fuse.
 
-    work: what the kernel does, for who counts launches in place of running them.
+    work: what the kernel does, for who counts launches.
     """
-    if (told := watcher()) is not None:
-        told(kernel.__name__, work())
+    if told(kernel.__name__, work):
         return
     first = arguments[0]
     with torch.cuda.device_of(first[0] if isinstance(first, tuple) else first):  # type: ignore[no-untyped-call]

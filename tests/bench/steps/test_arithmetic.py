@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from bench.probes import ceiling
+from bench.probes.operators import WHOLE_STEP, OperatorCosts
 from bench.steps import arithmetic
 from bench.steps.step import Step
 from bench.suites import reading as suites
@@ -63,6 +64,29 @@ def test_what_a_triton_kernel_computes_is_not_counted(step):
     step.model.forward = with_kernel
     found = arithmetic.arithmetic_of(step)
     assert (found.flops, found.unavailable) == (None, arithmetic.TRITON)
+
+
+def test_our_triton_kernels_tell_what_they_compute(monkeypatch):
+    """Of the plain form's FLOPs, all products are among them, forward and backward."""
+    pytest.importorskip("triton")
+    from implementations.kernels.triton.work import counted
+
+    monkeypatch.setitem(ceiling.SIZES, "cpu", 32)
+    changes = {"implementation": "seqboat-fused(layers=1)", "backend": "triton", "length": 64, "batch": 1}
+    case = msgspec.structs.replace(CASE, **changes)
+    step = Step(case, "cpu")
+    step()
+    launches = []
+    with counted(lambda name, work: launches.append((name, work.flops)), run=True):
+        step()
+    found = arithmetic.arithmetic_of(step)
+    assert (found.unavailable, found.uncounted) == (None, [])
+    told = dict(launches)
+    assert min(told[f"{name}_kernel"] for name in ("average", "attention", "scores_backward")) > 0
+    torch_alone = OperatorCosts(lambda _: WHOLE_STEP)
+    with torch_alone:
+        step()
+    assert found.flops == torch_alone.flops[WHOLE_STEP] + sum(flops for _, flops in launches)
 
 
 def test_a_ceiling_without_room_is_none(step, monkeypatch):

@@ -1,8 +1,11 @@
 """The cost model: every launch of a step is in its count, and times follow from bytes and FLOPs."""
 
-import pytest
+from pathlib import Path
 
-from bench.steps.cost_model import GPUS, Gpu, device_seconds, host_seconds, predicted
+import pytest
+import torch
+
+from bench.steps.cost_model import GPUS, MODELS, SUITES, Gpu, device_seconds, host_seconds, lines, predicted
 from bench.steps.kernel_costs import Kernel, StepCosts, costs_of
 from bench.suites.case import Case
 
@@ -11,6 +14,7 @@ pytest.importorskip("triton", reason="triton is not installed: the extra `fused`
 from implementations.kernels.triton import packing  # isort: skip
 
 LENGTH, BATCH = 64, 2
+PAGE = Path(__file__).parents[3] / "docs" / "triton.md"
 
 
 def case(implementation: str, **changes: object) -> Case:
@@ -91,3 +95,22 @@ def test_the_table_tells_what_the_host_limits_and_what_does_not_fit() -> None:
     assert predicted(StepCosts([Kernel("copy", 5000, 0, 0)], 1000), gpu, "fp32") == "5.0"
     assert predicted(StepCosts([Kernel("take", 5, 0, 0, triton=True)], 1000), gpu, "fp32") == "0.0h"
     assert predicted(StepCosts([Kernel("copy", 5000, 0, 0)], 1001), gpu, "fp32") == "–"
+
+
+AS_ON_THE_PAGE = pytest.mark.skipif(
+    not torch.__version__.startswith("2.13"), reason="the page counts the operators of torch 2.13"
+)
+
+
+@AS_ON_THE_PAGE
+def test_the_page_has_the_tables_that_the_command_prints() -> None:
+    """The GPUs, and the row of one fused model, of whose kernels all others are made."""
+    page = PAGE.read_text().splitlines()
+    for line in lines(("lra-text-4k",), ("seqboat-fused",)):
+        assert line in page, f"python -m bench.steps.cost_model prints another line: {line}"
+
+
+@pytest.mark.slow
+@AS_ON_THE_PAGE
+def test_the_page_has_every_row_that_the_command_prints() -> None:
+    assert "\n".join(lines(SUITES, MODELS)) in PAGE.read_text()
