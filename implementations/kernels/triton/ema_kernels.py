@@ -22,7 +22,7 @@ from implementations.kernels.triton.ema_tiles import (
 
 @triton.jit
 def _reach(matrix, EDGE: tl.constexpr, DIRECTIONS: tl.constexpr):
-    """How many chunks earlier the inputs of a Toeplitz matrix are, negative if they are later."""
+    """Number of chunks that the inputs of a Toeplitz matrix are earlier, negative if they are later."""
     edge, ahead = (matrix - 1) // DIRECTIONS, (matrix - 1) % DIRECTIONS
     return tl.where(matrix == 0, 0, (EDGE + edge) * (1 - 2 * ahead))
 

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 BITS = tl.constexpr(9)
-"""Of a count of chunks."""
+"""Bits of a count of chunks."""
 
 
 @triton.jit

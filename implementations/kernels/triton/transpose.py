@@ -16,7 +16,7 @@ from implementations.kernels.triton.transpose_kernels import (
 from implementations.kernels.triton.work import Work
 
 STEPS, CHANNELS = 64, 32
-"""Of a tile."""
+"""Sizes of a tile."""
 
 
 @dataclass(frozen=True)
