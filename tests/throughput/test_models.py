@@ -2,12 +2,15 @@
 
 import statistics
 import time
+from collections.abc import Callable
 
 import pytest
+import torch
 
 from bench.probes.tensor_bytes import TensorBytes
 from bench.steps.step import Step
 from bench.suites.case import Case
+from implementations.kernels.cpu.native import library
 from implementations.registry import Implementation
 
 ROUNDS = 5
@@ -54,6 +57,39 @@ def test_plain_and_fused(monkeypatch, model, workload, length, batch, rate):
     )
 
 
+@pytest.mark.parametrize("threads", [2, 1])
+@pytest.mark.parametrize(
+    ("model", "length", "rate"),
+    [
+        *(("seqboat-fused", length, rate) for length in (1024, 4096) for rate in TEXT_RATES),
+        ("seqboat-fused", 16_384, 0.3),
+        ("mega-chunk-fused", 4096, None),
+    ],
+)
+def test_kernels_in_c(monkeypatch, model, length, rate, threads):
+    """The C kernels against torch's operators in their place."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+
+    def form(setting: str) -> Callable[[], object]:
+        monkeypatch.setenv(library.SETTING, setting)
+        step = ready(case(model, "text", length, 1, rate))
+
+        def run() -> None:
+            monkeypatch.setenv(library.SETTING, setting)
+            step()
+
+        return run
+
+    times = in_turn(form("off"), form("on"))
+    torch.set_num_threads(before)
+    ratio = statistics.median(a / b for a, b in zip(*times, strict=True))
+    print(
+        f"\n{model}, {length}, activation {rate}, threads {threads}: {milliseconds(times[0])} by torch "
+        f"{milliseconds(times[1])} in C {ratio:6.2f}×"
+    )
+
+
 @pytest.mark.parametrize("rate", TEXT_RATES)
 def test_growth(rate):
     short, long = (ready(case("seqboat-fused", "text", length, 1, rate)) for length in (4096, 16_384))
@@ -69,7 +105,7 @@ def ready(case: Case) -> Step:
     return step
 
 
-def in_turn(first: Step, second: Step) -> tuple[list[float], list[float]]:
+def in_turn(first: Callable[[], object], second: Callable[[], object]) -> tuple[list[float], list[float]]:
     """Seconds of a step of each, a round an entry: a palindrome's two steps together."""
     rounds = []
     for _ in range(ROUNDS):
@@ -79,7 +115,7 @@ def in_turn(first: Step, second: Step) -> tuple[list[float], list[float]]:
     return list(firsts), list(seconds_)
 
 
-def seconds(step: Step) -> float:
+def seconds(step: Callable[[], object]) -> float:
     begin = time.perf_counter()
     step()
     return time.perf_counter() - begin
