@@ -105,7 +105,7 @@ def test_other_sources_are_built_anew(afresh: Path, tiny: Path) -> None:
 
 
 def test_processes_that_build_at_once_find_a_whole_library(afresh: Path, tiny: Path) -> None:
-    """Each sees the library or compiles to a file of its own, and no half-written one is left."""
+    """Each can load what it finds, and one file is left."""
     words = (
         "import ctypes, pathlib, sys; from implementations.kernels.cpu.native import library;"
         f"library.SOURCES = pathlib.Path({str(tiny)!r}); ctypes.CDLL(str(library.build())).use_pool"
@@ -141,9 +141,9 @@ def test_the_same_on_any_number_of_threads() -> None:
 
 
 @pytest.mark.skipif(library.library() is None, reason="no compiler")
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 3e-7), (torch.float64, 1e-14)])
 def test_silu(dtype: torch.dtype, bound: float) -> None:
-    x = torch.linspace(-100.0, 100.0, 20_001, dtype=dtype)
+    x = torch.linspace(-85.0, 100.0, 20_001, dtype=dtype)
     y, exact = operators.silu(x, 0.0, 0), torch.nn.functional.silu(x.double())
     assert ((y - exact).abs() <= bound * exact.abs().clamp(min=1e-30)).all()
     assert operators.silu(torch.full((3,), torch.nan, dtype=dtype), 0.0, 0).isnan().all()
