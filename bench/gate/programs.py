@@ -98,7 +98,7 @@ class Trial:
 
     folder: Path
     seconds: float
-    """What a tool has for a pair of revisions."""
+    """Time of a tool for a pair of revisions."""
     steps: int
     """Steps of one command that hyperfine times."""
 
