@@ -93,7 +93,7 @@ class Step:
 
     @property
     def cpu_kernels(self) -> str | None:
-        """What has computed fused layers on the CPU; None if nothing has."""
+        """Kernels that have computed fused layers on the CPU; None if none have."""
         said = getattr(backends, "cpu_kernels", None)  # An older revision does not say.
         if said is None or self.backend != "cpu":
             return None

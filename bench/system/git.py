@@ -29,7 +29,7 @@ _HINTS = {
     b"lfs": "GIT_LFS_SKIP_SMUDGE=1 leaves pointers as they are",
     b"dubious ownership": "if you trust it: git config --global --add safe.directory FOLDER",
 }
-"""What helps against a failure of git, by words of what it said; the first that fits."""
+"""Hints against a failure of git, by words of what it said; the first that fits."""
 
 _OF_ONE_REPOSITORY = frozenset(
     f"GIT_{name}"

@@ -80,7 +80,7 @@ class Tape(NamedTuple):
     weights: Weights
     kernel: Kernel
     tiles: list[Any]
-    """What the kernel keeps of each tile."""
+    """Tensors that the kernel keeps of each tile."""
     active: list[ActiveSteps | None]
     dropped_sums: list[Tensor | None]
     sums: Tensor

@@ -70,7 +70,7 @@ def build_cpu_kernels() -> None:
 
 
 def cpu_kernels() -> str:
-    """What has computed fused layers on the CPU in this process."""
+    """Kernels that have computed fused layers on the CPU in this process."""
     from implementations.kernels.cpu.native.operators import computed_by
 
     return computed_by()

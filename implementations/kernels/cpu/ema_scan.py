@@ -26,14 +26,14 @@ def is_tail_nothing(log_decay: Tensor, taps: int) -> bool:
 
 
 class Tile(NamedTuple):
-    """What the backward pass needs of a tile."""
+    """Tensors of a tile that the backward pass needs."""
 
     x: Tensor
     padding: Tensor | None
     average: Tensor | None
     """`(dim, rows, length)`, before silu; None if nothing follows the average."""
     seed: int
-    """That of the dropout."""
+    """Seed of the dropout."""
 
 
 class ScanKernel(NamedTuple):

@@ -55,7 +55,7 @@ def cannot_build() -> str | None:
 
 
 def computed_by(called: bool) -> str:
-    """What has computed fused layers on the CPU. called: whether a kernel has been."""
+    """Kernels that have computed fused layers on the CPU. called: whether a kernel has been."""
     if called:
         return f"kernels in C ({compiler_version()})"
     reason = f"{SETTING}={os.environ[SETTING]}" if is_off() else _loaded()[1]

@@ -39,7 +39,7 @@ def _is_fit(x: Tensor) -> bool:
 
 
 def computed_by() -> str:
-    """What has computed fused layers on the CPU in this process."""
+    """Kernels that have computed fused layers on the CPU in this process."""
     return library.computed_by(bool(_called))
 
 
