@@ -42,6 +42,12 @@ def _build(task: Task, config: Shape, kernel: str, cuda: bool) -> nn.Module:
         return_last_states=True,
         chunk_size=CHUNK,
     )
+    # The package finds this out in the first step, which is too late for a search of widths.
+    factors = (theirs.qk_dim_factor, theirs.v_dim_factor)
+    if any(int(config.dim * factor) % config.heads for factor in factors):
+        raise ValueError(
+            f"dim {config.dim}: its queries or values can't be shared out among {config.heads} heads"
+        )
     stack = Adapter(library.xLSTMLargeBlockStack(theirs), cuda=cuda)
     encoder = Encoder(embed(task, config.dim), [stack], pad_to=CHUNK)
     return with_head(task, encoder, config.dim, config.ffn, config.pooling)

@@ -77,6 +77,15 @@ def built(name: str, length: int = 256, head: str = "classifier") -> nn.Module:
     return item.load()(task, item.hyperparameters("text", "matched"))
 
 
+def test_an_xlstm_is_not_built_at_a_width_that_its_heads_do_not_divide() -> None:
+    if find_spec("xlstm") is None:
+        pytest.skip("xlstm is not installed: pip install 'seqboat-bench[peers]'")
+    build = registry.find("peers.xlstm:build").load()
+    shape = registry.find("peers.xlstm:build").hyperparameters("text", "matched")
+    with pytest.raises(ValueError, match="dim 132"):
+        build(Task("text", 256, 3, "classifier", vocabulary=VOCABULARY), {**shape, "dim": 132})
+
+
 def tokens(batch: int, length: int) -> Tensor:
     return torch.randint(1, VOCABULARY, (batch, length), generator=torch.Generator().manual_seed(1))
 

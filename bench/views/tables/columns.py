@@ -113,12 +113,14 @@ def columns_of(
     *,
     published: bool = False,
     timed: bool = True,
+    promised: Collection[str] = (),
     digits: int | None = None,
 ) -> list[Column]:
     """Columns of a table of these rows: settings only if rows differ in them.
 
     baseline: its title. published: with the accuracies that papers print. timed: whether there are times;
-    without them, only columns that say something of some row. digits: significant ones of every figure.
+    without them, only columns that say something of some row, and those whose fields are promised.
+    digits: significant ones of every figure.
     """
     ratio = partial(format_ratio, digits=digits)
     words = "Name of the implementation; a letter beside an X leads to why it has no figures."
@@ -150,7 +152,11 @@ def columns_of(
     columns += [column for column in _on_demand(digits) if any(column.show(row) is not None for row in rows)]
     if timed:
         return columns
-    return [column for column in columns if any(column.show(row) is not None for row in rows)]
+    return [
+        column
+        for column in columns
+        if not set(column.fields).isdisjoint(promised) or any(column.show(row) is not None for row in rows)
+    ]
 
 
 def later_columns(suite: Suite, kind: DeviceKind) -> list[str]:

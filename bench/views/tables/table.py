@@ -61,13 +61,22 @@ class Table(Tabular):
     """Whether the published accuracies stand beside the measured figures."""
     timed: bool = True
     """Whether there are times; a table without them shows those columns only that say something."""
+    promised: Sequence[str] = ()
+    """Fields whose columns stand in a table without times even if every row failed."""
 
     @property
     def columns(self) -> list[Column]:
         return self._columns()
 
     def _columns(self, digits: int | None = None) -> list[Column]:
-        return columns_of(self.rows, self.baseline, published=self.published, timed=self.timed, digits=digits)
+        return columns_of(
+            self.rows,
+            self.baseline,
+            published=self.published,
+            timed=self.timed,
+            promised=self.promised,
+            digits=digits,
+        )
 
     def cells(self, columns: Sequence[Column]) -> Iterator[list[Cell]]:
         """The cells of each row."""

@@ -60,4 +60,5 @@ def untimed_table(
     environment = run.header.environment
     footer = [setting_of(run, rows), f"{environment.hardware}, {machine(run)}"]
     title = title_of(suite.baseline)
-    return Table(title, rows, footnotes, reasons + notes, footer, timed=False)
+    promised = (*(["memory_ratio"] if ratios else []), "peak_memory_bytes", "parameters")
+    return Table(title, rows, footnotes, reasons + notes, footer, timed=False, promised=promised)

@@ -193,6 +193,17 @@ def test_a_column_that_a_prediction_lacks_is_refused_before_anything_is_done(wri
     assert "transformer-sdpa at" not in done.stderr
 
 
+def test_predictions_that_all_failed_have_the_columns_that_were_asked_for(write_suite):
+    suite = write_suite("hf:nosuch")
+    done = bench_run(
+        "--suite", suite, "--predict", "--columns", "mem,params,peak memory", "--format", "markdown"
+    )
+    assert done.returncode == 3, done.stderr
+    assert "choose" not in done.stderr
+    row = next(line for line in done.stdout.splitlines() if line.startswith("| hf:nosuch"))
+    assert "X" in row
+
+
 def test_a_table_of_predictions(write_suite, tmp_path, monkeypatch):
     """With libraries that print whatever process they are loaded in: answers travel elsewhere."""
     (tmp_path / "sitecustomize.py").write_text("print('hello')")
