@@ -142,7 +142,7 @@ class Step:
         self.workload = SimpleNamespace(data=lambda: "made up")
         self.batch = SimpleNamespace(digest=None)
         self.tokens = self.real_tokens = case.length * case.batch
-        self.backend, self.why_plain, self.width = "torch", None, None
+        self.backend, self.why_plain, self.cpu_kernels, self.width = "torch", None, None, None
         self.steps, self.cold, self.own_bytes, self.optimizer = 0, False, 0, None
         gpu.mine.allocate(model.weights)
 

@@ -26,6 +26,7 @@ from bench.workers.messages import (
     Warmed,
 )
 from implementations import registry
+from implementations.kernels.cpu.native import library
 
 from ..in_process import bench
 from ..made_up import CPU
@@ -88,11 +89,19 @@ def test_padding_counts_as_inactive(server):
     assert predicted(server, subject).tensor_bytes == pytest.approx(measured(server, subject), rel=0.02)
 
 
-def test_what_depends_on_values_has_a_reason(server):
+@pytest.mark.skipif(library.library() is None, reason="no kernels in C here")
+def test_padding_costs_the_scans_in_c_nothing(server):
+    subject = case("mega-fused", 4096, fill="real")
+    assert predicted(server, subject).tensor_bytes == pytest.approx(measured(server, subject), rel=0.02)
+
+
+def test_what_depends_on_values_has_a_reason(server, monkeypatch):
     assert predicted(server, case("seqboat", activation=None)).reason == (
         "how many steps are active depends on values: give an activation rate"
     )
-    assert "padding" in predicted(server, case("mega-fused", 4096, fill="real")).reason
+    monkeypatch.setenv(library.SETTING, "off")
+    with ForkServer(PLAN.threads, PLAN.sources) as transforms:
+        assert "padding" in predicted(transforms, case("mega-fused", 4096, fill="real")).reason
 
 
 def test_a_length_that_would_not_fit(server):

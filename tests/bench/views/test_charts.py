@@ -328,7 +328,8 @@ def a_line(title):
         Point(commit=f"{number:040d}"[::-1], value=1.0 + number, low=None, high=None, **point)
         for number in range(3)
     ]
-    machine = {"device": "cpu", "hardware": "a processor", "threads": 2, "torch": "2", "allocator": None}
+    machine = {"device": "cpu", "hardware": "a processor", "threads": 2, "torch": "2"}
+    machine |= {"allocator": None, "variables": None}
     return Line(
         name=title, case_id="seqboat/x", baseline=None, pairing="turns", data="d", points=points, changes=[],
         **machine,
