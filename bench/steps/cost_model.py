@@ -8,6 +8,7 @@ longer; a step takes the sum over its kernels, or as long as the host takes to l
 
 import argparse
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -140,9 +141,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Print the cost model's tables.")
     parser.add_argument("--suite", nargs="+", choices=SUITES, default=SUITES)
     parser.add_argument("--model", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument(
+        "--page", type=Path, help="print only lines that this page lacks, and exit with 1 if any"
+    )
     options = parser.parse_args()
+    page = options.page.read_text(encoding="utf-8").splitlines() if options.page else []
+    lacking = 0
     for line in lines(options.suite, options.model):
-        print(line, flush=True)
+        if line not in page:
+            print(line, flush=True)
+            lacking += 1
+    raise SystemExit(1 if options.page and lacking else 0)
 
 
 if __name__ == "__main__":
