@@ -1,6 +1,7 @@
 """YAML files, by the safe loader: data only, and one clear line for what is not valid.
 
-Numbers are those of YAML 1.2: `0100` is a hundred and `1:30` a text, while YAML 1.1 has 64 and 90.
+Plain words are read by YAML 1.2 (core schema, section 10.3.2): `0100` is a hundred, and `1:30`, `1_0`, `on`
+and `2026-11-30` are texts, while YAML 1.1 has 64, 90, 10, true and a date.
 """
 
 import re
@@ -13,7 +14,7 @@ from implementations.errors import YamlError
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with numbers of YAML 1.2, and an error for a repeated key."""
+    """PyYAML's safe loader, with plain words of YAML 1.2, and an error for a repeated key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -26,24 +27,28 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
     def construct_number(self, node: yaml.ScalarNode) -> int | float:
-        text = str(self.construct_scalar(node)).replace("_", "")
+        text = str(self.construct_scalar(node))
         if re.fullmatch(r"[-+]?[0-9]+", text):
             return int(text)
         if text.startswith(("0o", "0x")):
             return int(text, 0)
-        return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
 _NUMBER = re.compile(
-    r"""[-+]?[0-9][0-9_]*$ | 0o[0-7]+$ | 0x[0-9a-fA-F]+$
-    | [-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$ | [-+]?\.inf$ | \.nan$""",
+    r"""[-+]?[0-9]+$ | 0o[0-7]+$ | 0x[0-9a-fA-F]+$
+    | [-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$
+    | [-+]?\.(inf|Inf|INF)$ | \.(nan|NaN|NAN)$""",
     re.VERBOSE,
 )
+_BOOLEAN = re.compile(r"(true|True|TRUE|false|False|FALSE)$")
+_OF_1_1 = (":int", ":float", ":bool", ":timestamp")
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, rule) for tag, rule in rules if not tag.endswith((":int", ":float"))]
+    first: [(tag, rule) for tag, rule in rules if not tag.endswith(_OF_1_1)]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", _NUMBER, list("-+0123456789."))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOLEAN, list("tTfF"))
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_number)
 
 

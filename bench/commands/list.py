@@ -1,7 +1,7 @@
 """`bench list`: what there is to measure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,9 +9,20 @@ from bench.commands.console import complain
 from bench.commands.tables import Shown, prints_table
 from bench.errors import UsageError
 
+if TYPE_CHECKING:
+    from bench.suites.files import SuiteFile
+
 app = typer.Typer()
 
 Row = Mapping[str, Any]
+
+FIELDS: Mapping[str, Sequence[str]] = {
+    "suites": ("name", "workload", "lengths", "models", "description"),
+    "implementations": ("name", "title", "complexity", "reference", "tasks", "citation"),
+    "workloads": ("name", "description"),
+    "metrics": ("name", "path"),
+}
+"""Columns of each list, which has them also where nothing is installed."""
 
 
 @app.command("list")
@@ -40,7 +51,7 @@ def list_(
         raise UsageError(f"list {what}: choose {', '.join(kinds)}")
     if files and what != "suites":
         raise UsageError(f"list {what} {files[0]}: files go with suites only")
-    shown.show(Listing.of(list(kinds[what](files or ())), shown.rows))
+    shown.show(Listing.of(list(kinds[what](files or ())), shown.rows, FIELDS[what]))
     contested = {
         "implementations": registry.contested,
         "workloads": workloads.DOOR.contested,
@@ -51,33 +62,51 @@ def list_(
 
 
 def _suites(files: Sequence[str]) -> Iterator[Row]:
-    """Suites, then collections; a suite with every field as it is run with, whatever it extends."""
-    from msgspec import to_builtins
-
-    from bench.suites import collection
+    """Suites, then collections, as they are run. One of the package's that can't be had is left out, said."""
     from bench.suites.files import suite_file, suite_files
-    from bench.suites.reading import load
 
     read = [suite_file(file) for file in files] if files else suite_files()
-    for suite in (load(each) for each in read if not each.is_collection):
-        yield {
-            "name": suite.name,
-            "workload": suite.workload,
-            "lengths": list(suite.lengths),
-            "models": len(suite.implementations),
-            "description": suite.description,
-            "resolved": to_builtins(suite),
-        }
-    for found in filter(None, map(collection.load, read)):
-        loaded = [load(part) for part in found.files]
-        yield {
-            "name": found.name,
-            "workload": ", ".join(suite.workload for suite in loaded),
-            "lengths": sorted({length for suite in loaded for length in suite.lengths}),
-            "models": len({model for suite in loaded for model in suite.implementations}),
-            "description": found.description,
-            "resolved": found.resolved,
-        }
+    for each in sorted(read, key=lambda each: each.is_collection):
+        try:
+            yield _collection(each) if each.is_collection else _suite(each)
+        except UsageError as error:
+            if files:
+                raise
+            complain(str(error))
+
+
+def _suite(file: "SuiteFile") -> Row:
+    """A suite with every field as it is run with, whatever it extends."""
+    from msgspec import to_builtins
+
+    from bench.suites.reading import load
+
+    suite = load(file)
+    return {
+        "name": suite.name,
+        "workload": suite.workload,
+        "lengths": list(suite.lengths),
+        "models": len(suite.implementations),
+        "description": suite.description,
+        "resolved": to_builtins(suite),
+    }
+
+
+def _collection(file: "SuiteFile") -> Row:
+    from bench.suites import collection
+    from bench.suites.reading import load
+
+    found = collection.load(file)
+    assert found is not None, "a file of suites is a collection"
+    loaded = [load(part) for part in found.files]
+    return {
+        "name": found.name,
+        "workload": ", ".join(suite.workload for suite in loaded),
+        "lengths": sorted({length for suite in loaded for length in suite.lengths}),
+        "models": len({model for suite in loaded for model in suite.implementations}),
+        "description": found.description,
+        "resolved": found.resolved,
+    }
 
 
 def _implementations(_: Sequence[str]) -> Iterator[Row]:

@@ -57,8 +57,8 @@ from implementations.planted import slowed as _slowed
 _as_it_was = {function}
 
 
-def {function}(task, hyperparameters):
-    return _slowed(_as_it_was(task, hyperparameters), {share})
+def {function}(*arguments, **keywords):
+    return _slowed(_as_it_was(*arguments, **keywords), {share})
 """
 
 

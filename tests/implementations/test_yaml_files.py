@@ -1,4 +1,4 @@
-"""YAML files: numbers of YAML 1.2, and no key twice."""
+"""YAML files: plain words of YAML 1.2, and no key twice."""
 
 import pytest
 
@@ -8,10 +8,17 @@ from implementations.yaml_files import read_yaml
 
 def test_numbers_are_those_of_yaml_1_2(tmp_path):
     path = tmp_path / "numbers.yaml"
-    path.write_text("[0100, 1:30, 1e-3, 10_000, -2, 0x10, 0o10, .5, .inf, -.inf, 1.0, 3%, 2m]")
+    path.write_text("[0100, 1:30, 1e-3, 1_0, -2, 0x10, 0o10, .5, .inf, -.inf, 1.0, 3%, 2m]")
     found = read_yaml(path)
-    assert found == [100, "1:30", 0.001, 10_000, -2, 16, 8, 0.5, float("inf"), float("-inf"), 1.0, "3%", "2m"]
-    assert [type(number) for number in found[:4]] == [int, str, float, int]
+    assert found == [100, "1:30", 0.001, "1_0", -2, 16, 8, 0.5, float("inf"), float("-inf"), 1.0, "3%", "2m"]
+    assert [type(number) for number in found[:4]] == [int, str, float, str]
+
+
+@pytest.mark.parametrize("word", ["yes", "no", "on", "off", "y", "1_0.5", "0b11", "2026-11-30"])
+def test_a_word_that_only_yaml_1_1_gives_a_meaning_stays_text(tmp_path, word):
+    path = tmp_path / "word.yaml"
+    path.write_text(f"[{word}, true, False, null, ~, .INF]")
+    assert read_yaml(path) == [word, True, False, None, None, float("inf")]
 
 
 @pytest.mark.parametrize("text", ["lengths: [1]\nlengths: [2]\n", "timing: {budget: 1m, budget: 2m}\n"])

@@ -1,5 +1,7 @@
 """The study of a machine: from its own blocks of identical code, by pairing, to what its gates find."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from bench.records.environment import Pairing
 from bench.records.reading import Results, read
 from bench.records.run import Sample
 from bench.records.solo import Solo
+from bench.suites import reading as suites
 
 from ..made_up import CPU, results, write
 
@@ -99,7 +102,7 @@ def test_a_plant_takes_a_share_of_the_step_and_only_once(tmp_path):
     assert source.implementations == tmp_path
     for name in ("models/seqboat", "fused/seqboat", "models/transformer"):
         text = (tmp_path / "implementations" / f"{name}.py").read_text()
-        assert text.count("_slowed(_as_it_was(task, hyperparameters), 0.25)") == 1
+        assert text.count("_slowed(_as_it_was(*arguments, **keywords), 0.25)") == 1
         compile(text, name, "exec")
     now = [0.0]
 
@@ -121,6 +124,29 @@ def test_a_plant_takes_a_share_of_the_step_and_only_once(tmp_path):
         now[0] += 1.0
     took = np.diff(begins)[1:]
     assert took == pytest.approx(1.25, abs=0.01)
+
+
+BUILD = """
+import os
+import subprocess
+import sys
+from bench import workloads
+from implementations import registry
+task = workloads.load("text").task(64)
+for name in sys.argv[1:]:
+    item = registry.find(name)
+    model = item.load()(task, item.hyperparameters("text", "small"))
+    assert len(model._forward_pre_hooks) == 1, name
+    sys.modules["implementations.planted"]._planted.clear()
+"""
+
+
+def test_every_planted_model_of_the_suite_builds(tmp_path):
+    names = suites.load("ci").implementations
+    source = plant(tmp_path, 0.25, names)
+    command = [sys.executable, "-P", "-c", BUILD, *names]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(source.python_path)}
+    subprocess.run(command, env=environment, check=True)
 
 
 def test_the_command_reads_files_and_names_what_is_wrong(tmp_path, capsys, monkeypatch):

@@ -1,5 +1,7 @@
 """Workloads that somebody else has written: found by path and entry point, and held to what they promise."""
 
+import os
+import subprocess
 import sys
 from importlib.metadata import EntryPoint
 
@@ -202,6 +204,29 @@ def test_a_name_that_is_taken_twice_is_refused(folder, entry_points):
         workloads.load("two")
     listed = CliRunner().invoke(app, ["list", "workloads"])
     assert "the workload 'lm' is taken by" in listed.stderr
+
+
+NAMES_OF_OURS = {"implementations": "seqboat", "workloads": "image", "metrics": "speed"}
+
+
+@pytest.mark.parametrize("group", ["implementations", "workloads", "metrics"])
+def test_an_installed_package_that_takes_a_name_stops_no_list(tmp_path, group):
+    """Two packages with one name between them, one of them with a name of ours; in folders of PYTHONPATH."""
+    for package in ("one", "two"):
+        folder = tmp_path / f"{package}-1.0.dist-info"
+        folder.mkdir()
+        folder.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        ours = f"{NAMES_OF_OURS[group]} = {package}:it\n" if package == "one" else ""
+        folder.joinpath("entry_points.txt").write_text(
+            f"[seqboat_bench.{group}]\nshared = {package}:it\n{ours}"
+        )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    for what in (group, "suites"):
+        command = [sys.executable, "-m", "bench", "list", what]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert (ended.returncode, "Traceback" in ended.stderr) == (0, False), ended.stderr
+        assert what == "suites" or "'shared' is taken by the entry point" in ended.stderr
+        assert what != "suites" or "peers" in ended.stdout
 
 
 def test_a_broken_entry_point_costs_its_own_line_only(entry_points):
