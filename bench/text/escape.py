@@ -45,8 +45,8 @@ def escape_terminal(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Text without line breaks, which would look like rows of their own."""
-    return " ".join(text.splitlines())
+    """Text without line breaks, which would look like rows of their own, and tabs, which move columns."""
+    return " ".join(text.replace("\t", " ").splitlines())
 
 
 def escape_csv(value: object) -> object:
@@ -54,7 +54,7 @@ def escape_csv(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = one_line(value)
-    return f"'{text}" if text.startswith("\t") or text.lstrip().startswith(_FORMULAS) else text
+    return f"'{text}" if text.lstrip().startswith(_FORMULAS) else text
 
 
 def escape_markdown(text: str) -> str:

@@ -122,6 +122,10 @@ def test_no_table_moves_a_terminal(table_of, hostile, form):
     assert not CONTROLS.search(table_of(hostile, form))
 
 
+def test_no_tab_moves_a_table_s_columns(table_of):
+    assert "\t" not in table_of(run_named("one\ttwo\t1.00"), "terminal")
+
+
 def test_no_other_output_moves_a_terminal(tmp_path, capsys):
     path = write(run_named(TERMINAL), tmp_path)
     for form in ("junit", "bencher", "github-action-benchmark", "pytest-benchmark"):
