@@ -35,7 +35,8 @@ class Setting:
 
     def name(self, row: Row) -> str | None:
         shown = self.show(row)
-        return None if shown is None else self.words.format(shown)
+        words = self.words.removesuffix("s") if shown == "1" else self.words
+        return None if shown is None else words.format(shown)
 
 
 BATCH = Setting(

@@ -60,6 +60,13 @@ def test_what_differs_is_a_row_of_its_own_and_a_column(header: str):
     assert not any("is newer" in note for note in table.notes)
 
 
+def test_one_thread_is_singular():
+    row = build_table(results(MODELS)).rows[0]
+    threads = next(setting for setting in SETTINGS if setting.header == "Threads")
+    names = [threads.name(msgspec.structs.replace(row, threads=count)) for count in (1, 2, 11)]
+    assert names == ["1 thread", "2 threads", "11 threads"]
+
+
 def test_a_file_whose_rows_a_newer_one_has_still_says_its_batch():
     older, newer = results(MODELS), results(MODELS, created="2026-02-02T00:00:00+00:00", path="later.jsonl")
     footer = [line for line in build_table(older, newer).footer if ", batch " in line]
