@@ -118,6 +118,21 @@ def test_processes_that_build_at_once_find_a_whole_library(afresh: Path, tiny: P
     assert len(list(afresh.rglob("*"))) == len([*afresh.rglob("native"), *afresh.rglob("seqboat-bench")]) + 1
 
 
+def test_while_the_compiler_writes_there_is_no_library(
+    afresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler that is half done looks for a library under its final name, which others would load."""
+    compiler = tmp_path / "half-done-cc"
+    compiler.write_text(
+        "#!/bin/sh\n"
+        'while [ $# -gt 1 ]; do [ "$1" = -o ] && out=$2; shift; done\n'
+        'if [ -n "$out" ]; then echo half > "$out"; ! ls "${out%/*}"/kernels-*.so; fi\n'
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    assert library.build().read_text() == "half\n"
+
+
 @pytest.mark.skipif(library.library() is None, reason="no compiler")
 def test_a_forked_process_computes(tmp_path: Path) -> None:
     """As a worker does, whose template has built the library and loaded torch."""
