@@ -16,7 +16,7 @@ from bench.records.reading import Results, read_kinds
 from bench.suites.case import Backend, HyperparameterMode, Mode, Phase, Precision
 from bench.suites.files import suite_of_keys
 from bench.views.tables.choice import needs_arithmetic
-from bench.views.tables.rows import Row
+from bench.views.tables.row import Row
 from bench.views.tables.table import Table, build_table
 from bench.workloads.base import Fill
 

@@ -66,7 +66,7 @@ def test_a_key_that_the_page_lacks_is_found():
 
 
 def test_every_field_of_a_row_is_described():
-    from bench.views.tables.rows import Row
+    from bench.views.tables.row import Row
 
     table = PAGES["python-api"].partition("Its fields:")[2].partition("\n\n`")[0]
     first_cells = "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))

@@ -154,8 +154,7 @@ Retitle = Annotated[
 def retitle(pairs: list[str] | None, models: Iterable[str]) -> AbstractContextManager[None]:
     """Within this context models have the titles of --rename. Raises UsageError for one that is not there."""
     from bench.views.tables.choice import unknown
-    from bench.views.tables.retitling import titles
-    from bench.views.tables.rows import title_of
+    from bench.views.tables.titles import title_of, titles
 
     new, found = _renamed(pairs or []), list(dict.fromkeys(models))
     known = {name.lower() for model in found for name in (model, title_of(model))}

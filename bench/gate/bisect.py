@@ -22,7 +22,7 @@ from bench.probes.environment import probe_environment
 from bench.records.environment import Environment
 from bench.suites.case import Case
 from bench.suites.suite import Suite
-from bench.system.git import Repository
+from bench.system.repository import Repository
 from bench.text.units import parse_percentage
 
 

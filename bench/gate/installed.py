@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UsageError
-from bench.system.git import Repository
+from bench.system.repository import Repository
 
 LOG = "failed-setup.log"
 """File of all that the last failed setup wrote."""

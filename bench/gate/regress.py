@@ -25,7 +25,7 @@ from bench.records.writing import ResultFile
 from bench.stats.intervals import MIN_BLOCKS
 from bench.suites import reading
 from bench.suites.suite import Suite
-from bench.system.git import WORKTREE, Repository
+from bench.system.repository import WORKTREE, Repository
 from bench.system.signals import Interruption, termination_interrupts
 from bench.text.units import parse_duration
 

@@ -15,7 +15,7 @@ from bench.views.tables.choice import Choice, chosen_rows
 from bench.views.tables.formats import render
 from bench.views.tables.grid import MISSING, Cell, Head
 from bench.views.tables.plain import Plain
-from bench.views.tables.rows import title_of
+from bench.views.tables.titles import title_of
 
 MARKER = "<!-- seqboat-bench gate -->"
 """First line of a comment, by which the earlier one is found and updated."""

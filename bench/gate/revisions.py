@@ -12,7 +12,8 @@ from bench.errors import UsageError
 from bench.gate.installed import install
 from bench.measure.procedure import Procedure
 from bench.suites.case import Case
-from bench.system.git import Repository, empty_submodules
+from bench.system.repository import Repository
+from bench.system.worktree import empty_submodules
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed
 from bench.workers.messages import Locate, Located

@@ -23,7 +23,7 @@ from bench.records.solo import Exact
 from bench.records.writing import ResultFile
 from bench.suites.case import Case
 from bench.suites.suite import Suite
-from bench.system.git import Repository
+from bench.system.repository import Repository
 from bench.system.signals import Interruption, termination_interrupts
 
 Figure = Literal["step", "memory", "flops"]

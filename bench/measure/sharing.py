@@ -20,7 +20,7 @@ from bench.records.reading import Results, read
 from bench.suites.files import SuiteFile
 from bench.suites.suite import Suite
 from bench.system import own_models
-from bench.system.git import Repository
+from bench.system.repository import Repository
 from bench.workloads.base import used
 from bench.workloads.files import fingerprint
 

@@ -9,7 +9,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from bench.probes.imports import Unknown, closure
-from bench.system.git import commit_around
+from bench.system.repository import commit_around
 from implementations import registry
 from implementations.errors import RegistryError
 

@@ -15,7 +15,7 @@ from bench.records.environment import Environment
 from bench.records.gpu import GpuSettings
 from bench.system import allocator, child
 from bench.system.child import ChildFailed
-from bench.system.git import commit_around
+from bench.system.repository import commit_around
 from bench.version import __version__
 
 LIBRARIES = (

@@ -13,7 +13,7 @@ import msgspec
 
 from bench.probes.code import is_installed, place_of
 from bench.records.run import PlugIn
-from bench.system.git import commit_around
+from bench.system.repository import commit_around
 
 
 class _DirectUrl(msgspec.Struct, frozen=True):

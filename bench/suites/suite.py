@@ -131,7 +131,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Implementations whose regressions are shown but do not count, each with the reason."""
     timing: Timing = Timing()
     """Rules for when to stop, and how long to wait."""
-    quick: Timing = Timing(max_blocks=3, max_rounds=1, budget="4m")
+    quick: Timing = Timing(max_blocks=3, max_rounds=2, budget="4m")
     """Timing that --quick uses in place of `timing`."""
 
     @property

@@ -13,7 +13,8 @@ from bench.records.solo import Status
 from bench.stats.intervals import MIN_BLOCKS, ratio_interval
 from bench.stats.ratios import block_step_seconds
 from bench.text.escape import escape_xml
-from bench.views.tables.rows import NOT_REACHED, Row, rows_of
+from bench.views.tables.row import Row
+from bench.views.tables.rows import NOT_REACHED, rows_of
 
 Format = Literal["github-action-benchmark", "bencher", "pytest-benchmark", "junit"]
 FORMATS: tuple[Format, ...] = get_args(Format)

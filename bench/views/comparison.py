@@ -18,7 +18,7 @@ from bench.suites.case import Case
 from bench.text.units import format_bytes, format_duration, format_ratio, significant
 from bench.views.tables.choice import chosen_rows
 from bench.views.tables.grid import MISSING, Cell, Grid, Head, Section, Tabular
-from bench.views.tables.rows import title_of
+from bench.views.tables.titles import title_of
 
 Difference = Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS", "UNMEASURED"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bench.records.reading import Results
 from bench.stats.ratios import block_step_seconds
-from bench.views.tables.rows import Row
+from bench.views.tables.row import Row
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from bench.stats.intervals import MIN_BLOCKS
 from bench.text.units import format_bytes, format_duration, format_interval, format_ratio
+from bench.views.tables.footnotes import STATUS_WORDS
 from bench.views.tables.naming import LENGTH, RATE, SETTINGS, names_of
-from bench.views.tables.notes import STATUS_WORDS
-from bench.views.tables.rows import Row, title_of
+from bench.views.tables.row import Row
+from bench.views.tables.titles import title_of
 
 ELSEWHERE = [setting for setting in SETTINGS if setting is not LENGTH]
 """Settings that tell tables of one length apart."""

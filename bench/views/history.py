@@ -17,7 +17,7 @@ from bench.records.environment import Pairing, threads_in_words
 from bench.records.solo import Status
 from bench.records.store import find, models
 from bench.stats.levels import change_points, level_ratio
-from bench.system.git import CommitInfo, Repository
+from bench.system.repository import CommitInfo, Repository
 from bench.views.changes import LevelChange, Series, changes_of
 from bench.views.shelf import FIGURES, Figure, MeasuredCase, OwnBaseline, Shelf
 from bench.views.tables.naming import RATE, SETTINGS, names_of

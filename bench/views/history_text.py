@@ -15,7 +15,7 @@ from bench.views.history import SHORT, History, Line, Point
 from bench.views.shelf import Figure
 from bench.views.tables.choice import chosen_rows
 from bench.views.tables.grid import FAILED, MISSING, Cell, Grid, Head, Section, Tabular
-from bench.views.tables.rows import title_of
+from bench.views.tables.titles import title_of
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from bench.text.units import (
 )
 from bench.views.tables.choice import chosen_rows
 from bench.views.tables.grid import MISSING, Cell, Grid, Head, Section, Tabular
-from bench.views.tables.rows import title_of
+from bench.views.tables.titles import title_of
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 72

@@ -9,7 +9,8 @@ from typing import Any
 
 from bench.records.reading import Results
 from bench.views.figures import Named, figures_of
-from bench.views.tables.rows import Row, rows_of
+from bench.views.tables.row import Row
+from bench.views.tables.rows import rows_of
 
 GIB = 1 << 30
 

@@ -25,8 +25,8 @@ from bench.views.charts import charts
 from bench.views.charts.looks import COLOURS, GREYS_ON_DARK, ON_DARK
 from bench.views.tables import formats
 from bench.views.tables.formats import RANKS
-from bench.views.tables.rows import title_of
 from bench.views.tables.table import baseline_of, build_table
+from bench.views.tables.titles import title_of
 
 
 def write(runs: Sequence[Results], path: Path, baseline: str | None = None) -> None:

@@ -6,10 +6,10 @@ from itertools import groupby
 from typing import Literal
 
 from bench.views import headline
-from bench.views.tables.columns import Column
+from bench.views.tables.column import Column
 from bench.views.tables.grid import Align, Cell
 from bench.views.tables.naming import LENGTH, SETTINGS
-from bench.views.tables.rows import Row
+from bench.views.tables.row import Row
 from bench.views.tables.table import Table
 
 WORDS: Mapping[str, str] = {

@@ -27,7 +27,7 @@ from bench.views.tables.choice import chosen_rows
 from bench.views.tables.grid import MISSING, Cell, Head
 from bench.views.tables.plain import Plain
 from bench.views.tables.plugin_notes import words
-from bench.views.tables.rows import title_of
+from bench.views.tables.titles import title_of
 
 Verdict = Literal["SAME", "FASTER", "SLOWER", "CAN'T TELL"]
 FAULTS: dict[str, Verdict] = {"slower": "SLOWER", "faster": "FASTER", "cant-tell": "CAN'T TELL"}

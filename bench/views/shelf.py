@@ -13,7 +13,8 @@ from bench.records.store import Stored, runs_of
 from bench.stats.intervals import Interval, ratio_interval
 from bench.stats.ratios import block_step_seconds
 from bench.suites.case import Case
-from bench.views.tables.rows import Row, rows_of
+from bench.views.tables.row import Row
+from bench.views.tables.rows import rows_of
 
 Figure = Literal["speed", "step", "memory"]
 FIGURES: tuple[Figure, ...] = get_args(Figure)

@@ -24,7 +24,7 @@ from bench.views.charts.looks import Look, looks_of
 from bench.views.history import SHORT, Line, Point, histories
 from bench.views.history_text import describe, format_figure, is_worse
 from bench.views.shelf import FIGURES, Figure, Shelf
-from bench.views.tables.rows import title_of
+from bench.views.tables.titles import title_of
 
 FIGURE_TITLES: dict[Figure, str] = {
     "speed": "Speed over the baseline's",

@@ -20,7 +20,8 @@ from bench.views.charts import style as chart_style
 from bench.views.charts.looks import COLOURS, looks_of
 from bench.views.charts.style import alt
 from bench.views.tables.formats import render
-from bench.views.tables.rows import rows_of, title_of
+from bench.views.tables.rows import rows_of
+from bench.views.tables.titles import title_of
 from implementations import registry
 
 SPEED = "speed.jsonl"

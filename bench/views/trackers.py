@@ -17,7 +17,8 @@ from bench.errors import UsageError
 from bench.records.reading import Results
 from bench.system.extras import require
 from bench.views.figures import figures_of
-from bench.views.tables.rows import Row, rows_of
+from bench.views.tables.row import Row
+from bench.views.tables.rows import rows_of
 
 SETTINGS = ("model", "workload", "length", "batch", "fill", "precision", "phase", "hyperparameters", "seed")
 """Fields of a row that say what it is of."""

@@ -9,7 +9,7 @@ from bench.records.training import Evaluation, TrainingResults
 from bench.text.units import format_count, format_duration, format_percent, significant
 from bench.views.tables.choice import chosen_rows
 from bench.views.tables.grid import MISSING, Cell, Grid, Head, Section, Tabular
-from bench.views.tables.rows import title_of
+from bench.views.tables.titles import title_of
 
 LOG2_E = 1 / math.log(2)
 

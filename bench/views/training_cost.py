@@ -27,7 +27,8 @@ from bench.system.shipped import shipped
 from bench.text.units import format_count, significant
 from bench.views.tables.choice import chosen_rows
 from bench.views.tables.grid import MISSING, Cell, Grid, Head, Section, Tabular
-from bench.views.tables.rows import Row, rows_of
+from bench.views.tables.row import Row
+from bench.views.tables.rows import rows_of
 from implementations import registry
 
 ASSUMPTION = (

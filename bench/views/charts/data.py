@@ -10,7 +10,9 @@ import numpy as np
 
 from bench.records.reading import Results
 from bench.views.tables.naming import BATCH, LENGTH, RATE, SETTINGS, Setting, names_of
-from bench.views.tables.rows import Row, own_title, rows_of
+from bench.views.tables.row import Row
+from bench.views.tables.rows import rows_of
+from bench.views.tables.titles import own_title
 
 Point = dict[str, Any]
 

@@ -12,7 +12,7 @@ from bench.views.charts.style import HEIGHT, MARK, WIDTH, Chart, Spec, alt, fini
 from bench.views.history import SHORT, History, Line
 from bench.views.history_text import describe
 from bench.views.shelf import Figure
-from bench.views.tables.rows import title_of
+from bench.views.tables.titles import title_of
 
 _AXES: Mapping[Figure, tuple[str, float]] = {
     "speed": ("Speed, 95% interval", 1.0),

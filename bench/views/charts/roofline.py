@@ -19,7 +19,7 @@ from bench.views.charts.style import (
     placed_names,
     radius,
 )
-from bench.views.tables.rows import own_title, title_of
+from bench.views.tables.titles import own_title, title_of
 
 STAGE_DOTS = [25, 400]
 """Areas in square pixels, of the least share of a step and the largest."""

@@ -18,10 +18,14 @@ from bench.records.solo import MEMORY_KIND
 from bench.stats.intervals import Interval, average_ratio
 from bench.text.units import format_interval, format_ratio
 from bench.views.tables.choice import chosen_rows
+from bench.views.tables.footer import MEMORY_KIND_NAMES, machine
+from bench.views.tables.footnotes import explain
 from bench.views.tables.grid import FAILED, MISSING, Cell, Grid, Head, Section, Tabular
-from bench.views.tables.notes import MEMORY_KIND_NAMES, comparison_notes, explain, machine
-from bench.views.tables.rows import Row, rows_of, title_of
+from bench.views.tables.notes import comparison_notes
+from bench.views.tables.row import Row
+from bench.views.tables.rows import rows_of
 from bench.views.tables.table import baseline_of, model_names
+from bench.views.tables.titles import title_of
 
 ARENA = tuple(name for name in TASKS if name != "average")
 T = TypeVar("T")

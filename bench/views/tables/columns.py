@@ -1,9 +1,8 @@
-"""Columns of a table: which there are, what each shows of a row, and which of its values is best."""
+"""Columns of a table: which there are, and what each shows of a row."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
-from operator import attrgetter
 
 from bench.records.environment import DeviceKind
 from bench.records.published import TASKS
@@ -19,92 +18,10 @@ from bench.text.units import (
     significant,
 )
 from bench.views.tables import about
-from bench.views.tables.grid import FAILED, MISSING, Align, Cell, Head, Rank
+from bench.views.tables.column import Column, figure_column, published_column, ranked_column
+from bench.views.tables.grid import FAILED
 from bench.views.tables.naming import RATE, SETTINGS
-from bench.views.tables.notes import Footnote, is_as_published
-from bench.views.tables.rows import Row
-
-Value = Callable[[Row], float | None]
-
-LEFT_OUT_FIRST = (
-    *("Published\nmem", "Published\nspeed", "real\ntokens/s", "Params", "tokens/s"),
-    *(*TASKS.values(), "GPU\nbusy"),
-    *("Activation", "State", "Peak\nmemory", "95% interval", "ms/step", "ms/token"),
-)
-"""Columns that a narrow terminal goes without, the least important first."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A header and what a row shows below it.
-
-    `timed` columns show an X for a model that failed. `best` says whether the largest or the smallest
-    `value` is the best; a column without it is not ranked, only sorted.
-    """
-
-    header: str
-    show: Callable[[Row], str | None]
-    timed: bool = False
-    align: Align = "right"
-    value: Value | None = None
-    best: Callable[[Sequence[float]], float] | None = None
-    help: str = ""
-    """Description of the column, in a sentence or two."""
-    published: bool = False
-    """Whether its figures are a paper's, not measured here."""
-    fields: Sequence[str] = ()
-    """Names of its figures in CSV and JSON."""
-    on_demand: bool = False
-    """Whether it is shown only if it is named (`--columns`)."""
-    tells: bool = False
-    """Whether rows can't be told apart without it."""
-
-    @property
-    def head(self) -> Head:
-        name = self.header.split("\n(×")[0]
-        drop = LEFT_OUT_FIRST.index(name) if name in LEFT_OUT_FIRST else -1
-        return Head(
-            self.header,
-            self.align,
-            drop=len(LEFT_OUT_FIRST) - drop if drop >= 0 else 0,
-            label=self.tells,
-            most_first=self.best is max,
-            fields=self.fields,
-            on_demand=self.on_demand,
-        )
-
-    def rank(self, row: Row, panel: Sequence[Row]) -> Rank | None:
-        """Whether a row's value is the best or second best of its panel's; values that print equal tie."""
-        if self.value is None or self.best is None or self.value(row) is None:
-            return None
-        by_text = {self.show(other): self.value(other) for other in panel}
-        values = [value for value in by_text.values() if value is not None]
-        if len(values) < 2:
-            return None
-        first = self.best(values)
-        second = self.best([value for value in values if value != first])
-        mine = by_text[self.show(row)]
-        return "best" if mine == first else "second" if mine == second else None
-
-
-def cells_of(
-    rows: Sequence[Row], footnotes: Mapping[int, Footnote], columns: Sequence[Column]
-) -> Iterator[list[Cell]]:
-    """The cells of each row. footnotes: by number of the row."""
-    for number, row in enumerate(rows):
-        panel = [other for other in rows if other.panel == row.panel]
-        footnote = footnotes.get(number)
-        letter = footnote.letter if footnote else None
-        yield [_cell(column, row, panel, letter) for column in columns]
-
-
-def _cell(column: Column, row: Row, panel: Sequence[Row], letter: str | None) -> Cell:
-    name = row.model if column.fields[:1] == ("model",) else None
-    if column.timed and letter is not None:
-        return Cell(FAILED, footnote=letter)
-    text = column.show(row)
-    value = None if column.value is None else column.value(row)
-    return Cell(MISSING) if text is None else Cell(text, column.rank(row, panel), value=value, name=name)
+from bench.views.tables.row import Row
 
 
 def columns_of(
@@ -131,20 +48,20 @@ def columns_of(
     if published:
         columns += [_accuracy(task, header, digits) for task, header in TASKS.items()]
     columns += [
-        _ranked(f"Speed\n(× {baseline})", ratio, "speed_ratio", max, about.SPEED.format(baseline)),
+        ranked_column(f"Speed\n(× {baseline})", ratio, "speed_ratio", max, about.SPEED.format(baseline)),
         _interval(digits),
-        _ranked(f"Mem\n(× {baseline})", ratio, "memory_ratio", min, about.MEMORY.format(baseline)),
+        ranked_column(f"Mem\n(× {baseline})", ratio, "memory_ratio", min, about.MEMORY.format(baseline)),
     ]
-    if timed and any(map(is_as_published, rows)):
+    if timed and any(row.is_as_published for row in rows):
         columns += [
-            _published("Published\nspeed", ratio, "published_speed", max),
-            _published("Published\nmem", ratio, "published_memory", min),
+            published_column("Published\nspeed", ratio, "published_speed", max),
+            published_column("Published\nmem", ratio, "published_memory", min),
         ]
     rates_tell = replace(RATE, among=lambda row: row.model).tells(rows)
     columns += [*_times({row.phase for row in rows}, digits), *_figures(digits, rates_tell)]
     if any(row.gpu_busy is not None for row in rows):
         columns.append(
-            _figure("GPU\nbusy", partial(_share, digits=digits), "gpu_busy", about.BUSY, timed=True)
+            figure_column("GPU\nbusy", partial(_share, digits=digits), "gpu_busy", about.BUSY, timed=True)
         )
     columns += metric_columns(rows, digits)
     if any(row.first_step_seconds is not None for row in rows):
@@ -234,43 +151,13 @@ def _accuracy(task: str, header: str, digits: int | None) -> Column:
     return Column(header, show, value=value, best=max, help=words, published=True)
 
 
-def _figure(
-    header: str, write: Callable[[float], str], field: str, words: str, timed: bool = False
-) -> Column:
-    """A column of one field of rows, which is not ranked."""
-    value: Value = attrgetter(field)
-
-    def show(row: Row) -> str | None:
-        found = value(row)
-        return None if found is None else write(found)
-
-    return Column(header, show, timed, value=value, help=words, fields=(field,))
-
-
-def _ranked(
-    header: str,
-    write: Callable[[float], str],
-    field: str,
-    best: Callable[[Sequence[float]], float],
-    words: str,
-) -> Column:
-    return replace(_figure(header, write, field, words, timed=True), best=best)
-
-
-def _published(
-    header: str, write: Callable[[float], str], field: str, best: Callable[[Sequence[float]], float]
-) -> Column:
-    column = _ranked(header, write, field, best, about.PUBLISHED)
-    return replace(column, timed=False, published=True)
-
-
 def _times(phases: Collection[str], digits: int | None) -> list[Column]:
     """Time of a step, or of a token; if tokens are decoded, the state too."""
     header, words = ("ms/token", about.TOKEN_TIME) if phases == {"decode"} else ("ms/step", about.STEP_TIME)
-    columns = [_ranked(header, partial(format_milliseconds, digits=digits), "step_seconds", min, words)]
+    columns = [ranked_column(header, partial(format_milliseconds, digits=digits), "step_seconds", min, words)]
     if "decode" in phases:
         columns.append(
-            _ranked("State", partial(format_bytes, digits=digits), "state_bytes", min, about.STATE)
+            ranked_column("State", partial(format_bytes, digits=digits), "state_bytes", min, about.STATE)
         )
     return columns
 
@@ -291,16 +178,16 @@ def _figures(digits: int | None, rates_tell: bool) -> list[Column]:
     count = partial(format_count, digits=digits)
     size, percent = partial(format_bytes, digits=digits), partial(format_percent, digits=digits)
     return [
-        _ranked("tokens/s", count, "tokens_per_second", max, about.TOKENS),
-        _ranked("real\ntokens/s", count, "real_tokens_per_second", max, about.REAL_TOKENS),
+        ranked_column("tokens/s", count, "tokens_per_second", max, about.TOKENS),
+        ranked_column("real\ntokens/s", count, "real_tokens_per_second", max, about.REAL_TOKENS),
         replace(
-            _figure("Peak\nmemory", size, "peak_memory_bytes", about.PEAK),
+            figure_column("Peak\nmemory", size, "peak_memory_bytes", about.PEAK),
             # A model that computes something else may show its memory, but wins nothing by it.
             value=lambda row: row.peak_memory_bytes if row.status == "ok" else None,
             best=min,
         ),
-        _figure("Params", count, "parameters", about.PARAMETERS),
-        replace(_figure("Activation", percent, "activation_rate", about.ACTIVATION), tells=rates_tell),
+        figure_column("Params", count, "parameters", about.PARAMETERS),
+        replace(figure_column("Activation", percent, "activation_rate", about.ACTIVATION), tells=rates_tell),
     ]
 
 
@@ -317,9 +204,11 @@ def _on_demand(digits: int | None) -> list[Column]:
         return significant(value / 1e12, 3 if digits is None else digits)
 
     columns = [
-        _figure("Width", str, "width", about.WIDTH),
-        _figure("TFLOP/s", teraflops, "flops_per_second", about.FLOPS, timed=True),
-        replace(_figure("MFU", percent, "utilisation", about.UTILISATION, timed=True), show=utilisation),
+        figure_column("Width", str, "width", about.WIDTH),
+        figure_column("TFLOP/s", teraflops, "flops_per_second", about.FLOPS, timed=True),
+        replace(
+            figure_column("MFU", percent, "utilisation", about.UTILISATION, timed=True), show=utilisation
+        ),
     ]
     return [replace(column, on_demand=True) for column in columns]
 
@@ -329,7 +218,7 @@ def _share(share: float, digits: int | None) -> str:
 
 
 _COMPILED = (
-    _figure("First\nstep", format_duration, "first_step_seconds", about.FIRST_STEP),
-    _figure("Graph\nbreaks", str, "graph_breaks", about.BREAKS),
+    figure_column("First\nstep", format_duration, "first_step_seconds", about.FIRST_STEP),
+    figure_column("Graph\nbreaks", str, "graph_breaks", about.BREAKS),
 )
 """Columns on compiling a model."""

@@ -8,7 +8,8 @@ from bench.records.run import Sample
 from bench.stats.ratios import step_seconds
 from bench.suites.case import Case
 from bench.text.units import format_bytes
-from bench.views.tables.rows import busy_share, title_of
+from bench.views.tables.rows import busy_share
+from bench.views.tables.titles import title_of
 
 CAPPED_SHARE = 0.05
 """Share of a run at the power limit from which on it is told."""

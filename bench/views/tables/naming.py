@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.views.tables.rows import Row
+from bench.views.tables.row import Row
 
 
 @dataclass(frozen=True)

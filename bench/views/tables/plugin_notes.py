@@ -7,7 +7,7 @@ from bench.records.reading import Results
 from bench.records.run import PlugIn
 from bench.records.solo import Solo
 from bench.suites.case import Case
-from bench.views.tables.rows import title_of
+from bench.views.tables.titles import title_of
 
 SLOWER = re.compile(r"fall(?:s|ing)? ?back|fast path is not available|much slower", re.IGNORECASE)
 """Words by which libraries say that they compute by a slower form than they could."""

@@ -25,22 +25,16 @@ from bench.system.extras import require
 from bench.text.units import format_ratio
 from bench.views.tables import formats
 from bench.views.tables.choice import chosen_rows
-from bench.views.tables.columns import Column, cells_of, columns_of, metric_columns
+from bench.views.tables.column import Column, cells_of
+from bench.views.tables.columns import columns_of, metric_columns
+from bench.views.tables.footer import footer_of, of_run
+from bench.views.tables.footnotes import STATUS_WORDS, Footnote, explain, footnotes_of, row_name
 from bench.views.tables.formats import Format
 from bench.views.tables.grid import Cell, Grid, Section, Tabular
-from bench.views.tables.notes import (
-    STATUS_WORDS,
-    Footnote,
-    arithmetic_notes,
-    comparison_notes,
-    explain,
-    footer_of,
-    footnotes_of,
-    name_of,
-    of_run,
-    run_notes,
-)
-from bench.views.tables.rows import NOT_REACHED, Row, rows_of, title_of
+from bench.views.tables.notes import arithmetic_notes, comparison_notes, run_notes
+from bench.views.tables.row import Row
+from bench.views.tables.rows import NOT_REACHED, rows_of
+from bench.views.tables.titles import title_of
 
 COMPLEXITIES = ("quadratic", "sub-quadratic", "linear", "unknown")
 """Classes of inference complexity, in the order of the published table."""
@@ -188,7 +182,7 @@ def _merge(tables: Sequence[list[Row]]) -> tuple[list[Row], list[str]]:
             kept[row.cell] = row
         else:
             notes.append(
-                f"{name_of(row)}: {standing.run} ({_says(standing)}) is newer than {row.run} ({_says(row)})"
+                f"{row_name(row)}: {standing.run} ({_says(standing)}) is newer than {row.run} ({_says(row)})"
             )
     return [row for rows in tables for row in rows if kept[row.cell] is row], notes
 

@@ -8,9 +8,11 @@ from bench.records.reading import Results
 from bench.records.solo import MEMORY_KIND, MemoryFigure, Solo
 from bench.suites.case import Case
 from bench.views.tables.choice import chosen_rows
-from bench.views.tables.notes import footnotes_of, machine, setting_of
-from bench.views.tables.rows import rows_of, title_of
+from bench.views.tables.footer import machine, setting_of
+from bench.views.tables.footnotes import footnotes_of
+from bench.views.tables.rows import rows_of
 from bench.views.tables.table import Table, class_rank, model_names
+from bench.views.tables.titles import title_of
 
 
 def table_to_come(run: Results, *, ratios: bool, models: Sequence[str] | None = None) -> Table:

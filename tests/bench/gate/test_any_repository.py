@@ -15,7 +15,7 @@ from bench.gate.revisions import Code, absent, checked_out
 from bench.measure.procedure import Procedure
 from bench.records.reading import read
 from bench.suites import reading as suites
-from bench.system.git import Repository
+from bench.system.repository import Repository
 from bench.version import __version__
 from bench.workers.forkserver import ForkServer
 

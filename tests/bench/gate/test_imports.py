@@ -5,7 +5,7 @@ import pytest
 from bench.gate.imports import Tree, touched
 from bench.gate.revisions import Code, checked_out
 from bench.probes.imports import Unknown
-from bench.system.git import Repository
+from bench.system.repository import Repository
 
 from ..repositories import commit, git
 

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bench.probes.tensor_bytes import TensorBytes
-from implementations.ops import ssm_kernels
+from implementations.ops import dplr_spectrum
 from implementations.ops.ssm import (
     TiedDropout,
     as_complex,
@@ -86,7 +86,7 @@ def test_of_an_odd_number_of_states_the_one_without_a_pair_is_left_out() -> None
 def test_dplr_kernel_is_the_impulse_response(
     length: int, elements: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(ssm_kernels.SLICE_ELEMENTS, "cpu", elements)
+    monkeypatch.setitem(dplr_spectrum.SLICE_ELEMENTS, "cpu", elements)
     system = dplr()
     kernel = dplr_kernel(**truncated(system, length), length=length)
     torch.testing.assert_close(kernel, recurrence(system, length))
@@ -95,7 +95,7 @@ def test_dplr_kernel_is_the_impulse_response(
 @pytest.mark.parametrize("length", [7, 8])
 @pytest.mark.parametrize("elements", [1, 1 << 19])
 def test_gradients_of_dplr_kernel(length: int, elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ssm_kernels.SLICE_ELEMENTS, "cpu", elements)
+    monkeypatch.setitem(dplr_spectrum.SLICE_ELEMENTS, "cpu", elements)
     tensors = [x.requires_grad_() for x in dplr(dim=2, states=3).values()]
     assert torch.autograd.gradcheck(lambda *system: dplr_kernel(*system, length), tensors)
 
@@ -187,7 +187,7 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("kind", ["dplr", "diagonal"])
 def test_no_kernel_holds_every_state_at_every_step(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ssm_kernels.SLICE_ELEMENTS, "cpu", 1)
+    monkeypatch.setitem(dplr_spectrum.SLICE_ELEMENTS, "cpu", 1)
     dim, states, length = 8, 16, 1024
     system = {name: x.requires_grad_() for name, x in single(legs_system(dim, 2 * states)).items()}
     make: Callable[[], Tensor] = (

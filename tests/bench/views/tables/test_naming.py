@@ -9,7 +9,7 @@ from bench.records.reading import Results, read
 from bench.suites.suite import BatchSizes
 from bench.views.charts import data as chart_data
 from bench.views.tables.naming import SETTINGS
-from bench.views.tables.rows import Row
+from bench.views.tables.row import Row
 from bench.views.tables.table import Table, build_table
 
 from ...made_up import CPU, results

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UsageError
-from bench.system import git as bench_git
-from bench.system.git import WORKTREE, Repository, commit_around, empty_submodules
+from bench.system import worktree
+from bench.system.repository import WORKTREE, Repository, commit_around
+from bench.system.worktree import empty_submodules
 
 from ..repositories import commit, git
 
@@ -90,7 +91,7 @@ def test_a_clean_working_tree_is_its_commit(root):
 
 
 def test_a_large_new_file_is_linked_to(root, monkeypatch):
-    monkeypatch.setattr(bench_git, "LARGE_BYTES", 10)
+    monkeypatch.setattr(worktree, "LARGE_BYTES", 10)
     (root / "data").write_text("much of it, really")
     with checked_out(root, WORKTREE) as tree:
         assert (tree / "data").readlink() == root / "data"
