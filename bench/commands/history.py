@@ -30,7 +30,7 @@ def history(
         str | None, typer.Option(metavar="REVISION", help="With --check: only changes after this commit.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Picture: .svg, .png, .html or .json.")
+        Path | None, typer.Option("-o", "--out", help="Picture: .svg, .png, .pdf, .html or .json.")
     ] = None,
     *,
     shown: Shown,

@@ -53,12 +53,16 @@ def reproduce(
     asked = view.faults_of(names(fail_on, "--fail-on"))
     refuse_inputs(out, [file])
     found = bundle.read(file)
-    then = found.results.header.environment
+    header = found.results.header
+    then = header.environment
+    # Numbers of threads that the suite itself names are in its file.
+    own_threads = header.suite.own_threads != (None,)
     request = request_for(
         suite_file(found),
         device=device or then.kind,
-        threads=threads or then.threads,
+        threads=threads or (None if own_threads else then.threads),
         budget=budget,
+        pairing=then.pairing,
         quick=quick,
         out=out,
         resume=resume,

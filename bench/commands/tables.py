@@ -165,7 +165,14 @@ def retitle(pairs: list[str] | None, models: Iterable[str]) -> AbstractContextMa
 
 
 def _renamed(pairs: list[str]) -> dict[str, str]:
-    for pair in pairs:
-        if not pair.partition("=")[0] or "=" not in pair:
-            raise UsageError(f"--rename {pair}: write it as OLD=NEW")
-    return {old: new for old, _, new in (pair.partition("=") for pair in pairs)}
+    return dict(map(_halves, pairs))
+
+
+def _halves(pair: str) -> tuple[str, str]:
+    """Both sides of the first `=` outside of brackets, which hold settings. Raises UsageError."""
+    depth = 0
+    for place, letter in enumerate(pair):
+        depth += (letter == "(") - (letter == ")")
+        if letter == "=" and depth <= 0 and place:
+            return pair[:place], pair[place + 1 :]
+    raise UsageError(f"--rename {pair}: write it as OLD=NEW")

@@ -11,6 +11,7 @@ from bench.errors import UsageError
 from bench.gate.verdicts import CaseVerdict, GateReport, Limits
 from bench.stats.intervals import Verdict
 from bench.text.escape import escape_markdown, escape_xml, one_line
+from bench.text.units import format_percent
 from bench.views.tables.choice import Choice, chosen_rows
 from bench.views.tables.formats import render
 from bench.views.tables.grid import MISSING, Cell, Head
@@ -177,8 +178,8 @@ def _cells(case: CaseVerdict, digits: int | None, *, is_control: bool) -> list[C
         Cell("control: base against itself" if is_control else case.model, name=case.model),
         Cell(str(case.length), value=case.length),
         Cell(verdict),
-        Cell(_percent(case.slowdown), value=case.slowdown),
-        Cell(_bounds(case), value=case.slowdown_low),
+        Cell(_percent(case.slowdown, digits), value=case.slowdown),
+        Cell(_bounds(case, digits), value=case.slowdown_low),
         Cell(str(case.blocks), value=case.blocks),
         Cell("; ".join(map(str, case.changes)) or MISSING),
         Cell(case.reason),
@@ -195,14 +196,18 @@ def _plain(text: str) -> str:
     return escape_markdown(one_line(text))
 
 
-def _percent(ratio: float | None) -> str:
-    return "–" if ratio is None else f"{ratio - 1:+.1%}"
+def _percent(ratio: float | None, digits: int | None = None) -> str:
+    if ratio is None:
+        return MISSING
+    if digits is None:
+        return f"{ratio - 1:+.1%}"
+    return f"{'+' if ratio >= 1 else ''}{format_percent(ratio - 1, digits)}"
 
 
-def _bounds(case: CaseVerdict) -> str:
+def _bounds(case: CaseVerdict, digits: int | None) -> str:
     if case.slowdown_low is None or case.slowdown_high is None:
-        return "–"
-    return f"{_percent(case.slowdown_low)} to {_percent(case.slowdown_high)}"
+        return MISSING
+    return f"{_percent(case.slowdown_low, digits)} to {_percent(case.slowdown_high, digits)}"
 
 
 def _ignored(report: GateReport) -> list[str]:

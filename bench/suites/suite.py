@@ -44,7 +44,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     deadline: str | float = "2m"
     """Time for one case's solo pass; a case that exceeds it gets an X."""
     min_run: str | float | None = None
-    """Duration of one timed run, in as many steps as it takes; by default 50 ms on CUDA, 500 ms on a CPU."""
+    """Duration of one timed run, in as many steps as it takes; by default 200 ms on CUDA, 500 ms on a CPU."""
 
 
 class BatchSizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

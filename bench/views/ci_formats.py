@@ -11,8 +11,8 @@ from bench.errors import UsageError
 from bench.records.reading import Results
 from bench.records.solo import Status
 from bench.stats.intervals import MIN_BLOCKS, ratio_interval
-from bench.stats.ratios import block_step_seconds
 from bench.text.escape import escape_xml
+from bench.views.figures import block_times
 from bench.views.tables.row import Row
 from bench.views.tables.rows import NOT_REACHED, rows_of
 
@@ -45,7 +45,7 @@ def _github_action_benchmark(results: Results, rows: list[Row]) -> str:
         name, extra = _name(results, row), f"{row.hardware}, torch {row.torch}"
         if row.step_seconds is not None:
             value = {"name": f"{name}: step", "unit": "ms", "value": row.step_seconds * 1e3, "extra": extra}
-            values.append(value | _spread(_times(results, row)))
+            values.append(value | _spread(block_times(results, row.case_id)))
         if row.status == "ok" and row.peak_memory_bytes is not None:
             unit = {"unit": "bytes", "value": row.peak_memory_bytes, "extra": extra}
             values.append({"name": f"{name}: {row.peak_memory_kind}", **unit})
@@ -65,7 +65,7 @@ def _bencher(results: Results, rows: list[Row]) -> str:
         measures: dict[str, dict[str, float]] = {}
         if row.step_seconds is not None:
             # The built-in measures: nanoseconds, and operations a second.
-            measures["latency"] = _bounded(row.step_seconds * 1e9, _times(results, row), 1e9)
+            measures["latency"] = _bounded(row.step_seconds * 1e9, block_times(results, row.case_id), 1e9)
             measures["throughput"] = {"value": 1 / row.step_seconds}
         if row.status == "ok" and row.peak_memory_bytes is not None:
             measures["peak-memory-bytes"] = {"value": row.peak_memory_bytes}
@@ -101,7 +101,7 @@ def _pytest_benchmark(results: Results, rows: list[Row]) -> str:
             "benchmarks": [
                 _benchmark(results, row, times)
                 for row in rows
-                if row.step_seconds is not None and (times := _times(results, row))
+                if row.step_seconds is not None and (times := block_times(results, row.case_id))
             ],
             "datetime": results.header.created,
             "version": "5.0.0",
@@ -205,10 +205,6 @@ def _test_case(suite: ElementTree.Element, results: Results, row: Row) -> None:
 
 def _name(results: Results, row: Row) -> str:
     return f"{results.header.suite.name}/{row.case_id}"
-
-
-def _times(results: Results, row: Row) -> list[float]:
-    return block_step_seconds(results.samples, row.case_id)
 
 
 def _json(value: object) -> str:

@@ -13,9 +13,9 @@ from bench.records.environment import Machine
 from bench.records.reading import Results
 from bench.records.solo import MEMORY_KIND, Solo
 from bench.stats.intervals import Interval, unpaired_ratio
-from bench.stats.ratios import block_step_seconds
 from bench.suites.case import Case
 from bench.text.units import format_bytes, format_duration, format_ratio, significant
+from bench.views.figures import block_times
 from bench.views.tables.choice import chosen_rows
 from bench.views.tables.grid import MISSING, Cell, Grid, Head, Section, Tabular
 from bench.views.tables.titles import title_of
@@ -192,7 +192,7 @@ def _cases(results: Results) -> list[Case]:
 
 
 def _row(case: Case, a: Results, b: Results) -> ComparedCase:
-    times = [block_step_seconds(results.samples, case.id) for results in (a, b)]
+    times = [block_times(results, case.id) for results in (a, b)]
     statuses = [_status(results, case) for results in (a, b)]
     memory = [_memory(results, case) for results in (a, b)]
     speed = None

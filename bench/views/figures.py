@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.records.reading import Results
-from bench.stats.ratios import block_step_seconds
+from bench.stats.ratios import block_step_seconds, step_seconds
 from bench.views.tables.row import Row
 
 
@@ -18,10 +18,28 @@ class Named:
     is_by_block: bool = False
 
 
+def block_times(results: Results, case_id: str) -> list[float]:
+    """Seconds of a step in each block; in decoding, those of one token of each sequence, as in a row."""
+    tokens = _tokens(results, case_id)
+    return [seconds / tokens for seconds in block_step_seconds(results.samples, case_id)]
+
+
+def case_seconds(results: Results, case_id: str) -> float | None:
+    """Seconds of a step over all blocks, of one token as in `block_times`; None if it was not timed."""
+    seconds = step_seconds(results.samples, case_id)
+    return None if seconds is None else seconds / _tokens(results, case_id)
+
+
+def _tokens(results: Results, case_id: str) -> int:
+    """Tokens that a timed step decodes one after another; 1 in other phases."""
+    solo = results.solos.get(case_id)
+    return solo.decoding.tokens if solo is not None and solo.decoding is not None else 1
+
+
 def figures_of(results: Results, row: Row) -> Iterator[Named]:
     """Measured figures of a row."""
     if row.step_seconds is not None:
-        times = block_step_seconds(results.samples, row.case_id)
+        times = block_times(results, row.case_id)
         yield Named("step_time", "ms", tuple(seconds * 1e3 for seconds in times), is_by_block=True)
     if row.status != "ok":
         return

@@ -13,7 +13,9 @@ from bench.views.tables.naming import LENGTH, RATE, SETTINGS, names_of
 from bench.views.tables.row import Row
 from bench.views.tables.titles import title_of
 
-ELSEWHERE = [setting for setting in SETTINGS if setting is not LENGTH]
+WITHIN = [setting for setting in SETTINGS if setting.header in ("Mode", "Weights")]
+"""Settings in which rows of one table differ."""
+ELSEWHERE = [setting for setting in SETTINGS if setting is not LENGTH and setting not in WITHIN]
 """Settings that tell tables of one length apart."""
 
 
@@ -35,7 +37,7 @@ def sentences(rows: Sequence[Row], baseline: str) -> list[str]:
 
 
 def _sentence(panel: Sequence[Row], baseline: str) -> str:
-    names = dict(zip((row.case_id for row in panel), names_of(panel, [RATE]), strict=True))
+    names = dict(zip((row.case_id for row in panel), names_of(panel, [RATE, *WITHIN]), strict=True))
     ended = [row for row in panel if row.status == "ok" and row.step_seconds is not None]
     against = title_of(baseline)
     if not ended:

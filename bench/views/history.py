@@ -97,11 +97,15 @@ def history(
     shelf = shelf or Shelf()
     if figure not in FIGURES:
         raise UsageError(f"--figure {figure}: choose {', '.join(FIGURES)}")
-    measured = [
-        case
-        for run in find(folder, suite, model, shelf.results, shelf.runs)
-        for case in shelf.cases(run, model, figure, baseline)
-    ]
+    measured: list[MeasuredCase] = []
+    own = None
+    for run in find(folder, suite, model, shelf.results, shelf.runs):
+        try:
+            measured += shelf.cases(run, model, figure, baseline)
+        except OwnBaseline as error:
+            own = error  # Its speed is 1 there; other runs may have another baseline.
+    if own is not None and not measured:
+        raise own
     commits = Repository.commits(Path.cwd(), {case.commit for case in measured})
     by_line: dict[tuple[object, ...], list[MeasuredCase]] = defaultdict(list)
     for case in measured:

@@ -1,6 +1,7 @@
 """Lists of all that can be measured: one row per suite, implementation or workload."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ from bench.views.tables.grid import MISSING, Cell, Grid, Head, Section, Tabular
 
 LEFT_OUT_FIRST = {"citation": 3, "reference": 2, "tasks": 1}
 """Columns that a narrow terminal goes without: the largest number first."""
+PARTS = {"resolved"}
+"""Fields that JSON alone has: a suite as it is resolved."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Listing(Tabular):
 
     def grids(self, digits: int | None = None) -> list[Grid]:
         """One grid without what has parts of its own; words wrap if the screen is narrow."""
-        keys = [key for key in self._keys if not any(isinstance(row[key], dict) for row in self.rows)]
+        keys = self._shown
         heads = [
             Head(
                 key,
@@ -47,9 +50,15 @@ class Listing(Tabular):
         cells = [[_cell(row[key], digits) for key in keys] for row in self.rows]
         return [Grid(heads, [Section(None, cells)])]
 
+    def figures(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[list[object]]:
+        """The same columns for CSV; lists and mappings as text."""
+        yield [*self._shown]
+        for row in rows:
+            yield [_text(row[key]) if isinstance(row[key], list | dict) else row[key] for key in self._shown]
+
     @property
-    def _keys(self) -> list[str]:
-        return list(self.rows[0] if self.rows else self.fields)
+    def _shown(self) -> list[str]:
+        return [key for key in (self.rows[0] if self.rows else self.fields) if key not in PARTS]
 
     def _is_numeric(self, key: str) -> bool:
         """Whether a column holds figures alone."""
@@ -67,11 +76,15 @@ def _is_figure(value: object) -> bool:
 
 
 def _cell(value: Any, digits: int | None) -> Cell:
-    if isinstance(value, list):
-        return Cell(", ".join(map(str, value)))
     if value is None:
         return Cell(MISSING)
+    if isinstance(value, list | dict):
+        return Cell(_text(value))
     if not _is_figure(value):
         return Cell(str(value))
     text = significant(value, digits) if digits is not None and isinstance(value, float) else str(value)
     return Cell(text, value=value)
+
+
+def _text(value: list[Any] | dict[Any, Any]) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else json.dumps(value, default=str)

@@ -18,11 +18,12 @@ from bench.records.environment import Environment
 from bench.records.reading import Results
 from bench.records.solo import MEMORY_KIND
 from bench.stats.intervals import Interval, unpaired_ratio
-from bench.stats.ratios import baseline_of, block_step_seconds, block_values, step_seconds
+from bench.stats.ratios import baseline_of, block_step_seconds, block_values
 from bench.suites.case import Case
 from bench.text.units import format_bytes, format_duration, format_ratio
 from bench.views.changes import versions
 from bench.views.comparison import SAME_WITHIN
+from bench.views.figures import case_seconds
 from bench.views.tables.choice import chosen_rows
 from bench.views.tables.grid import MISSING, Cell, Head
 from bench.views.tables.plain import Plain
@@ -113,8 +114,8 @@ def _row(case: Case, here: Case | None, then: Results, now: Results, figure: Fig
         low=change.low if change else None,
         high=change.high if change else None,
         reason=reason,
-        then_step_seconds=step_seconds(then.samples, case.id),
-        now_step_seconds=step_seconds(now.samples, here.id) if here else None,
+        then_step_seconds=case_seconds(then, case.id),
+        now_step_seconds=case_seconds(now, here.id) if here else None,
         then_memory_bytes=_memory(then, case),
         now_memory_bytes=_memory(now, here) if here else None,
     )
@@ -150,8 +151,9 @@ def _by_ratio(case: Case, here: Case, then: Results, now: Results) -> Interval |
         baseline = baseline_of(one, suite.cases(results.kind), suite.baseline)
         if baseline is None or baseline.id == one.id:
             return None
-        # Both as the bundle's record has it, whatever this version measures by.
-        estimator = then.header.estimator
+        # Both as the bundle's record has it, whatever this version measures by; a duet's is of duets alone.
+        alike = then.header.environment.pairing == now.header.environment.pairing
+        estimator = (then if alike else results).header.estimator
         values.append(block_values(results.samples, baseline.id, one.id, estimator=estimator))
     after, before = values
     return unpaired_ratio(after, before) if after and before else None
@@ -197,10 +199,13 @@ def _differences(bundle: Bundle, now: Results, installed: Sequence[str]) -> Iter
 
 
 def _of_machines(then: Environment, now: Environment) -> Iterator[str]:
-    for name in ("device", "hardware", "processor", "threads", "platform", "allocator"):
+    for name in (
+        *("device", "hardware", "processor", "threads", "platform", "allocator", "pairing"),
+        "set_by_variables",
+    ):
         one, other = getattr(then, name), getattr(now, name)
         if one != other:
-            yield f"{name} {one} → {other}"
+            yield f"{name.removeprefix('set_by_')} {one} → {other}"
 
 
 def _of_packages(then: Sequence[str], now: Sequence[str]) -> Iterator[str]:
@@ -261,7 +266,7 @@ def _cells(row: ReproducedCase, digits: int | None) -> list[Cell]:
         Cell(row.model),
         Cell(row.where),
         Cell(row.verdict),
-        Cell(_speed(row), value=row.ratio),
+        Cell(_speed(row, digits), value=row.ratio),
         *(_cell(row.then_step_seconds, seconds), _cell(row.now_step_seconds, seconds)),
         *(_cell(row.then_memory_bytes, size), _cell(row.now_memory_bytes, size)),
     ]
@@ -271,9 +276,13 @@ def _cell(value: float | None, show: Callable[[float], str]) -> Cell:
     return Cell(MISSING) if value is None else Cell(show(value), value=value)
 
 
-def _speed(row: ReproducedCase) -> str:
+def _speed(row: ReproducedCase, digits: int | None) -> str:
     if row.ratio is None:
         return MISSING
     if row.low is None or row.high is None:
-        return format_ratio(row.ratio)
-    return f"{row.ratio:.3f} ({row.low:.3f} to {row.high:.3f})"
+        return format_ratio(row.ratio, digits)
+    ratio, low, high = (
+        f"{value:.3f}" if digits is None else format_ratio(value, digits)
+        for value in (row.ratio, row.low, row.high)
+    )
+    return f"{ratio} ({low} to {high})"

@@ -11,8 +11,8 @@ from bench.errors import UsageError
 from bench.records.reading import Results, read
 from bench.records.store import Stored, runs_of
 from bench.stats.intervals import Interval, ratio_interval
-from bench.stats.ratios import block_step_seconds
 from bench.suites.case import Case
+from bench.views.figures import block_times
 from bench.views.tables.row import Row
 from bench.views.tables.rows import rows_of
 
@@ -47,7 +47,7 @@ class MeasuredCase:
                 return None
             return Interval(row.speed_ratio, row.speed_low, row.speed_high, row.blocks)
         if figure == "step":
-            times = block_step_seconds(self.results.samples, row.case_id)
+            times = block_times(self.results, row.case_id)
             return ratio_interval([math.log(seconds) for seconds in times]) if times else None
         return Interval(row.peak_memory_bytes, None, None, 0) if row.peak_memory_bytes else None
 

@@ -131,13 +131,14 @@ def _pictures(tracks: Sequence[Track], looks: Mapping[str, Look]) -> Iterator[di
 
 
 def _rows(tracks: Sequence[Track]) -> Iterator[dict[str, Any]]:
-    """A row for each model: its newest figures."""
-    for model in dict.fromkeys(track.model for track in tracks):
-        lines = {track.figure: track.line for track in tracks if track.model == model}
+    """A row for each model, and activation rate: its newest figures, against the newest baseline."""
+    ordered = sorted(tracks, key=lambda track: track.line.points[-1].created)
+    for named in dict.fromkeys((track.model, track.title) for track in tracks):
+        lines = {track.figure: track.line for track in ordered if (track.model, track.title) == named}
         last = next(iter(lines.values())).points[-1]
         cells = [_cell(lines.get(figure), figure) for figure in FIGURES]
         yield {
-            "title": title_of(model),
+            "title": named[1],
             "commit": last.commit[:SHORT],
             "when": last.created[:10],
             "cells": cells,
@@ -146,7 +147,8 @@ def _rows(tracks: Sequence[Track]) -> Iterator[dict[str, Any]]:
 
 def _cell(line: Line | None, figure: Figure) -> str:
     if line is None or line.points[-1].value is None:
-        return "–" if line is None else f"X ({line.points[-1].status})"
+        failed = line is not None and line.points[-1].status != "ok"
+        return f"X ({line.points[-1].status})" if line is not None and failed else "–"
     point: Point = line.points[-1]
     show = format_figure(figure)
     interval = f" ({show(point.low)} to {show(point.high)})" if point.low and point.high else ""

@@ -228,7 +228,7 @@ def _origin(one: Estimate) -> str:
     source = f"{one.record}, {one.hardware}"
     return (
         f"{one.title} on {TASKS.get(one.task, one.task)}: {one.steps} steps of {one.batch}; measured "
-        f"{one.measured_step_seconds:.3g} s a step of {one.measured_batch}{rate} ({source})"
+        f"{one.measured_step_seconds:.3g} s per step of {one.measured_batch}{rate} ({source})"
     )
 
 

@@ -44,7 +44,7 @@ def _growth_panel(chosen: list[Point], looks: Mapping[str, Look], quantity: str)
             axis=alt.Axis(values=lengths, format="d", labelFlush=False, labelOverlap=True),
             title="Sequence length",
         ),
-        y=alt.Y("value:Q", scale=exact_scale(y), title=f"{quantity}, a sequence"),
+        y=alt.Y("value:Q", scale=exact_scale(y), title=f"{quantity} per sequence"),
         tooltip=["model:N", "length:Q", alt.Tooltip("value:Q", format=".4~r"), "exponent:Q"],
     )
     names = _names_in_the_margin(base, ends, y, own)

@@ -54,7 +54,7 @@ def roofline(profiles: Sequence[Profile]) -> Spec:
         x=alt.X(
             "intensity:Q",
             scale=exact_scale(x),
-            title="FLOPs a byte moved",
+            title="FLOPs per byte moved",
             axis=alt.Axis(values=powers, format="~g"),
         ),
         y=alt.Y(

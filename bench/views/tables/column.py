@@ -63,8 +63,8 @@ class Column:
         """Whether a row's value is the best or second best of its panel's; values that print equal tie."""
         if self.value is None or self.best is None or self.value(row) is None:
             return None
-        by_text = {self.show(other): self.value(other) for other in panel}
-        values = [value for value in by_text.values() if value is not None]
+        by_text = {self.show(one): value for one in panel if (value := self.value(one)) is not None}
+        values = list(by_text.values())
         if len(values) < 2:
             return None
         first = self.best(values)

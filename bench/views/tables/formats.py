@@ -37,9 +37,7 @@ def render(table: Tabular, form: str, choice: Choice | None = None, screen: Scre
     if form == "csv":
         return _csv(choice.figures(table))
     if form == "json":
-        return msgspec.json.format(
-            msgspec.json.encode(table.record(choice.objects(table))), indent=2
-        ).decode()
+        return _json(table.record(choice.objects(table)))
     if form not in FORMATS:
         raise UsageError(f"table format {form}: choose {', '.join(FORMATS)}")
     grids, below = choice.of(table)

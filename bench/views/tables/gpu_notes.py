@@ -64,7 +64,7 @@ def _hosts(run: Results) -> Iterator[str]:
     for name, solo in run.solos.items():
         share = busy_share(solo, step_seconds(run.samples, name))
         if share is not None and share < BUSY_ENOUGH and solo.gpu_busy is not None:
-            found.append(f"{_name(solo.case)} ({share:.0%} busy, {solo.gpu_busy.kernels} kernels a step)")
+            found.append(f"{_name(solo.case)} ({share:.0%} busy, {solo.gpu_busy.kernels} kernels per step)")
     if found:
         yield f"limited by the host, not by the GPU: {', '.join(found)}"
 

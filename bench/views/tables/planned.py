@@ -13,8 +13,8 @@ from bench.text.units import format_duration
 WORTH_TELLING = 0.1
 """Least share by which one block more has to narrow the widest interval."""
 HOW_TO_MEASURE_MORE: dict[StopReason, str] = {
-    "budget": "`--resume {file}` with its own `--budget`",
-    "blocks": "`--resume {file}` with more `max_blocks`, or without `--quick`",
+    "budget": "the same command with `--resume {file}` and its own `--budget`",
+    "blocks": "the same command with `--resume {file}`, and with more `max_blocks` or without `--quick`",
 }
 VISITS_WANTED = 3
 """Least visits of each case in a block: the median of fewer is moved by a single burst."""

@@ -51,9 +51,9 @@ def _fitted(grid: Grid, screen: Screen) -> list[str]:
 def _narrowed(grid: Grid, width: int) -> Grid:
     """The grid with the cells of its columns of words wrapped until it fits, or no word would."""
     widths = {
-        number: max(len(cells[number].text) for section in grid.sections for cells in section.rows)
+        number: max((len(cells[number].text) for cells in grid.rows), default=0)
         for number, head in enumerate(grid.heads)
-        if head.words and grid.sections
+        if head.words
     }
     excess = _width(grid) - width
     while excess > 0 and widths and max(widths.values()) > LEAST:

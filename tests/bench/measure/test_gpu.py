@@ -50,7 +50,7 @@ def test_a_row_that_the_host_limits_says_so(bench_run):
     models = {"transformer": Model(kernels=0.020), "s4": Model(kernels=0.002, host=0.020)}
     said, results, _ = bench_run(models=models)
     assert [row.gpu_busy for row in build_table(results).rows] == pytest.approx([0.95, 0.1], abs=0.05)
-    assert "limited by the host, not by the GPU: S4 at 32 (10% busy, 1 kernels a step)" in said
+    assert "limited by the host, not by the GPU: S4 at 32 (10% busy, 1 kernels per step)" in said
     assert "Transformer at 32 (" not in said
 
 

@@ -1,6 +1,7 @@
 """Exports for CI services: valid by their schemas, and what was not measured is absent."""
 
 import json
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,13 @@ from bench.errors import UsageError
 from bench.probes.environment import read_environment
 from bench.records.reading import Results
 from bench.records.run import SCHEMA, End, Header, Sample
-from bench.records.solo import MemoryFigure, Solo
+from bench.records.solo import Decoding, MemoryFigure, Solo
 from bench.suites import reading as suites
 from bench.views.ci_formats import FORMATS, export
+from bench.views.figures import figures_of
+from bench.views.tables.rows import rows_of
+
+from .. import made_up
 
 SCHEMAS = Path(__file__).parent / "schemas"
 SUITE = msgspec.structs.replace(
@@ -157,3 +162,16 @@ def test_an_unknown_format_names_the_known():
     with pytest.raises(UsageError) as refusal:
         export(results(0.1), "xml")
     assert all(form in str(refusal.value) for form in FORMATS)
+
+
+def test_a_decoded_step_is_one_token_in_every_export():
+    made = made_up.results(["transformer", "s4"], lengths=[64], phase="decode", workload="lm")
+    decoding = Decoding(tokens=32, state_bytes=1, prefill_seconds=1.0, parallel_error=0.0, agrees=True)
+    solos = {name: msgspec.structs.replace(solo, decoding=decoding) for name, solo in made.solos.items()}
+    run = msgspec.structs.replace(made, solos=solos)
+    row = rows_of(run, "transformer")[1]
+    (times,) = (one.values for one in figures_of(run, row) if one.name == "step_time")
+    assert statistics.geometric_mean(times) == pytest.approx(row.step_seconds * 1e3, rel=0.05)
+    measures = json.loads(export(run, "bencher"))
+    latency = next(each["latency"] for name, each in measures.items() if "s4" in name)
+    assert latency["lower_value"] <= latency["value"] <= latency["upper_value"] < 2 * latency["value"]

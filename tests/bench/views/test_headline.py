@@ -139,3 +139,16 @@ def test_each_machine_has_its_own_sentence():
     cpu, gpu = sentences(*runs)
     assert cpu.startswith("batch 1, a processor, cpu: SeqBoat is ")
     assert gpu.startswith("batch 25, a GPU, cuda:0: SeqBoat is ")
+
+
+def test_the_row_that_is_named_has_its_mode():
+    run = results(["transformer", "seqboat"], modes=("eager", "compile"), precision=("fp32", "bf16"))
+    samples = [
+        msgspec.structs.replace(sample, seconds=sample.seconds / 10)
+        if "seqboat" in sample.case_id and "compile" in sample.case_id
+        else sample
+        for sample in run.samples
+    ]
+    found = sentences(msgspec.structs.replace(run, samples=samples))
+    assert len(found) == 2
+    assert all("SeqBoat, compile" in sentence and "eager:" not in sentence for sentence in found)

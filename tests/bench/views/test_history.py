@@ -453,3 +453,25 @@ def test_a_picture_of_thousands_of_commits_takes_little_work_for_each(keep):
     assert (many - few) / 1000 < 40
     axis = charts.specification(found_few)["vconcat"][0]["layer"][0]["encoding"]["x"]
     assert len(axis["scale"]["domain"]) == 300
+
+
+def test_a_run_in_which_it_was_the_baseline_hides_no_other(tmp_path):
+    """The suite's baseline was another once: speeds against the one that it has now are still looked at."""
+    folder = tmp_path / "store"
+    for number, models in enumerate([["s4", "transformer"], *[["transformer", "s4"]] * 7]):
+        made = results(
+            models,
+            path=f"{number}.jsonl",
+            environment=msgspec.structs.replace(CPU, commit=commit(number)),
+            created=f"2026-01-{number + 1:02d}T00:00:00+00:00",
+        )
+        slow = 1.5 if number >= 4 else 1.0
+        samples = [
+            msgspec.structs.replace(one, seconds=one.seconds * (slow if one.case_id.startswith("s4") else 1))
+            for one in made.samples
+        ]
+        result_store.add(write(msgspec.structs.replace(made, samples=samples), tmp_path), folder)
+    found = {each.model: each for each in history.histories(folder, "made-up")}
+    assert set(found) == {"s4", "transformer"}
+    (line,) = found["s4"].lines
+    assert [change.commit for change in line.changes] == [commit(4)]

@@ -14,6 +14,7 @@ from bench.measure import sharing
 from bench.measure.session import Outcome
 from bench.records import bundle
 from bench.views import reproduction as view
+from bench.views.tables.choice import Choice
 from bench.views.tables.formats import render
 
 from .. import made_up
@@ -175,3 +176,49 @@ def test_a_model_that_is_not_installed_here_is_one_line(tmp_path, monkeypatch):
     assert isinstance(ran.exception, UsageError)
     assert "unknown implementation 'gone-model'" in str(ran.exception)
     assert not Path("results").exists()
+
+
+def test_a_duet_is_held_against_turns_by_each_ones_own_pairs(given):
+    """A run in turns has no pairs side by side: its ratio is that of its rounds."""
+    duet = msgspec.structs.replace(CPU, pairing="duet")
+    header = msgspec.structs.replace(given.results.header, environment=duet, estimator="pairs")
+    samples = [
+        msgspec.structs.replace(sample, processors=[sample.position % 2]) for sample in given.results.samples
+    ]
+    then = msgspec.structs.replace(given.results, header=header, samples=samples)
+    found = view.reproduction(
+        bundle.Bundle(**vars(given) | {"results": then}), with_batches(results(MODELS, blocks=4)), []
+    )
+    assert "pairing duet → turns" in "\n".join(found.differences)
+    assert {row.model for row in found.rows} == set(MODELS)
+
+
+def test_variables_that_differ_are_told(given):
+    now = with_batches(
+        results(MODELS, blocks=4, environment=msgspec.structs.replace(CPU, set_by_variables="A=1"))
+    )
+    assert "variables None → A=1" in "\n".join(view.reproduction(given, now, []).differences)
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "asked"),
+    [
+        ({"threads": (1, 2)}, CPU, (None, "turns")),
+        ({}, msgspec.structs.replace(CPU, pairing="duet"), (2, "duet")),
+    ],
+)
+def test_the_command_measures_with_the_bundles_threads_and_pairing(
+    tmp_path, command, settings, environment, asked
+):
+    run = with_batches(results(MODELS, blocks=4, environment=environment, **settings))
+    sharing.write_bundle(write(run, tmp_path), tmp_path / "other.zip")
+    (tmp_path / "run.zip").write_bytes((tmp_path / "other.zip").read_bytes())
+    command(run)
+    (request,) = command.asked
+    assert (request.threads, request.pairing) == asked
+
+
+def test_digits_reach_the_ratio(given):
+    held = view.reproduction(given, only_slower("s4", 1.5), [])
+    assert "0.667 (" in render(view.as_table(held), "markdown")
+    assert "0.67 (0.67 to 0.67)" in render(view.as_table(held), "markdown", Choice(digits=2))

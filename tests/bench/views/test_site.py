@@ -106,3 +106,28 @@ def test_a_store_that_is_not_there_is_one_line(tmp_path):
 def test_commits_of_several_lines_come_into_one_order():
     assert merged([["a", "c", "d"], ["a", "b", "c"], ["d", "e"]]) == ["a", "b", "c", "d", "e"]
     assert merged([["b", "c"], ["a", "b", "c"]]) == ["a", "b", "c"]
+
+
+def newest(tmp_path, *runs) -> str:
+    """The page of made-up runs, each of a commit of its own."""
+    folder = tmp_path / "store"
+    for number, run in enumerate(runs):
+        environment = msgspec.structs.replace(CPU, commit=commit(number))
+        header = msgspec.structs.replace(
+            run.header, environment=environment, created=f"2026-01-{number + 1:02d}T00:00:00+00:00"
+        )
+        store.add(write(msgspec.structs.replace(run, header=header), tmp_path), folder)
+    site.write(folder, tmp_path / "public")
+    return (tmp_path / "public" / "made-up.html").read_text(encoding="utf-8")
+
+
+def test_every_activation_rate_has_a_row(tmp_path):
+    page = newest(tmp_path, results(["transformer", "seqboat"], activation=(0.1, 1.0)))
+    assert all(f"<td>SeqBoat, activation {rate}</td>" in page for rate in ("0.1", "1"))
+
+
+def test_a_model_whose_baseline_failed_has_no_x(tmp_path):
+    models = ["transformer", "seqboat"]
+    page = newest(tmp_path, results(models), results(models, failed={"transformer": "oom"}))
+    assert "X (oom)" in page
+    assert "X (ok)" not in page

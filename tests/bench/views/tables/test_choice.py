@@ -310,3 +310,10 @@ def test_memory_that_is_not_known_has_its_reason_below_the_table():
     }
     notes = build_table(msgspec.structs.replace(run, solos=solos)).notes
     assert "no memory of S4 at 4096: the model is compiled" in notes
+
+
+def test_a_row_with_a_setting_is_renamed(tmp_path):
+    path = write(results(["transformer", "seqboat(window=64)"]), tmp_path)
+    for old in ("seqboat(window=64)", "SeqBoat (window=64)"):
+        assert "Ours" in bench("table", path, "--rename", f"{old}=Ours")
+    assert "OLD=NEW" in refused("table", str(path), "--rename", "seqboat(window=64)")

@@ -8,6 +8,7 @@ from bench.records.conditions import Conditions
 from bench.records.gpu import GpuRun
 from bench.records.solo import MemoryFigure, Solo
 from bench.stats.ratios import baseline_of
+from bench.views.tables.columns import columns_of
 from bench.views.tables.table import build_table
 
 from ...made_up import CPU, results
@@ -250,3 +251,20 @@ def test_memory_that_only_the_driver_sees_is_told():
     assert told(512 << 20, 1 << 30)[0].endswith("beside Mem's: 512 MiB to 1.00 GiB (SeqBoat at 4096)")
     assert told(512 << 20, None)[0].endswith("beside Mem's: 512 MiB")
     assert told(None, None) == []
+
+
+def test_a_wrong_row_that_prints_the_same_takes_no_rank():
+    run = results(["transformer", "s4", "mega", "seqboat"])
+    sizes = {"transformer": 300, "mega": 100, "s4": 100, "seqboat": 200}
+    solos = {
+        name: msgspec.structs.replace(
+            solo,
+            status="wrong" if solo.case.implementation == "s4" else "ok",
+            memory=[MemoryFigure(kind="tensor_bytes", bytes=sizes[solo.case.implementation] << 20)],
+        )
+        for name, solo in run.solos.items()
+    }
+    rows = build_table(msgspec.structs.replace(run, solos=solos)).rows
+    (column,) = (one for one in columns_of(rows, "Transformer") if one.fields == ("peak_memory_bytes",))
+    ranks = {row.model: column.rank(row, rows) for row in rows}
+    assert ranks == {"transformer": None, "mega": "best", "s4": None, "seqboat": "second"}

@@ -3,6 +3,7 @@
 import pytest
 
 from bench.errors import UsageError
+from bench.views.listing import Listing
 from bench.views.tables.choice import Choice
 from bench.views.tables.formats import render
 from bench.views.tables.table import build_table
@@ -81,3 +82,15 @@ def test_latex_notes_are_apart_from_the_tabular():
     text = render(table(), "latex")
     assert text.index(r"\end{tabular}%") < text.index(r"\long\gdef\benchnotes{")
     assert "benchnotes" not in render(table(), "latex", Choice(notes=False))
+
+
+def test_a_list_without_rows_fits_any_screen():
+    text = render(Listing.of([], None, ("name", "path")), "terminal", screen=Screen(20))
+    assert "name" in text
+
+
+def test_what_a_query_finds_is_shown_whatever_it_is():
+    found = Listing.of([{"x": {"a": 1}, "y": 2}])
+    assert '{"a": 1}' in render(found, "terminal", screen=Screen(80))
+    assert render(found, "csv").splitlines() == ["x,y", '"{""a"": 1}",2']
+    assert "resolved" not in render(Listing.of([{"name": "ci", "resolved": {}}]), "terminal")
