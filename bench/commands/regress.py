@@ -131,7 +131,8 @@ def regress(
         shown.show(reports.as_table(report, shown.rows))
     if not shown.choice.notes:
         complain(f"{report.verdict}: {report.reason}")
-    if traceback:
+    # Nothing is measured if nothing was touched, or if head can't be set up.
+    if traceback and request.out.exists():
         print_tracebacks(read_all([request.out]))
     if summary:
         reports.append_summary(report)

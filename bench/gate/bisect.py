@@ -90,7 +90,9 @@ def bisect(request: BisectRequest, observer: Callable[[str], None]) -> Bisection
         environment = paired.environment
         observer(paired.words)
     case = _case(suite, environment, request.length)
-    bench = Workbench(request.folder, repository, request.code, suite, environment, case, figure, good)
+    bench = Workbench(
+        request.folder, repository, request.code, suite, environment, case, figure, margin, good
+    )
     search = search_for(commits, bench.look, margin, lambda found: observer(_line(found, repository)))
     looked_at = list(search.found.values())
     end = looked_at[0]

@@ -107,10 +107,10 @@ class Gate:
         cases = self.open_cases
         pairs = self.pairs(base, head)
         timed = [pair for pair in pairs if pair.base.status == pair.other.status == "ok"]
-        control = _control(timed)
+        counted = [pair for pair in timed if pair.base.case.implementation not in self.rules.ignored]
+        control = _control(counted)
         everything = [*timed, *([control] if control else [])]
         reason = self.time(everything, self.blocks)
-        counted = [pair for pair in timed if pair.base.case.implementation not in self.rules.ignored]
         family = max(1, len(counted))
         still_open = [pair for pair in timed if not is_settled(self._judge(pair), family)]
         if control and not self._is_decided(pairs) and not is_settled(self._judge(control), family):

@@ -12,8 +12,8 @@ from bench.gate.gate import ROUNDS, Gate, Verdicts
 from bench.gate.imports import touched
 from bench.gate.installed import SetupFailed
 from bench.gate.revisions import Code, Revision, checked_out
-from bench.gate.rules import Rules, rules_of
-from bench.gate.verdicts import REVISIONS, GateReport, conclude, judge_untouched
+from bench.gate.rules import Rules, limits_of, rules_of
+from bench.gate.verdicts import REVISIONS, GateReport, Limits, conclude, judge_untouched
 from bench.measure.display import open_display
 from bench.measure.header import make_header
 from bench.measure.pairing import Paired, check_pairing, pair
@@ -59,7 +59,7 @@ class GateRequest:
 
 def regress(request: GateRequest) -> GateReport:
     """Measure both revisions and decide. Raises UsageError if nothing could be measured."""
-    rules = _check(request)
+    limits = _check(request)
     base, head, _ = REVISIONS
     repository = Repository.around(request.repository)
     commits = {base: repository.commit(request.base), head: repository.commit(request.head)}
@@ -80,7 +80,7 @@ def regress(request: GateRequest) -> GateReport:
             reason=str(failure),
             base=commits[base],
             head=commits[head],
-            limits=rules.default,
+            limits=limits,
             control=None,
             cases=[],
             suite=request.suite,
@@ -95,8 +95,8 @@ def regress(request: GateRequest) -> GateReport:
     return msgspec.structs.replace(report, pairing=paired.environment.pairing, timed=paired.words)
 
 
-def _check(request: GateRequest) -> Rules:
-    """Rules that the options set. Raises UsageError for invalid ones, before anything is checked out."""
+def _check(request: GateRequest) -> Limits:
+    """Limits by the options alone. Raises UsageError for invalid ones, before anything is checked out."""
     try:
         parse_duration(request.budget)
     except ValueError as error:
@@ -104,7 +104,7 @@ def _check(request: GateRequest) -> Rules:
     check_pairing(request.pairing)
     if request.blocks < MIN_BLOCKS:
         raise UsageError(f"--blocks {request.blocks}: bounds need at least {MIN_BLOCKS} blocks")
-    return rules_of({}, {}, request.margin, request.tolerance)
+    return limits_of(request.margin, request.tolerance)
 
 
 def _measured(

@@ -51,6 +51,26 @@ def rules_of(
     return Rules(_limits("", default), own, ignored)
 
 
+def limits_of(margin: str | None, tolerance: str | None) -> Limits:
+    """Limits of two options, as long as no suite is read: one that is not given never contradicts the other.
+
+    Raises UsageError.
+    """
+    if margin is not None and tolerance is not None:
+        return _limits("", Allowed(margin=margin, tolerance=tolerance))
+    least, most = _share(margin or MARGIN), _share(tolerance or TOLERANCE)
+    if margin is None:
+        return Limits(margin=min(least, most), tolerance=most)
+    return Limits(margin=least, tolerance=max(least, most))
+
+
+def _share(percentage: str) -> float:
+    try:
+        return parse_percentage(percentage)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
 def _limits(where: str, allowed: Allowed) -> Limits:
     try:
         limits = Limits(

@@ -36,6 +36,9 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     exact: Exact | None = None
 
 
+NOT_TIMED = "was not timed"
+
+
 @dataclass
 class Search:
     """Halves the commits between a good and a bad end."""
@@ -93,7 +96,7 @@ def judged_by_time(
         if standing != "skipped":
             break
     if not values:
-        return Found(commit=commit, standing="skipped", reason="was not timed", exact=exact)
+        return Found(commit=commit, standing="skipped", reason=NOT_TIMED, exact=exact)
     interval = ratio_interval(values)
     unclear = f"can't be told from either end in {len(values)} blocks"
     return Found(

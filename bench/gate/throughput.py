@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from bench.errors import UsageError
-from bench.measure.compilation import compile_kernels
+from bench.measure.compilation import compile_kernels, warm_up_deadline
 from bench.measure.procedure import Procedure
 from bench.measure.solo import measure_solo
 from bench.probes.environment import probe_environment
@@ -120,7 +120,7 @@ class Throughput:
                 )
                 worker.ask(procedure.prepare(case), Prepared, procedure.deadline_seconds)
                 compile_kernels(worker, procedure)
-                worker.ask(procedure.block_warm_up(solo), Warmed, procedure.deadline_seconds)
+                worker.ask(procedure.block_warm_up(solo), Warmed, warm_up_deadline(case, procedure))
                 return (worker,), {}
 
             def run(worker: WorkerProcess) -> None:

@@ -132,10 +132,13 @@ def judge(pair: Pair, samples: Iterable[Sample], lost: Iterable[Lost], limits: L
 
 
 def judge_exactly(pair: Pair, limits: Limits) -> CaseVerdict:
-    """Judge a case that was not timed: unchanged costs pass."""
+    """Judge a case that was not timed: unchanged costs pass, unknown ones are undecided."""
     judged = judge(pair, [], [], limits)
     if judged.without_clock:
         return judged
+    unknown = [solo.reason or "no exact costs" for solo in (pair.base, pair.other) if solo.exact is None]
+    if unknown:
+        return msgspec.structs.replace(judged, verdict="INCONCLUSIVE", reason=unknown[0], without_clock=True)
     return msgspec.structs.replace(judged, verdict="PASSED", reason="exact costs only", without_clock=True)
 
 

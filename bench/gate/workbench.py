@@ -13,12 +13,12 @@ from bench.gate.gate import Gate
 from bench.gate.installed import SetupFailed
 from bench.gate.revisions import Code, Revision, checked_out
 from bench.gate.rules import rules_of
-from bench.gate.search import Found, judged_by_cost, judged_by_time
+from bench.gate.search import NOT_TIMED, Found, judged_by_cost, judged_by_time
 from bench.gate.verdicts import REVISIONS, Pair
 from bench.measure.display import open_display
 from bench.measure.header import make_header
 from bench.measure.procedure import Procedure
-from bench.records.environment import Environment, Pairing
+from bench.records.environment import Environment, Machine, Pairing
 from bench.records.solo import Exact
 from bench.records.writing import ResultFile
 from bench.suites.case import Case
@@ -50,6 +50,8 @@ class Workbench:
     environment: Environment
     case: Case
     figure: Figure
+    margin: float
+    """Share by which a commit has to be worse to be bad."""
     good: str
     found: dict[str, Found] = field(default_factory=dict)
 
@@ -68,7 +70,10 @@ class Workbench:
     def look(self, commit: str, threshold: float) -> Found:
         """Judge a commit: bad above the threshold, a ratio. Raises UsageError if the good end can't run."""
         if commit not in self.found:
-            self._keep(self._measured(commit, threshold))
+            found = self._measured(commit, threshold)
+            if found.reason == NOT_TIMED:
+                return found  # For want of time, which another call may have.
+            self._keep(found)
         return self.found[commit]
 
     def _measured(self, commit: str, threshold: float) -> Found:
@@ -111,10 +116,14 @@ class Workbench:
                 return found
 
     def _judged(self, gate: Gate, pair: Pair, commit: str, threshold: float) -> Found:
-        if pair.base.status != "ok" or pair.base.exact is None:
+        if pair.base.status != "ok":
             raise UsageError(f"the good end does not run: {pair.base.status}: {pair.base.reason}")
-        if pair.other.status != "ok" or pair.other.exact is None:
+        if pair.other.status != "ok":
             return _skipped(commit, f"does not run ({pair.other.status}: {pair.other.reason})")
+        if self.figure in COSTS and pair.base.exact is None:
+            raise UsageError(f"the good end has no {self.figure}: {pair.base.reason}")
+        if self.figure in COSTS and pair.other.exact is None:
+            return _skipped(commit, f"has no {self.figure} ({pair.other.reason})")
         self.found[self.good] = Found(commit=self.good, standing="good", exact=pair.base.exact)
         if self.figure in COSTS:
             return judged_by_cost(commit, pair.other.exact, _growth(pair, COSTS[self.figure]), threshold)
@@ -140,7 +149,7 @@ class Workbench:
     def _question(self) -> list[str]:
         """Everything that must be the same for findings to belong to one search."""
         machine = map(str, self.environment.machine)
-        made = (self.good, self.figure, str(self.code), self.case.id, *machine)
+        made = (self.good, self.figure, f"{self.margin:g}", str(self.code), self.case.id, *machine)
         return [str(self.repository.root), *made]
 
     def _keep(self, found: Found) -> None:
@@ -161,7 +170,8 @@ def kept_pairing(folder: Path) -> str | None:
         kept = msgspec.json.decode((folder / FOUND).read_bytes(), type=Kept)
     except (OSError, msgspec.DecodeError):
         return None  # Who continues it says what is wrong with it.
-    *_, pairing = kept.question
+    machine = dict(zip(Machine._fields, kept.question[-len(Machine._fields) :], strict=False))
+    pairing = machine.get("pairing")
     return pairing if pairing in get_args(Pairing) else None
 
 

@@ -178,7 +178,13 @@ def test_models_may_be_named_one_by_one(mine):
     assert "None" not in done.stderr
     assert git(mine.root, "status", "--porcelain") == ""
     assert Repository(mine.root).commit("worktree") == head
-    unchanged = bench("regress", "--base", "HEAD", *words[2:], "--from-diff", cwd=mine.root)
+    unchanged = bench(
+        *("regress", "--base", "HEAD", *words[2:], "--from-diff", "--traceback", "--comment", "said.md"),
+        *("--out", "none.jsonl"),
+        cwd=mine.root,
+    )
+    assert unchanged.returncode == 0, unchanged.stderr
+    assert "no model changed" in (mine.root / "said.md").read_text()
     assert "PASSED: no model changed" in unchanged.stdout
     assert "exact costs" not in unchanged.stdout
 

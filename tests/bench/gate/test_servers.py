@@ -9,6 +9,7 @@ from bench.gate import gate as module
 from bench.gate.gate import Gate
 from bench.gate.noise import NO_LIMITS
 from bench.gate.revisions import at
+from bench.gate.rules import Rules
 from bench.gate.verdicts import Pair
 from bench.measure.procedure import Procedure
 from bench.records.solo import Exact
@@ -46,6 +47,22 @@ def test_a_control_is_not_timed_on_if_costs_have_decided(monkeypatch, grown):
     gate.run(Mock(), Mock())
     assert stages[0] == ["head", "control"]
     assert stages[1:] == ([] if grown else [["head", "control"]])
+
+
+def test_an_ignored_model_is_no_control(monkeypatch):
+    monkeypatch.setattr(module, "Servers", Servers)
+    run = results(["transformer"], [256])
+    (solo,) = run.solos.values()
+    base, head = (msgspec.structs.replace(solo, case=at(solo.case, name)) for name in ("base", "head"))
+    stages: list[list[str]] = []
+    rules = Rules(NO_LIMITS.default, ignored={"transformer": "it goes away"})
+    gate = Gate(Procedure(run.header.suite, CPU), Mock(), Mock(), rules, blocks=3)
+    monkeypatch.setattr(gate, "_decide_absent", Mock())
+    monkeypatch.setattr(gate, "pairs", lambda *sides: [Pair(base, head)])
+    monkeypatch.setattr(gate, "time", lambda pairs, blocks: stages.append([*map(side, pairs)]))
+    monkeypatch.setattr(gate, "end", Mock())
+    _, control = gate.run(Mock(), Mock())
+    assert (stages[0], control) == (["head"], None)
 
 
 def side(pair: Pair) -> str:

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from bench.gate.reports import as_table
-from bench.gate.verdicts import Limits, Pair, conclude, is_settled, judge, judge_exactly
+from bench.gate.verdicts import Limits, Pair, conclude, is_settled, judge, judge_exactly, judge_new
 from bench.records.run import Lost, Sample
 from bench.records.solo import Exact, Solo
 from bench.suites import reading as suites
@@ -83,6 +83,15 @@ def test_other_changes_pass_and_are_shown(costs):
     text = render(as_table(conclude([judged], None, LIMITS, "a", "b")), "terminal")
     for figure in costs:
         assert f"{figure} {getattr(COSTS, figure):,} → {costs[figure]:,}" in text
+
+
+def test_unknown_costs_are_undecided_and_not_a_regression():
+    """A compiled model has none to count, and runs all the same."""
+    unknown = {"exact": None, "reason": "no exact costs: it is compiled"}
+    judged = judge_exactly(comparison(**unknown), LIMITS)
+    assert (judged.verdict, judged.reason) == ("INCONCLUSIVE", "no exact costs: it is compiled")
+    assert conclude([judged], None, LIMITS, "a", "b").verdict == "INCONCLUSIVE"
+    assert judge_new(solo("head", **unknown)).verdict == "PASSED"
 
 
 def test_what_runs_no_more_has_regressed_and_what_never_ran_is_open():

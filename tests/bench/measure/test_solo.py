@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from bench.measure.procedure import Procedure
-from bench.measure.solo import measure_solo
+from bench.measure.solo import measure_exact, measure_solo
 from bench.records.solo import Compilation, Variant
 from bench.suites.case import Case
 from bench.suites.suite import Suite, Timing
@@ -14,6 +14,8 @@ from bench.workers.handle import WorkerFailed
 from bench.workers.messages import (
     Check,
     Checked,
+    Count,
+    Counted,
     MeasureMemory,
     MemoryMeasured,
     Prepare,
@@ -116,3 +118,10 @@ def test_a_variant_that_differs_is_wrong_in_every_phase(plan, phase):
     assert solo.reason == (
         "computes something else than seqboat: on its own batch, outputs differ by 3.0e-01 (logits)"
     )
+
+
+def test_a_model_whose_costs_cannot_be_counted_runs_all_the_same(plan):
+    worker = Scripted(Checked(None))
+    worker.answers[Count] = Counted(None, "it is compiled")
+    found = measure_exact(plan.suite.cases("cpu")[0], plan, worker)
+    assert (found.status, found.exact, found.reason) == ("ok", None, "no exact costs: it is compiled")
