@@ -41,7 +41,14 @@ def run(collection: Collection, request: Request) -> Outcome:
             continue
         if not request.quiet:
             print(f"bench: {name} ({number} of {len(parts)})", file=sys.stderr)
-        outcome = session.run(replace(part, resume=part.out if part.out.exists() else None))
+        try:
+            resume = part.out if part.out.exists() else None
+            outcome = session.run(replace(part, resume=resume), resumed_by=folder)
+        except KeyboardInterrupt:
+            if not runs:
+                raise
+            interrupted = True  # Before the suite's first record.
+            break
         runs += outcome.runs
         if outcome.interrupted:
             interrupted = True
@@ -78,4 +85,4 @@ def _with_baseline(overrides: dict[str, Any], baseline: str) -> dict[str, Any]:
 
 def _finished(path: Path) -> list[Results]:
     """The results of a run that went to its end, by kind of device; empty if the run can be resumed."""
-    return [run for run in read_kinds(path) if run.ended] if path.exists() else []
+    return [run for run in read_kinds(path) if run.ended] if session.has_begun(path) else []

@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from bench.measure.block import Block, Place
+from bench.measure.compilation import warm_up_deadline
 from bench.measure.pairing import Cores
 from bench.measure.procedure import Procedure
 from bench.records.run import Lost, Sample
@@ -65,7 +66,7 @@ class Duet(Block):
         yield from self._receive(Prepared, {})
         if self._is_whole:
             yield from self._settle(self.halves)
-            yield from self._ask(self.procedure.block_warm_up, Warmed, {})
+            yield from self._ask(self.procedure.block_warm_up, Warmed, {}, self._warm_up_deadline)
 
     def _round(self, round_number: int) -> Iterator[Sample | Lost]:
         first = int(self.random.integers(2))
@@ -93,6 +94,11 @@ class Duet(Block):
                 alone = max(0.0, runs[1 - number].began - runs[number].began)
                 yield msgspec.structs.replace(sample, processors=list(half), alone_seconds=alone)
 
+    def _warm_up_deadline(self, solo: Solo) -> float:
+        """Seconds that a warm-up may take: no less than a run, and time to compile in."""
+        run = self.procedure.run_deadline_seconds(solo)
+        return max(run, warm_up_deadline(solo.case, self.procedure))
+
     @property
     def _is_whole(self) -> bool:
         """Whether both sides are there: one alone has no duet."""
@@ -103,17 +109,30 @@ class Duet(Block):
         yield from self._ask(lambda solo: KeepTo(own[solo.case.id]), KeptTo, {})
 
     def _ask(
-        self, question: Callable[[Solo], Question], expected: type[A], answers: dict[str, A]
+        self,
+        question: Callable[[Solo], Question],
+        expected: type[A],
+        answers: dict[str, A],
+        deadline: Callable[[Solo], float] | None = None,
     ) -> Iterator[Sample | Lost]:
-        """Ask both before either has answered; their answers, by case, are put into `answers`."""
+        """Ask both before either has answered; their answers, by case, are put into `answers`.
+
+        deadline: seconds that an answer may take, by default those of a run.
+        """
         for solo in list(self.alive):
             yield from self._guarded(solo, lambda s: self.workers[s.case.id].send(question(s)))
-        yield from self._receive(expected, answers)
+        yield from self._receive(expected, answers, deadline)
 
-    def _receive(self, expected: type[A], answers: dict[str, A]) -> Iterator[Sample | Lost]:
+    def _receive(
+        self,
+        expected: type[A],
+        answers: dict[str, A],
+        deadline: Callable[[Solo], float] | None = None,
+    ) -> Iterator[Sample | Lost]:
+        seconds = deadline or self.procedure.run_deadline_seconds
+
         def receive(solo: Solo) -> None:
-            worker, deadline = self.workers[solo.case.id], self.procedure.run_deadline_seconds(solo)
-            answers[solo.case.id] = worker.receive(expected, deadline)
+            answers[solo.case.id] = self.workers[solo.case.id].receive(expected, seconds(solo))
 
         for solo in list(self.alive):
             yield from self._guarded(solo, receive)

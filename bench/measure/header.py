@@ -137,6 +137,18 @@ def check_same_run(
         raise UsageError(
             f"{path}: was made before {what} changed (another source); start anew, or go back to that version"
         )
+    for name, trained in then.checkpoints.items():
+        if now.checkpoints.get(name) != trained:
+            raise UsageError(
+                f"{path}: was made with other weights ({trained.file} has changed since); start anew"
+            )
+    before, locked = (
+        header.environment.gpu and header.environment.gpu.locked_sm_mhz for header in (then, now)
+    )
+    if before != locked:
+        raise UsageError(
+            f"{path}: was made with --lock-clocks {before}, and this run with {locked}; start anew"
+        )
     if len(earlier) > 1 and not cluster:
         raise UsageError(f"{path}: holds {len(earlier)} kinds of device; resume it with --executor ray")
     known = {run.header.environment.machine for run in earlier}

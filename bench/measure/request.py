@@ -84,7 +84,13 @@ def begun(path: Path) -> tuple[SuiteFile, dict[str, Any]]:
     results = read_kinds(path)[0]
     header = results.header
     flags = {name: f"--{name}" in header.command for name in ("quick", "energy")}
-    return recorded_suite(results, path), {"pairing": header.environment.pairing, **flags}
+    gpu, budget = header.environment.gpu, header.suite.timing.budget
+    words = {
+        "pairing": header.environment.pairing,
+        "lock_clocks": gpu.locked_sm_mhz if gpu else None,
+        "budget": budget if isinstance(budget, str) else f"{budget:g}s",
+    }
+    return recorded_suite(results, path), words | flags
 
 
 def _name(suite: str | SuiteFile) -> str:

@@ -53,18 +53,21 @@ class Outcome:
         return not self.interrupted and all(results.complete for results in self.runs)
 
 
-def run(request: Request) -> Outcome:
-    """Measure, and read back what was recorded. Raises UsageError before anything is measured."""
+def run(request: Request, resumed_by: Path | None = None) -> Outcome:
+    """Measure, and read back what was recorded. Raises UsageError before anything is measured.
+
+    resumed_by: what the line that resumes names, a collection's folder; by default the result file.
+    """
     suite = load_suite(request)
     path = request.resume or request.out
-    line = resume_line(request.command, path)
+    line = resume_line(request.command, resumed_by or path)
     interrupted = False
     with _executor(request, suite) as executor, _clocks(request, executor):
         check_shown(request, suite, executor.kinds[0])
         try:
             _measure(request, suite, executor, path)
         except KeyboardInterrupt:
-            if not _has_begun(path):
+            if not has_begun(path):
                 raise
             interrupted = True
         except NotWritten as error:
@@ -113,7 +116,7 @@ def _check_duet(request: Request, suite: Suite) -> None:
         raise UsageError(f"--pairing duet: {suite.name} times one model; name one beside it with --impl")
 
 
-def _has_begun(path: Path) -> bool:
+def has_begun(path: Path) -> bool:
     """Whether a header is in the file."""
     return path.exists() and b"\n" in path.read_bytes()
 

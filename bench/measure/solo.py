@@ -97,7 +97,9 @@ def _measure(case: Case, procedure: Procedure, worker: WorkerProcess, exact: boo
     busy = worker.ask(MeasureBusy(), BusyMeasured, left()).busy if procedure.kind == "cuda" else None
     energy = worker.ask(MeasureEnergy(), EnergyMeasured, left()).energy if procedure.energy else None
     arithmetic = _arithmetic(worker, left()) if procedure.arithmetic else None
+    begin = time.monotonic()
     checked = _compared(worker, procedure, case, prepared)
+    end += time.monotonic() - begin  # It has deadlines of its own.
     decoding = worker.ask(Decode(), Decoded, left()).decoding if case.phase == "decode" else None
     wrong = _disagreement(checked, decoding)
     # Last, since nothing of the user's own may touch what is measured.

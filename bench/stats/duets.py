@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.records.run import Sample
-from bench.stats.intervals import block_value
+from bench.stats.intervals import block_value, enough
 
 
 class RunPair(NamedTuple):
@@ -19,13 +19,15 @@ class RunPair(NamedTuple):
     log_ratio: float
     """Log of the baseline's step time over the other's."""
     disturbed: bool
+    place: tuple[int, int, int] = (0, 0, 0)
+    """Group, round and visit; a repeated pair has that of the first."""
 
 
 def values_by_block(samples: Iterable[Sample], baseline: str, other: str) -> dict[int, float]:
     """Per block, the log ratio of baseline to other (case ids), in which the halves of the cores cancel.
 
     A round counts if both of its visits were carried out. Pairs that something disturbed count only if a
-    block has no others.
+    block has too few others.
     """
     blocks: dict[int, list[RunPair]] = defaultdict(list)
     for block, pairs in _rounds(samples, baseline, other):
@@ -40,7 +42,7 @@ def value_of(pairs: Sequence[RunPair]) -> float:
     """
     quiet = [pair for pair in pairs if not pair.disturbed]
     here, there = _by_half(quiet)
-    if not (here and there):
+    if not (here and there and enough(len(quiet), len({pair.place for pair in pairs}))):
         here, there = _by_half(pairs)
     return block_value((np.add.outer(here, there) / 2).ravel().tolist())
 
@@ -70,4 +72,5 @@ def _pair(runs: Mapping[str, Sample], baseline: str, other: str) -> RunPair:
         first_half=one.position % 2 == 0,
         log_ratio=math.log(one.step_seconds / two.step_seconds),
         disturbed=one.disturbed_by is not None or two.disturbed_by is not None,
+        place=(one.group, one.round, one.visit),
     )

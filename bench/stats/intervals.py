@@ -53,6 +53,19 @@ def block_value(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
+QUIET_WANTED = 3
+"""Undisturbed runs of a case in a block, below which all its runs count; fewer if it has fewer visits."""
+
+
+def enough(quiet: int, visits: int) -> bool:
+    """Whether so many undisturbed runs make a block's value alone.
+
+    A median of fewer than three would be any one run's: if nearly every run was disturbed, the few that were
+    not are no better.
+    """
+    return quiet >= min(QUIET_WANTED, visits)
+
+
 def ratio_interval(block_values: Sequence[float], confidence: float = 0.95) -> Interval:
     """Mean ratio over blocks (geometric), and Student's t interval over their log values."""
     values: Array = np.asarray(block_values, dtype=np.float64)

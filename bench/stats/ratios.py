@@ -7,7 +7,7 @@ from functools import partial
 
 from bench.records.run import ESTIMATOR, Estimator, Sample
 from bench.stats.duets import values_by_block
-from bench.stats.intervals import Interval, block_value, ratio_interval
+from bench.stats.intervals import Interval, block_value, enough, ratio_interval
 from bench.stats.rounds import VALUES
 from bench.suites.case import Case
 
@@ -17,10 +17,6 @@ def baseline_of(case: Case, cases: Iterable[Case], baseline: str) -> Case | None
     return next(
         (other for other in cases if other.implementation == baseline and other.cell == case.cell), None
     )
-
-
-QUIET_WANTED = 3
-"""Undisturbed runs of a case in a block, below which all its runs count; fewer if it has fewer visits."""
 
 
 @dataclass
@@ -137,14 +133,7 @@ def block_step_seconds(samples: Iterable[Sample], case_id: str) -> list[float]:
 def counted(samples: Sequence[Sample]) -> Sequence[Sample]:
     """Those of one case in one block that count: what nothing disturbed, or all if that is too little."""
     quiet = [sample for sample in samples if sample.disturbed_by is None]
+    if any(one.processors for one in samples) and len({one.position % 2 for one in quiet}) < 2:
+        return samples  # A duet's value needs runs on both halves of the cores.
     places = {(sample.group, sample.round, sample.position) for sample in samples}
     return quiet if enough(len(quiet), len(places)) else samples
-
-
-def enough(quiet: int, visits: int) -> bool:
-    """Whether so many undisturbed runs make a block's value alone.
-
-    A median of fewer than three would be any one run's: if nearly every run was disturbed, the few that were
-    not are no better.
-    """
-    return quiet >= min(QUIET_WANTED, visits)

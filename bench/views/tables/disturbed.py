@@ -58,14 +58,15 @@ def _example(samples: list[Sample]) -> str:
 
 def _without_quiet_runs(run: Results, name: Callable[[Case], str]) -> list[str]:
     """Blocks in which nearly every run of a case was disturbed."""
-    found: dict[tuple[str, int], list[Sample]] = defaultdict(list)
+    found: dict[tuple[str, int, int], list[Sample]] = defaultdict(list)
     for sample in run.samples:
-        found[sample.case_id, sample.block].append(sample)
-    blocks = Counter(
-        case_id
-        for (case_id, _), samples in found.items()
+        found[sample.case_id, sample.block, sample.group].append(sample)
+    lacking = {
+        (case_id, block)
+        for (case_id, block, _), samples in found.items()
         if any(sample.disturbed_by for sample in counted(samples))
-    )
+    }
+    blocks = Counter(case_id for case_id, _ in sorted(lacking))
     if not blocks:
         return []
     rows = [f"{name(run.solos[case_id].case)} ({count} blocks)" for case_id, count in blocks.items()]

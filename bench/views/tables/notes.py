@@ -55,9 +55,9 @@ def comparison_notes(rows: Sequence[Row], baseline: str, runs: Sequence[Results]
 def _more_blocks(runs: Sequence[Results]) -> str:
     """Advice for more blocks."""
     file = runs[0].path if len(runs) == 1 else "FILE"
-    quick = any("--quick" in run.header.command for run in runs)
-    without = ", and without `--quick`," if quick else ""
-    return f"the same command with `--resume {file}`{without} measures more"
+    if any("--quick" in run.header.command for run in runs):
+        return f"the same command with `--resume {file}`, and without `--quick`, measures more"
+    return f"`bench run --resume {file}` measures more"
 
 
 def _blocks(rows: Sequence[Row]) -> int:

@@ -13,7 +13,7 @@ from bench.text.units import format_duration
 WORTH_TELLING = 0.1
 """Least share by which one block more has to narrow the widest interval."""
 HOW_TO_MEASURE_MORE: dict[StopReason, str] = {
-    "budget": "the same command with `--resume {file}` and its own `--budget`",
+    "budget": "`bench run --resume {file}` with its own `--budget`",
     "blocks": "the same command with `--resume {file}`, and with more `max_blocks` or without `--quick`",
 }
 VISITS_WANTED = 3

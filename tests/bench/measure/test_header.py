@@ -9,6 +9,8 @@ from bench.errors import UsageError
 from bench.measure import session
 from bench.measure.header import check_same_run, make_header
 from bench.measure.request import load_suite, request_for
+from bench.records.gpu import GpuSettings
+from bench.records.run import Trained
 from bench.records.writing import ResultFile
 
 from ..made_up import CPU, results
@@ -152,3 +154,34 @@ def test_another_file_does_not_continue_a_file(model, write_suite):
     (model / "book.txt").write_text("to be or not to bo " * 9)
     with pytest.raises(UsageError, match="was made of other data"):
         check_same_run(earlier, make_header(load_suite(request_for(suite)), CPU), [CPU], cluster=False)
+
+
+def test_other_weights_under_the_same_name_are_refused():
+    run = results(["transformer"])
+    trained = Trained(
+        file="a.safetensors",
+        implementation="transformer",
+        data="made up",
+        steps=100,
+        of_steps=100,
+        batch=16,
+        seed=0,
+        accuracy=0.5,
+        activation_by_layer=[],
+    )
+    then = msgspec.structs.replace(run.header, checkpoints={"transformer": trained})
+    further = msgspec.structs.replace(trained, steps=200)
+    now = msgspec.structs.replace(then, checkpoints={"transformer": further})
+    earlier = [msgspec.structs.replace(run, header=then)]
+    check_same_run(earlier, then, [CPU], cluster=False)
+    with pytest.raises(UsageError, match="was made with other weights"):
+        check_same_run(earlier, now, [CPU], cluster=False)
+
+
+def test_clocks_are_as_they_were():
+    locked = msgspec.structs.replace(CPU, gpu=GpuSettings(locked_sm_mhz=1500))
+    run = results(["transformer"], environment=locked)
+    check_same_run([run], run.header, [locked], cluster=False)
+    free = msgspec.structs.replace(run.header, environment=CPU)
+    with pytest.raises(UsageError, match="--lock-clocks 1500"):
+        check_same_run([run], free, [CPU], cluster=False)

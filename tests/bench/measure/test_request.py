@@ -59,7 +59,13 @@ def test_a_record_is_continued_without_the_name_of_its_suite(tmp_path):
     path = write(msgspec.structs.replace(made, header=header), tmp_path)
     suite, options = begun(path)
     assert reading.load(suite) == header.suite
-    assert options == {"pairing": "turns", "quick": True, "energy": False}
+    assert options == {
+        "pairing": "turns",
+        "quick": True,
+        "energy": False,
+        "lock_clocks": None,
+        "budget": header.suite.timing.budget,
+    }
     with pytest.raises(UsageError, match="is a collection's folder; name the collection with --suite"):
         begun(tmp_path)
 

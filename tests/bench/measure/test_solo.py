@@ -1,13 +1,15 @@
 """The solo pass: what it makes of a comparison with the reference that does not end well."""
 
 import contextlib
+from unittest.mock import Mock
 
 import msgspec
 import pytest
 
+from bench.measure import solo as module
 from bench.measure.procedure import Procedure
 from bench.measure.solo import measure_exact, measure_solo
-from bench.records.solo import Compilation, Variant
+from bench.records.solo import Compilation, Decoding, Variant
 from bench.suites.case import Case
 from bench.suites.suite import Suite, Timing
 from bench.workers.handle import WorkerFailed
@@ -16,6 +18,8 @@ from bench.workers.messages import (
     Checked,
     Count,
     Counted,
+    Decode,
+    Decoded,
     MeasureMemory,
     MemoryMeasured,
     Prepare,
@@ -125,3 +129,21 @@ def test_a_model_whose_costs_cannot_be_counted_runs_all_the_same(plan):
     worker.answers[Count] = Counted(None, "it is compiled")
     found = measure_exact(plan.suite.cases("cpu")[0], plan, worker)
     assert (found.status, found.exact, found.reason) == ("ok", None, "no exact costs: it is compiled")
+
+
+def test_a_long_comparison_takes_no_time_from_decoding(plan, monkeypatch):
+    """A comparison has deadlines of its own; what comes after it has what was left before."""
+    clock = [0.0]
+
+    class Slow(Scripted):
+        def ask(self, question, expected, deadline_seconds):
+            clock[0] += 3 * DEADLINE if isinstance(question, Check) else 0.0
+            return super().ask(question, expected, deadline_seconds)
+
+    monkeypatch.setattr(module, "time", Mock(monotonic=lambda: clock[0]))
+    worker = Slow(Checked(AGREES))
+    worker.answers[Decode] = Decoded(
+        Decoding(tokens=32, state_bytes=1, prefill_seconds=1.0, parallel_error=0.0, agrees=True)
+    )
+    solo = measure_solo(msgspec.structs.replace(only_case(plan), phase="decode"), plan, worker)
+    assert (solo.status, worker.deadlines[Decode]) == ("ok", DEADLINE)

@@ -7,7 +7,7 @@ import pytest
 
 from bench.records.run import Sample
 from bench.stats.duets import RunPair, value_of, values_by_block
-from bench.stats.ratios import block_values, speed_ratio
+from bench.stats.ratios import block_values, counted, speed_ratio
 
 SLOWER_HALF = 1.3
 
@@ -56,6 +56,21 @@ def test_disturbed_pairs_count_where_there_are_no_others_and_only_there():
     assert block_values(planted, "b", "a") == [pytest.approx(math.log(1.05))]
     everywhere = samples(1, r0_0="stopped", r0_1="stopped")
     assert block_values(everywhere, "a", "b") == [pytest.approx(math.log(8 / 1.05))]
+
+
+def test_few_quiet_pairs_are_no_better_than_all():
+    """One left on each half: as in turns, a median of so few would be any one pair's."""
+    why = {f"r{number}_{visit}": "stopped" for number in range(4) for visit in (0, 1)}
+    few = samples(**{place: words for place, words in why.items() if place not in ("r0_0", "r0_1")})
+    assert block_values(few, "a", "b") == block_values(samples(**why), "a", "b") != []
+
+
+def test_a_half_without_a_quiet_pair_makes_all_runs_count():
+    """And `counted`, which the notes go by, says so."""
+    planted = samples(r0_1="stopped", r1_0="stopped", r2_1="stopped", r3_0="stopped")
+    own = [sample for sample in planted if sample.case_id == "a"]
+    assert len({sample.position % 2 for sample in own if sample.disturbed_by is None}) == 1
+    assert counted(own) == own
 
 
 def test_a_burst_that_nothing_tells_of_hardly_moves_the_median():

@@ -73,7 +73,7 @@ def test_lengths_with_fewer_than_three_blocks_are_named():
     run.samples[:] = [one for one in run.samples if one.block < 2 or "text-1024" in one.case_id]
     (note,) = [note for note in build_table(run).notes if note.startswith("no ")]
     assert note.startswith("no intervals at 2048: 2 block(s)")
-    assert note.endswith("the same command with `--resume run.jsonl` measures more")
+    assert note.endswith("`bench run --resume run.jsonl` measures more")
     quick = msgspec.structs.replace(
         run, header=msgspec.structs.replace(run.header, command=["run", "--quick"])
     )

@@ -224,3 +224,6 @@ def test_a_collection_runs_into_a_folder_and_goes_on(write_suite, tmp_path: Path
     resumed = replace(request, out=tmp_path / "x", resume=tmp_path / "runs")
     assert len(collection.run(both, resumed).runs) == 2
     assert (tmp_path / "runs" / f"{first.stem}.jsonl").read_bytes() == kept
+    # Killed while its first line was written.
+    (tmp_path / "runs" / "second.jsonl").write_bytes(b'{"type":"hea')
+    assert len(collection.run(both, resumed).runs) == 2
