@@ -3,6 +3,7 @@
 Layouts are batch first: inputs `(batch, length)`, states `(batch, length, dim)`.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -24,8 +25,16 @@ class Sinusoids(nn.Module):
         self.register_buffer("inv_freq", 10000.0 ** (-torch.arange(0, dim, 2).float() / dim))
         self.scale = None if scale is None else nn.Parameter(torch.tensor([scale]))
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Sinusoids":
+        exact = self.inv_freq
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.inv_freq.itemsize < exact.itemsize and self.inv_freq.itemsize < 4:
+            # In half precision neighbours beyond 256 steps would have one position.
+            self.inv_freq = exact.to(self.inv_freq.device)
+        return self
+
     def forward(self, length: int) -> Tensor:
-        """`(length, dim)` positions."""
+        """`(length, dim)` positions, in float32 at least."""
         return self._at(torch.arange(length, device=self.inv_freq.device, dtype=self.inv_freq.dtype))
 
     def at(self, time: int) -> Tensor:
@@ -95,7 +104,9 @@ class GreyEmbedding(nn.Embedding):
 
     def forward(self, x: Tensor) -> Tensor:
         white = GREY_LEVELS - 1
-        levels = (x * self.grey.deviation + self.grey.mean) * white
+        # Half precision tells grey values apart, but not after it has rounded the way back to their levels.
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        levels = (wide * self.grey.deviation + self.grey.mean) * white
         return super().forward(levels.round().clamp(0, white).long())
 
 

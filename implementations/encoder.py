@@ -105,7 +105,7 @@ class Encoder(nn.Module):
         if self.embedding_scale != 1.0:
             x = x * self.embedding_scale
         if positions is not None:
-            x = x + positions
+            x = x + positions.to(x.dtype)
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
         dropped: Tensor = self.dropout(x)

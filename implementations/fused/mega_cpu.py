@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from implementations.fused.dropout_rates import rate_of
 from implementations.kernels.cpu.chunked_attention import Chunks
 from implementations.kernels.cpu.ema import fused_ema
 from implementations.kernels.cpu.mega_unit import Weights, gated_unit
@@ -27,8 +28,8 @@ def mega_layer(layer: MovingAverageGatedAttention, x: Tensor, padding_mask: Tens
         wide = x.to(dtype)
         u = row_norm(layer.norm, wide) if config.prenorm else wide
         v = F.linear(u, layer.v_proj.weight.to(dtype), layer.v_proj.bias.to(dtype))
-        dropout = layer.dropout.p if layer.training else 0.0
-        hidden_dropout = layer.hidden_dropout.p if layer.training else 0.0
+        dropout = rate_of(layer.dropout)
+        hidden_dropout = rate_of(layer.hidden_dropout)
         m = fused_ema(layer.move, u, padding_mask, activated=True, dropout=dropout)
         y = gated_unit(wide, m, v, _weights(layer, chunks.size, dtype), chunks, dropout, hidden_dropout)
         return (y if config.prenorm else row_norm(layer.norm, y)).to(x.dtype)

@@ -3,6 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from implementations.fused.dropout_rates import rate_of
 from implementations.kernels.triton.attention import Attention, Bias, attention
 from implementations.kernels.triton.ema import damped_ema
 from implementations.kernels.triton.packing import Packing
@@ -18,7 +19,7 @@ def mega_layer(layer: MovingAverageGatedAttention, x: Tensor, padding_mask: Tens
     config = layer.config
     u = layer.norm(x) if config.prenorm else x
     v = layer.hidden_dropout(F.silu(layer.v_proj(u)))
-    dropout = layer.dropout.p if layer.training else 0.0
+    dropout = rate_of(layer.dropout)
     m = damped_ema(layer.move, u, padding_mask, activated=True, dropout=dropout)
     widths = [config.dim, config.attention_dim, config.hidden, config.dim]
     update, z, r, candidate = layer.mx_proj(m).split(widths, dim=-1)

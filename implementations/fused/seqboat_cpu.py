@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from implementations.fused.dropout_rates import rate_of
 from implementations.fused.working_memory import Memory, unit_of
 from implementations.kernels.cpu.dropout import copy, draw, drop_
 from implementations.kernels.cpu.ema import Kernel, kernel_of
@@ -137,10 +138,9 @@ class _FusedLayer(torch.autograd.Function):
         u: Tensor | None,
         *parameters: Tensor,
     ) -> Tensor:
-        ctx.layer, ctx.normed = layer, u is not None
-        out, tape = Pass(layer, x.shape[-1]).forward(
-            x, x if u is None else u, padding_mask, Weights(*parameters)
-        )
+        # The backward pass is this one's, whichever mode the layer is in by then.
+        ctx.run, ctx.normed = Pass(layer, x.shape[-1]), u is not None
+        out, tape = ctx.run.forward(x, x if u is None else u, padding_mask, Weights(*parameters))
         save(ctx, tape)
         return out
 
@@ -149,20 +149,20 @@ class _FusedLayer(torch.autograd.Function):
         tape = load(ctx)
         grad_x = torch.ops.aten.silu_backward(grads[0].contiguous(), tape.sums)
         grad_u = torch.empty_like(grad_x) if ctx.normed else grad_x
-        total = Pass(ctx.layer, grad_x.shape[-1]).backward(grad_x, grad_u, tape)
+        total = ctx.run.backward(grad_x, grad_u, tape)
         return None, None, grad_x, grad_u if ctx.normed else None, *total
 
 
 class Pass:
-    """A forward or a backward pass of a layer over a batch of rows of some length."""
+    """A forward pass of a layer over a batch of rows of some length, and its backward pass."""
 
     def __init__(self, layer: "SeqBoatLayer", length: int) -> None:
         self.layer = layer
         self.config = layer.config
         self.causal = layer.causal
         self.length = length
-        self.dropout = layer.dropout.p if layer.training else 0.0
-        self.hidden_dropout = layer.hidden_dropout.p if layer.training else 0.0
+        self.dropout = rate_of(layer.dropout)
+        self.hidden_dropout = rate_of(layer.hidden_dropout)
         self.router = 0 if layer.configurator is None else 2
         """Rows of hx_proj that belong to the router."""
 
@@ -259,7 +259,7 @@ class Pass:
             return None
         dropped_values = draw(len(steps) * self.config.hidden, self.hidden_dropout)
         memory = Memory(steps, in_place, hidden, len(active), self.length, most)
-        unit = unit_of(self.layer, memory, weights.unit, dropped_values)
+        unit = unit_of(self.layer, memory, weights.unit, dropped_values, self.hidden_dropout)
         margin, confidence = None, None
         if self.layer.configurator is not None and weights.temp is not None:
             at = self._take(logits, steps)
@@ -282,7 +282,8 @@ class Pass:
         self, grad: Tensor, m: Tensor, active: ActiveSteps, weights: Weights, total: Weights
     ) -> Tensor:
         """The gradient of m `(dim, active)` from that of the sum `(dim, steps)`; adds to the weights'."""
-        unit = unit_of(self.layer, active.memory, weights.unit, active.dropped_values)
+        values = active.dropped_values
+        unit = unit_of(self.layer, active.memory, weights.unit, values, self.hidden_dropout)
         grad_h = self._take(grad, active.memory.steps)
         if active.dropped is not None:
             grad_h = drop_(copy(grad_h), active.dropped, self.dropout)

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from implementations.fused.dropout_rates import rate_of
 from implementations.kernels.triton.attention import Attention, Bias, attention
 from implementations.kernels.triton.ema import damped_ema
 from implementations.kernels.triton.gates import gates
@@ -30,7 +31,7 @@ def seqboat_layer(
     """
     config = layer.config
     norm = RowNorm.of(layer.norm, x)
-    dropout = layer.dropout.p if layer.training else 0.0
+    dropout = rate_of(layer.dropout)
     u = layer.norm(x) if config.prenorm and norm is None else x
     m = damped_ema(
         layer.ema, u, padding_mask, norm=norm if config.prenorm else None, activated=True, dropout=dropout
@@ -79,7 +80,7 @@ def _gated_attention(layer: SeqBoatLayer, packed: Tensor, packing: Packing, leng
         layer.beta,
         packing,
         rotary_length=length if config.relative_bias == "rotary" else None,
-        dropout=layer.hidden_dropout.p if layer.training else 0.0,
+        dropout=rate_of(layer.hidden_dropout),
     )
     how = Attention(config.attention, layer.causal, config.window)
     by_time = config.relative_bias == "simple"

@@ -41,7 +41,11 @@ class Memory(NamedTuple):
 
 
 def unit_of(
-    layer: "SeqBoatLayer", memory: Memory, weights: Unit, dropped_values: Tensor | None
+    layer: "SeqBoatLayer",
+    memory: Memory,
+    weights: Unit,
+    dropped_values: Tensor | None,
+    hidden_dropout: float,
 ) -> GatedAttention:
     """Gated attention unit of a layer; dropped_values: flat indices of values to drop, or None."""
     config, turns = layer.config, None
@@ -54,7 +58,7 @@ def unit_of(
         memory.steps if len(memory.steps) < memory.size else None,
         turns,
         dropped_values,
-        layer.hidden_dropout.p if layer.training else 0.0,
+        hidden_dropout,
     )
 
 

@@ -81,7 +81,9 @@ class AdaptiveMask(nn.Module):
 
     def forward(self, weights: Tensor) -> Tensor:
         """weights `(batch, heads, queries, window)`, masked and normalised again."""
-        reach = self.mask_template[-weights.shape[-1] :] + self.current_val * self.span
+        # Training brings spans back into range at each step; its last update may leave them out of it.
+        z = self.current_val if self.training else self.current_val.clamp(0, 1)
+        reach = self.mask_template[-weights.shape[-1] :] + z * self.span
         masked = weights * (reach / self.ramp + 1).clamp(0, 1)
         return masked / (masked.sum(dim=-1, keepdim=True) + EPSILON)
 
@@ -151,7 +153,7 @@ def windows(masks: list[AdaptiveMask]) -> list[int]:
         longest = [mask.initial for mask in masks]
     else:
         longest = torch.stack([mask.current_val.max() for mask in masks]).tolist()
-    return [mask.window(z) for mask, z in zip(masks, longest, strict=True)]
+    return [mask.window(min(max(z, 0.0), 1.0)) for mask, z in zip(masks, longest, strict=True)]
 
 
 def band(x: Tensor) -> Tensor:

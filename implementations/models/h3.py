@@ -175,7 +175,8 @@ class H3(nn.Module):
         return torch.addcmul(fft_convolution(kv, self.diagonal(kv.shape[1])), kv, self.D)
 
     def _project(self, y: Tensor) -> Tensor:
-        out: Tensor = self.output_linear(y)
+        # Weights held in half precision take what the state spaces computed in float32.
+        out: Tensor = self.output_linear(y.to(self.output_linear.weight.dtype))
         return out
 
 

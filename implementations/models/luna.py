@@ -212,7 +212,7 @@ class LearnedState(nn.Module):
         rows, dim = self.weight.shape
         p = self.weight * math.sqrt(dim)
         if self.positions is not None:
-            p = p + self.positions(rows)
+            p = p + self.positions(rows).to(p.dtype)
         if self.norm is not None:
             p = self.norm(p)
         return p.unsqueeze(0)

@@ -24,6 +24,7 @@ from implementations.kernels.backend import Backend, choose
 from implementations.ops.decay import between, decayed_sums, delayed, initial_decay
 from implementations.ops.norms import RMSNorm
 from implementations.ops.short_conv import ShortConv
+from implementations.ops.ssm import at_least_float32
 from implementations.task import Task
 
 
@@ -150,7 +151,14 @@ class Mamba2Mixer(nn.Module):
         rate, chunk = -self.A_log.exp(), self.config.chunk
         if choose(self.backend, x.device, self.library) == "triton":
             return libraries.ssd(x, dt, rate, b, c, chunk)
-        return ssd(x * dt.unsqueeze(-1), dt * rate, b, c, chunk)
+        if rate.itemsize < torch.float32.itemsize:
+            # Decays add up over a chunk: weights held in half precision leave their sums no digits.
+            wide = [at_least_float32(each) for each in (x, dt, rate, b, c)]
+            return self._parallel(*wide).to(x.dtype)
+        return self._parallel(x, dt, rate, b, c)
+
+    def _parallel(self, x: Tensor, dt: Tensor, rate: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        return ssd(x * dt.unsqueeze(-1), dt * rate, b, c, self.config.chunk)
 
 
 class Mamba2Layer(nn.Module):

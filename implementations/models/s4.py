@@ -297,9 +297,7 @@ class S4Block(nn.Module):
     def forward(self, u: Tensor, padding_mask: Tensor | None = None) -> Tensor:
         if padding_mask is not None:
             u = u.masked_fill(padding_mask.unsqueeze(-1), 0.0)
-        y = self.dropout(self.activation(self.convolve(u)))
-        y = self.output_linear(y)
-        return F.glu(y, dim=-1) if self.gated else y
+        return self._project(self.dropout(self.activation(self.convolve(u))))
 
     def state_after(self, u: Tensor, room: int) -> State:
         """State of the kernel. Raises NoRecurrentForm if it runs both ways."""
@@ -312,7 +310,11 @@ class S4Block(nn.Module):
         """u `(batch, dim)` at a time step, to the same shape."""
         wide = at_least_float32(u)
         response = self.kernel.step(wide, state) + self.D * wide.unsqueeze(1)  # type: ignore[operator]
-        y = self.output_linear(self.activation(response.flatten(1)))
+        return self._project(self.activation(response.flatten(1)))
+
+    def _project(self, y: Tensor) -> Tensor:
+        # Weights held in half precision take what the state space computed in float32.
+        y = self.output_linear(y.to(self.output_linear.weight.dtype))
         return F.glu(y, dim=-1) if self.gated else y
 
     def convolve(self, u: Tensor) -> Tensor:

@@ -254,7 +254,7 @@ class TransformerXLStack(SegmentedStack):
         farthest = keys if self.config.clamp_length is None else self.config.clamp_length
         distances = torch.arange(keys - 1, -1, -1, device=self.r_w_bias.device).clamp(max=farthest)
         sinusoids: Tensor = self.positions(keys)
-        return sinusoids[distances]
+        return sinusoids[distances].to(self.r_w_bias.dtype)
 
 
 def hidden_keys(length: int, before: int, reach: int | None, device: torch.device) -> Tensor:

@@ -4,6 +4,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from implementations.ops.batch_norm import batch_norm
 
@@ -45,13 +46,34 @@ class BatchNorm(nn.BatchNorm1d):
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
         if not self.training:
-            return super().forward(rows).view_as(x)
-        y, mean, variance = batch_norm(rows, self.weight, self.bias, self.eps)
+            return self.over_channels(rows).view_as(x)
+        weight, bias = self._affine(torch.promote_types(x.dtype, torch.float32))
+        y, mean, variance = batch_norm(rows, weight, bias, self.eps)
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
             self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
         return y.view_as(x)
+
+    def over_channels(self, x: Tensor) -> Tensor:
+        """The same of states `(blocks, dim, steps)` or `(rows, dim)`, in their precision or a higher one."""
+        if x.dtype == self.running_mean.dtype:
+            return super().forward(x)
+        # torch takes no weights in half precision beside states in float32.
+        wide = torch.promote_types(x.dtype, torch.float32)
+        statistics = self.running_mean.to(wide), self.running_var.to(wide)
+        y = F.batch_norm(x, *statistics, *self._affine(wide), self.training, self.momentum, self.eps)
+        if self.training:
+            with torch.no_grad():
+                self.num_batches_tracked.add_(1)
+                self.running_mean.copy_(statistics[0])
+                self.running_var.copy_(statistics[1])
+        return y
+
+    def _affine(self, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
+        """Weight and bias in a precision; None without them."""
+        weight, bias = (None if p is None else p.to(dtype) for p in (self.weight, self.bias))
+        return weight, bias
 
 
 class SequenceNorm(nn.Module):

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 def reversible(
@@ -87,6 +88,7 @@ class _Reversible(torch.autograd.Function):
         return a, b
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (a, b), (da, db) = ctx.saved_tensors, gradients
         of_parameters: list[Tensor | None] = []

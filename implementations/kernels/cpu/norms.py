@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from implementations.ops.norms import EPSILON, BatchNorm, RMSNorm, ScaleNorm, SequenceNorm
 
@@ -12,13 +13,17 @@ def channel_norm(norm: SequenceNorm, x: Tensor) -> Tensor:
     """`norm` on states with time innermost: `(blocks, dim, rows, length)`."""
     if isinstance(norm.norm, BatchNorm):
         # The rows of a block as one have the same statistics.
-        return nn.BatchNorm1d.forward(norm.norm, x.flatten(2)).view(x.shape)
+        return norm.norm.over_channels(x.flatten(2)).view(x.shape)
     return _normed(norm.norm, x, dim=1)
 
 
 def row_norm(norm: SequenceNorm, x: Tensor) -> Tensor:
     """`norm` on states with channels innermost: `(batch, length, dim)`."""
-    if isinstance(norm.norm, BatchNorm | nn.LayerNorm):
+    if isinstance(norm.norm, nn.LayerNorm):
+        # In the precision of x, which is computed in float32 whatever the weights are held in.
+        weight, bias = (None if p is None else p.to(x.dtype) for p in (norm.norm.weight, norm.norm.bias))
+        return F.layer_norm(x, norm.norm.normalized_shape, weight, bias, norm.norm.eps)
+    if isinstance(norm.norm, BatchNorm):
         return norm(x)  # type: ignore[no-any-return]
     return _normed(norm.norm, x, dim=2)
 

@@ -174,3 +174,29 @@ def test_dropout_keeps_its_share_and_its_scale(name):
     assert not torch.allclose(first, second)
     assert torch.isfinite(first).all()
     assert torch.equal(layer.eval()(states), layer(states))
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_dropout_modules_have_a_mode_of_their_own(name):
+    """A model in training whose dropout is switched off drops nothing, as its plain form."""
+    plain, fused = pair(name, 32, dropout=0.5)
+    for model in (plain, fused):
+        for module in model.train().modules():
+            if isinstance(module, nn.Dropout):
+                module.eval()
+    inputs = tokens(2, 32)
+    assert relative(fused(inputs, None), plain(inputs, None)) < 1e-9
+    assert torch.equal(fused(inputs, None), fused(inputs, None))
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_the_backward_pass_is_of_the_mode_of_its_forward_pass(name):
+    plain, fused = pair(name, 32, dropout=0.5)
+    inputs, gradients = tokens(2, 32), []
+    for model in (plain.eval(), fused.eval()):
+        logits = model(inputs, None)
+        model.train()
+        logits.square().sum().backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    for key, gradient in gradients[0].items():
+        assert relative(gradients[1][key], gradient) < 1e-8, key

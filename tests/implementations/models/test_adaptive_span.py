@@ -13,6 +13,7 @@ from implementations.models.adaptive_span import (
     band,
     build,
     unband,
+    windows,
 )
 from implementations.task import Task
 
@@ -218,3 +219,13 @@ def test_mistakes_are_refused() -> None:
         build(TEXT, {**TINY, "heads": 3})
     with pytest.raises(ValueError, match="initial_span"):
         build(TEXT, {**TINY, "initial_span": 100})
+
+
+def test_a_span_that_the_last_update_made_negative_is_zero_in_evaluation():
+    mask = AdaptiveMask(heads=1, span=64, ramp=4).eval()
+    weights = torch.rand(1, 1, 2, 64)
+    expected = mask(weights)
+    with torch.no_grad():
+        mask.current_val.fill_(-0.2)
+    assert torch.equal(mask(weights), expected)
+    assert windows([mask]) == [mask.window(0.0)]
