@@ -1,4 +1,4 @@
-"""Models whose weights are held in bfloat16: they run, forward and backward, and keep what must stay exact."""
+"""Models held in bfloat16: they run, forward and backward, and keep what has to stay exact."""
 
 import pytest
 import torch
