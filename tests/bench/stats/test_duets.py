@@ -2,12 +2,16 @@
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
 from bench.records.run import Sample
 from bench.stats.duets import RunPair, value_of, values_by_block
 from bench.stats.ratios import block_values, counted, speed_ratio
+from bench.views.tables.disturbed import disturbances
+
+from ..made_up import CPU, results
 
 SLOWER_HALF = 1.3
 
@@ -71,6 +75,16 @@ def test_a_half_without_a_quiet_pair_makes_all_runs_count():
     own = [sample for sample in planted if sample.case_id == "a"]
     assert len({sample.position % 2 for sample in own if sample.disturbed_by is None}) == 1
     assert counted(own) == own
+    assert "or none on one half of the cores, so that all of them count there" in notes_of(planted)
+    assert "count there" not in notes_of(samples(r0_1="stopped", r1_0="stopped", r2_1="stopped"))
+
+
+def notes_of(duet: list[Sample]) -> str:
+    """Notes of a table on runs of a duet."""
+    run = results(["transformer", "seqboat"], environment=msgspec.structs.replace(CPU, pairing="duet"))
+    names = dict(zip("ab", run.solos, strict=True))
+    samples = [msgspec.structs.replace(sample, case_id=names[sample.case_id]) for sample in duet]
+    return " ".join(disturbances(msgspec.structs.replace(run, samples=samples), lambda case: case.id))
 
 
 def test_a_burst_that_nothing_tells_of_hardly_moves_the_median():

@@ -216,6 +216,26 @@ def test_a_block_of_disturbed_runs_alone_is_told():
     )
 
 
+def test_a_group_of_disturbed_runs_alone_is_told():
+    """The baseline is in both groups, and quiet in one of them: the other's ratio is of disturbed runs."""
+    run = results(["transformer", "seqboat", "mega"], [256], rounds=4)
+    elsewhere = {0: "mega", 1: "seqboat"}
+    grouped = [msgspec.structs.replace(sample, group=sample.round // 2) for sample in run.samples]
+    samples = [
+        msgspec.structs.replace(sample, disturbed_by="was stopped and continued")
+        if (sample.block, sample.group) == (1, 0) and "transformer" in sample.case_id
+        else sample
+        for sample in grouped
+        if not sample.case_id.startswith(f"{elsewhere[sample.group]}/")
+    ]
+    (note,) = [
+        note
+        for note in build_table(msgspec.structs.replace(run, samples=samples)).notes
+        if "all of them count there" in note
+    ]
+    assert "undisturbed, so that all of them count there: Transformer at 256 (1 blocks);" in note
+
+
 def test_a_throttled_run_is_counted_and_a_dropped_line_told():
     table = build_table(msgspec.structs.replace(results(throttled="thermal"), notice="a line was dropped"))
     assert any(note.endswith("were made while the GPU was throttled") for note in table.notes)
