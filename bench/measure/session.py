@@ -60,7 +60,8 @@ def run(request: Request, resumed_by: Path | None = None) -> Outcome:
     """
     suite = load_suite(request)
     path = request.resume or request.out
-    line = resume_line(request.command, resumed_by or path)
+    kept = resumed_by or path
+    line = resume_line(request.command, kept)
     interrupted = False
     with _executor(request, suite) as executor, _clocks(request, executor):
         check_shown(request, suite, executor.kinds[0])
@@ -71,7 +72,7 @@ def run(request: Request, resumed_by: Path | None = None) -> Outcome:
                 raise
             interrupted = True
         except NotWritten as error:
-            if not path.exists():
+            if not kept.exists():
                 raise
             raise UsageError(f"{error}; make room, and resume with: {line}") from None
     return Outcome(as_text(path), read_kinds(path), interrupted, line)
@@ -117,8 +118,11 @@ def _check_duet(request: Request, suite: Suite) -> None:
 
 
 def has_begun(path: Path) -> bool:
-    """Whether a header is in the file."""
-    return path.exists() and b"\n" in path.read_bytes()
+    """Whether a header is in the file; not if there is none that can be read."""
+    try:
+        return b"\n" in path.read_bytes()
+    except OSError:
+        return False
 
 
 def _measure(request: Request, suite: Suite, executor: Executor, path: Path) -> None:

@@ -12,11 +12,13 @@ from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.errors import UsageError
-from bench.measure import collection
+from bench.measure import collection, session
 from bench.measure.request import Request
 from bench.records.reading import Results
+from bench.records.writing import NotWritten
 from bench.suites import collection as suite_collections
 from bench.suites import reading as suites
+from bench.suites.collection import Collection
 from bench.views.tables import by_task as task_table
 from bench.views.tables.by_task import ARENA
 from bench.views.tables.formats import render
@@ -204,26 +206,88 @@ def test_the_baseline_stands_among_the_models_named():
     assert collection._with_baseline({}, "mega-chunk") == {"baseline": "mega-chunk"}
 
 
-@pytest.mark.usefixtures("plug_ins")
-def test_a_collection_runs_into_a_folder_and_goes_on(write_suite, tmp_path: Path):
+@pytest.fixture
+def both(write_suite, tmp_path: Path) -> Collection:
+    """A collection of two suites, the second of which is named so."""
     first = Path(write_suite("fault_models:tiny"))
     second = first.with_name("second.yaml")
     second.write_text(first.read_text().replace("workload: text", "workload: listops"))
     path = tmp_path / "both.yaml"
     path.write_text(f"description: two\nsuites: [{first}, {second}]\nbaseline: fault_models:tiny\n")
-    both = suite_collections.load(str(path))
-    assert both is not None
-    request = Request(suite=str(path), out=tmp_path / "runs.jsonl", device="cpu", threads=1, quick=True)
+    found = suite_collections.load(str(path))
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def request_of_both(both: Collection, tmp_path: Path) -> Request:
+    command = ["bench", "run", "--suite", "both.yaml"]
+    out = tmp_path / "runs.jsonl"
+    return Request(suite="both.yaml", out=out, device="cpu", threads=1, quick=True, command=command)
+
+
+@pytest.mark.usefixtures("plug_ins")
+def test_a_collection_runs_into_a_folder_and_goes_on(both, request_of_both, tmp_path: Path):
+    request = request_of_both
     outcome = collection.run(both, request)
     assert outcome.complete
+    first = both.files[0].path
     assert sorted(file.name for file in (tmp_path / "runs").iterdir()) == sorted(
         [f"{first.stem}.jsonl", "second.jsonl"]
     )
-    (tmp_path / "runs" / "second.jsonl").unlink()
+    (tmp_path / "runs" / "second.jsonl").write_bytes(b'{"type":"hea')
     kept = (tmp_path / "runs" / f"{first.stem}.jsonl").read_bytes()
     resumed = replace(request, out=tmp_path / "x", resume=tmp_path / "runs")
     assert len(collection.run(both, resumed).runs) == 2
     assert (tmp_path / "runs" / f"{first.stem}.jsonl").read_bytes() == kept
-    # Killed while its first line was written.
-    (tmp_path / "runs" / "second.jsonl").write_bytes(b'{"type":"hea')
-    assert len(collection.run(both, resumed).runs) == 2
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"type":"hea'])
+@pytest.mark.usefixtures("plug_ins")
+def test_a_suite_that_was_cut_off_before_its_header_is_begun(
+    both, request_of_both, tmp_path: Path, monkeypatch, content
+):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    if content is not None:
+        (folder / "second.jsonl").write_bytes(content)
+    asked = []
+
+    def run(part: Request, resumed_by: Path) -> session.Outcome:
+        asked.append((part.resume and part.resume.name, resumed_by))
+        return session.Outcome(str(part.out), [made_up.results()], False, "")
+
+    monkeypatch.setattr(session, "run", run)
+    collection.run(both, replace(request_of_both, resume=folder))
+    assert asked == [(None, folder), (None if content is None else "second.jsonl", folder)]
+
+
+@pytest.mark.usefixtures("plug_ins")
+def test_ctrl_c_before_a_later_suites_header_keeps_those_before_it(
+    both, request_of_both, tmp_path: Path, monkeypatch
+):
+    def run(part: Request, resumed_by: Path) -> session.Outcome:
+        if part.out.stem in interrupted:
+            raise KeyboardInterrupt
+        return session.Outcome(str(part.out), [made_up.results()], False, "")
+
+    monkeypatch.setattr(session, "run", run)
+    interrupted = {"second"}
+    outcome = collection.run(both, request_of_both)
+    assert (len(outcome.runs), outcome.interrupted) == (1, True)
+    assert outcome.resume_line == f"bench run --suite both.yaml --resume {tmp_path / 'runs'}"
+    interrupted = {both.files[0].path.stem}
+    with pytest.raises(KeyboardInterrupt):
+        collection.run(both, request_of_both)
+
+
+@pytest.mark.usefixtures("plug_ins")
+def test_a_full_disk_names_the_folder_of_a_collection(both, request_of_both, tmp_path: Path, monkeypatch):
+    def measure(request, suite, executor, path):
+        path.parent.mkdir()
+        raise NotWritten("record 2 could not be written")
+
+    monkeypatch.setattr(session, "_measure", measure)
+    folder = tmp_path / "runs"
+    with pytest.raises(UsageError, match=f"resume with: bench run --suite both.yaml --resume {folder}$"):
+        collection.run(both, request_of_both)
