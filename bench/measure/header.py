@@ -142,19 +142,24 @@ def check_same_run(
             raise UsageError(
                 f"{path}: was made with other weights ({trained.file} has changed since); start anew"
             )
-    before, locked = (
-        header.environment.gpu and header.environment.gpu.locked_sm_mhz for header in (then, now)
-    )
-    if before != locked:
-        raise UsageError(
-            f"{path}: was made with --lock-clocks {before}, and this run with {locked}; start anew"
-        )
     if len(earlier) > 1 and not cluster:
         raise UsageError(f"{path}: holds {len(earlier)} kinds of device; resume it with --executor ray")
     known = {run.header.environment.machine for run in earlier}
     if not any(kind.machine in known for kind in kinds):
         old, new = then.environment.words, now.environment.words
         raise UsageError(f"{path}: comes from another machine ({old}; this is {new}); start anew")
+    _check_clocks(path, then.environment, now.environment)
+
+
+def _check_clocks(path: str, then: Environment, now: Environment) -> None:
+    """Raises UsageError if the GPU's clock was fixed otherwise than it is now."""
+    if (fixed := _fixed_mhz(then)) != _fixed_mhz(now):
+        option = "without --lock-clocks" if fixed is None else f"with --lock-clocks {fixed}"
+        raise UsageError(f"{path}: was made {option}; continue it so, or start anew")
+
+
+def _fixed_mhz(environment: Environment) -> int | None:
+    return None if environment.gpu is None else environment.gpu.locked_sm_mhz
 
 
 def _grid(suite: Suite) -> Suite:

@@ -183,5 +183,8 @@ def test_clocks_are_as_they_were():
     run = results(["transformer"], environment=locked)
     check_same_run([run], run.header, [locked], cluster=False)
     free = msgspec.structs.replace(run.header, environment=CPU)
-    with pytest.raises(UsageError, match="--lock-clocks 1500"):
+    with pytest.raises(UsageError, match="was made with --lock-clocks 1500; continue it so"):
         check_same_run([run], free, [CPU], cluster=False)
+    unlocked = msgspec.structs.replace(run, header=free)
+    with pytest.raises(UsageError, match="was made without --lock-clocks; continue it so"):
+        check_same_run([unlocked], run.header, [locked], cluster=False)
