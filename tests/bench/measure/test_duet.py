@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections import defaultdict
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -20,7 +21,7 @@ from bench.stats.allocation import Design
 from bench.stats.ratios import block_step_seconds, block_values
 from bench.suites import reading as suites
 from bench.views.tables.table import build_table
-from bench.workers.messages import Timed
+from bench.workers.messages import KeptTo, Timed, Warmed
 
 from ..in_process import bench
 from ..made_up import CPU
@@ -118,6 +119,30 @@ def test_without_a_pair_nothing_is_timed_and_without_memory_the_other_is_lost(mo
     assert list(duet_of(base, other).run()) == [
         Lost(case_id=other.case.id, block=0, status="oom", reason=NO_ROOM)
     ]
+
+
+@two_cores
+def test_compiling_has_as_long_in_a_duet_as_alone():
+    class Listening:
+        """A worker that is never started: hears how long it is waited for."""
+
+        def __init__(self):
+            self.deadlines = {}
+
+        def send(self, question):
+            pass
+
+        def receive(self, expected, deadline_seconds):
+            self.deadlines[expected] = deadline_seconds
+
+    block = duet_of(solo("tiny"), solo("slow", mode="compile"))
+    eager, compiling = workers = [Listening(), Listening()]
+    given = dict(zip((each.case.id for each in block.alive), workers, strict=True))
+    block.server = SimpleNamespace(load=list, start=lambda case: contextlib.nullcontext(given[case.id]))
+    with contextlib.ExitStack() as stack:
+        assert list(block._start(stack)) == []
+    assert compiling.deadlines[Warmed] == 5 * PLAN.deadline_seconds
+    assert eager.deadlines[Warmed] == compiling.deadlines[KeptTo] == PLAN.deadline_seconds
 
 
 @two_cores

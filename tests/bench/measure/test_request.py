@@ -9,12 +9,13 @@ from typer.testing import CliRunner
 from bench.cli import app
 from bench.errors import UsageError
 from bench.measure.display import open_display
-from bench.measure.request import as_command, begun, default_out, request_for, resume_line
+from bench.measure.request import as_command, begun, default_out, load_suite, request_for, resume_line
+from bench.records.gpu import GpuSettings
 from bench.suites import reading
 from bench.suites.files import suite_of_keys
-from bench.suites.suite import BatchSizes
+from bench.suites.suite import BatchSizes, Timing
 
-from ..made_up import results, write
+from ..made_up import CPU, results, write
 
 
 def test_runs_that_begin_together_have_files_of_their_own():
@@ -68,6 +69,24 @@ def test_a_record_is_continued_without_the_name_of_its_suite(tmp_path):
     }
     with pytest.raises(UsageError, match="is a collection's folder; name the collection with --suite"):
         begun(tmp_path)
+
+
+def test_the_command_asks_for_what_a_record_had(tmp_path, monkeypatch):
+    locked = msgspec.structs.replace(CPU, gpu=GpuSettings(locked_sm_mhz=900))
+    timing, quick = Timing(max_blocks=3, budget="7m"), Timing(budget="4m")
+    made = results(["transformer"], environment=locked, timing=timing, quick=quick)
+    header = msgspec.structs.replace(made.header, command=["bench", "run", "--quick"])
+    path = write(msgspec.structs.replace(made, header=header), tmp_path)
+    asked = []
+
+    def run(request):
+        asked.append((load_suite(request).timing.budget, request.lock_clocks, request.quick))
+        raise UsageError("enough")
+
+    monkeypatch.setattr("bench.measure.session.run", run)
+    for words in ([], ["--budget", "1m", "--lock-clocks", "1200"]):
+        CliRunner().invoke(app, ["run", "--resume", str(path), *words])
+    assert asked == [("7m", 900, True), ("1m", 1200, True)]
 
 
 def test_a_run_without_a_suite_or_a_record_is_one_line():

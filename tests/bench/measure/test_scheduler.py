@@ -189,14 +189,19 @@ def test_what_a_run_without_devices_ends_with(store):
     assert scheduler.reason == "devices"
 
 
-def test_a_partial_block_is_no_block_when_a_run_goes_on(store, path):
+@pytest.mark.parametrize(("kept", "to_come"), [(3, [2, 3]), (4, [2]), (5, [2]), (7, [2])])
+def test_a_partial_block_is_no_block_when_a_run_goes_on_unless_each_case_has_a_whole_round(
+    store, path, kept, to_come
+):
     scheduler = make_scheduler(store)
     do_solo_pass(scheduler)
     do(scheduler, scheduler.next_job())
-    for record in samples_of(scheduler.next_job())[:3]:
+    job = scheduler.next_job()
+    second = [msgspec.structs.replace(sample, round=1) for sample in samples_of(job)]
+    for record in [*samples_of(job), *second][:kept]:
         scheduler.take(record)
     resumed = make_scheduler(store, earlier=read_kinds(path)[0])
-    assert [resumed.next_job().number for _ in range(2)] == [2, 3]
+    assert [resumed.next_job().number for _ in to_come] == to_come
     assert resumed.next_job() is None
 
 
