@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from implementations.exact_buffers import kept_wide
 from implementations.task import GREY_LEVELS, Grey, Task
 
 Pixels = Literal["reals", "tokens"]
@@ -28,9 +29,8 @@ class Sinusoids(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Sinusoids":
         exact = self.inv_freq
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.inv_freq.itemsize < exact.itemsize and self.inv_freq.itemsize < 4:
-            # In half precision neighbours beyond 256 steps would have one position.
-            self.inv_freq = exact.to(self.inv_freq.device)
+        # In half precision neighbours beyond 256 steps would have one position.
+        self.inv_freq = kept_wide(exact, self.inv_freq)
         return self
 
     def forward(self, length: int) -> Tensor:

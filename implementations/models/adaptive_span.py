@@ -11,7 +11,7 @@ Spans start at 0: as initialised every layer looks 64 steps back, and a trained 
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from implementations.decoding import State, cache
 from implementations.embeddings import embed
 from implementations.encoder import Encoder
+from implementations.exact_buffers import kept_wide
 from implementations.heads import Pooling, with_head
 from implementations.ops.attention import merge_heads, split_heads
 from implementations.ops.segments import Memory, SegmentedStack
@@ -83,9 +84,16 @@ class AdaptiveMask(nn.Module):
         """weights `(batch, heads, queries, window)`, masked and normalised again."""
         # Training brings spans back into range at each step; its last update may leave them out of it.
         z = self.current_val if self.training else self.current_val.clamp(0, 1)
-        reach = self.mask_template[-weights.shape[-1] :] + z * self.span
-        masked = weights * (reach / self.ramp + 1).clamp(0, 1)
+        reach = self.mask_template[-weights.shape[-1] :] + z.to(self.mask_template.dtype) * self.span
+        masked = weights * (reach / self.ramp + 1).clamp(0, 1).to(z.dtype)
         return masked / (masked.sum(dim=-1, keepdim=True) + EPSILON)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "AdaptiveMask":
+        exact = self.mask_template
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        # In half precision neighbours beyond 256 steps would have one distance.
+        self.mask_template = kept_wide(exact, self.mask_template)
+        return self
 
     def window(self, longest: float) -> int:
         """Number of positions that the longest z of the heads gives any weight, rounded up."""

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from implementations.exact_buffers import kept_wide
+
 
 class Routing(NamedTuple):
     """A configurator's decision at every step."""
@@ -78,9 +80,10 @@ class LatentConfigurator(nn.Module):
         return active, torch.as_tensor(self._real, dtype=active.dtype, device=active.device).expand_as(active)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LatentConfigurator":
+        exact = self.act_bias
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         # Half precision would round the threshold to another activation rate.
-        self.act_bias = _wide(self.act_bias)
+        self.act_bias = kept_wide(exact, self.act_bias)
         return self
 
 

@@ -229,3 +229,9 @@ def test_a_span_that_the_last_update_made_negative_is_zero_in_evaluation():
         mask.current_val.fill_(-0.2)
     assert torch.equal(mask(weights), expected)
     assert windows([mask]) == [mask.window(0.0)]
+
+
+def test_distances_stay_apart_in_half_precision() -> None:
+    mask = AdaptiveMask(heads=1, span=1000, ramp=100, initial=0.5).bfloat16()
+    assert mask.mask_template.unique().numel() == 1000
+    assert mask(torch.ones(1, 1, 1, 1000, dtype=torch.bfloat16)).dtype == torch.bfloat16

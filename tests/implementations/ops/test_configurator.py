@@ -57,7 +57,10 @@ def test_margins_decide_as_the_forward_does() -> None:
 
 
 def test_the_threshold_keeps_its_precision() -> None:
-    configurator = LatentConfigurator(8).bfloat16()
+    configurator = LatentConfigurator(8)
+    configurator.act_bias.fill_(0.3)
+    configurator.bfloat16()
+    assert configurator.act_bias.equal(torch.tensor(0.3))
     assert configurator.temp.dtype == torch.bfloat16
     assert configurator.act_bias.dtype == torch.float32
     assert configurator.double().act_bias.dtype == torch.float64
