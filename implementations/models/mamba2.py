@@ -24,7 +24,6 @@ from implementations.kernels.backend import Backend, choose
 from implementations.ops.decay import between, decayed_sums, delayed, initial_decay
 from implementations.ops.norms import RMSNorm
 from implementations.ops.short_conv import ShortConv
-from implementations.ops.ssm import at_least_float32
 from implementations.task import Task
 
 
@@ -110,27 +109,25 @@ class Mamba2Mixer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         z, xbc, dt = self.in_proj(x).split(self.widths, dim=-1)
         v, b, c = self._operands(self.conv1d(xbc))
-        dt = F.softplus(dt + self.dt_bias)
-        return self._out(self._recurrence(v, dt, b, c), v, z)
+        return self._out(self._recurrence(v, self._time_steps(dt), b, c), v, z)
 
     def state_after(self, x: Tensor, room: int) -> State:
         """State of the convolution, and S `(batch, heads, P, N)`, in at least float32."""
         _, xbc, dt = self.in_proj(x).split(self.widths, dim=-1)
         v, b, _ = self._operands(self.conv1d(xbc))
-        dt = F.softplus(dt + self.dt_bias)
-        log_decay = -dt * self.A_log.exp()
+        dt = self._time_steps(dt)
+        log_decay = dt * self._rate()
         left = (log_decay.sum(dim=1, keepdim=True) - log_decay.cumsum(dim=1)).exp() * dt
-        state = torch.einsum("blhp,blh,bln->bhpn", v, left, b)
-        wide = state.to(torch.promote_types(state.dtype, torch.float32))
-        return State(parts=(self.conv1d.state_after(xbc, room), State((wide,))))
+        state = torch.einsum("blhp,blh,bln->bhpn", v.to(left.dtype), left, b.to(left.dtype))
+        return State(parts=(self.conv1d.state_after(xbc, room), State((_wide(state),))))
 
     def step(self, x: Tensor, state: State, time: int) -> Tensor:
         """x `(batch, dim)` at a time step, to the same shape."""
         convolution, (memory,) = state.parts[0], state.parts[1].memory
         z, xbc, dt = self.in_proj(x).split(self.widths, dim=-1)
         v, b, c = self._operands(self.conv1d.step(xbc, convolution, time))
-        dt = F.softplus(dt + self.dt_bias)
-        decay = torch.exp(-dt * self.A_log.exp())
+        dt = self._time_steps(dt)
+        decay = torch.exp(dt * self._rate())
         memory.mul_(decay[..., None, None]).add_((v * dt.unsqueeze(-1)).unsqueeze(-1) * b[:, None, None])
         y = (memory @ c.to(memory.dtype)[:, None, :, None]).squeeze(-1).to(x.dtype)
         return self._out(y, v, z)
@@ -144,21 +141,26 @@ class Mamba2Mixer(nn.Module):
 
     def _out(self, y: Tensor, v: Tensor, z: Tensor) -> Tensor:
         y = (y + self.D.unsqueeze(-1) * v).flatten(-2)
-        mixed: Tensor = self.out_proj(self.norm(y * F.silu(z)))
+        gated = self.norm(y * F.silu(z))
+        mixed: Tensor = self.out_proj(gated.to(self.out_proj.weight.dtype))
         return mixed
 
+    def _time_steps(self, dt: Tensor) -> Tensor:
+        """Step sizes `(…, heads)` of projected ones, in float32 at least: sums have no digits in less."""
+        return F.softplus(_wide(dt) + self.dt_bias)
+
+    def _rate(self) -> Tensor:
+        return -_wide(self.A_log).exp()
+
     def _recurrence(self, x: Tensor, dt: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        rate, chunk = -self.A_log.exp(), self.config.chunk
+        rate, chunk = self._rate(), self.config.chunk
         if choose(self.backend, x.device, self.library) == "triton":
             return libraries.ssd(x, dt, rate, b, c, chunk)
-        if rate.itemsize < torch.float32.itemsize:
-            # Decays add up over a chunk: weights held in half precision leave their sums no digits.
-            wide = [at_least_float32(each) for each in (x, dt, rate, b, c)]
-            return self._parallel(*wide).to(x.dtype)
-        return self._parallel(x, dt, rate, b, c)
+        return ssd(x * dt.unsqueeze(-1), dt * rate, b.to(dt.dtype), c.to(dt.dtype), chunk)
 
-    def _parallel(self, x: Tensor, dt: Tensor, rate: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        return ssd(x * dt.unsqueeze(-1), dt * rate, b, c, self.config.chunk)
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class Mamba2Layer(nn.Module):

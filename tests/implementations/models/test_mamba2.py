@@ -1,8 +1,10 @@
 """Mamba-2: the chunked form is the recurrence, the mixer is that of another library, every head learns."""
 
+import copy
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from implementations.models.mamba2 import Mamba2Config, Mamba2Mixer, build, ssd
 from implementations.registry import find
@@ -111,3 +113,22 @@ def test_mistakes_are_refused() -> None:
         build(task(), {**TINY, "head_count": 2})
     with pytest.raises(ValueError, match="heads of width 7"):
         build(task(), {**TINY, "head_dim": 7})
+
+
+def test_decays_are_summed_in_float32() -> None:
+    """In bfloat16 the sums over a long chunk have no digits left, and neither have their differences."""
+    torch.manual_seed(0)
+    half = Mamba2Mixer(Mamba2Config(**{**TINY, "chunk": 512})).bfloat16()
+    nn.init.constant_(half.dt_bias, 0.0)
+    wide = copy.deepcopy(half).float()
+    x = random(2, 512, 16).bfloat16()
+    exact = wide(x.float())
+    assert half(x).dtype == torch.bfloat16
+    assert (half(x) - exact).norm() < 0.02 * exact.norm()
+    state, exact_state = (
+        mixer.state_after(states, 512).parts[1].memory[0] for mixer, states in ((half, x), (wide, x.float()))
+    )
+    assert state.dtype == torch.float32
+    assert (state - exact_state).norm() < 0.02 * exact_state.norm()
+    step = half.step(x[:, 0], half.state_after(x, 512), 512)
+    assert step.dtype == torch.bfloat16
