@@ -165,7 +165,8 @@ class GatedDeltaMixer(nn.Module):
 
     def _out(self, y: Tensor, gate: Tensor) -> Tensor:
         gated = self.norm(y) * F.silu(split_heads(gate, self.config.heads))
-        mixed: Tensor = self.out_proj(merge_heads(gated))
+        # The memory is read in float32 at least; weights may be narrower.
+        mixed: Tensor = self.out_proj(merge_heads(gated).to(self.out_proj.weight.dtype))
         return mixed
 
     def _recurrence(self, *operands: Tensor) -> Tensor:

@@ -182,7 +182,9 @@ class MovingAverageGatedAttention(nn.Module):
         size = min(self.config.chunk or room, room)
         _, _, k, _, _ = self._project(self.average(u, None))
         v = F.silu(self.v_proj(u))
-        caches = State((cache(k, size), cache(v, size)), (self.rel_pos_bias.by_distance(size),))
+        caches = State(
+            (cache(k, size), cache(v, size)), (self.rel_pos_bias.by_distance(size).to(self.gamma.dtype),)
+        )
         return State(parts=(self.move.state_after(u, room), caches))
 
     def step(self, x: Tensor, state: State, time: int) -> Tensor:

@@ -135,5 +135,6 @@ class StandaloneS4D(nn.Module):
     def forward(self, u: Tensor) -> Tensor:
         u = at_least_float32(u)
         y = torch.addcmul(fft_convolution(u, self.kernel(u.shape[1])), u, self.D)
-        out: Tensor = self.output_linear(self.dropout(F.gelu(y)).transpose(1, 2))
+        dropped = self.dropout(F.gelu(y)).to(self.D.dtype)
+        out: Tensor = self.output_linear(dropped.transpose(1, 2))
         return out.transpose(1, 2)

@@ -26,6 +26,9 @@ def batch_norm(
     Returns the rows, and their mean and unbiased variance `(dim,)`, which have no gradient.
     Raises ValueError if there is one row.
     """
+    # Weights in half precision are as wide as the statistics, as torch wants.
+    wide = torch.promote_types(rows.dtype, torch.float32)
+    weight, bias = (None if parameter is None else parameter.to(wide) for parameter in (weight, bias))
     if rows.device.type != "cpu" or rows.dtype not in (torch.float32, torch.float64) or len(rows) < 2:
         return _by_torch(rows, weight, bias, epsilon)
     if torch.compiler.is_compiling():

@@ -47,8 +47,7 @@ class BatchNorm(nn.BatchNorm1d):
         rows = x.reshape(-1, x.shape[-1])
         if not self.training:
             return self.over_channels(rows).view_as(x)
-        weight, bias = self._affine(torch.promote_types(x.dtype, torch.float32))
-        y, mean, variance = batch_norm(rows, weight, bias, self.eps)
+        y, mean, variance = batch_norm(rows, self.weight, self.bias, self.eps)
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)

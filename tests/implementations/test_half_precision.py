@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from implementations import registry
+from implementations.decoding import NoRecurrentForm
 from implementations.embeddings import FairseqSinusoids, GreyEmbedding, Sinusoids
 from implementations.ops.norms import SequenceNorm
 from implementations.task import Grey
 
-from .test_every_model import CLASSIFIERS, HEADS, inputs_of, named, small
+from .test_every_model import CLASSIFIERS, HEADS, LANGUAGE_MODELS, inputs_of, named, small
 
 
 def trained_once(model, inputs) -> None:
@@ -23,6 +24,11 @@ def trained_once(model, inputs) -> None:
 @named(CLASSIFIERS)
 def test_every_classifier_runs(item):
     trained_once(small(item, HEADS["text"]), inputs_of(HEADS["text"]))
+
+
+@named(LANGUAGE_MODELS)
+def test_every_language_model_runs(item):
+    trained_once(small(item, HEADS["enwik8"]), inputs_of(HEADS["enwik8"]))
 
 
 @pytest.mark.parametrize(
@@ -60,3 +66,18 @@ def test_running_statistics_follow_states_in_float32():
     assert y.mean().abs() < 1e-3
     assert norm.running_mean.dtype == torch.bfloat16
     assert torch.allclose(norm.running_mean.float(), 0.1 * states.mean(dim=(0, 2)), rtol=0.02)
+
+
+@named(LANGUAGE_MODELS)
+def test_every_recurrent_form_is_near_the_parallel_one(item):
+    encoder = small(item, HEADS["enwik8"]).bfloat16().eval().get_submodule("encoder")
+    tokens = inputs_of(HEADS["enwik8"])
+    with torch.no_grad():
+        try:
+            _, state = encoder.prefill(tokens[:, :40], 64)
+        except NoRecurrentForm:
+            return
+        states = encoder.step(tokens[:, 40], state, 40)
+        expected = encoder(tokens)[0][:, 40]
+    assert states.dtype == torch.bfloat16
+    assert (states - expected).float().norm() < 0.05 * expected.float().norm()

@@ -1,5 +1,7 @@
 """Norms with time or channels innermost, against the plain ones."""
 
+import copy
+
 import pytest
 import torch
 from torch.func import functional_call
@@ -82,3 +84,30 @@ def test_a_weight_of_zero_has_gradients(kind: str) -> None:
     x = numbers(2, 5, 6).requires_grad_()
     grads = torch.autograd.grad(row_norm(norm, x).sum(), [x, *norm.parameters()])
     assert all(torch.isfinite(grad).all() for grad in grads)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("kind", "affine"), KINDS)
+@pytest.mark.parametrize("innermost", ["time", "channels"])
+def test_weights_in_half_precision(innermost: str, kind: str, affine: bool, training: bool) -> None:
+    """On states in float32, as the fused forms of a model in half precision have them."""
+    torch.manual_seed(0)
+    half = SequenceNorm(kind, 6, affine).bfloat16().train(training)
+    for tensor in (*half.parameters(), *(b for b in half.buffers() if b.is_floating_point())):
+        torch.nn.init.uniform_(tensor, 0.5, 2)
+    wide = copy.deepcopy(half).float()
+    results = []
+    for norm in (half, wide):
+        x = numbers(3, 11, 6).float().requires_grad_()
+        y = (
+            row_norm(norm, x)
+            if innermost == "channels"
+            else time_outermost(channel_norm(norm, time_innermost(x)))
+        )
+        y.square().sum().backward()
+        results.append([y, x.grad])
+    torch.testing.assert_close(results[0], results[1])
+    for ours, theirs in zip(half.parameters(), wide.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad.bfloat16())
+    for ours, theirs in zip(half.buffers(), wide.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs.to(ours.dtype), rtol=1e-2, atol=1e-2)

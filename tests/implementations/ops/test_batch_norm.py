@@ -1,5 +1,6 @@
 """Batch norm of rows against torch's for `(batch, dim, length)`, which adds up in float64."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -86,3 +87,22 @@ def test_half_precision_has_float32_statistics() -> None:
 def test_one_row_has_no_variance() -> None:
     with pytest.raises(ValueError, match="more than 1 value"):
         batch_norm(torch.randn(1, 4), None, None, EPSILON)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_all_in_half_precision(training: bool) -> None:
+    """Weights and running statistics too: as exact as they are."""
+    torch.manual_seed(0)
+    half = SequenceNorm("batchnorm", 6).bfloat16().train(training)
+    for tensor in (*half.parameters(), half.norm.running_mean, half.norm.running_var):
+        nn.init.uniform_(tensor, 0.5, 2)
+    wide = copy.deepcopy(half).float()
+    x, grad = (torch.randn(3, 101, 6).bfloat16() for _ in range(2))
+    results = []
+    for norm, states in ((half, x.clone()), (wide, x.float())):
+        y = norm(states.requires_grad_())
+        y.backward(grad.to(y.dtype))
+        results.append([y, states.grad, *(p.grad for p in norm.parameters()), *norm.buffers()])
+    assert results[0][0].dtype == torch.bfloat16
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours.double(), theirs.double(), rtol=2e-2, atol=2e-2)
