@@ -139,8 +139,9 @@ class _FusedLayer(torch.autograd.Function):
         *parameters: Tensor,
     ) -> Tensor:
         # The backward pass is this one's, whichever mode the layer is in by then.
-        ctx.run, ctx.normed = Pass(layer, x.shape[-1]), u is not None
-        out, tape = ctx.run.forward(x, x if u is None else u, padding_mask, Weights(*parameters))
+        run = Pass(layer, x.shape[-1])
+        ctx.run, ctx.normed = run, u is not None
+        out, tape = run.forward(x, x if u is None else u, padding_mask, Weights(*parameters))
         save(ctx, tape)
         return out
 

@@ -1,5 +1,6 @@
 """The fused SeqBoat layer on the CPU, against the plain one: every option, in poisoned memory."""
 
+import copy
 import itertools
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from implementations.activation import threshold
+from implementations.fused.seqboat import FusedSeqBoatLayer
 from implementations.fused.seqboat_cpu import seqboat_layer
 from implementations.kernels.cpu.band import layout_of
 from implementations.models.seqboat import SeqBoatConfig, SeqBoatLayer
@@ -265,3 +267,45 @@ def test_pairs_of_short_rows_take_no_more_scores_than_their_own(monkeypatch) -> 
     activate(layer, x, None, 1.0)
     seqboat_layer(layer, x)
     assert [layout.empty_scores(x, 0.0).numel() for layout in layouts] == [64 * 64 * 64]
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_gradients_are_those_of_the_mode_of_the_forward_pass(trained: bool) -> None:
+    """A layer in another mode by the time of its backward pass, as after an evaluation between the two."""
+    layer = layer_of(relative_bias="local", dropout=0.5, hidden_dropout=0.5)
+    x, parameters = numbers(2, 60, DIM), list(layer.parameters())
+
+    def gradients(run: Callable[[SeqBoatLayer, Tensor], Tensor], later: bool) -> tuple[Tensor, ...]:
+        torch.manual_seed(3)
+        loss = run(layer.train(trained), x).square().sum()
+        layer.train(later)
+        return torch.autograd.grad(loss, parameters)
+
+    expected = gradients(seqboat_layer, trained)
+    torch.testing.assert_close(gradients(seqboat_layer, not trained), expected)
+    if not trained:
+        torch.testing.assert_close(gradients(SeqBoatLayer.forward, True), expected)
+
+
+@pytest.mark.parametrize("name", ["dropout", "hidden_dropout"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_dropout_module_s_own_mode_decides(causal: bool, name: str) -> None:
+    layer, x = layer_of(causal, relative_bias="local", **{name: 0.5}), numbers(2, 60, DIM)
+    layer.get_submodule(name).eval()
+    torch.testing.assert_close(seqboat_layer(layer, x), layer(x))
+    assert seqboat_layer(layer, x).equal(seqboat_layer(layer, x))
+    layer.eval().get_submodule(name).train()
+    assert not torch.allclose(seqboat_layer(layer, x), seqboat_layer(layer, x))
+
+
+@pytest.mark.parametrize("norm", ["layernorm", "batchnorm", "scalenorm", "rmsnorm"])
+@pytest.mark.parametrize("prenorm", [False, True])
+def test_all_in_half_precision(prenorm: bool, norm: str) -> None:
+    """Weights too: computed in float32 from what they are."""
+    layer = FusedSeqBoatLayer(SeqBoatConfig(**SIZES, window=12, norm=norm, prenorm=prenorm)).bfloat16()
+    wide, x = copy.deepcopy(layer).float(), numbers(2, 50, DIM).bfloat16()
+    y = layer(x.requires_grad_())
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y, wide(x.float()).bfloat16(), rtol=1e-2, atol=1e-2)
+    y.square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in (x, *layer.parameters()))
