@@ -231,3 +231,13 @@ def test_a_number_of_buckets_decides_their_size() -> None:
     attention = build(task(length=200), config).pool.encoder.layers[0].steps[0].fn
     assert attention.bucket == 20
     assert attention.rotations.shape[-1] == 5
+
+
+def test_second_derivatives_are_refused() -> None:
+    """The gradients of the recomputed steps have no graph of their own: what would come is a part alone."""
+    torch.manual_seed(0)
+    stack = ReformerStack(ReformerConfig(**TINY), 32, causal=False)
+    x = torch.randn(1, 32, 12, requires_grad=True)
+    (gradient,) = torch.autograd.grad(stack(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
