@@ -47,7 +47,7 @@ def test_a_commit_that_there_was_no_time_for_is_looked_at_again(tmp_path, monkey
 
 
 def test_a_duet_is_continued_as_a_duet(tmp_path):
-    duet = msgspec.structs.replace(CPU, pairing="duet", set_by_variables="OMP_NUM_THREADS=1")
+    duet = msgspec.structs.replace(CPU, pairing="duet", variables={"OMP_WAIT_POLICY": "active"})
     workbench(tmp_path, environment=duet)._keep(Found(commit="bad", standing="bad"))
     assert kept_pairing(tmp_path) == "duet"
 

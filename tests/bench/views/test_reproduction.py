@@ -195,9 +195,15 @@ def test_a_duet_is_held_against_turns_by_each_ones_own_pairs(given):
 
 def test_variables_that_differ_are_told(given):
     now = with_batches(
-        results(MODELS, blocks=4, environment=msgspec.structs.replace(CPU, set_by_variables="A=1"))
+        results(
+            MODELS,
+            blocks=4,
+            environment=msgspec.structs.replace(CPU, variables={"OMP_WAIT_POLICY": "active"}),
+        )
     )
-    assert "variables None → A=1" in "\n".join(view.reproduction(given, now, []).differences)
+    assert "variables None → OMP_WAIT_POLICY=active" in "\n".join(
+        view.reproduction(given, now, []).differences
+    )
 
 
 @pytest.mark.parametrize(

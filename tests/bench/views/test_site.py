@@ -123,7 +123,7 @@ def newest(tmp_path, *runs) -> str:
 
 def test_every_activation_rate_has_a_row(tmp_path):
     page = newest(tmp_path, results(["transformer", "seqboat"], activation=(0.1, 1.0)))
-    assert all(f"<td>SeqBoat, activation {rate}</td>" in page for rate in ("0.1", "1"))
+    assert all(f'<th scope="row">SeqBoat, activation {rate}</th>' in page for rate in ("0.1", "1"))
 
 
 def test_a_model_whose_baseline_failed_has_no_x(tmp_path):
