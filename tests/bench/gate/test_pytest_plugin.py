@@ -1,14 +1,22 @@
 """The `throughput` fixture in test files of its own."""
 
+import contextlib
 import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from bench.gate import throughput
+from bench.measure.compilation import warm_up_deadline
+from bench.measure.procedure import Procedure
+from bench.workers.messages import Prepare, Time, Timed, Warm
+
+from ..made_up import CPU, results
 
 pytest_plugins = ["pytester"]
 
@@ -53,6 +61,40 @@ def test_the_verdict():
         throughput._judge(before, [1.0, 1.4, 0.8, 1.1], 0.10)
     with pytest.raises(pytest.skip.Exception, match="bounds need"):
         throughput._judge(before, [1.0, 1.0], 0.10)
+
+
+def test_a_process_that_compiles_has_the_time_for_it(monkeypatch, tmp_path):
+    deadlines = {}
+
+    class Worker:
+        """A server, and what it starts."""
+
+        def __init__(self, *words) -> None:
+            return
+
+        def start(self, case):
+            return contextlib.nullcontext(self)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error) -> None:
+            return
+
+        def ask(self, question, expected, seconds):
+            deadlines[type(question)] = seconds
+            return Timed(seconds=1.0, activation=None) if expected is Timed else None
+
+    run = results(["transformer"], [256])
+    (solo,) = run.solos.values()
+    solo = msgspec.structs.replace(solo, case=msgspec.structs.replace(solo.case, mode="compile"))
+    monkeypatch.setattr(throughput, "ForkServer", Worker)
+    monkeypatch.setattr(throughput, "measure_solo", lambda *words: solo)
+    benchmark = SimpleNamespace(extra_info={}, pedantic=lambda run, setup, **_: run(*setup()[0]))
+    procedure = Procedure(run.header.suite, CPU)
+    throughput.Throughput(benchmark, tmp_path)._measure(solo.case, procedure, 1)
+    assert deadlines[Warm] == warm_up_deadline(solo.case, procedure) > procedure.deadline_seconds
+    assert deadlines[Prepare] == deadlines[Time] == procedure.deadline_seconds
 
 
 def test_nothing_heavy_is_imported_before_a_test_asks():
