@@ -20,6 +20,9 @@ FIRST_BLOCKS, MORE_BLOCKS = 5, 10
 """Blocks of fresh processes for a commit; one that stays open gets the second number in addition."""
 
 
+NOT_TIMED = "was not timed"
+
+
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """Finding on one commit, compared with the good end."""
 
@@ -34,9 +37,21 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     high: float | None = None
     blocks: int = 0
     exact: Exact | None = None
+    threshold: float | None = None
+    """The ratio above which it was to be bad."""
 
+    def answers(self, threshold: float) -> bool:
+        """Whether a kept finding need not be made again, now that commits are bad above this ratio.
 
-NOT_TIMED = "was not timed"
+        What was skipped before there was a ratio is skipped for every threshold.
+        """
+        return not self._is_cut_short and (self.ratio is None or self.threshold == threshold)
+
+    @property
+    def _is_cut_short(self) -> bool:
+        """Whether a longer budget could tell what this one could not."""
+        unclear = self.standing == "skipped" and self.ratio is not None
+        return self.reason == NOT_TIMED or (unclear and self.blocks < FIRST_BLOCKS + MORE_BLOCKS)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from bench.gate.gate import Gate
 from bench.gate.installed import SetupFailed
 from bench.gate.revisions import Code, Revision, checked_out
 from bench.gate.rules import rules_of
-from bench.gate.search import NOT_TIMED, Found, judged_by_cost, judged_by_time
+from bench.gate.search import Found, judged_by_cost, judged_by_time
 from bench.gate.verdicts import REVISIONS, Pair
 from bench.measure.display import open_display
 from bench.measure.header import make_header
@@ -68,12 +68,15 @@ class Workbench:
         self.found = {found.commit: found for found in kept.found}
 
     def look(self, commit: str, threshold: float) -> Found:
-        """Judge a commit: bad above the threshold, a ratio. Raises UsageError if the good end can't run."""
-        if commit not in self.found:
+        """Judge a commit: bad above the threshold, a ratio. Raises UsageError if the good end can't run.
+
+        What an earlier call judged by another threshold, that of another bad end, or could not tell for want
+        of time, which this one may have, is measured anew.
+        """
+        kept = self.found.get(commit)
+        if kept is None or not kept.answers(threshold):
             found = self._measured(commit, threshold)
-            if found.reason == NOT_TIMED:
-                return found  # For want of time, which another call may have.
-            self._keep(found)
+            self._keep(msgspec.structs.replace(found, threshold=threshold))
         return self.found[commit]
 
     def _measured(self, commit: str, threshold: float) -> Found:
@@ -120,13 +123,9 @@ class Workbench:
             raise UsageError(f"the good end does not run: {pair.base.status}: {pair.base.reason}")
         if pair.other.status != "ok":
             return _skipped(commit, f"does not run ({pair.other.status}: {pair.other.reason})")
-        if self.figure in COSTS and pair.base.exact is None:
-            raise UsageError(f"the good end has no {self.figure}: {pair.base.reason}")
-        if self.figure in COSTS and pair.other.exact is None:
-            return _skipped(commit, f"has no {self.figure} ({pair.other.reason})")
         self.found[self.good] = Found(commit=self.good, standing="good", exact=pair.base.exact)
         if self.figure in COSTS:
-            return judged_by_cost(commit, pair.other.exact, _growth(pair, COSTS[self.figure]), threshold)
+            return _judged_by_cost(pair, commit, self.figure, threshold)
 
         def more_blocks(count: int) -> Sequence[float]:
             gate.time([pair], count)
@@ -179,8 +178,13 @@ def _skipped(commit: str, reason: str) -> Found:
     return Found(commit=commit, standing="skipped", reason=reason)
 
 
-def _growth(pair: Pair, cost: str) -> float:
-    before, after = (getattr(solo.exact, cost) for solo in (pair.base, pair.other))
+def _judged_by_cost(pair: Pair, commit: str, figure: Figure, threshold: float) -> Found:
+    base, other = pair.base.exact, pair.other.exact
+    if base is None:
+        raise UsageError(f"the good end has no {figure}: {pair.base.reason}")
+    if other is None:
+        return _skipped(commit, f"has no {figure} ({pair.other.reason})")
+    before, after = (getattr(exact, COSTS[figure]) for exact in (base, other))
     if not before:
-        raise UsageError(f"the good end has no {cost}: there is no ratio to it")
-    return float(after / before)
+        raise UsageError(f"the good end has no {COSTS[figure]}: there is no ratio to it")
+    return judged_by_cost(commit, other, after / before, threshold)

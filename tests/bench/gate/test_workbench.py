@@ -35,15 +35,28 @@ def test_another_margin_is_another_question(tmp_path, monkeypatch):
         workbench(tmp_path, margin=0.01)
 
 
-def test_a_commit_that_there_was_no_time_for_is_looked_at_again(tmp_path, monkeypatch):
-    bench = workbench(tmp_path)
-    monkeypatch.setattr(
-        bench,
-        "_measured",
-        lambda commit, threshold: Found(commit=commit, standing="skipped", reason=NOT_TIMED),
-    )
-    assert bench.look("bad", 1.2).reason == NOT_TIMED
-    assert "bad" not in bench.found
+def skipped(reason: str, **fields) -> Found:
+    return Found(commit="bad", standing="skipped", reason=reason, **fields)
+
+
+@pytest.mark.parametrize(
+    ("kept", "is_measured"),
+    [
+        (skipped("does not build"), False),
+        (skipped(NOT_TIMED), True),
+        (skipped("unclear", ratio=1.0, blocks=7, threshold=1.2), True),
+        (skipped("unclear", ratio=1.0, blocks=15, threshold=1.2), False),
+        (Found(commit="bad", standing="bad", ratio=1.3, blocks=5, threshold=1.2), False),
+        (Found(commit="bad", standing="bad", ratio=1.3, blocks=5, threshold=1.1), True),
+    ],
+)
+def test_measured_anew_is_what_lacked_time_or_had_another_threshold(tmp_path, monkeypatch, kept, is_measured):
+    """The threshold is half-way to the bad end, so another one has another."""
+    workbench(tmp_path)._keep(kept)
+    bench, new = workbench(tmp_path), Found(commit="bad", standing="good", ratio=1.0, threshold=1.2)
+    monkeypatch.setattr(bench, "_measured", lambda commit, threshold: new)
+    assert bench.look("bad", 1.2) == (new if is_measured else kept)
+    assert workbench(tmp_path).found["bad"] == bench.found["bad"]
 
 
 def test_a_duet_is_continued_as_a_duet(tmp_path):
