@@ -122,6 +122,7 @@ def regress(
         pairing=pairing,
         out=out or default_out(suite, "regress"),
     )
+    is_new = not request.out.exists()
     report = gate.regress(request)
     if shown.form == "junit":
         shown.write(reports.as_junit(report))
@@ -131,8 +132,8 @@ def regress(
         shown.show(reports.as_table(report, shown.rows))
     if not shown.choice.notes:
         complain(f"{report.verdict}: {report.reason}")
-    # Nothing is measured if nothing was touched, or if head can't be set up.
-    if traceback and request.out.exists():
+    # Nothing is measured if nothing was touched, or if head can't be set up: an older file is another gate's.
+    if traceback and is_new and request.out.exists():
         print_tracebacks(read_all([request.out]))
     if summary:
         reports.append_summary(report)
