@@ -85,14 +85,10 @@ def as_comment(report: GateReport) -> str:
 
 
 def as_junit(report: GateReport) -> str:
-    """JUnit XML with one test per case: a regression is a failure, what is undecided is skipped.
-
-    If the overall verdict is not REGRESSED (the control did not pass, or one of many cases is not sure
-    enough), no test fails.
-    """
+    """JUnit XML with one test per case: regressions are failures, what is ignored or undecided is skipped."""
     # A head that can't be installed has no case, and fails all the same.
     whole = CaseVerdict(model="every model", length=0, verdict=report.verdict, reason=report.reason)
-    tests = [(case, _counts_as(case, report.verdict)) for case in report.cases or [whole]]
+    tests = [(case, _counts_as(case)) for case in report.cases or [whole]]
     verdicts = [verdict for _, verdict in tests]
     counts = {
         "tests": len(tests),
@@ -123,6 +119,9 @@ def what_to_do(report: GateReport) -> str:
     if report.verdict == "PASSED":
         return "nothing."
     if report.verdict == "INCONCLUSIVE":
+        still_open = [case for case in report.cases if case.verdict == "INCONCLUSIVE" and not case.ignored]
+        if still_open and all(case.without_clock for case in still_open):
+            return "name a base that runs with `--base`, or time what can't be counted: without `--exact`."
         return (
             "measure again on a quieter machine, or with more `--blocks`, a longer `--budget` or a wider "
             "`--tolerance` (`bench doctor --aa` says which)."
@@ -186,9 +185,8 @@ def _cells(case: CaseVerdict, digits: int | None, *, is_control: bool) -> list[C
     ]
 
 
-def _counts_as(case: CaseVerdict, overall: Verdict) -> Verdict:
-    undecided = case.ignored is not None or overall != "REGRESSED"
-    return "INCONCLUSIVE" if case.verdict == "REGRESSED" and undecided else case.verdict
+def _counts_as(case: CaseVerdict) -> Verdict:
+    return "INCONCLUSIVE" if case.verdict == "REGRESSED" and case.ignored is not None else case.verdict
 
 
 def _plain(text: str) -> str:

@@ -182,8 +182,10 @@ def conclude(
     """Verdict over all cases. By noise alone, one is REGRESSED in at most 1% of all gates (Holm).
 
     control: identical code against itself, None if nothing was timed. Cases that the suite ignores are shown
-    and decide nothing.
+    and decide nothing. A slowdown that noise may have made, by the control or by Holm, leaves its case
+    INCONCLUSIVE.
     """
+    cases = _corrected(cases, control)
     overall, reason = _overall([case for case in cases if case.ignored is None], control)
     return GateReport(
         verdict=overall,
@@ -192,19 +194,37 @@ def conclude(
         head=head,
         limits=limits,
         control=control,
-        cases=list(cases),
+        cases=cases,
     )
 
 
+def _corrected(cases: Sequence[CaseVerdict], control: CaseVerdict | None) -> list[CaseVerdict]:
+    """All cases; those whose slowdown may be noise, as one of many or by the control, are undecided."""
+    if control is not None and control.verdict != "PASSED":
+        return [_undecided(case, "the control did not pass") for case in cases]
+    places = [i for i, case in enumerate(cases) if not case.without_clock and case.ignored is None]
+    p_values = [cases[i].p_value for i in places]
+    rejected = holm([1.0 if p_value is None else p_value for p_value in p_values])
+    unsure = {i for i, sure in zip(places, rejected, strict=True) if not sure}
+    reason = f"not sure enough for one of {len(places)} cases"
+    return [_undecided(case, reason) if i in unsure else case for i, case in enumerate(cases)]
+
+
+def _undecided(case: CaseVerdict, reason: str) -> CaseVerdict:
+    """The case, INCONCLUSIVE for that reason if it has regressed by the clock."""
+    if case.without_clock or case.verdict != "REGRESSED":
+        return case
+    return msgspec.structs.replace(case, verdict="INCONCLUSIVE", reason=f"{case.reason}, but {reason}")
+
+
 def _overall(cases: Sequence[CaseVerdict], control: CaseVerdict | None) -> tuple[Verdict, str]:
+    """Verdict of corrected cases that count, and its reason."""
     exact = [case for case in cases if case.without_clock and case.verdict == "REGRESSED"]
     if exact:
         return "REGRESSED", f"without a clock: {_names(exact)}"
     if control is not None and control.verdict != "PASSED":
         return "INCONCLUSIVE", f"the unchanged control did not pass: {control.reason}"
-    timed = [case for case in cases if not case.without_clock]
-    rejected = holm([1.0 if case.p_value is None else case.p_value for case in timed])
-    slower = [case for case, sure in zip(timed, rejected, strict=True) if sure]
+    slower = [case for case in cases if case.verdict == "REGRESSED"]
     if slower:
         return "REGRESSED", f"slower: {_names(slower)}"
     open_cases = [case for case in cases if case.verdict != "PASSED"]

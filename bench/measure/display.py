@@ -175,7 +175,7 @@ def describe(solo: Solo) -> str:
     if solo.status != "ok":
         return f"{solo.status}: {solo.reason}"
     if solo.step_seconds is None:
-        return "counted" if solo.exact is None else _costs(solo.exact)
+        return solo.reason or "counted" if solo.exact is None else _costs(solo.exact)
     steady = "" if solo.stationary else ", not yet stationary"
     rate = f", activation {solo.activation.mean:.1%}" if solo.activation else ""
     if solo.decoding is not None:

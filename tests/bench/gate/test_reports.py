@@ -103,6 +103,9 @@ def test_junit_is_valid_and_fails_only_what_the_gate_fails():
     assert '<failure message="head can\'t be installed"' in as_junit(nothing)
     undecided = ElementTree.fromstring(as_junit(report(verdict_of(*SLOW), control=OPEN)))
     assert [child.tag for test in undecided.iter("testcase") for child in test] == ["skipped"]
+    by_costs = ElementTree.fromstring(as_junit(report(verdict_of(*SLOW), GROWN, control=OPEN)))
+    tags = [child.tag for test in by_costs.iter("testcase") for child in test]
+    assert tags == ["skipped", "failure"], "the clock of a control that did not pass fails nothing"
 
 
 def test_json_and_the_terminals_text_hold_the_same_verdict():

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from bench.gate.reports import as_table
+from bench.gate.reports import as_table, what_to_do
 from bench.gate.verdicts import Limits, Pair, conclude, is_settled, judge, judge_exactly, judge_new
 from bench.records.run import Lost, Sample
 from bench.records.solo import Exact, Solo
@@ -90,7 +90,9 @@ def test_unknown_costs_are_undecided_and_not_a_regression():
     unknown = {"exact": None, "reason": "no exact costs: it is compiled"}
     judged = judge_exactly(comparison(**unknown), LIMITS)
     assert (judged.verdict, judged.reason) == ("INCONCLUSIVE", "no exact costs: it is compiled")
-    assert conclude([judged], None, LIMITS, "a", "b").verdict == "INCONCLUSIVE"
+    report = conclude([judged], None, LIMITS, "a", "b")
+    assert report.verdict == "INCONCLUSIVE"
+    assert "without `--exact`" in what_to_do(report)
     assert judge_new(solo("head", **unknown)).verdict == "PASSED"
 
 
@@ -137,6 +139,22 @@ def test_many_cases_are_corrected_for():
     assert not is_settled(suspect, 10)
     assert is_settled(fine, 10)
     assert not is_settled(verdict_of(*OPEN), 1)
+
+
+def test_a_slowdown_that_may_be_noise_leaves_its_case_undecided():
+    fine, slow = verdict_of(*FAST), verdict_of(*SLOW)
+    suspect = msgspec.structs.replace(slow, p_value=0.008)
+    ignored = msgspec.structs.replace(suspect, ignored="x")
+    report = conclude([slow, suspect, fine, ignored], fine, LIMITS, "a", "b")
+    assert report.verdict == "REGRESSED"
+    verdicts = [case.verdict for case in report.cases]
+    assert verdicts == ["REGRESSED", "INCONCLUSIVE", "PASSED", "REGRESSED"]
+    assert report.cases[1].reason.endswith("% slower, but not sure enough for one of 3 cases")
+    grown = judge_exactly(comparison(exact=msgspec.structs.replace(COSTS, flops=2000)), LIMITS)
+    report = conclude([slow, grown], verdict_of(*OPEN), LIMITS, "a", "b")
+    assert report.verdict == "REGRESSED"
+    assert [case.verdict for case in report.cases] == ["INCONCLUSIVE", "REGRESSED"]
+    assert report.cases[0].reason.endswith("but the control did not pass")
 
 
 def test_the_text_has_every_case_and_the_control():

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from bench.measure import solo as module
+from bench.measure.display import describe
 from bench.measure.procedure import Procedure
 from bench.measure.solo import measure_exact, measure_solo
 from bench.records.solo import Compilation, Decoding, Variant
@@ -129,6 +130,7 @@ def test_a_model_whose_costs_cannot_be_counted_runs_all_the_same(plan):
     worker.answers[Count] = Counted(None, "it is compiled")
     found = measure_exact(plan.suite.cases("cpu")[0], plan, worker)
     assert (found.status, found.exact, found.reason) == ("ok", None, "no exact costs: it is compiled")
+    assert describe(found) == found.reason
 
 
 def test_a_long_comparison_takes_no_time_from_decoding(plan, monkeypatch):
