@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from implementations.errors import RegistryError
+from implementations.folders import expanded
 
 PREFIX = "hf:"
 BUILD = "peers.huggingface:build"
@@ -31,7 +32,7 @@ def options_of(name: str) -> dict[str, Any]:
         raise RegistryError(f"{name}: give a type of model, hf:mamba2, or a file, hf:path/config.json")
     if not is_file(name):
         return {"model": rest}
-    return {"configuration": _read(Path(rest).expanduser(), name)}
+    return {"configuration": _read(expanded(rest), name)}
 
 
 def _read(path: Path, name: str) -> dict[str, Any]:

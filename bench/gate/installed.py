@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bench.errors import UsageError
 from bench.system.repository import Repository
+from implementations import folders
 
 LOG = "failed-setup.log"
 """File of all that the last failed setup wrote."""
@@ -51,9 +52,11 @@ class Installed:
 
 
 def cache_folder() -> Path:
-    """Folder of the environments."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "seqboat-bench" / "revisions"
+    """Folder of the environments. Raises UsageError."""
+    try:
+        return folders.cache_folder() / "revisions"
+    except folders.NoHome as error:
+        raise UsageError(str(error)) from None
 
 
 def install(repository: Repository, name: str, commit: str, setup: str, temporary: Path) -> Installed:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import UsageError
+from implementations.folders import expanded
 
 LRA_VARIABLE = "SEQBOAT_BENCH_LRA"
 """Environment variable that names the unpacked `lra_release` folder of the Long Range Arena."""
@@ -49,7 +50,7 @@ def user_folder(variable: str) -> Path | None:
     name = os.environ.get(variable)
     if not name:
         return None
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if not folder.is_dir():
         raise UsageError(f"{variable}={name}: no such folder")
     return folder

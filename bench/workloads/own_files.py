@@ -19,6 +19,7 @@ from bench.workloads.files import SCAN_BYTES, fingerprint
 from bench.workloads.splits import Split
 from bench.workloads.stream import MAX_LENGTH, excerpts, part_of
 from implementations.errors import RegistryError
+from implementations.folders import expanded
 from implementations.task import Task
 
 BYTES = 256
@@ -170,7 +171,7 @@ def is_own_file(name: str) -> bool:
 def load(name: str) -> Stream:
     """The workload of a file, with or without `(vocabulary=N)` after its name. Raises UsageError."""
     scheme, _, rest = name.partition(":")
-    path, values = Path(rest).expanduser(), dict[str, Any]()
+    path, values = expanded(rest), dict[str, Any]()
     if rest.endswith(")") and not path.exists():
         from implementations import settings
 
@@ -178,7 +179,7 @@ def load(name: str) -> Stream:
             setting = settings.parse(rest)
         except RegistryError as error:
             raise UsageError(f"workload {error}") from None
-        path, values = Path(setting.use).expanduser(), dict(setting.values)
+        path, values = expanded(setting.use), dict(setting.values)
     if not path.is_file():
         raise UsageError(f"workload {name}: {path}: no such file")
     vocabulary = values.pop("vocabulary", None)

@@ -173,3 +173,9 @@ def test_a_folder_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setenv(files.LRA_VARIABLE, str(tmp_path / "none"))
     with pytest.raises(UsageError, match="no such folder"):
         WORKLOAD.data()
+
+
+def test_a_folder_of_nobody(monkeypatch):
+    monkeypatch.setenv(files.LRA_VARIABLE, "~nobody-of-that-name/lra")
+    with pytest.raises(UsageError, match="~nobody-of-that-name/lra: no such folder"):
+        WORKLOAD.data()

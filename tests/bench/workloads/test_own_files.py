@@ -76,6 +76,9 @@ def test_a_large_file_is_summed_in_pieces(folder, monkeypatch):
 
 BROKEN = {
     "tokens:absent.npy": "absent.npy: no such file",
+    "tokens:~nobody-of-that-name/corpus.npy": "~nobody-of-that-name/corpus.npy: no such file",
+    "text:~nobody-of-that-name/a.txt(vocabulary=3)": "~nobody-of-that-name/a.txt: no such file",
+    "text:~\0/book.txt": "no such file",
     "tokens:book.txt": "book.txt: is not a NumPy array",
     "tokens:reals.npy": "reals.npy: holds 9 of float64; give whole numbers",
     "tokens:square.npy": "square.npy: holds 3 × 3 of int64",

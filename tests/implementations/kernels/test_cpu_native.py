@@ -1,6 +1,7 @@
 """The C kernels are built once, where they can be; elsewhere torch's operators compute the same."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from implementations.kernels.cpu.ema import fused_ema
 from implementations.kernels.cpu.native import library, operators
@@ -84,6 +86,28 @@ def test_a_compiler_that_is_not_there(afresh: Path, tiny: Path, monkeypatch: pyt
 def test_a_cache_that_cannot_be_written(afresh: Path, tiny: Path) -> None:
     afresh.parent.joinpath("cache").write_text("a file where the folder should be")
     refused("Not a directory")
+
+
+def test_without_a_home(afresh: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container, whose user is in no list of users."""
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    refused("no home folder: set HOME or XDG_CACHE_HOME")
+    assert "set HOME" in (library.cannot_build() or "")
+
+
+def test_an_openmp_that_was_replaced_under_the_process(
+    afresh: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system calls its file deleted, and it can't be loaded again: the kernels compute on one thread."""
+    maps = "7f00-7f01 r-xp 00000000 08:01 99  /usr/lib/libgomp.so.1 (deleted)\n"
+    read = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, **how: maps if path.name == "maps" else read(path, **how)
+    )
+    assert library._pool() is None
+    assert library.library() is not None
 
 
 def test_turned_off(afresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,3 +222,18 @@ def test_channels_and_steps_that_fill_vectors_and_some_that_do_not(
         assert bool(operators._called) == (setting == "on")
     for ours, theirs in zip(found["on"], found["off"], strict=True):
         assert (ours - theirs).norm() <= bound * theirs.norm()
+
+
+@pytest.mark.parametrize(("loop", "operator"), [("scan", "forward"), ("adjoint", "backward")])
+def test_the_flops_of_an_average_are_those_of_its_innermost_loop(loop: str, operator: str) -> None:
+    source = (library.SOURCES / "ema.c").read_text().partition(f"static void NAME({loop})(")[2]
+    body = re.search(r"\{([^{}]*sum \+= [^{}]*)\}", source)
+    assert body
+    x, average, weight = (torch.empty(*sizes, device="meta") for sizes in ((5, 3, 20), (5, 3, 20), (10, 7)))
+    how = (None, weight, weight, weight[:5, 0])
+    with FlopCounterMode(display=False) as counter:
+        if operator == "forward":
+            operators.ema_forward(x, *how, True, 0.0, 0)
+        else:
+            operators.ema_backward(x, average, x, *how, x, False, 0.0, 0)
+    assert counter.get_total_flops() == len(re.findall(r"[+*]", body[1])) * weight.numel() * 3 * 20

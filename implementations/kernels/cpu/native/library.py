@@ -5,6 +5,7 @@ the processor. Where there is no compiler, or nowhere to write, torch's operator
 `SEQBOAT_NATIVE=off` asks for that.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -15,6 +16,8 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+
+from implementations.folders import NoHome, cache_folder
 
 SETTING = "SEQBOAT_NATIVE"
 SOURCES = Path(__file__).parent
@@ -87,8 +90,11 @@ def build() -> Path:
 
 
 def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "seqboat-bench" / "native"
+    """Folder of the compiled libraries. Raises Unavailable."""
+    try:
+        return cache_folder() / "native"
+    except NoHome as error:
+        raise Unavailable(str(error)) from None
 
 
 def _compile(path: Path) -> None:
@@ -167,7 +173,9 @@ def _pool() -> ctypes.CDLL | None:
         return None
     paths = {line.split(maxsplit=5)[-1] for line in mapped.splitlines() if POOLS.search(line)}
     for path in sorted(paths, key=lambda path: ("/torch/" not in path, path)):
-        found = ctypes.CDLL(path)
-        if hasattr(found, "GOMP_parallel"):
-            return found
+        # One that was replaced under this process is `… (deleted)`, which can't be loaded again.
+        with contextlib.suppress(OSError):
+            found = ctypes.CDLL(path)
+            if hasattr(found, "GOMP_parallel"):
+                return found
     return None
