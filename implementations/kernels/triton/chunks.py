@@ -66,6 +66,12 @@ class Chunks:
         return power_of_two(self.count, least=16)
 
     @property
+    def summed(self) -> int:
+        """Chunks that the sums for taps go through, 32 at a time."""
+        rows = min(self.tile, 32)
+        return blocks(self.count, rows) * rows
+
+    @property
     def slice(self) -> int:
         """Time steps of a block that one product sums over: registers ask for few in a large tile."""
         return min(self.block, 32 if self.tile <= 128 else 16)

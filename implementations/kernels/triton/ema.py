@@ -104,10 +104,11 @@ def _work(x: Tensor, moves: tuple[Tensor, ...], by: Coefficients, chunks: Chunks
     more digits than x.
     """
     slots = by.options["SLOTS"] * chunks.directions if chunks.lookback else 0
-    each = 2 * x.shape[0] * x.shape[1] * chunks.tile * chunks.steps
-    matrices = each * chunks.matrices * chunks.steps
-    to_states = each * slots * (chunks.parts + 3 if gradients else chunks.parts)
-    from_states = 0 if gradients else each * slots
+    each = 2 * x.shape[0] * x.shape[1] * chunks.steps  # FLOPs per chunk, and per column of a factor.
+    matrices = each * (chunks.summed if gradients else chunks.tile) * chunks.matrices * chunks.steps
+    # For gradients by states, every block makes states and slopes anew, and sums by both.
+    to_states = each * chunks.tile * slots * (2 * chunks.parts + 2 if gradients else chunks.parts)
+    from_states = 0 if gradients else each * chunks.tile * slots
     if x.dtype not in HALVES:
         return Work(moves, tf32=matrices + to_states + from_states)
     repeated = to_states if gradients else matrices + to_states

@@ -1,14 +1,22 @@
-"""The work that launches declare, against counts by hand; nothing is computed."""
+"""The work that launches declare, against counts by hand, and against what the interpreter multiplies."""
 
+from collections import Counter
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor
 
 from implementations.kernels.triton.work import Work, counted
+from implementations.ops.ema import DampedEMA
 
 from .triton_oracle import DEVICE, numbers
 
 from implementations.kernels.triton.attention import Attention, Blocks, attention  # isort: skip
+from implementations.kernels.triton.ema import damped_ema  # isort: skip
 from implementations.kernels.triton.packing import Packing  # isort: skip
+import triton  # isort: skip
+from triton.runtime.interpreter import InterpreterBuilder  # isort: skip
 
 ROWS, LENGTH, DIM, HIDDEN = 2, 64, 16, 48
 
@@ -48,3 +56,40 @@ def test_a_window_is_its_band_in_whole_blocks() -> None:
     )
     assert near == 2 * ROWS * LENGTH * 64 * 2 * (DIM + 32)
     assert causal == near
+
+
+@pytest.mark.skipif(not triton.knobs.runtime.interpret, reason="the interpreter's products are counted")
+@pytest.mark.parametrize(
+    ("length", "truncation", "chunk"),
+    [
+        (37, None, 16),
+        (150, 112, 16),
+        (150, 140, 128),
+        (65 * 16, None, 16),
+        # Beyond 16,384 steps a chunk has several blocks.
+        (32_768, None, None),
+        (32_768, 1000, None),
+    ],
+)
+def test_the_products_of_an_average_are_those_that_are_computed(
+    length: int, truncation: int | None, chunk: int | None
+) -> None:
+    made, x = DampedEMA(2, 3, truncation=truncation), torch.randn(1, length, 2).requires_grad_()
+    declared, computed, running = Counter[str](), Counter[str](), ""
+
+    def launched(name: str, work: Work) -> None:
+        nonlocal running
+        running = name
+        declared[name] += work.flops
+
+    create_dot = InterpreterBuilder.create_dot
+
+    def dot(self: Any, a: Any, b: Any, *how: Any) -> Any:
+        computed[running] += 2 * a.data.size * b.data.shape[1]
+        return create_dot(self, a, b, *how)
+
+    with pytest.MonkeyPatch.context() as patch, counted(launched, run=True):
+        patch.setattr(InterpreterBuilder, "create_dot", dot)
+        damped_ema(made, x, chunk=chunk).sum().backward()
+    for kernel in ("average_kernel", "parameter_sums_kernel"):
+        assert declared[kernel] == computed[kernel] > 0

@@ -129,7 +129,7 @@ def ema_forward(
 @_operator(
     "ema_backward(Tensor(a!) grad, Tensor? average, Tensor x, Tensor? padded, Tensor weight, Tensor decay,"
     " Tensor omega, Tensor(b!) grad_x, bool add, float dropout, int seed) -> (Tensor, Tensor, Tensor)",
-    lambda grad, average, x, padded, weight, *_: 11 * weight.numel() * x[1:].numel(),
+    lambda grad, average, x, padded, weight, *_: 10 * weight.numel() * x[1:].numel(),
 )
 def ema_backward(
     grad: Tensor,
