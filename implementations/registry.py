@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from implementations import by_configuration, settings
+from implementations import by_configuration, fields, settings
 from implementations.card import Card, CardEntry, Complexity, read_card
 from implementations.equal_sizes import LAYERS, parameters_wanted
 from implementations.errors import RegistryError
@@ -109,7 +109,22 @@ class Implementation:
             values |= {name: int(ratio * dim) for name, ratio in self.matched.items()}
         if mode == "small":
             values |= {name: value for name, value in self.small.items() if values.get(name) is not None}
-        return settings.replaced(self.unset, values, self.setting)
+        replaced = settings.replaced(self.unset, values, self.setting)
+        self._check(settings.doubtful(values, self.setting))
+        return replaced
+
+    def _check(self, doubtful: Mapping[str, Any]) -> None:
+        """Raises RegistryError for a value of none of its field's types.
+
+        Those are in the model's module, which imports torch: that takes seconds, so only doubt asks for them.
+        """
+        if not doubtful:
+            return
+        module = importlib.import_module(f"implementations.models.{self.system}")
+        try:
+            fields.check(fields.config_of(module), doubtful)
+        except ValueError as error:
+            raise RegistryError(f"{self.unset}: {error}") from None
 
     def load(self) -> "Build":
         """Import the function that builds the model. Raises RegistryError if that fails."""

@@ -71,6 +71,17 @@ def replaced(name: str, own: Mapping[str, Any], values: Mapping[str, Any]) -> di
     return {**own, **values}
 
 
+def doubtful(own: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a setting that a model's own do not vouch for: another word, a size below 1, another type."""
+    return {key: value for key, value in values.items() if not _vouches(own[key], value)}
+
+
+def _vouches(own: object, value: object) -> bool:
+    if type(own) is not type(value):
+        return False
+    return own == value or isinstance(value, bool | float) or (isinstance(value, int) and value >= 1)
+
+
 class Read(Mapping[str, Any]):
     """Hyper-parameters that record which of them a model has read."""
 

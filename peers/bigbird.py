@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from implementations.fields import Count
 from implementations.models.transformer import frame
 from implementations.task import Task
 from peers.frame import Shape, bidirectional, package
@@ -17,7 +18,7 @@ from peers.frame import Shape, bidirectional, package
 @dataclass(frozen=True, kw_only=True)
 class BigBirdConfig(Shape):
     block: int = 64
-    random_blocks: int = 3
+    random_blocks: Count = 3
     attention_dropout: float = 0.1
     prenorm: bool = False
     positions: Literal["sinusoidal", "learned", "none"] = "none"

@@ -8,6 +8,7 @@ from torch import nn
 
 from implementations.embeddings import embed
 from implementations.encoder import Encoder
+from implementations.fields import Count
 from implementations.heads import with_head
 from implementations.models.gated_deltanet import GatedFeedForward
 from implementations.ops.norms import RMSNorm
@@ -20,7 +21,7 @@ class GatedDeltaNetConfig(Shape):
     WIDER: ClassVar[int] = 3
 
     heads: int = 3
-    head_dim: int = 0
+    head_dim: Count = 0
     """Width of a head's queries and keys; 0 for a quarter of the model's."""
     value_expand: int = 2
     """Width of a head's values over that of its keys."""

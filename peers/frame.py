@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from implementations.fields import Count
 from implementations.models.transformer import FrameConfig
 from implementations.task import Task
 
@@ -24,13 +25,14 @@ class Shape(FrameConfig):
     layers: int = 4
     dim: int = 128
     heads: int = 4
-    ffn: int = 0
+    ffn: Count = 0
     """Width of the feed-forward network; 0 for a multiple of the model's."""
     prenorm: bool = True
 
     def __post_init__(self) -> None:
         if not self.ffn:
             object.__setattr__(self, "ffn", self.WIDER * self.dim)
+        super().__post_init__()
 
 
 class NotInstalled(NotImplementedError):

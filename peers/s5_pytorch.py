@@ -11,6 +11,7 @@ from torch import nn
 
 from implementations.embeddings import embed
 from implementations.encoder import Encoder
+from implementations.fields import Count
 from implementations.heads import with_head
 from implementations.task import Task
 from peers.frame import Adapter, Shape, bidirectional, package
@@ -18,7 +19,7 @@ from peers.frame import Adapter, Shape, bidirectional, package
 
 @dataclass(frozen=True, kw_only=True)
 class S5Config(Shape):
-    state: int = 0
+    state: Count = 0
     """States per layer, counting both conjugates; 0 for three quarters of the width."""
     blocks: int = 12
     """Copies of the HiPPO matrix that the state starts as."""

@@ -23,6 +23,7 @@ from implementations.decoding import State, cache
 from implementations.embeddings import embed
 from implementations.encoder import Encoder
 from implementations.exact_buffers import kept_wide
+from implementations.fields import Config
 from implementations.heads import Pooling, with_head
 from implementations.ops.attention import merge_heads, split_heads
 from implementations.ops.segments import Memory, SegmentedStack
@@ -35,7 +36,7 @@ EPSILON = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptiveSpanConfig:
+class AdaptiveSpanConfig(Config):
     """Hyper-parameters of Adaptive Span."""
 
     layers: int
@@ -58,6 +59,7 @@ class AdaptiveSpanConfig:
     """Dropout of the attention weights and of the feed-forward network's hidden units."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.dim % self.heads:
             raise ValueError(f"{self.heads} heads do not divide the width {self.dim}")
         if not 0.0 <= self.initial_span <= 1.0:

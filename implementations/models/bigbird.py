@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from implementations.fields import Count
 from implementations.models.transformer import Activation, FrameConfig, build_around
 from implementations.ops.attention import MultiHeadAttention
 from implementations.task import Task
@@ -33,7 +34,7 @@ class BigBirdConfig(FrameConfig):
     qkv: int
     """Width of all heads together."""
     block: int = 64
-    random_blocks: int = 3
+    random_blocks: Count = 3
     activation: Activation = "gelu_tanh"
     norm_epsilon: float = 1e-12
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from implementations.decoding import State
 from implementations.embeddings import embed
 from implementations.encoder import Encoder
+from implementations.fields import Config
 from implementations.heads import Pooling, with_head
 from implementations.kernels import libraries
 from implementations.kernels.backend import Backend, choose
@@ -31,7 +32,7 @@ EPSILON = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatedDeltaNetConfig:
+class GatedDeltaNetConfig(Config):
     """Hyper-parameters of Gated DeltaNet."""
 
     layers: int

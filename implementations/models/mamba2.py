@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from implementations.decoding import State
 from implementations.embeddings import embed
 from implementations.encoder import Encoder
+from implementations.fields import Config
 from implementations.heads import Pooling, with_head
 from implementations.kernels import libraries
 from implementations.kernels.backend import Backend, choose
@@ -28,7 +29,7 @@ from implementations.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mamba2Config:
+class Mamba2Config(Config):
     """Hyper-parameters of Mamba-2."""
 
     layers: int

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from implementations.decoding import State, cache
 from implementations.embeddings import embed
 from implementations.encoder import Encoder
+from implementations.fields import Config
 from implementations.heads import with_head
 from implementations.ops.attention_functions import AttentionKind, attend
 from implementations.ops.chunked_attention import chunked_attention
@@ -30,7 +31,7 @@ INITIAL_DEVIATION = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
-class MegaConfig:
+class MegaConfig(Config):
     """Hyper-parameters of MEGA."""
 
     layers: int

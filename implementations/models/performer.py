@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from implementations.fields import Count
 from implementations.models.transformer import FrameConfig, build_around
 from implementations.ops.attention import MultiHeadAttention
 from implementations.ops.causal_products import causal_products
@@ -37,7 +38,7 @@ class PerformerConfig(FrameConfig):
 
     qkv: int
     """Width of all heads together."""
-    features: int | None = None
+    features: Count | None = None
     """Random features per head; `d_head·ln(d_head)` by default. 0, for the ReLU kernel: no projection."""
     kernel: Kernel = "softmax"
     qkv_bias: bool = True

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from implementations.decoding import NoRecurrentForm, State
 from implementations.encoder import Encoder
+from implementations.fields import Config
 from implementations.heads import Classifier, LanguageModel, TwoTower
 from implementations.ops.flax_layers import BatchNorm, Dense, InputDense, LayerNorm, lecun_normal
 from implementations.ops.scan import final_state, linear_scan
@@ -44,7 +45,7 @@ LARGEST_REAL_PART = -1e-4
 
 
 @dataclass(frozen=True)
-class S5Config:
+class S5Config(Config):
     """Hyper-parameters of the model."""
 
     layers: int

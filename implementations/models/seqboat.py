@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from implementations.decoding import State
 from implementations.embeddings import Sinusoids, embed
 from implementations.encoder import Encoder
+from implementations.fields import Config
 from implementations.heads import with_head
 from implementations.ops.attention_functions import AttentionKind, attend
 from implementations.ops.configurator import LatentConfigurator
@@ -39,7 +40,7 @@ INITIAL_DEVIATION = 0.02
 
 
 @dataclass(frozen=True)
-class SeqBoatConfig:
+class SeqBoatConfig(Config):
     """Hyper-parameters. Raises ValueError for one out of its range, or if two exclude each other."""
 
     layers: int
@@ -71,12 +72,7 @@ class SeqBoatConfig:
     """Attention at every step, without a configurator."""
 
     def __post_init__(self) -> None:
-        if self.relative_bias not in ("simple", "local", "rotary"):
-            raise ValueError(f"unknown relative_bias {self.relative_bias!r}: choose simple, local or rotary")
-        if self.attention not in ("softmax", "relu2", "laplace"):
-            raise ValueError(f"unknown attention {self.attention!r}: choose softmax, relu2 or laplace")
-        if self.window is not None and self.window < 1:
-            raise ValueError(f"window {self.window}: it is 1 step at least, or none for full attention")
+        super().__post_init__()
         if self.window is None and self.relative_bias == "local":
             raise ValueError("relative_bias 'local' needs a window: its table is as long as six of them")
         if self.relative_bias == "rotary" and self.attention_dim % 2:

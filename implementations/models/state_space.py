@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from implementations.decoding import State, recurrent
 from implementations.embeddings import RealEmbedding
 from implementations.encoder import Encoder
+from implementations.fields import Config
 from implementations.heads import Classifier, LanguageModel, Pooling, TwoTower
 from implementations.ops.norms import SequenceNorm
 from implementations.ops.ssm import NormKind, TiedDropout
@@ -15,7 +16,7 @@ from implementations.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneConfig:
+class BackboneConfig(Config):
     """Hyper-parameters of the frame around a model's layers; a system's own config extends them."""
 
     layers: int

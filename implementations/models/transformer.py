@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from implementations.decoding import State, recurrent
 from implementations.embeddings import FairseqSinusoids, LearnedPositions, Pixels, Sinusoids, embed
 from implementations.encoder import Encoder
+from implementations.fields import Config
 from implementations.heads import Pooling, with_head
 from implementations.ops.attention import MultiHeadAttention, SDPAMixer, SoftmaxMixer
 from implementations.task import Task
@@ -31,7 +32,7 @@ ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrameConfig:
+class FrameConfig(Config):
     """Hyper-parameters of the frame around a model's attention; a system's own config extends them."""
 
     layers: int

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from implementations.decoding import State, cache, distances
 from implementations.embeddings import Sinusoids, embed
 from implementations.encoder import Encoder
+from implementations.fields import Config, Count
 from implementations.heads import Pooling, with_head
 from implementations.ops.attention import merge_heads, split_heads
 from implementations.ops.segments import Memory, SegmentedStack
@@ -28,7 +29,7 @@ INITIAL_DEVIATION = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransformerXLConfig:
+class TransformerXLConfig(Config):
     """Hyper-parameters of Transformer-XL."""
 
     layers: int
@@ -40,11 +41,11 @@ class TransformerXLConfig:
     """Width of a head; dim / heads by default."""
     segment: int = 512
     """Time steps that are computed together."""
-    memory: int = 512
+    memory: Count = 512
     """States before a segment that its layers attend to."""
     same_length: bool = False
     """Whether a query sees `memory` keys, itself among them, wherever in its segment it is."""
-    clamp_length: int | None = None
+    clamp_length: Count | None = None
     """Largest distance; larger ones count as this."""
     prenorm: bool = False
     pooling: Pooling = "mean"
@@ -53,6 +54,7 @@ class TransformerXLConfig:
     attention_dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.same_length and not self.memory:
             raise ValueError("same_length without memory leaves a query nothing to see")
 

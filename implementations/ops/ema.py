@@ -22,6 +22,7 @@ class DampedEMA(nn.Module):
     dim: channels; states: N; truncation: longest kernel in time steps, None for the whole sequence.
     Parameters: delta, alpha, beta `(directions·dim, states, 1)`, gamma `(directions·dim, states)`,
     omega `(dim,)`; `cut`: their initial values lie within two deviations, as SeqBoat's do.
+    Raises ValueError for a kernel of no steps.
     """
 
     def __init__(
@@ -33,6 +34,8 @@ class DampedEMA(nn.Module):
         cut: bool = False,
     ) -> None:
         super().__init__()
+        if truncation is not None and truncation < 1:
+            raise ValueError(f"truncation can't be {truncation}: a kernel has one step at least")
         self.dim = dim
         self.states = states
         self.bidirectional = bidirectional

@@ -93,6 +93,10 @@ def test_a_bad_suite_is_one_clear_line(tmp_path, changes, words):
             {"implementations": ["seqboot"]},
             "--impl: unknown implementation 'seqboot'; did you mean 'seqboat'?",
         ),
+        (
+            {"implementations": ["transformer(pooling=max)"]},
+            "--impl: transformer: unknown pooling 'max': choose mean, first or last",
+        ),
         ({"activation": [1.5]}, "--activation 1.5: must be at most 1"),
         ({"baseline": "s4"}, "--baseline: 's4' is not among the implementations"),
     ],

@@ -53,6 +53,7 @@ def test_options_name_rows_and_settings_too(tmp_path):
         ([ROW, {**ROW, "use": "mega"}], "has that name, too"),
         ([{**ROW, "name": "mega"}], "mega is the name of an implementation"),
         ([{**ROW, "set": {"windwo": 64}}], "unknown hyper-parameter 'windwo'"),
+        ([{**ROW, "set": {"window": 0}}], "seqboat: window can't be 0: give a whole number from 1 or null"),
         ([{**ROW, "use": "seqboot"}], "did you mean 'seqboat'"),
         ([{**ROW, "name": "a b"}], "$.name"),
         ([{"name": "x"}], "missing required field `use`"),

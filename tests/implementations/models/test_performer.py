@@ -140,7 +140,7 @@ def test_half_precision_is_close() -> None:
 def test_mistakes_are_named() -> None:
     with pytest.raises(TypeError, match="buckets"):
         build(task(), {**TINY, "buckets": 3})
-    with pytest.raises(ValueError, match="unknown Performer kernel 'cosine'"):
+    with pytest.raises(ValueError, match="unknown kernel 'cosine'"):
         build(task(), {**TINY, "kernel": "cosine"})
     with pytest.raises(ValueError, match="3 heads do not divide"):
         build(task(), {**TINY, "heads": 3})

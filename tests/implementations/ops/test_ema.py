@@ -104,3 +104,9 @@ def test_initial_values() -> None:
     assert (ema.beta - signs).std().item() == pytest.approx(0.02, rel=0.1)
     assert ema.delta.std().item() == pytest.approx(0.2, rel=0.1)
     assert ema.gamma.std().item() == pytest.approx(1.0, rel=0.1)
+
+
+@pytest.mark.parametrize("truncation", [0, -1])
+def test_a_kernel_has_a_step(truncation: int) -> None:
+    with pytest.raises(ValueError, match="one step at least"):
+        DampedEMA(4, STATES, truncation=truncation)
