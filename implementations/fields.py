@@ -3,7 +3,6 @@
 A chain of ifs reads a misspelt word as its last branch: another model, under a name that promises this one.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from types import ModuleType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -42,7 +41,6 @@ def config_of(module: ModuleType) -> type[Config]:
     return found
 
 
-@functools.cache
 def _kinds(config: type[Config]) -> Mapping[str, tuple[Any, ...]]:
     """Each field's types, one by one."""
     hints = get_type_hints(config, include_extras=True)
