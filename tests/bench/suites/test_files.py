@@ -87,7 +87,7 @@ def test_a_collection_is_listed_with_its_keys_alone():
 
 @pytest.mark.parametrize(("name", "count"), [("ci", 1), ("lra", 7)])
 def test_a_run_reads_each_file_once(monkeypatch, tmp_path, name, count):
-    def stop(request: Request) -> NoReturn:
+    def stop(request: Request, resumed_by: object = None) -> NoReturn:
         load_suite(request)
         raise UsageError("stops here")
 
