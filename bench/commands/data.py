@@ -24,7 +24,7 @@ def data(
         typer.Option(parser=one_length, metavar="STEPS", help="As 4k; by default the published length."),
     ] = None,
     sequences: Annotated[int, typer.Option(min=1, help="Sequences that the statistics are over.")] = 96,
-    seed: Annotated[int, typer.Option(help="Seed of the sequences.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sequences.")] = 0,
     picture: Annotated[
         Path | None, typer.Option(help="Also write samples to this PNG file (workloads of pictures).")
     ] = None,

@@ -75,11 +75,17 @@ def profile_(
         "precision": precision,
         "activation": rates(activation),
         "batch": batch,
+        "threads": threads,
     }
     loaded = suites.load(suite, given(overrides))
     if loaded.phase == "decode":
         raise UsageError(f"{suite}: bench profile takes a training or a forward step apart, not decoding")
-    environment = probe_environment(device, threads)
+    if loaded.each_mode != ("eager",):
+        modes = ", ".join(loaded.each_mode)
+        raise UsageError(f"{suite}: bench profile takes a step apart op by op; the suite's modes are {modes}")
+    if loaded.own_threads != (None,):
+        raise UsageError(f"{suite}: has several numbers of threads; choose one with --threads")
+    environment = probe_environment(device, loaded.most_threads)
 
     own_models.look_here()
     from bench.steps.profiler import profile

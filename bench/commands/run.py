@@ -169,7 +169,8 @@ def run(
         energy=energy or before.get("energy", False),
         lock_clocks=lock_clocks or before.get("lock_clocks"),
         pairing=before.get("pairing", pairing),
-        arithmetic=needs_arithmetic(shown.choice.columns),
+        arithmetic=needs_arithmetic([*(shown.choice.columns or ()), shown.choice.sort or ""])
+        or before.get("arithmetic", False),
         executor=executor,
         check=None if shown.is_plain else check,
         out=out,

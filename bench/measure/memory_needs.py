@@ -21,7 +21,7 @@ from bench.records.environment import DeviceKind
 from bench.records.reading import Results
 from bench.records.solo import MEMORY_KIND, MemoryFigure, Solo
 from bench.suites.case import Case
-from bench.suites.suite import Suite
+from bench.suites.suite import STRETCH, Suite
 from bench.text.units import format_bytes, parse_bytes
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed
@@ -49,9 +49,12 @@ class Axis:
         return msgspec.structs.replace(case, **{self.field: size})
 
 
-LENGTH = Axis(
-    "--max-length", "length", 128, lambda case: workloads.load(case.workload).max_length, "time steps"
-)
+def _longest(case: Case) -> int:
+    """Most time steps of a case's data; decoding needs its stretch after them."""
+    return workloads.load(case.workload).max_length - (STRETCH if case.phase == "decode" else 0)
+
+
+LENGTH = Axis("--max-length", "length", 128, _longest, "time steps")
 """Step of a sequence's length: a multiple of 128 suits chunked forms."""
 BATCH = Axis("--max-batch", "batch", 1, lambda _: 1 << 20, "sequences")
 

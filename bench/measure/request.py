@@ -87,6 +87,7 @@ def begun(path: Path) -> tuple[SuiteFile, dict[str, Any]]:
     gpu, budget = header.environment.gpu, header.suite.timing.budget
     words = {
         "pairing": header.environment.pairing,
+        "arithmetic": any(solo.arithmetic for solo in results.solos.values()),
         "lock_clocks": gpu.locked_sm_mhz if gpu else None,
         "budget": budget if isinstance(budget, str) else f"{budget:g}s",
     }

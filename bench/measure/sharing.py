@@ -57,6 +57,8 @@ def write_bundle(file: Path, out: Path) -> Manifest:
 def as_yaml(suite: Suite) -> bytes:
     """A suite with every field that it is run with, as a file that `bench run --suite` reads."""
     fields = {name: value for name, value in msgspec.to_builtins(suite).items() if value is not None}
+    if suite.tokens is not None:
+        del fields["batch"]  # It follows from the tokens, and a file may have only one of them.
     text: str = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
     return text.encode()
 

@@ -35,6 +35,8 @@ def predict(case: Case, device: str) -> Prediction:
     if device.startswith("cuda") and not torch.cuda.is_available():
         # Autograd has no queue for such a device, and ends the process.
         return _not_predictable("there is no CUDA device; predict for --device cpu")
+    if case.phase == "decode":
+        return _not_predictable("a step of decoding begins with a state, which shapes alone do not give")
     try:
         return _predict(case, torch.device(device))
     except SizeUnknown as error:

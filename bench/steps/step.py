@@ -30,6 +30,8 @@ HELD_IN: Mapping[Precision, torch.dtype] = {"fp64": torch.float64, "bf16-pure": 
 
 MOST_HALVINGS = 24
 """Most halvings of the scale of a loss in fp16, which begins at 2^16."""
+NEVER = 2**31 - 1
+"""Steps that no run has."""
 
 
 class Step:
@@ -227,8 +229,13 @@ def hold_in(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def scaler_of(case: Case, device: torch.device) -> torch.amp.GradScaler | None:
-    """Scaler that keeps small gradients from vanishing in float16; None in other precisions and phases."""
-    return torch.amp.GradScaler(device.type) if case.precision == "fp16" and case.phase == "train" else None
+    """Scaler that keeps small gradients from vanishing in float16; None in other precisions and phases.
+
+    It settles before anything is timed. If it grew again, a timed step would overflow by design.
+    """
+    if case.precision != "fp16" or case.phase != "train":
+        return None
+    return torch.amp.GradScaler(device.type, growth_interval=NEVER)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -78,6 +78,8 @@ def _extent(published: Schedule | None, steps: int) -> dict[str, Any]:
 
 
 def _steps_of(epochs: float, workload: Workload, batch: int) -> int:
+    if not math.isfinite(epochs):
+        raise UsageError(f"--epochs {epochs}: give a number")
     sequences = workload.sequences("train")
     if sequences is None:
         raise UsageError(f"{workload.name} makes sequences without end, so it has no epochs: give --steps")
@@ -91,4 +93,6 @@ def _checked(name: str, settings: dict[str, Any]) -> Recipe:
         raise UsageError(f"training settings of {name}: {error}") from None
     if not 0 < recipe.learning_rate < math.inf:
         raise UsageError(f"learning rate {recipe.learning_rate}: it must be above 0")
+    if not 0 <= recipe.weight_decay < math.inf:
+        raise UsageError(f"weight decay {recipe.weight_decay}: it must be at least 0")
     return recipe

@@ -30,6 +30,10 @@ def roofline(profiles: Sequence[Profile]) -> Spec:
     ceilings = profiles[0].ceilings
     if len({profile.environment.machine for profile in profiles}) > 1:
         raise UsageError("roofline: the profiles come from different machines, whose ceilings differ")
+    if len({profile.case.precision for profile in profiles}) > 1:
+        raise UsageError(
+            "roofline: the profiles are in different precisions, whose ceilings differ; draw each alone"
+        )
     points = points_of(profiles)
     if not points:
         raise UsageError("roofline: no stage of these profiles has a time, FLOPs and bytes")

@@ -78,7 +78,9 @@ def columns_of(
 
 def later_columns(suite: Suite, kind: DeviceKind) -> list[str]:
     """Headers of columns that a run's table may get from what is measured."""
-    columns = [*_on_demand(None), *(_COMPILED if "compile" in suite.modes else ())]
+    sized = suite.hyperparameters.startswith("params:")
+    on_demand = (column for column in _on_demand(None) if sized or column.fields != ("width",))
+    columns = [*on_demand, *(_COMPILED if "compile" in suite.modes else ())]
     return [*(column.head.one_line for column in columns), *(["GPU busy"] if kind == "cuda" else [])]
 
 

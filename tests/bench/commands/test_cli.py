@@ -138,7 +138,17 @@ def test_bad_input_is_one_line_and_exit_code_2(words, message, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", [["run"], ["run", "--suite", "ci", "--lenght", "64"], ["fly"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run"],
+        ["run", "--suite", "ci", "--lenght", "64"],
+        ["fly"],
+        ["data", "text", "--seed", "-1"],
+        ["train", "--suite", "text-small", "--epochs", "nan"],
+        ["train", "--suite", "text-small", "--steps", "4", "--weight-decay", "nan"],
+    ],
+)
 def test_bad_usage_is_exit_code_2_without_a_traceback(words):
     finished = bench(*words)
     assert finished.returncode == 2

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench import workloads
 from bench.errors import UsageError
 from bench.measure.memory_needs import BATCH, LENGTH, PRECISION, Needs, largest, memory_needs
 from bench.measure.procedure import Procedure
 from bench.measure.request import Request
 from bench.suites import reading as suites
+from bench.suites.suite import STRETCH
 from bench.text.units import parse_bytes
 from bench.workers.forkserver import ForkServer
 from bench.workers.messages import (
@@ -258,3 +260,13 @@ def test_nothing_is_kept():
     done = bench_run("--suite", "ci", "--predict", "--out", "x.jsonl")
     assert (done.returncode, done.stdout) == (2, "")
     assert "keep no file" in done.stderr
+
+
+def test_decoding_is_not_predicted_as_another_step(server):
+    decoding = case("transformer", workload="lm", length=64, batch=1, phase="decode")
+    found = predicted(server, decoding)
+    assert found.tensor_bytes is None
+    assert "decoding" in found.reason
+    longest = workloads.load("lm").max_length
+    assert LENGTH.most(decoding) == longest - STRETCH
+    assert LENGTH.most(msgspec.structs.replace(decoding, phase="train")) == longest

@@ -64,6 +64,7 @@ def test_a_record_is_continued_without_the_name_of_its_suite(tmp_path):
         "pairing": "turns",
         "quick": True,
         "energy": False,
+        "arithmetic": False,
         "lock_clocks": None,
         "budget": header.suite.timing.budget,
     }

@@ -56,6 +56,9 @@ def test_the_suite_in_it_can_be_run(whole, tmp_path):
 
     zipfile.ZipFile(whole).extract("suite.yaml", tmp_path)
     assert reading.load(str(tmp_path / "suite.yaml")) == bundle.read(whole).results.header.suite
+    made = results(("transformer",), lengths=(256,), tokens=1024)
+    (tmp_path / "suite.yaml").write_bytes(sharing.as_yaml(made.header.suite))
+    assert reading.load(str(tmp_path / "suite.yaml")).batches("cpu", 256) == (4,)
 
 
 def test_what_has_changed_since_the_run_is_told(file, tmp_path):

@@ -310,3 +310,16 @@ def test_bf16_pure_holds_all_in_bfloat16():
     }
     assert held == {torch.bfloat16}
     assert step.not_finite() is None
+
+
+def test_the_scale_of_float16_stays_as_it_has_settled():
+    """After two thousand good steps torch's would double, and the next step overflow."""
+    step = Step(case("plain", "eager", precision="fp16"), "cpu")
+    step()
+    step.calibrate()
+    before = step.scaler.get_scale()
+    step.scaler._growth_tracker.fill_(1999)
+    for _ in range(2):
+        step()
+    assert step.scaler.get_scale() == before
+    assert step.not_finite() is None

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import msgspec
 import pytest
@@ -305,3 +306,18 @@ def test_the_roofline_chart_has_the_stages_and_the_roof(tmp_path):
     elsewhere = msgspec.structs.replace(made_up_profile(), environment=ENVIRONMENT)
     with pytest.raises(UsageError, match="different machines"):
         roofline_chart.roofline([made_up_profile(), elsewhere])
+    made = made_up_profile()
+    narrow = msgspec.structs.replace(made, case=msgspec.structs.replace(made.case, precision="bf16"))
+    with pytest.raises(UsageError, match="different precisions"):
+        roofline_chart.roofline([made, narrow])
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"), [("modes: checkpoint", "its modes|modes are"), ("threads: [1, 2]", "--threads")]
+)
+def test_a_suite_that_a_profile_cannot_follow_is_refused(tmp_path, setting, words):
+    suite = tmp_path / "mine.yaml"
+    suite.write_text(f"extends: ci\n{setting}\n")
+    refused = CliRunner().invoke(app, ["profile", "--suite", str(suite), "--impl", "seqboat"])
+    assert isinstance(refused.exception, UsageError), refused.output
+    assert re.search(words, str(refused.exception))

@@ -261,6 +261,7 @@ def test_a_setting_that_is_equal_in_all_rows_has_its_column_if_it_is_named():
         (["--sort", "foo"], "--sort foo: choose model"),
         (["--rows", "foo"], "--rows foo: choose transformer"),
         (["--columns", "graph breaks"], "--columns graph breaks: choose model"),
+        (["--columns", "speed,width"], "--columns width: choose model"),
         (["--max-batch", "8GiB", "--columns", "foo"], "--columns foo: choose model"),
     ],
 )
