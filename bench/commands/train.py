@@ -16,6 +16,7 @@ from bench.commands.console import (
     given,
     names,
     one_length,
+    show_error,
 )
 from bench.commands.tables import Shown, prints_table
 from bench.errors import UsageError
@@ -112,6 +113,9 @@ def train(
         )
     )
     shown.show(summary.Trainings.of(outcome.trainings, shown.rows))
+    for text in (each.end.traceback for each in outcome.trainings if each.end and traceback):
+        if text is not None:
+            show_error(text.rstrip())
     if outcome.interrupted:
         complain(f"interrupted; resume with: {outcome.resume_line}")
         raise typer.Exit(INTERRUPTED)

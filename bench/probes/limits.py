@@ -67,7 +67,10 @@ def cpu_groups(proc: Path = PROC) -> list[Group]:
 
 def _memory_limit(group: Group) -> int | None:
     names = ("memory.max", "memory.high") if group.version == 2 else ("memory.limit_in_bytes",)
-    return min((limit for name in names if (limit := group.number(name)) is not None), default=None)
+    limits = [limit for name in names if (limit := group.number(name)) is not None]
+    if group.version == 1 and (around := group.statistic("hierarchical_memory_limit")):
+        limits.append(around)  # Also of groups around it that are not mounted here.
+    return min(limits, default=None)
 
 
 def _memory_used(group: Group) -> int:

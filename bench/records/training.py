@@ -163,6 +163,7 @@ class TrainingEnd(msgspec.Struct, frozen=True, kw_only=True, tag="training-end",
     seconds: float
     """Seconds of training, without evaluations."""
     detail: str | None = None
+    traceback: str | None = None
 
 
 TrainingRecord = Begin | Progress | Evaluation | Plateau | TrainingEnd

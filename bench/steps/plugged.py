@@ -29,7 +29,7 @@ def optimizer_for(case: Case, model: nn.Module, *, capturable: bool = False) -> 
     Raises TypeError if the plug-in's function gives something else.
     """
     own = _beside(case, "optimizer")
-    if not inspect.isfunction(own):
+    if not _is_function(own):
         return adam(model, capturable=capturable)
     optimizer = own(model)
     if not isinstance(optimizer, torch.optim.Optimizer):
@@ -43,8 +43,13 @@ def optimizer_for(case: Case, model: nn.Module, *, capturable: bool = False) -> 
 
 def own_optimizer(case: Case, optimizer: torch.optim.Optimizer) -> str | None:
     """The name of a plug-in's own optimiser; None if it brings none."""
-    own = inspect.isfunction(_beside(case, "optimizer"))
+    own = _is_function(_beside(case, "optimizer"))
     return type(optimizer).__name__ if own else None
+
+
+def _is_function(own: object) -> bool:
+    """Whether something beside a model can be called, and is no class that happens to have the name."""
+    return callable(own) and not inspect.isclass(own)
 
 
 def adam(model: nn.Module, *, capturable: bool = False) -> torch.optim.Adam:

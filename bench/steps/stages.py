@@ -112,9 +112,9 @@ def _functions_of(own: Mapping[str, str]) -> Iterator[tuple[Any, str, str]]:
     Raises UsageError for one that is not there.
     """
     for path, role in own.items():
-        module, colon, function = path.partition(":")
-        if not colon:
-            continue
+        if not re.fullmatch(r"[\w.]+:\w+", path):
+            continue  # A pattern, which may hold a colon too.
+        module, _, function = path.partition(":")
         owner = sys.modules.get(module)
         if not callable(getattr(owner, function, None)):
             raise UsageError(f"STAGES: {path}: there is no such function in an imported module")

@@ -209,7 +209,7 @@ def _problems(suite: Suite) -> Iterator[tuple[str, str]]:
         yield "lengths", f"{suite.workload} has at most {workload.max_length} time steps, not {too_long[0]}"
     if suite.phase == "decode" and workload.task(suite.lengths[0]).head != "language-model":
         yield "phase", f"decode is for language models, and {suite.workload} has none (the workload lm has)"
-    yield from _limit_problems(suite)
+    yield from _name_problems(suite)
     if suite.baseline not in suite.implementations:
         near = difflib.get_close_matches(suite.baseline, suite.implementations, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose {', '.join(suite.implementations)}"
@@ -271,13 +271,19 @@ def _timing_problems(timing: Timing, place: str) -> Iterator[tuple[str, str]]:
         yield f"{place}.max_blocks", f"{timing.max_blocks} is below min_blocks ({timing.min_blocks})"
 
 
-def _limit_problems(suite: Suite) -> Iterator[tuple[str, str]]:
-    """Limits may name models that are not measured (`--impl`), but each must exist."""
+def _name_problems(suite: Suite) -> Iterator[tuple[str, str]]:
+    """Limits, rates and checkpoints may name models that are not measured (`--impl`), but each must exist."""
     for key, models in (("limits", suite.limits), ("ignore", suite.ignored)):
         for model in models:
             try:
                 if key != "limits" or model != "default":
                     registry.find(model)
+            except RegistryError as error:
+                yield key, str(error)
+    for key, named in (("training", suite.training.learning_rate), ("checkpoints", suite.checkpoints)):
+        for model in named:
+            try:
+                registry.find(model)
             except RegistryError as error:
                 yield key, str(error)
     for model, allowed in suite.limits.items():

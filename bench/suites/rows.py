@@ -33,9 +33,12 @@ def with_rows_named(keys: Mapping[str, Any]) -> dict[str, Any]:
     result = {**keys, "implementations": names}
     if isinstance(baseline := keys.get("baseline"), str):
         result["baseline"] = _of(names, baseline)
-    for key in ("limits", "ignore"):
+    for key in ("limits", "ignore", "checkpoints"):
         if key in keys:
             result[key] = _by_name(names, keys[key])
+    training = keys.get("training")
+    if isinstance(training, dict) and "learning_rate" in training:
+        result["training"] = {**training, "learning_rate": _by_name(names, training["learning_rate"])}
     return result
 
 

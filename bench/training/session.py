@@ -1,6 +1,7 @@
 """One `bench train` from request to records: suite, recipes, files, and one model after the other."""
 
 import re
+import traceback
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from bench.system import own_models
 from bench.system.signals import Interruption, termination_interrupts
 from bench.training.display import PlainTrainingDisplay, open_display
 from bench.training.recipe import make_recipe
+from bench.workers.failures import TRACEBACK_CHARACTERS
 from implementations import registry
 
 
@@ -133,6 +135,11 @@ def _earlier(job: Job, resume: bool) -> Checkpoint | None:
     """The checkpoint to continue. Raises UsageError if there is one and it was not asked for, or if it is of
     another training."""
     if not job.records.exists():
+        if job.checkpoint.exists():
+            raise UsageError(
+                f"{job.checkpoint}: exists already, without {job.records.name}; move it away, or choose "
+                "another --out"
+            )
         return None
     if not resume:
         raise UsageError(f"{job.records}: exists already; continue it with --resume or choose another --out")
@@ -144,6 +151,11 @@ def _earlier(job: Job, resume: bool) -> Checkpoint | None:
         changed = [f"{key} {then[key]}, now {now[key]}" for key in now if then[key] != now[key]]
         if changed:
             raise UsageError(f"{job.checkpoint}: was made by another training ({'; '.join(changed)})")
+    data = workloads.load(job.case.workload).data()
+    if checkpoint.data != data:
+        raise UsageError(
+            f"{job.checkpoint}: was made of other data ({checkpoint.data}; now {data}); start anew"
+        )
     return checkpoint
 
 
@@ -162,7 +174,17 @@ def _train(
     from implementations.encoder import parameter_count
 
     torch.set_num_threads(environment.threads)
-    trainer = Trainer(job.case, job.recipe, environment.device)
+    try:
+        trainer = Trainer(job.case, job.recipe, environment.device)
+    except UsageError:
+        raise
+    except Exception as error:
+        with RecordFile(job.records, resume=earlier is not None) as store:
+            if earlier is None:
+                store.append(_begin(job, suite, environment, parameters=0))
+            store.append(_failure(error, earlier.step if earlier else 0, earlier.seconds if earlier else 0.0))
+        display.say(f"{job.case.implementation} failed: {_words(error)}")
+        return
     with RecordFile(job.records, resume=earlier is not None) as store:
         if earlier is None:
             begin = _begin(job, suite, environment, parameter_count(trainer.model))
@@ -178,10 +200,21 @@ def _train(
             )
         try:
             loop.run(interruption)
-        except (RuntimeError, NotImplementedError, MemoryError) as error:
-            detail = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            store.append(TrainingEnd(reason="error", step=trainer.step, seconds=loop.seconds, detail=detail))
-            display.say(f"    failed: {detail}")
+        except UsageError:
+            raise
+        except Exception as error:
+            store.append(_failure(error, trainer.step, loop.seconds))
+            display.say(f"    failed: {_words(error)}")
+
+
+def _failure(error: Exception, step: int, seconds: float) -> TrainingEnd:
+    """The end of a training by whatever its model raised; it costs no other model its own."""
+    trace = "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
+    return TrainingEnd(reason="error", step=step, seconds=seconds, detail=_words(error), traceback=trace)
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _begin(job: Job, suite: Suite, environment: Environment, parameters: int) -> Begin:

@@ -102,7 +102,10 @@ class Others:
 
     def _array(self, name: str, value: Any, shape: tuple[int, ...], kind: str) -> npt.NDArray[Any]:
         """An int64 or float32 array of that shape, contiguous."""
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise self._wrong(f"batch(…).{name} is no array ({' '.join(str(error).split())})") from None
         if array.shape != shape:
             raise self._wrong(f"batch(…).{name} has the shape {array.shape}; give {shape}")
         wanted, kinds = (np.int64, "ui") if kind == "tokens" else (np.float32, "f")

@@ -15,6 +15,7 @@ from bench.views.tables.planned import plans
 from bench.views.tables.plugin_notes import plugin_footer
 from bench.views.tables.row import Row
 from bench.views.tables.titles import title_of
+from bench.workloads.own_files import is_own_file
 
 MEMORY_KIND_NAMES: dict[MemoryKind, str] = {
     "tensor_bytes": "exact peak of live tensor bytes in a step",
@@ -76,10 +77,16 @@ def setting_of(run: Results, rows: Sequence[Row]) -> str:
     lengths = ", ".join(str(length) for length in suite.lengths)
     held_out = ", held out of training" if suite.checkpoints else ""
     return (
-        f"{suite.name}: {suite.phase}, {suite.workload}, {', '.join(suite.precisions)}, length {lengths}, "
+        f"{suite.name}: {suite.phase}, {_workload(suite.workload)}, {', '.join(suite.precisions)}, "
+        f"length {lengths}, "
         f"batch {batches} ({', '.join(suite.fills)}), {_sizes(suite.hyperparameters)}, "
         f"data: {run.header.data}{held_out}"
     )
+
+
+def _workload(name: str) -> str:
+    """A workload, and the task of a file of the user's, whatever the suite's own is."""
+    return f"{name} (language modelling)" if is_own_file(name) else name
 
 
 def _sizes(mode: str) -> str:

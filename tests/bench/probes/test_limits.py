@@ -95,6 +95,16 @@ def test_a_container_sees_its_group_as_the_mounts_root(grouped):
     assert limits.total_memory(proc) == GIB
 
 
+def test_a_limit_around_the_mount_is_told_by_the_kernel(grouped):
+    """A container without a limit of its own, in a pod that has one."""
+    files = {
+        "memory.limit_in_bytes": 9223372036854771712,
+        "memory.stat": f"hierarchical_memory_limit {2 * GIB}",
+    }
+    proc = grouped(V1, "/pod/c", files, root="/pod/c", line="4:memory:")
+    assert limits.total_memory(proc) == 2 * GIB
+
+
 @pytest.mark.parametrize("free", [0, GIB // 2, GIB, 3 * GIB])
 def test_a_worker_always_has_a_limit_and_some_room(free, monkeypatch):
     monkeypatch.setattr("bench.measure.procedure.free_memory", lambda: free)

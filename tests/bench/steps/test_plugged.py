@@ -1,5 +1,6 @@
 """What a plug-in brings with its model: an optimiser, stages, words about itself."""
 
+import functools
 import sys
 from types import ModuleType
 
@@ -94,6 +95,20 @@ def test_what_is_no_optimiser_is_refused(module):
         TypeError, match=r"optimizer\(model\) gives generator, which is not an optimiser of torch"
     ):
         Step(CASE, "cpu")
+
+
+def test_whatever_can_be_called_makes_the_optimiser(module):
+    def make(model, lr):
+        return torch.optim.SGD(model.parameters(), lr)
+
+    module.optimizer = functools.partial(make, lr=0.5)
+    assert plugged.own_optimizer(CASE, Step(CASE, "cpu").optimizer) == "SGD"
+
+
+def test_a_pattern_of_stages_may_hold_a_colon(module):
+    module.STAGES = {"(?:Waves|Winds)": "waves"}
+    with named(Step(CASE, "cpu")):
+        pass
 
 
 def test_something_else_of_that_name_is_left_alone(module):

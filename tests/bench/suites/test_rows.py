@@ -79,3 +79,12 @@ def test_a_table_has_the_rows_own_titles_and_takes_them_as_baseline():
     table = build_table(run, baseline="seqboat-w64")
     assert table.baseline == "seqboat-w64"
     assert [row.speed_ratio for row in table.rows if row.model == W64] == [1.0]
+
+
+def test_rates_and_checkpoints_name_rows_too(tmp_path):
+    rows = ("transformer", ROW)
+    path = write(tmp_path, *rows, baseline="transformer", training={"learning_rate": {"seqboat-w64": 0.1}})
+    assert suites.load(path).training.learning_rate == {W64: 0.1}
+    wrong = write(tmp_path, *rows, baseline="transformer", training={"learning_rate": {"seqbaot": 0.1}})
+    with pytest.raises(UsageError, match=r"training.*did you mean"):
+        suites.load(wrong)

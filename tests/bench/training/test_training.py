@@ -199,6 +199,24 @@ def test_a_model_that_raises_costs_its_own_training_only(tmp_path, write_suite):
     assert tiny.finished
 
 
+@pytest.mark.parametrize("name", ["wants_a_key", "next_byte"])
+def test_any_failure_costs_its_own_training_only(tmp_path, write_suite, name):
+    """A KeyError when it is built, and a ValueError in a step."""
+    suite = write_suite(f"fault_models:{name}", "fault_models:tiny", training={"steps": 4, "batch": 2})
+    broken, tiny = train(ask(suite, tmp_path / "out", learning_rate=0.01)).trainings
+    assert broken.end.reason == "error"
+    assert "Traceback" in broken.end.traceback
+    assert tiny.finished
+
+
+def test_weights_without_their_record_are_not_overwritten(tmp_path, write_suite):
+    suite = write_suite("fault_models:tiny", training={"steps": 4, "batch": 2})
+    train(ask(suite, tmp_path / "out", learning_rate=0.01))
+    (tmp_path / "out" / "fault_models_tiny.jsonl").unlink()
+    with pytest.raises(UsageError, match="exists already, without"):
+        train(ask(suite, tmp_path / "out", learning_rate=0.01))
+
+
 def test_being_stuck_at_chance_is_said_once(tmp_path, write_suite, capsys):
     suite = write_suite(
         "fault_models:tiny", workload="listops", lengths=[32], training={"steps": 8, "batch": 2}
