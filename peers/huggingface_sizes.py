@@ -64,7 +64,7 @@ def configuration_of(kind: Any, task: Task, given: Mapping[str, Any], file: Mapp
 
 def _proportional(kind: Any, default: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     dim = int(given.get("dim", 128))
-    heads = int(given.get("heads", max(1, dim // HEAD_WIDTH)))
+    heads = int(given.get("heads", _heads(dim)))
     sizes = {
         "num_hidden_layers": int(given.get("layers", 4)),
         "hidden_size": dim,
@@ -74,6 +74,11 @@ def _proportional(kind: Any, default: Any, given: Mapping[str, Any]) -> dict[str
         "head_dim": _head_width(default, dim, heads),
     }
     return _named(default, sizes) | SPECIAL.get(kind.model_type, _nothing)(dim)
+
+
+def _heads(dim: int) -> int:
+    """Heads of about HEAD_WIDTH that share the width out evenly, each of an even width, as rotations need."""
+    return next((n for n in range(dim // HEAD_WIDTH, 1, -1) if dim % n == 0 and dim // n % 2 == 0), 1)
 
 
 def _named(default: Any, sizes: Mapping[str, int | None]) -> dict[str, Any]:

@@ -25,7 +25,11 @@ def fit_batch(procedure: Procedure) -> tuple[Suite, list[str]]:
     if kind == "cpu" and not suite.fit_batch:
         return suite, []
     room = room_bytes(procedure.environment) - (CONTEXT_BYTES if kind == "cuda" else 0)
-    cells = {case.cell: case for case in suite.cases(kind) if case.implementation == suite.baseline}
+    cases = [case for case in suite.cases(kind) if case.implementation == suite.baseline]
+    if suite.fit_batch:  # Of several batches the largest is the one to reach.
+        most = max(case.batch for case in cases)
+        cases = [case for case in cases if case.batch == most]
+    cells = {case.cell: case for case in cases}
     with ForkServer(procedure.threads, procedure.sources) as server:
         probe = predicting(procedure, server)
         fitting = [

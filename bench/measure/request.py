@@ -112,10 +112,21 @@ def load_suite(request: Request) -> Suite:
     overrides = {**request.overrides, **given}
     suite = reading.load(request.suite, overrides, budget=request.budget, quick=request.quick)
     if not request.checkpoints:
+        _check_own_checkpoints(suite)
         return suite
     files = _checkpoints(request.checkpoints, suite)
     fill = request.overrides.get("fill", "real")
     return reading.changed(suite, {"checkpoints": files, "fill": fill})
+
+
+def _check_own_checkpoints(suite: Suite) -> None:
+    """Raises UsageError if a checkpoint that the suite itself names does not fit what it times."""
+    if not suite.checkpoints:
+        return
+    held = {registry.find(name).plain for name in _checkpoints(map(Path, suite.checkpoints.values()), suite)}
+    for name, file in suite.checkpoints.items():
+        if registry.find(name).plain not in held:
+            raise UsageError(f"{file}: does not hold {name}, as `checkpoints` of {suite.name} has it")
 
 
 def _checkpoints(paths: Iterable[Path], suite: Suite) -> dict[str, str]:

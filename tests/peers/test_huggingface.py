@@ -13,6 +13,7 @@ from implementations.errors import RegistryError
 from implementations.task import Task
 from peers import huggingface
 from peers.frame import NotInstalled
+from peers.huggingface_sizes import _heads
 
 pytest.importorskip("transformers")
 
@@ -184,3 +185,8 @@ def test_a_librarys_slower_form_is_heard():
     assert huggingface.computed_by(listener, None) == (
         "transformers says: The fast path is not available because one of `(x,)` is None."
     )
+
+
+@pytest.mark.parametrize(("dim", "heads"), [(128, 4), (32, 1), (200, 5), (208, 4), (198, 3)])
+def test_heads_share_a_width_out(dim, heads):
+    assert _heads(dim) == heads

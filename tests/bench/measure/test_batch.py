@@ -1,10 +1,19 @@
 """Which batch fits a room, whatever the way in which a step grows with it."""
 
+import contextlib
+from unittest.mock import Mock
+
+import msgspec
 import pytest
 
 from bench.errors import UsageError
+from bench.measure import batch as module
 from bench.measure.batch import largest_batch
+from bench.measure.procedure import Procedure
 from bench.suites import reading as suites
+from bench.suites.suite import BatchSizes
+
+from ..made_up import CPU
 
 CASE = suites.load("ci", {"batch": 64}).cases("cpu")[0]
 
@@ -33,6 +42,17 @@ def test_a_line_is_known_by_four_figures():
 
 def test_what_cant_be_predicted_is_left_alone():
     assert largest_batch(CASE, 100, lambda case: None) is None
+
+
+def test_of_several_batches_the_largest_is_the_one_to_reach(monkeypatch):
+    asked = suites.load("ci", {"batch": "auto"})
+    suite = msgspec.structs.replace(asked, batch=BatchSizes(cpu=(1, 4, 16)))
+    monkeypatch.setattr(module, "ForkServer", lambda *words: contextlib.nullcontext())
+    needs = Mock(side_effect=lambda case: Mock(bytes=case.batch))
+    monkeypatch.setattr(module, "predicting", lambda procedure, server: needs)
+    fitted, (words,) = module.fit_batch(Procedure(suite, CPU))
+    assert fitted.batch.cpu == 16
+    assert words.startswith("batch auto: 16, the suite's own")
 
 
 def test_auto_is_a_batch_of_options_and_of_suites(tmp_path):

@@ -438,6 +438,9 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path, suite, trained):
             run(request)
 
     refused("trained with length 32; the suite times 64", lengths=[64])
+    own = {"checkpoints": {"seqboat": str(trained / "seqboat.safetensors")}, "lengths": [64]}
+    with pytest.raises(UsageError, match="trained with length 32; the suite times 64"):
+        run(RunRequest(suite, tmp_path / "run.jsonl", own, device="cpu"))
     refused("trained with hyperparameters small", hyperparameters="matched")
     other = checkpoints.read(trained / "seqboat.safetensors")
     elsewhere = msgspec.structs.replace(other, data="another text")
