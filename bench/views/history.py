@@ -62,6 +62,11 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     pairing: Pairing
     variables: str | None
     data: str
+    backend_set: str = "auto"
+    """The backend that was asked for."""
+    seed: int = 0
+    checkpoint: str | None = None
+    """File of the weights; None as initialised."""
     points: list[Point]
     changes: list[LevelChange]
 
@@ -170,6 +175,9 @@ def _line(
         pairing=first.row.pairing,
         variables=first.row.variables,
         data=first.row.data,
+        backend_set=first.row.backend_set,
+        seed=first.row.seed,
+        checkpoint=first.row.checkpoint,
         points=points,
         changes=changes_of(_series(ordered, points, figure)),
     )

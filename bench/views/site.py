@@ -40,15 +40,27 @@ class Track:
     model: str
     figure: Figure
     line: Line
+    tells_baseline: bool = False
+    """Whether its suite has speeds against several baselines."""
 
     @property
     def title(self) -> str:
-        return ", ".join([title_of(self.model), *self._parts(rates=True)])
+        line, more = self.line, []
+        if line.checkpoint is not None:
+            more.append(f"weights {line.checkpoint}")
+        if self.tells_baseline and line.baseline is not None:
+            more.append(f"against {title_of(line.baseline)}")
+        return ", ".join([title_of(self.model), *self._parts(rates=True), *more])
 
     @property
     def setting(self) -> str:
         """The cell of the grid: all of the case but whose it is, and at which activation rate."""
-        return ", ".join(self._parts(rates=False))
+        line, more = self.line, []
+        if line.backend_set != "auto":
+            more.append(f"backend {line.backend_set}")
+        if line.seed:
+            more.append(f"seed {line.seed}")
+        return ", ".join([*self._parts(rates=False), *more])
 
     @property
     def machine(self) -> str:
@@ -85,10 +97,12 @@ def write(store: Path, out: Path) -> list[Path]:
 def _tracks(store: Path, suite: str) -> Iterator[Track]:
     shelf = Shelf()
     for figure in FIGURES:
-        for found in histories(store, suite, figure=figure, shelf=shelf):
-            for line in found.lines:
+        found = histories(store, suite, figure=figure, shelf=shelf)
+        several = len({line.baseline for each in found for line in each.lines}) > 1
+        for each in found:
+            for line in each.lines:
                 if any(point.value is not None for point in line.points):
-                    yield Track(found.model, figure, line)
+                    yield Track(each.model, figure, line, several)
 
 
 def _page(suite: str, slug: str, tracks: Sequence[Track]) -> str:
@@ -131,10 +145,9 @@ def _pictures(tracks: Sequence[Track], looks: Mapping[str, Look]) -> Iterator[di
 
 
 def _rows(tracks: Sequence[Track]) -> Iterator[dict[str, Any]]:
-    """A row for each model, and activation rate: its newest figures, against the newest baseline."""
-    ordered = sorted(tracks, key=lambda track: track.line.points[-1].created)
+    """A row for each model, and activation rate: its newest figures."""
     for named in dict.fromkeys((track.model, track.title) for track in tracks):
-        lines = {track.figure: track.line for track in ordered if (track.model, track.title) == named}
+        lines = {track.figure: track.line for track in tracks if (track.model, track.title) == named}
         last = next(iter(lines.values())).points[-1]
         cells = [_cell(lines.get(figure), figure) for figure in FIGURES]
         yield {

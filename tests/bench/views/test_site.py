@@ -131,3 +131,15 @@ def test_a_model_whose_baseline_failed_has_no_x(tmp_path):
     page = newest(tmp_path, results(models), results(models, failed={"transformer": "oom"}))
     assert "X (oom)" in page
     assert "X (ok)" not in page
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"backend": "torch"}])
+def test_runs_of_other_settings_are_apart(tmp_path, other):
+    page = newest(tmp_path, results(["transformer", "s4"]), results(["transformer", "s4"], **other))
+    assert page.count('<th scope="row">S4</th>') == 2
+
+
+def test_speeds_against_two_baselines_are_two_lines(tmp_path):
+    page = newest(tmp_path, results(["transformer", "s4", "mega"]), results(["s4", "transformer", "mega"]))
+    assert "MEGA, against S4" in page
+    assert "MEGA, against Transformer" in page
