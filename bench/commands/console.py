@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -177,10 +177,37 @@ def as_json(value: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(value)).decode()
 
 
+RECORD = b'{"type":"header"'
+"""Begin of a result file."""
+
+
 def refuse_inputs(out: Path | None, inputs: Iterable[Path]) -> None:
     """Raise UsageError if an output would overwrite a file that the command reads."""
     if out is not None and any(_is_same(out, path) for path in inputs):
         raise UsageError(f"--out {out}: is one of the files that are read; choose another name")
+
+
+def inputs_of(arguments: Iterable[object]) -> Iterator[Path]:
+    """Files that a command's arguments name: paths, suites, the file of a workload."""
+    for value in arguments:
+        if isinstance(value, list | tuple):
+            yield from inputs_of(value)
+        elif isinstance(value, Path):
+            yield value
+        elif isinstance(value, str):
+            scheme, _, rest = value.partition(":")
+            if value.endswith((".yaml", ".yml")):
+                yield Path(value)
+            elif scheme in ("tokens", "text") and rest:
+                yield Path(os.path.expanduser(rest.partition("(vocabulary=")[0]))
+
+
+def refuse_record(path: Path) -> None:
+    """Raise UsageError if an output would replace a result file, whatever its name."""
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(RECORD)) == RECORD:
+                raise UsageError(f"{path}: is a result file; choose another name")
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -11,8 +11,11 @@ from bench.commands.console import (
     Traceback,
     chosen,
     given,
+    inputs_of,
     one_length,
     rates,
+    refuse_inputs,
+    refuse_record,
     write_bytes,
 )
 from bench.commands.tables import Shown, prints_table
@@ -65,7 +68,11 @@ def profile_(
     from bench.system import own_models
     from bench.views import profile as view
 
+    read = [*inputs_of([suite, workload]), *filter(None, [shown.out])]
+    refuse_inputs(trace, read)
+    refuse_inputs(out, [*read, *filter(None, [trace])])
     for path in filter(None, (trace, out)):
+        refuse_record(path)
         if not path.parent.is_dir():
             raise UsageError(f"{path}: cannot be written (no such folder)")
     overrides = {

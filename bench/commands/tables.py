@@ -10,7 +10,16 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.commands.console import Json, known_format, names, refuse_inputs, screen, show, write_bytes
+from bench.commands.console import (
+    Json,
+    inputs_of,
+    known_format,
+    names,
+    refuse_inputs,
+    screen,
+    show,
+    write_bytes,
+)
 from bench.errors import UsageError
 
 
@@ -67,6 +76,7 @@ def prints_table(*out: str, also: Sequence[str] = ()) -> Callable[[Callable[...,
         @functools.wraps(command)
         def with_options(**given: Any) -> None:
             shown = _shown(also, **{one.name: given.pop(one.name) for one in added})
+            refuse_inputs(shown.out, inputs_of(given.values()))
             command(**given, shown=shown)
 
         del with_options.__wrapped__

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.cli import app
+from bench.errors import UsageError
 
 from ..in_process import bench
 from ..made_up import results, write
@@ -120,3 +121,26 @@ def test_an_output_never_takes_the_place_of_an_input(tmp_path, command):
     assert done.stderr.count("\n") == 1
     assert "is one of the files that are read" in done.stderr
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--suite", "mine.yaml", "-o", "mine.yaml"],
+        ["list", "suites", "mine.yaml", "-o", "mine.yaml"],
+        ["train", "--suite", "mine.yaml", "--table", "mine.yaml"],
+        ["run", "--suite", "mine.yaml", "--workload", "text:book.txt", "-o", "book.txt"],
+        ["profile", "--impl", "seqboat", "--suite", "mine.yaml", "--out", "run.jsonl"],
+        ["profile", "--impl", "seqboat", "--suite", "mine.yaml", "--trace", "mine.yaml"],
+        ["profile", "--impl", "seqboat", "--suite", "mine.yaml", "--trace", "a.json", "--out", "a.json"],
+    ],
+)
+def test_no_output_takes_the_place_of_an_input_or_a_record(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(results(), tmp_path)
+    Path("mine.yaml").write_text("extends: ci\n")
+    Path("book.txt").write_text("words")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    refused = CliRunner().invoke(app, words)
+    assert isinstance(refused.exception, UsageError), refused.output
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
