@@ -217,9 +217,10 @@ def _is_same(one: Path, other: Path) -> bool:
 
 def print_tracebacks(runs: Iterable[Any]) -> None:
     """Print the tracebacks of the cases that failed, with what their models printed."""
-    for solo in (solo for run in runs for solo in run.solos.values()):
-        for text in (solo.printed, solo.traceback) if solo.status != "ok" else ():
-            if text is not None:
+    for run in runs:
+        for solo in run.solos.values():
+            failed = run.lost.get(solo.case.id) or (solo if solo.status != "ok" else None)
+            for text in filter(None, (failed.printed, failed.traceback) if failed else ()):
                 show_error(f"{solo.case.implementation} at {solo.case.length}:\n{text.rstrip()}")
 
 

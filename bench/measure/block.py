@@ -178,10 +178,18 @@ class Block:
                 yield from self._guarded(solo, action)
                 return
             self.alive.remove(solo)
-            if solo.case.id in self.workers:
-                self.workers[solo.case.id].kill()
-            case_id = solo.case.id
-            yield Lost(case_id=case_id, block=self.number, status=failure.status, reason=failure.reason)
+            worker, printed = self.workers.get(solo.case.id), failure.printed
+            if worker is not None:
+                printed = worker.printed
+                worker.kill()
+            yield Lost(
+                case_id=solo.case.id,
+                block=self.number,
+                status=failure.status,
+                reason=failure.reason,
+                traceback=failure.traceback,
+                printed=printed,
+            )
         else:
             if sample is not None:
                 yield sample

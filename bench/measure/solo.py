@@ -58,7 +58,13 @@ def measure_solo(case: Case, procedure: Procedure, server: ForkServer, *, exact:
 
 def failed(case: Case, failure: WorkerFailed) -> Solo:
     """A case whose worker failed."""
-    return Solo(case=case, status=failure.status, reason=failure.reason, traceback=failure.traceback)
+    return Solo(
+        case=case,
+        status=failure.status,
+        reason=failure.reason,
+        traceback=failure.traceback,
+        printed=failure.printed,
+    )
 
 
 def measure_exact(case: Case, procedure: Procedure, server: ForkServer) -> Solo:

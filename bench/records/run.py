@@ -149,6 +149,9 @@ class Lost(msgspec.Struct, frozen=True, kw_only=True, tag="lost", tag_field="typ
     block: Count
     status: Status
     reason: str
+    traceback: str | None = None
+    printed: str | None = None
+    """The end of what the worker and its model printed."""
     node: str | None = None
     device: str | None = None
     """Node and device that it was measured on; both None on the machine of the header."""

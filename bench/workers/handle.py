@@ -37,6 +37,8 @@ class WorkerFailed(Exception):
         self.reason = reason
         self.traceback = traceback
         """Python's traceback, in the worker."""
+        self.printed: str | None = None
+        """The end of what the worker and its model printed."""
 
 
 class WorkerProcess:
@@ -128,6 +130,8 @@ class WorkerProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, WorkerFailed):
+            error.printed = self.printed
         self.kill()
 
     def _signal(self, number: signal.Signals) -> None:

@@ -135,6 +135,16 @@ def dies_in_a_block(task, hyperparameters):
     return tiny(task, hyperparameters)
 
 
+def raises_in_a_block(task, hyperparameters):
+    """The same, but any later process raises, and says so first."""
+    marker = Path(os.environ["FAULT_MARKER"])
+    if marker.exists():
+        print("here it ends")
+        return raising(task, hyperparameters)
+    marker.touch()
+    return tiny(task, hyperparameters)
+
+
 def wants_a_key(task, hyperparameters):
     return Tiny(task, hyperparameters["missing"])
 

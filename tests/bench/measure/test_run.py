@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bench.commands.console import print_tracebacks
 from bench.errors import UsageError
 from bench.measure.request import Request
 from bench.measure.session import run
@@ -100,6 +101,19 @@ def test_a_worker_that_dies_while_timed_loses_only_its_row(write_suite, tmp_path
     assert slow.speed_low is not None
     assert dead.speed_ratio is None
     assert "in block 1" in dead.reason
+
+
+def test_a_model_that_raises_while_timed_keeps_its_traceback(write_suite, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FAULT_MARKER", str(tmp_path / "marker"))
+    suite = write_suite("fault_models:tiny", "fault_models:raises_in_a_block", quick=WHOLE)
+    outcome = run_suite(suite, tmp_path / "run.jsonl", quick=True)
+    (lost,) = outcome.results.lost.values()
+    assert "Traceback" in lost.traceback
+    assert "here it ends" in lost.printed
+    print_tracebacks(outcome.runs)
+    told = capsys.readouterr().err
+    assert "upside down" in told
+    assert "here it ends" in told
 
 
 def test_every_model_failing_is_reported(write_suite, tmp_path):
