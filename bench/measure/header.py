@@ -78,14 +78,20 @@ def check_shown(request: Request, suite: Suite, environment: Environment) -> Non
 
 def sources_of(suite: Suite) -> dict[str, str]:
     """Digests of what runs; without those of sources that are not found."""
-    task = workloads.load(suite.workload).task(suite.lengths[0]).name
     found = {BENCH: harness_digest()}
     for name in suite.implementations:
-        if (source := source_digest(name)) is not None:
-            made_with = registry.find(name).hyperparameters(task, suite.hyperparameters)
-            content = f"{source} {msgspec.json.encode(made_with, order='deterministic').decode()}"
-            found[name] = digest_of(content.encode())
+        if (source := source_of(name, suite)) is not None:
+            found[name] = source
     return found | _sources_of_others(suite)
+
+
+def source_of(name: str, suite: Suite) -> str | None:
+    """Digest of an implementation's source and hyper-parameters; None if its source is not found."""
+    if (source := source_digest(name)) is None:
+        return None
+    task = workloads.load(suite.workload).task(suite.lengths[0]).name
+    made_with = registry.find(name).hyperparameters(task, suite.hyperparameters)
+    return digest_of(f"{source} {msgspec.json.encode(made_with, order='deterministic').decode()}".encode())
 
 
 def _sources_of_others(suite: Suite) -> dict[str, str]:

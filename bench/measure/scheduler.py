@@ -2,7 +2,10 @@
 
 import time
 from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
 
+from bench.measure.header import source_of
 from bench.measure.imports import plugged_in
 from bench.measure.jobs import BlockJob, ImportJob, Job, SoloJob
 from bench.measure.panel import Panel
@@ -35,7 +38,9 @@ class Scheduler:
         observer: Observer,
         earlier: Results | None = None,
         devices: int = 1,
+        sources: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        """sources: digests of what the run began with, by implementation; none are not looked at."""
         found = None
         if earlier is not None:
             found = Findings(dict(earlier.solos), list(earlier.samples), dict(earlier.lost))
@@ -43,6 +48,7 @@ class Scheduler:
         self.recorder = Recorder(file, observer, found)
         self.observer = observer
         self.devices = devices
+        self.sources = sources
         self.begin = time.monotonic()
         suite, voids = procedure.suite, earlier.voids if earlier else []
         estimator = earlier.header.estimator if earlier else ESTIMATOR
@@ -129,6 +135,7 @@ class Scheduler:
 
     def _next_block(self) -> BlockJob | None:
         """A block of the cell that has the fewest."""
+        self._lose_what_was_edited()
         left = self.procedure.seconds_left(self.begin)
         still_open = [panel for panel in self.panels if panel.ran_alone and not panel.is_finished]
         free = [panel for panel in still_open if not panel.has_enough(left)]
@@ -144,6 +151,18 @@ class Scheduler:
         self.observer.progress(self._progress(job.design.rounds))
         self.observer.block_begins(job.number, where, job.design.rounds)
         return job
+
+    def _lose_what_was_edited(self) -> None:
+        """A row is of one program, and each block imports the models anew."""
+        suite, panels = self.procedure.suite, [panel for panel in self.panels if panel.ran_alone]
+        alive = [(panel, solo) for panel in panels for solo in panel.alive]
+        names = {solo.case.implementation for _, solo in alive} & self.sources.keys()
+        edited = {name for name in names if source_of(name, suite) != self.sources[name]}
+        for panel, solo in alive:
+            if solo.case.implementation in edited:
+                reason = "its source was edited while the run went on"
+                lost = Lost(case_id=solo.case.id, block=panel.started, status="error", reason=reason)
+                self.take(lost)
 
     def _progress(self, rounds: int) -> Progress:
         """The run's progress; `rounds` are those of the block that is begun now."""

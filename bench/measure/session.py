@@ -204,6 +204,7 @@ def _carry_out(
                 display,
                 earlier.get(kind.machine),
                 executor.count(kind),
+                header.sources,
             )
             for kind in executor.kinds
         ]

@@ -37,7 +37,7 @@ def store(path):
         yield store
 
 
-def make_scheduler(store, lengths=(32,), earlier=None, devices=1, models=MODELS, **timing):
+def make_scheduler(store, lengths=(32,), earlier=None, devices=1, models=MODELS, sources=None, **timing):
     timing = Timing(**{"max_blocks": 3, "target": "0.01%", **timing})
     suite = Suite(
         name="tiny",
@@ -48,7 +48,7 @@ def make_scheduler(store, lengths=(32,), earlier=None, devices=1, models=MODELS,
         baseline=models[0],
         timing=timing,
     )
-    return Scheduler(Procedure(suite, CPU), store, Silent(), earlier, devices)
+    return Scheduler(Procedure(suite, CPU), store, Silent(), earlier, devices, sources or {})
 
 
 def solo_of(job: SoloJob) -> Solo:
@@ -237,3 +237,16 @@ def test_a_resumed_run_imports_only_what_is_still_to_be_measured(store, path):
     assert isinstance(job, ImportJob)
     assert [case.implementation for case in job.cases] == ["b:build"]
     assert isinstance(resumed.next_job(), SoloJob)
+
+
+def test_a_model_that_is_edited_meanwhile_is_lost(store, monkeypatch):
+    """Its next process would be of another program, and one row of both."""
+    scheduler = make_scheduler(store, sources=dict.fromkeys(MODELS, "as it was"))
+    now = dict.fromkeys(MODELS, "as it was")
+    monkeypatch.setattr("bench.measure.scheduler.source_of", lambda name, suite: now[name])
+    do_solo_pass(scheduler)
+    do(scheduler, scheduler.next_job())
+    now[MODELS[1]] = "edited"
+    assert [id_.split("/")[0] for id_ in scheduler.next_job().case_ids] == [MODELS[0]]
+    (lost,) = scheduler.found.lost.values()
+    assert lost.reason == "its source was edited while the run went on"
