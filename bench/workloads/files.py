@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import UsageError
-from implementations.folders import expanded
 
 LRA_VARIABLE = "SEQBOAT_BENCH_LRA"
 """Environment variable that names the unpacked `lra_release` folder of the Long Range Arena."""
@@ -40,6 +39,17 @@ def fingerprint(path: Path) -> str:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     words = "sha256" if size <= WHOLE_BYTES else f"sha256 of {PIECES} pieces"
     return f"{words} {found.hexdigest()[:16]}"
+
+
+def expanded(path: str) -> Path:
+    """A path with its `~` or `~user` replaced; that of nobody is left as it is, a name of no file.
+
+    As `implementations.folders` has it, which the older revision that a gate's worker may import lacks.
+    """
+    try:
+        return Path(os.path.expanduser(path))
+    except ValueError:  # A name that no user can have.
+        return Path(path)
 
 
 def user_folder(variable: str) -> Path | None:

@@ -15,11 +15,10 @@ import numpy.typing as npt
 
 from bench.errors import UsageError
 from bench.workloads.base import Batch, DataSource, Fill, text_of
-from bench.workloads.files import SCAN_BYTES, fingerprint
+from bench.workloads.files import SCAN_BYTES, expanded, fingerprint
 from bench.workloads.splits import Split
 from bench.workloads.stream import MAX_LENGTH, excerpts, part_of
 from implementations.errors import RegistryError
-from implementations.folders import expanded
 from implementations.task import Task
 
 BYTES = 256
