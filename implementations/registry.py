@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     Build = Callable[[Task, Mapping[str, Any]], nn.Module]
 
 ENTRY_POINTS = "seqboat_bench.implementations"
+PEERS = "peers"
+"""The package of others' models that comes with this one; all of them take `layers` and `dim`."""
 CARDS = Path(__file__).parent / "cards"
 
 SIZES: Mapping[str, tuple[int, int]] = {"matched": (4, 128), "small": (4, 32)}
@@ -226,7 +228,14 @@ def _by_configuration(name: str) -> Implementation:
 
 
 def _plugged_in(name: str, path: str) -> Implementation:
-    return Implementation(name=name, title=_title(name, path), path=path, system=name, plugged_in=True)
+    return Implementation(
+        name=name,
+        title=_title(name, path),
+        path=path,
+        system=name,
+        plugged_in=True,
+        sized=path.partition(".")[0] == PEERS,
+    )
 
 
 def _title(name: str, path: str) -> str:

@@ -5,7 +5,7 @@ import ast
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from implementations.errors import RegistryError
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from implementations.task import Task
+
+Kind = TypeVar("Kind")
 
 WORDS: Mapping[str, Any] = {"true": True, "false": False, "null": None}
 LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
@@ -98,6 +100,24 @@ class Read(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self.values_by_name)
+
+
+class Watched:
+    """A configuration that records which of its fields a model reads."""
+
+    def __init__(self, config: object, asked: set[str]) -> None:
+        self._config, self._asked = config, asked
+
+    def __getattr__(self, name: str) -> Any:
+        self._asked.add(name)
+        return getattr(self._config, name)
+
+
+def configured(kind: Callable[..., Kind], hyperparameters: Mapping[str, Any]) -> Kind:
+    """A configuration of hyper-parameters, of which only what the model reads from there counts as read."""
+    if not isinstance(hyperparameters, Read):
+        return kind(**hyperparameters)
+    return cast(Kind, Watched(kind(**hyperparameters.values_by_name), hyperparameters.asked))
 
 
 def checked(

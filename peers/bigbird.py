@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from implementations.fields import Count
 from implementations.models.transformer import frame
+from implementations.settings import configured
 from implementations.task import Task
 from peers.frame import Shape, bidirectional, package
 
@@ -41,7 +42,7 @@ def transformers_bigbird(task: Task, hyperparameters: Mapping[str, Any]) -> nn.M
     """A BigBird for a task. Raises NotInstalled, NotImplementedError for a language model."""
     library = package("transformers", "transformers")
     bidirectional(task, "transformers' BigBird")
-    config = BigBirdConfig(**hyperparameters)
+    config = configured(BigBirdConfig, hyperparameters)
     theirs = library.BigBirdConfig(
         vocab_size=1,  # of an embedding that nothing reads
         bos_token_id=0,

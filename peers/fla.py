@@ -12,6 +12,7 @@ from implementations.fields import Count
 from implementations.heads import with_head
 from implementations.models.gated_deltanet import GatedFeedForward
 from implementations.ops.norms import RMSNorm
+from implementations.settings import configured
 from implementations.task import Task
 from peers.frame import Adapter, Residual, Shape, package
 
@@ -35,7 +36,7 @@ class GatedDeltaNetConfig(Shape):
 def fla_gated_deltanet(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     """A Gated DeltaNet of fla's mixers for a task. Raises NotInstalled."""
     library = package("fla.layers", "flash-linear-attention", extra="peers-cuda")
-    config = GatedDeltaNetConfig(**hyperparameters)
+    config = configured(GatedDeltaNetConfig, hyperparameters)
 
     def layers() -> Iterator[nn.Module]:
         for index in range(config.layers):

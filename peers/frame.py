@@ -35,6 +35,16 @@ class Shape(FrameConfig):
         super().__post_init__()
 
 
+def multiple(shape: Shape) -> int:
+    """Width of the feed-forward network as a multiple of the model's, which is all that some libraries take.
+
+    Raises ValueError if it is none.
+    """
+    if shape.ffn % shape.dim:
+        raise ValueError(f"ffn {shape.ffn} is not a multiple of dim {shape.dim}, as this library needs")
+    return shape.ffn // shape.dim
+
+
 class NotInstalled(NotImplementedError):
     """A peer whose package is not installed; the message is one line."""
 

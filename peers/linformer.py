@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from implementations.models.transformer import build_around
+from implementations.settings import configured
 from implementations.task import Task
 from peers.frame import Adapter, Shape, bidirectional, package
 
@@ -25,7 +26,7 @@ def linformer_pip(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     """A Linformer for a task. Raises NotInstalled, NotImplementedError for a language model."""
     linformer = package("linformer", "linformer")
     bidirectional(task, "linformer")
-    config = LinformerConfig(**hyperparameters)
+    config = configured(LinformerConfig, hyperparameters)
 
     def attention() -> nn.Module:
         return Adapter(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from implementations.models.transformer import build_around
+from implementations.settings import configured
 from implementations.task import Task
 from peers.frame import Adapter, Shape, package
 
@@ -25,7 +26,7 @@ class LocalAttentionConfig(Shape):
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     """A Transformer with local attention for a task. Raises NotInstalled."""
     local_attention = package("local_attention", "local-attention")
-    config = LocalAttentionConfig(**hyperparameters)
+    config = configured(LocalAttentionConfig, hyperparameters)
 
     def attention() -> nn.Module:
         return Adapter(

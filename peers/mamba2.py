@@ -10,6 +10,7 @@ from implementations.embeddings import embed
 from implementations.encoder import Encoder
 from implementations.heads import with_head
 from implementations.ops.norms import RMSNorm
+from implementations.settings import configured
 from implementations.task import Task
 from peers.frame import Adapter, Residual, Shape, package
 
@@ -33,7 +34,7 @@ class Mamba2Config(Shape):
 def transformers_mamba2(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     """A Mamba-2 of transformers' mixers for a task. Raises NotInstalled."""
     library = package("transformers.models.mamba2.modeling_mamba2", "transformers")
-    config = Mamba2Config(**hyperparameters)
+    config = configured(Mamba2Config, hyperparameters)
     theirs = library.Mamba2Config(
         hidden_size=config.dim,
         num_hidden_layers=config.layers,
@@ -50,7 +51,7 @@ def transformers_mamba2(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Mo
 def mamba_ssm(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     """A Mamba-2 of mamba-ssm's mixers for a task, which run on CUDA devices. Raises NotInstalled."""
     library = package("mamba_ssm", "mamba-ssm", extra="peers-cuda")
-    config = Mamba2Config(**hyperparameters)
+    config = configured(Mamba2Config, hyperparameters)
 
     def mixer(index: int) -> nn.Module:
         theirs = library.Mamba2(

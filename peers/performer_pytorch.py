@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from implementations.models.transformer import build_around
+from implementations.settings import configured
 from implementations.task import Task
 from peers.frame import Adapter, Shape, bidirectional, package
 
@@ -24,7 +25,7 @@ def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     """A Performer for a task. Raises NotInstalled, NotImplementedError for a language model."""
     performer = package("performer_pytorch", "performer-pytorch")
     bidirectional(task, "performer-pytorch")
-    config = PerformerConfig(**hyperparameters)
+    config = configured(PerformerConfig, hyperparameters)
 
     def attention() -> nn.Module:
         return Adapter(

@@ -10,8 +10,9 @@ from typing import Any
 from torch import nn
 
 from implementations.models.transformer import frame
+from implementations.settings import configured
 from implementations.task import Task
-from peers.frame import Adapter, Shape, bidirectional, package
+from peers.frame import Adapter, Shape, bidirectional, multiple, package
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     """A Reformer for a task. Raises NotInstalled, NotImplementedError for a language model."""
     reformer = package("reformer_pytorch", "reformer-pytorch")
     bidirectional(task, "reformer-pytorch")
-    config = ReformerConfig(**hyperparameters)
+    config = configured(ReformerConfig, hyperparameters)
     stack = reformer.Reformer(
         config.dim,
         config.layers,
@@ -35,7 +36,7 @@ def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
         bucket_size=config.bucket,
         n_hashes=config.hashes,
         ff_chunks=1,
-        ff_mult=config.ffn // config.dim,
+        ff_mult=multiple(config),
         lsh_dropout=config.attention_dropout,
         ff_dropout=config.activation_dropout,
         post_attn_dropout=config.dropout,

@@ -13,6 +13,7 @@ from implementations.embeddings import embed
 from implementations.encoder import Encoder
 from implementations.fields import Count
 from implementations.heads import with_head
+from implementations.settings import configured
 from implementations.task import Task
 from peers.frame import Adapter, Shape, bidirectional, package
 
@@ -34,7 +35,7 @@ def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     """An S5 for a task. Raises NotInstalled, NotImplementedError for a language model."""
     s5 = package("s5", "s5-pytorch")
     bidirectional(task, "s5-pytorch")
-    config = S5Config(**hyperparameters)
+    config = configured(S5Config, hyperparameters)
     layers = [
         s5.S5Block(
             config.dim,

@@ -7,8 +7,9 @@ from typing import Any
 from torch import nn
 
 from implementations.models.transformer import frame
+from implementations.settings import configured
 from implementations.task import Task
-from peers.frame import Adapter, Shape, package
+from peers.frame import Adapter, Shape, multiple, package
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +19,14 @@ class XTransformersConfig(Shape):
     """Whether our frame adds a final norm; it must not: the stack is pre-norm and has its own."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class XTransformersFlashConfig(XTransformersConfig):
+    attention_dropout: float = 0.0
+
+
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     """A Transformer that materialises its attention matrices. Raises NotInstalled."""
-    return _build(task, XTransformersConfig(**hyperparameters), flash=False)
+    return _build(task, configured(XTransformersConfig, hyperparameters), flash=False)
 
 
 def x_transformers_flash(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
@@ -28,8 +34,7 @@ def x_transformers_flash(task: Task, hyperparameters: Mapping[str, Any]) -> nn.M
 
     Raises NotInstalled.
     """
-    config = XTransformersConfig(**{"attention_dropout": 0.0, **hyperparameters})
-    return _build(task, config, flash=True)
+    return _build(task, configured(XTransformersFlashConfig, hyperparameters), flash=True)
 
 
 def _build(task: Task, config: XTransformersConfig, flash: bool) -> nn.Module:
@@ -41,7 +46,7 @@ def _build(task: Task, config: XTransformersConfig, flash: bool) -> nn.Module:
         attn_dim_head=config.dim // config.heads,
         attn_flash=flash,
         attn_dropout=config.attention_dropout,
-        ff_mult=config.ffn // config.dim,
+        ff_mult=multiple(config),
         ff_dropout=config.dropout,
     )
     return frame(task, config, [Adapter(stack, mask="mask")])

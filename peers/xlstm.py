@@ -12,6 +12,7 @@ from torch import nn
 from implementations.embeddings import embed
 from implementations.encoder import Encoder
 from implementations.heads import with_head
+from implementations.settings import configured
 from implementations.task import Task
 from peers.frame import Adapter, Shape, package
 
@@ -21,12 +22,12 @@ CHUNK = 64
 
 def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     """An xLSTM for a task, chunk by chunk in plain PyTorch. Raises NotInstalled."""
-    return _build(task, Shape(**hyperparameters), "native_autograd", cuda=False)
+    return _build(task, configured(Shape, hyperparameters), "native_autograd", cuda=False)
 
 
 def xlstm_triton(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     """An xLSTM for a task on the package's Triton kernels, which run on CUDA devices. Raises NotInstalled."""
-    return _build(task, Shape(**hyperparameters), "triton_xl_chunk", cuda=True)
+    return _build(task, configured(Shape, hyperparameters), "triton_xl_chunk", cuda=True)
 
 
 def _build(task: Task, config: Shape, kernel: str, cuda: bool) -> nn.Module:

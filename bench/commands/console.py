@@ -1,6 +1,7 @@
 """Parts that the commands share: exit codes, arguments, streams."""
 
 import contextlib
+import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -64,6 +65,24 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="replace")
         elif mode == "w":
             stream.reconfigure(encoding="utf-8")
+
+
+@contextlib.contextmanager
+def prints_aside() -> Iterator[None]:
+    """What models and libraries print meanwhile goes to standard error; the output holds our text only.
+
+    Both ways, by Python's stream and by the process's: a library in C knows only the second.
+    """
+    sys.stdout.flush()
+    ours = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        ctypes.CDLL(None).fflush(None)  # What a library in C has printed may still wait in its buffer.
+        os.dup2(ours, 1)
+        os.close(ours)
 
 
 def show(text: str, safe: bool = False) -> None:
@@ -177,14 +196,15 @@ def as_json(value: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(value)).decode()
 
 
-RECORD = b'{"type":"header"'
-"""Begin of a result file."""
+RECORDS = (b'{"type":"header"', b'{"type":"training"')
+"""Begins of the files that runs and trainings write."""
 
 
 def refuse_inputs(out: Path | None, inputs: Iterable[Path]) -> None:
-    """Raise UsageError if an output would overwrite a file that the command reads."""
+    """Raise UsageError if an output would overwrite a file that the command reads, or a record."""
     if out is not None and any(_is_same(out, path) for path in inputs):
         raise UsageError(f"--out {out}: is one of the files that are read; choose another name")
+    refuse_record(out)
 
 
 def inputs_of(arguments: Iterable[object]) -> Iterator[Path]:
@@ -202,12 +222,19 @@ def inputs_of(arguments: Iterable[object]) -> Iterator[Path]:
                 yield Path(os.path.expanduser(rest.partition("(vocabulary=")[0]))
 
 
-def refuse_record(path: Path) -> None:
-    """Raise UsageError if an output would replace a result file, whatever its name."""
-    if path.is_file():
+def refuse_record(out: Path | None) -> None:
+    """Raise UsageError if an output would replace a result file or a training's, whatever its name."""
+    if out is not None and out.is_file() and _begin_of(out).startswith(RECORDS):
+        raise UsageError(f"{out}: is a result file; choose another name")
+
+
+def _begin_of(path: Path) -> bytes:
+    """As much of a file as tells a record; nothing of one that can't be read."""
+    try:
         with path.open("rb") as file:
-            if file.read(len(RECORD)) == RECORD:
-                raise UsageError(f"{path}: is a result file; choose another name")
+            return file.read(max(map(len, RECORDS)))
+    except OSError:
+        return b""
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.console import Json, as_json, one_length, show, write_bytes
+from bench.commands.console import Json, as_json, one_length, refuse_record, show, write_bytes
 
 app = typer.Typer()
 
@@ -34,6 +34,7 @@ def data(
     from bench.system import own_models
     from bench.workloads import sheet as datasets
 
+    refuse_record(picture)
     if ":" in workload:
         own_models.look_here()
     sheet = datasets.describe(workload, length, seed, sequences)

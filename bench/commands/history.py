@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.console import FAILED, complain, show
+from bench.commands.console import FAILED, complain, refuse_record, show
 from bench.commands.store import FOLDER, Folder
 from bench.commands.tables import Shown, prints_table
 from bench.errors import UsageError
@@ -43,6 +43,7 @@ def history(
         raise UsageError("--model: name an implementation; only --check looks at all of them")
     if model is None and out is not None:
         raise UsageError("--out: a picture is of one model; name it with --model")
+    refuse_record(out)
     found = histories.histories(store, suite, model, figure, baseline)
     if out is not None:
         from bench.views.charts import history as history_chart

@@ -13,9 +13,9 @@ from bench.commands.console import (
     given,
     inputs_of,
     one_length,
+    prints_aside,
     rates,
     refuse_inputs,
-    refuse_record,
     write_bytes,
 )
 from bench.commands.tables import Shown, prints_table
@@ -72,7 +72,6 @@ def profile_(
     refuse_inputs(trace, read)
     refuse_inputs(out, [*read, *filter(None, [trace])])
     for path in filter(None, (trace, out)):
-        refuse_record(path)
         if not path.parent.is_dir():
             raise UsageError(f"{path}: cannot be written (no such folder)")
     overrides = {
@@ -99,7 +98,8 @@ def profile_(
 
     made = []
     for number, case in enumerate(_cases(loaded, environment.kind), start=1):
-        made.append(profile(case, environment, steps, _numbered(trace, number)))
+        with prints_aside():
+            made.append(profile(case, environment, steps, _numbered(trace, number)))
         if out is not None:
             write_bytes(_numbered(out, number) or out, msgspec.json.encode(made[-1]) + b"\n")
     shown.show(view.Profiles.of(made, shown.rows))

@@ -14,6 +14,7 @@ from bench.commands.console import (
     complain,
     print_tracebacks,
     read_all,
+    refuse_record,
 )
 from bench.commands.tables import Shown, prints_table
 from bench.errors import UsageError
@@ -103,6 +104,7 @@ def regress(
 
     if summary:
         reports.summary_file()
+    refuse_record(comment)
     if comment is not None and not comment.parent.is_dir():
         raise UsageError(f"--comment {comment}: cannot be written (no such folder)")
     request = gate.GateRequest(

@@ -75,7 +75,7 @@ def prints_table(*out: str, also: Sequence[str] = ()) -> Callable[[Callable[...,
 
         @functools.wraps(command)
         def with_options(**given: Any) -> None:
-            shown = _shown(also, **{one.name: given.pop(one.name) for one in added})
+            shown = _shown(out, also, **{one.name: given.pop(one.name) for one in added})
             refuse_inputs(shown.out, inputs_of(given.values()))
             command(**given, shown=shown)
 
@@ -128,6 +128,7 @@ def _options(out: Sequence[str], also: Sequence[str]) -> list[inspect.Parameter]
 
 
 def _shown(
+    out: Sequence[str],
     also: Sequence[str],
     format_: str,
     columns: str | None,
@@ -143,7 +144,8 @@ def _shown(
 
     form = "json" if json else known_format(format_, also)
     if table_out is not None and table_out.suffix == ".jsonl":
-        raise UsageError(f"-o {table_out}: is where the table goes, not a result file; take another ending")
+        record = "name the result file with --out" if "-o" in out else "take another ending"
+        raise UsageError(f"{(out or ('-o',))[0]} {table_out}: is where the table goes; {record}")
     if table_out is not None and not table_out.parent.is_dir():
         raise UsageError(f"-o {table_out}: cannot be written (no such folder)")
     choice = Choice(names(columns, "--columns"), sort, _renamed(rename or []), digits, not no_notes)

@@ -16,6 +16,7 @@ from bench.commands.console import (
     given,
     names,
     one_length,
+    prints_aside,
     show_error,
 )
 from bench.commands.tables import Shown, prints_table
@@ -101,17 +102,18 @@ def train(
         "evaluate_every": evaluate_every,
         "validation_sequences": validation,
     }
-    outcome = session.train(
-        session.TrainRequest(
-            suite=suite,
-            out=out or default_out(suite, "train", suffix=""),
-            overrides=given(overrides),
-            changes=given(changes),
-            device=device,
-            threads=threads,
-            resume=resume,
+    with prints_aside():
+        outcome = session.train(
+            session.TrainRequest(
+                suite=suite,
+                out=out or default_out(suite, "train", suffix=""),
+                overrides=given(overrides),
+                changes=given(changes),
+                device=device,
+                threads=threads,
+                resume=resume,
+            )
         )
-    )
     shown.show(summary.Trainings.of(outcome.trainings, shown.rows))
     for text in (each.end.traceback for each in outcome.trainings if each.end and traceback):
         if text is not None:

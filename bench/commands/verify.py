@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.console import FAILED, OK, Json, as_json, names, show
+from bench.commands.console import FAILED, OK, Json, as_json, names, prints_aside, show
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,12 +26,18 @@ def verify(
 ) -> None:
     """Check implementations against vectors recorded from official code."""
     checks = []
-    for check in _checks(golden, names(impl, "--impl")):
+    found = _checks(golden, names(impl, "--impl"))
+    while (check := _next(found)) is not None:
         checks.append(check)
         if not json:
             show(_line(check))
     show(as_json(checks) if json else _summary(checks))
     raise typer.Exit(FAILED if any(check.counts_as_failure for check in checks) else OK)
+
+
+def _next(found: "Iterator[GoldenCheck]") -> "GoldenCheck | None":
+    with prints_aside():
+        return next(found, None)
 
 
 def _checks(golden: Path, names: list[str] | None) -> "Iterator[GoldenCheck]":

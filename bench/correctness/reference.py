@@ -18,9 +18,10 @@ from bench.correctness.evaluation import Computed, evaluate, no_dropout
 from bench.correctness.samples import PAIR_ACTIVATION, Sequences, move, own_sample, pair_sample, settle
 from bench.records.solo import Variant
 from bench.steps.layers import layers_of, recomputed
+from bench.steps.plugged import reference_of
 from bench.steps.step import HELD_IN, Step, autocast, build_model, hold_in
 from bench.suites.case import Case
-from implementations import activation, registry
+from implementations import activation
 
 
 def compare_with_reference(step: Step) -> Variant:
@@ -31,7 +32,7 @@ def compare_with_reference(step: Step) -> Variant:
     were. Raises ValueError if there is no reference, or if it has other parameters.
     """
     name = step.case.implementation
-    reference = registry.find(name).reference
+    reference = reference_of(step.case)
     if reference is None and step.backend == "torch":
         raise ValueError(f"{name} has no reference to compare with")
     plain = msgspec.structs.replace(step.case, implementation=reference or name, backend="torch")

@@ -82,7 +82,7 @@ def sources_of(suite: Suite) -> dict[str, str]:
     for name in suite.implementations:
         if (source := source_of(name, suite)) is not None:
             found[name] = source
-    return found | _sources_of_others(suite)
+    return found | sources_of_others(suite)
 
 
 def source_of(name: str, suite: Suite) -> str | None:
@@ -94,7 +94,7 @@ def source_of(name: str, suite: Suite) -> str | None:
     return digest_of(f"{source} {msgspec.json.encode(made_with, order='deterministic').decode()}".encode())
 
 
-def _sources_of_others(suite: Suite) -> dict[str, str]:
+def sources_of_others(suite: Suite) -> dict[str, str]:
     """Digests of a workload and of metrics that are not this package's; a file's stands in the data."""
     digests = {what: module_digest(path.partition(":")[0]) for what, path in _others(suite)}
     return {what: digest for what, digest in digests.items() if digest is not None}

@@ -20,7 +20,7 @@ from bench.probes.environment import probe_environment
 from bench.records.environment import DeviceKind
 from bench.records.reading import Results
 from bench.records.solo import MEMORY_KIND, MemoryFigure, Solo
-from bench.suites.case import Case
+from bench.suites.case import Case, Phase
 from bench.suites.suite import STRETCH, Suite
 from bench.text.units import format_bytes, parse_bytes
 from bench.workers.forkserver import ForkServer
@@ -127,7 +127,7 @@ def memory_needs(
             _tell(sized[case.id], found)
     header = make_header(suite, environment)
     results = Results(path="", header=header, solos=solos, samples=[], lost={}, end=None)
-    notes = [*(() if budget is None else (_note(axis, budget),)), *_notes(predicted, cases)]
+    notes = [*(() if budget is None else (_note(axis, budget, suite.phase),)), *_notes(predicted, cases)]
     return MemoryNeeds(results, sized, notes)
 
 
@@ -230,10 +230,11 @@ def _tell(case: Case, needs: Needs) -> None:
     print(f"{case.implementation} at {case.length} × {case.batch}: {what}", file=sys.stderr, flush=True)
 
 
-def _note(axis: Axis, budget: int) -> str:
+def _note(axis: Axis, budget: int, phase: Phase) -> str:
     which = "Length: the longest" if axis is LENGTH else "Batch: the largest"
     multiple = f", a multiple of {axis.grain}" if axis.grain > 1 else ""
-    return f"{which} that trains within {format_bytes(budget)}{multiple}, within 1/{PRECISION} of itself"
+    what = {"train": "trains", "forward": "runs forward", "decode": "decodes"}[phase]
+    return f"{which} that {what} within {format_bytes(budget)}{multiple}, within 1/{PRECISION} of itself"
 
 
 def _notes(predicted: bool, cases: list[Case]) -> Iterator[str]:

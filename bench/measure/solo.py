@@ -31,7 +31,6 @@ from bench.workers.messages import (
     Prepared,
     Warmed,
 )
-from implementations import registry
 
 MOVES = "its optimiser moves the weights at a learning rate of 0: no step is the same as the one before"
 CHECK_DEADLINES = 5
@@ -164,7 +163,7 @@ def _arithmetic(worker: WorkerProcess, seconds_left: float) -> Arithmetic:
 
 def _compared(worker: WorkerProcess, procedure: Procedure, case: Case, prepared: Prepared) -> Checked:
     """A variant against its reference, and a mode against the plain step; nothing if it is neither."""
-    has_reference = _has_reference(case, prepared)
+    has_reference = _has_reference(prepared)
     if not has_reference and case.mode == "eager":
         return Checked(None)
     try:
@@ -174,9 +173,9 @@ def _compared(worker: WorkerProcess, procedure: Procedure, case: Case, prepared:
         raise WorkerFailed(failure.status, reason, failure.traceback) from None
 
 
-def _has_reference(case: Case, prepared: Prepared) -> bool:
+def _has_reference(prepared: Prepared) -> bool:
     """Whether there is a reference: one of another name, or its own plain form if fused kernels compute."""
-    return registry.find(case.implementation).reference is not None or prepared.backend != "torch"
+    return prepared.reference is not None or prepared.backend != "torch"
 
 
 def _disagreement(checked: Checked, decoding: Decoding | None) -> str | None:

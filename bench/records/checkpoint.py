@@ -39,6 +39,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Losses of the steps since the last Progress record, in nats."""
     evaluation: Evaluation | None
     """The latest one."""
+    sources: dict[str, str] = {}
+    """Digests of the model's source and hyper-parameters, and of a workload's that is the user's own."""
 
     def trained(self, path: Path) -> Trained:
         """The record that a run with this checkpoint keeps of it."""

@@ -1,7 +1,7 @@
-"""Extras of a plug-in beside the function that builds its model: optimiser, stages, words about itself.
+"""Extras of a plug-in beside the function that builds its model: optimiser, stages, reference, its own words.
 
-Its module may have a function `optimizer(model)` and a mapping `STAGES`; its model may have `computed_by`, a
-text or a function that gives one, and `remarks`, lines.
+Its module may have a function `optimizer(model)` and mappings `STAGES` and `REFERENCES`; its model may have
+`computed_by`, a text or a function that gives one, and `remarks`, lines.
 """
 
 import importlib
@@ -16,6 +16,7 @@ from torch import nn
 from bench.errors import UsageError
 from bench.suites.case import Case
 from implementations import registry
+from implementations.errors import RegistryError
 
 LEARNING_RATE = 0.0
 """The optimiser does all its work and moves nothing, so that every step of a case is the same step: a
@@ -80,6 +81,33 @@ def stages_of(case: Case) -> Mapping[str, str]:
         except re.error as error:
             raise UsageError(f"{name}: STAGES: {pattern!r} is not a pattern ({error})") from None
     return found
+
+
+def reference_of(case: Case) -> str | None:
+    """The implementation that computes a case's function by plain means, with the same setting; None if it is
+    held against none.
+
+    A card names it, or a plug-in's module: `REFERENCES = {"fused": "build"}`, of two functions of its own, or
+    of its own and an implementation by name or path. Raises UsageError if there is no such implementation.
+    """
+    implementation = registry.find(case.implementation)
+    found = None if implementation.reference else _beside(case, "REFERENCES")
+    if found is None:
+        return implementation.reference
+    module, _, function = implementation.path.partition(":")
+    plain = found.get(function) if isinstance(found, Mapping) else found
+    if plain is None:
+        return None
+    from implementations import settings  # An older revision, whose models are no plug-ins, may have none.
+
+    if not isinstance(plain, str):
+        raise UsageError(f"{case.implementation}: REFERENCES: give functions by functions, both as text")
+    own = hasattr(importlib.import_module(module), plain)
+    try:
+        named = registry.find(f"{module}:{plain}" if own else plain).name
+    except RegistryError as error:
+        raise UsageError(f"{case.implementation}: REFERENCES: {error}") from None
+    return settings.Setting(named, implementation.setting).unlabelled
 
 
 def computed_by(model: nn.Module) -> str | None:

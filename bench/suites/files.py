@@ -14,6 +14,8 @@ from implementations.yaml_files import read_yaml
 ENDINGS = (".yaml", ".yml")
 EITHER = ("batch", "tokens")
 """Keys that replace each other."""
+AUTO = "auto"
+"""The batch that is left to what the baseline fits in; the suite's number is then the largest."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,14 @@ def _extended(path: Path, keys: dict[str, Any], chain: tuple[Path, ...]) -> dict
     extended = _read(base, chain)
     if extended.is_collection or "suites" in keys:
         raise UsageError(f"{path}: `extends`: suites extend suites, and one of these is a collection")
-    given_way = {"name", *(old for old, new in (EITHER, EITHER[::-1]) if new in keys)}
+    own = {key: value for key, value in keys.items() if key != "extends"}
+    if own.get("batch") == AUTO:
+        own = {**{key: value for key, value in own.items() if key != "batch"}, "fit_batch": True}
+    else:
+        own = own if own.keys().isdisjoint(EITHER) else {"fit_batch": False, **own}
+    given_way = {"name", *(old for old, new in (EITHER, EITHER[::-1]) if new in own)}
     theirs = {key: value for key, value in extended.keys.items() if key not in given_way}
-    return merged(theirs, {key: value for key, value in keys.items() if key != "extends"})
+    return merged(theirs, own)
 
 
 def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

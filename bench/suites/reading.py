@@ -14,7 +14,7 @@ import msgspec
 from bench import workloads
 from bench.errors import UsageError
 from bench.suites import metrics, rows
-from bench.suites.files import SuiteFile, suite_file
+from bench.suites.files import AUTO, SuiteFile, suite_file
 from bench.suites.suite import STRETCH, Allowed, BatchSizes, Suite, Timing, Training, several
 from bench.system import own_models
 from bench.text.units import parse_duration, parse_percentage
@@ -35,9 +35,6 @@ OPTIONS: Mapping[str, str] = {
 
 AXES = ("batch", "precision", "fill", "threads", "modes")
 """Fields that take one value or several; a list of one is that one."""
-
-AUTO = "auto"
-"""The batch that is left to what the baseline fits in."""
 
 _FORMS = {"limits": "`model: {margin: 2%, tolerance: 5%}`", "ignore": "`- model: reason`"}
 """Forms of keys whose entries are named by the user."""
@@ -70,13 +67,14 @@ def load(
     except (msgspec.ValidationError, RecursionError) as error:
         raise UsageError(f"{path}: {_with_hint(str(error))}") from None
     changes = dict(overrides or {})
-    if "batch" in changes:
-        changes["fit_batch"] = changes["batch"] == AUTO
-        if changes["batch"] == AUTO:
-            changes["batch"] = suite.batch
-        if "tokens" in changes:
-            raise UsageError("--tokens and --batch: give one of them")
-        changes["tokens"] = None
+    if {"batch", "tokens"} <= changes.keys():
+        raise UsageError("--tokens and --batch: give one of them")
+    if changes.get("batch") == AUTO:
+        changes = {**changes, "batch": suite.batch, "fit_batch": True}
+    elif "batch" in changes:
+        changes |= {"fit_batch": False, "tokens": None}
+    elif "tokens" in changes:
+        changes["fit_batch"] = False
     if quick or budget is not None:
         changes["timing"] = _timing(suite.quick if quick else suite.timing, budget)
     if "implementations" in changes:
@@ -244,6 +242,8 @@ def _axis_problems(suite: Suite) -> Iterator[tuple[str, str]]:
         if not values:
             yield key, "give at least one"
         yield from _repeated(key, values)
+    if suite.fit_batch and suite.tokens is not None:
+        yield "batch", f"auto makes a batch smaller, and here `tokens: {suite.tokens}` sets it; give a number"
     for length in suite.lengths:
         if suite.tokens is not None and suite.tokens % length:
             yield "tokens", f"{suite.tokens} is not a multiple of the length {length}"

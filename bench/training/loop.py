@@ -3,7 +3,9 @@
 import math
 import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from bench.records import checkpoint as checkpoints
 from bench.records.checkpoint import Checkpoint
@@ -15,12 +17,21 @@ from bench.training.trainer import Trainer
 
 
 class Loop:
-    """Carries out a training. A checkpoint is written at every evaluation and at an interruption."""
+    """Carries out a training. A checkpoint is written at every evaluation and at an interruption.
+
+    sources: digests of what is trained, which stand in each checkpoint.
+    """
 
     def __init__(
-        self, trainer: Trainer, store: RecordFile, path: Path, display: PlainTrainingDisplay
+        self,
+        trainer: Trainer,
+        store: RecordFile,
+        path: Path,
+        display: PlainTrainingDisplay,
+        sources: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.trainer, self.store, self.path, self.display = trainer, store, path, display
+        self.sources = sources
         self.losses: list[float] = []
         self.seconds = 0.0
         self.evaluation: Evaluation | None = None
@@ -106,5 +117,6 @@ class Loop:
             seconds=self.seconds,
             losses=self.losses,
             evaluation=self.evaluation,
+            sources=dict(self.sources),
         )
         checkpoints.write(self.path, made, trainer.state())

@@ -11,6 +11,7 @@ import msgspec
 
 from bench import workloads
 from bench.errors import UsageError
+from bench.measure.header import source_of, sources_of_others
 from bench.measure.request import continued
 from bench.probes.environment import command_line, probe_environment
 from bench.records import checkpoint as checkpoints
@@ -65,6 +66,8 @@ class Job:
     recipe: Recipe
     records: Path
     checkpoint: Path
+    sources: dict[str, str]
+    """Digests of the model's source, and of a workload's that is the user's own."""
 
 
 def train(request: TrainRequest) -> TrainOutcome:
@@ -122,7 +125,9 @@ def _job(name: str, suite: Suite, request: TrainRequest) -> Job:
         seed=suite.seed,
     )
     stem = re.sub(r"[^\w.-]", "_", name)
-    return Job(case, recipe, request.out / f"{stem}.jsonl", request.out / f"{stem}.safetensors")
+    digest = source_of(name, suite)
+    sources = {**({} if digest is None else {name: digest}), **sources_of_others(suite)}
+    return Job(case, recipe, request.out / f"{stem}.jsonl", request.out / f"{stem}.safetensors", sources)
 
 
 def _precision(suite: Suite) -> Precision:
@@ -151,6 +156,12 @@ def _earlier(job: Job, resume: bool) -> Checkpoint | None:
         changed = [f"{key} {then[key]}, now {now[key]}" for key in now if then[key] != now[key]]
         if changed:
             raise UsageError(f"{job.checkpoint}: was made by another training ({'; '.join(changed)})")
+    edited = [name for name, digest in checkpoint.sources.items() if job.sources.get(name) != digest]
+    if edited:
+        raise UsageError(
+            f"{job.checkpoint}: was made before {' and '.join(edited)} changed (another source); start anew, "
+            "or go back to that version"
+        )
     data = workloads.load(job.case.workload).data()
     if checkpoint.data != data:
         raise UsageError(
@@ -189,7 +200,7 @@ def _train(
         if earlier is None:
             begin = _begin(job, suite, environment, parameter_count(trainer.model))
             store.append(begin)
-        loop = Loop(trainer, store, job.checkpoint, display)
+        loop = Loop(trainer, store, job.checkpoint, display, job.sources)
         if earlier is not None:
             loop.resume_from(earlier)
         display.begins(job.case.implementation, trainer.step, job.recipe.steps)

@@ -99,7 +99,7 @@ def history(
     shelf: Shelf | None = None,
 ) -> History:
     """A model's history in a suite. Raises UsageError if the store or the figure is not there."""
-    shelf = shelf or Shelf()
+    shelf = shelf or Shelf(model)
     if figure not in FIGURES:
         raise UsageError(f"--figure {figure}: choose {', '.join(FIGURES)}")
     measured: list[MeasuredCase] = []
@@ -111,7 +111,7 @@ def history(
             own = error  # Its speed is 1 there; other runs may have another baseline.
     if own is not None and not measured:
         raise own
-    commits = Repository.commits(Path.cwd(), {case.commit for case in measured})
+    commits = shelf.commits(frozenset(case.commit for case in measured))
     by_line: dict[tuple[object, ...], list[MeasuredCase]] = defaultdict(list)
     for case in measured:
         by_line[case.line].append(case)
@@ -136,7 +136,7 @@ def histories(
     shelf: Shelf | None = None,
 ) -> list[History]:
     """The history of a model, or of every model of a suite that has the figure. Raises UsageError."""
-    shelf = shelf or Shelf()
+    shelf = shelf or Shelf(model)
     if model is not None:
         return [history(folder, model, suite, figure, baseline, shelf)]
     found = []

@@ -12,6 +12,7 @@ from bench.records.reading import Results, read
 from bench.records.store import Stored, runs_of
 from bench.stats.intervals import Interval, ratio_interval
 from bench.suites.case import Case
+from bench.system.repository import CommitInfo, Repository
 from bench.views.figures import block_times
 from bench.views.tables.row import Row
 from bench.views.tables.rows import rows_of
@@ -53,15 +54,27 @@ class MeasuredCase:
 
 
 class Shelf:
-    """Stored runs, each listed and read once however many models and figures are asked for."""
+    """Stored runs, each listed and read once however many models and figures are asked for.
 
-    def __init__(self) -> None:
+    model: the only one that will be asked for; None for any.
+    """
+
+    def __init__(self, model: str | None = None) -> None:
         self.runs = functools.cache(runs_of)
         self.results = functools.cache(read)
-        self.rows = functools.cache(self._rows)
+        self.commits = functools.cache(_commits)
+        self._models = None if model is None else [model]
+        self._rows_by_model = functools.cache(self._rows_of)
 
-    def _rows(self, path: Path, baseline: str, model: str) -> list[Row]:
-        return rows_of(self.results(path), baseline, [model])
+    def rows(self, path: Path, baseline: str, model: str) -> list[Row]:
+        """The model's rows in a run."""
+        return self._rows_by_model(path, baseline).get(model, [])
+
+    def _rows_of(self, path: Path, baseline: str) -> dict[str, list[Row]]:
+        found: dict[str, list[Row]] = {}
+        for row in rows_of(self.results(path), baseline, self._models):
+            found.setdefault(row.model, []).append(row)
+        return found
 
     def cases(
         self, stored: Stored, model: str, figure: Figure, baseline: str | None
@@ -78,3 +91,8 @@ class Shelf:
             if row.case_id in results.solos:
                 case = results.solos[row.case_id].case
                 yield MeasuredCase(stored.commit, case, row, results, against if figure == "speed" else None)
+
+
+def _commits(hashes: frozenset[str]) -> dict[str, CommitInfo]:
+    """Commits of the repository around this folder; empty if it lacks one."""
+    return Repository.commits(Path.cwd(), hashes)

@@ -155,6 +155,8 @@ class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
     real_tokens: int
     data: str
     backend: str
+    reference: str | None = None
+    """The implementation that it is held against; None for its own plain form, or for nothing."""
     why_plain: str | None = None
     """Why fused layers run in their plain form, if nobody asked for that."""
     batch_digest: str | None = None

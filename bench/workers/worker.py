@@ -113,6 +113,7 @@ class Worker:
 
         from bench.probes import gpu_state, nvml
         from bench.steps.decoding import open_step
+        from bench.steps.plugged import reference_of
         from implementations.encoder import parameter_count
 
         self.threads = question.threads
@@ -138,6 +139,7 @@ class Worker:
             real_tokens=self.step.real_tokens,
             data=self.step.workload.data(),
             backend=self.step.backend,
+            reference=reference_of(question.case),
             why_plain=self.step.why_plain,
             batch_digest=self.step.batch.digest,
             remarks=findings.remarks(self.step),

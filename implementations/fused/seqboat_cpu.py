@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from implementations.fused.dropout_rates import rate_of
@@ -146,6 +147,7 @@ class _FusedLayer(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         tape = load(ctx)
         grad_x = torch.ops.aten.silu_backward(grads[0].contiguous(), tape.sums)

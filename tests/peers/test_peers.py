@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bench.suites import reading as suites
 from implementations import registry
 from implementations.encoder import parameter_count
+from implementations.errors import RegistryError
 from implementations.task import Task
 from peers.frame import NotInstalled, package
 
@@ -65,8 +66,8 @@ BLIND = (
 """Peers whose logits do not depend on how much padding stands behind a sequence."""
 
 
-def built(name: str, length: int = 256, head: str = "classifier") -> nn.Module:
-    """A peer, or one of ours in the matched shape; skips where the package is not installed."""
+def built(name: str, length: int = 256, head: str = "classifier", mode: str = "matched") -> nn.Module:
+    """A peer, or one of ours, by default in the matched shape; skips where the package is not installed."""
     wanted = (PACKAGES | CUDA_ONLY).get(name)
     if wanted is not None and find_spec(wanted) is None:
         pytest.skip(f"{wanted} is not installed: pip install 'seqboat-bench[peers]'")
@@ -74,7 +75,7 @@ def built(name: str, length: int = 256, head: str = "classifier") -> nn.Module:
     task = Task("text", length, classes, head, vocabulary=VOCABULARY)
     item = registry.find(name)
     torch.manual_seed(0)
-    return item.load()(task, item.hyperparameters("text", "matched"))
+    return item.load()(task, item.hyperparameters("text", mode))
 
 
 def test_an_xlstm_is_not_built_at_a_width_that_its_heads_do_not_divide() -> None:
@@ -181,3 +182,26 @@ def test_a_package_that_cannot_be_imported_says_why(tmp_path: Path, monkeypatch:
 def test_a_classifier_builds_no_language_model(name: str) -> None:
     with pytest.raises(NotImplementedError, match="no language model"):
         built(name, head="language-model")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("peers.mamba2:transformers_mamba2(ffn=64)", "unknown hyper-parameter 'ffn': the model never asks"),
+        ("peers.s5_pytorch:build(heads=2)", "unknown hyper-parameter 'heads': the model never asks"),
+        ("peers.x_transformers:build(tied=true)", "unknown hyper-parameter 'tied': the model never asks"),
+        ("peers.x_transformers:build(ffn=300)", "ffn 300 is not a multiple of dim 128"),
+    ],
+)
+def test_a_size_that_a_peer_does_not_have_is_refused(name: str, reason: str) -> None:
+    """Its row would promise another model than the one that is timed."""
+    built(name.partition("(")[0])  # skips where it is not installed
+    with pytest.raises((RegistryError, ValueError), match=reason):
+        built(name)
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_peer_of_the_small_studies_is_small(name: str) -> None:
+    assert registry.find(name).hyperparameters("text", "small") == {"layers": 4, "dim": 32}
+    small, matched = (parameter_count(built(name, mode=mode)) for mode in ("small", "matched"))
+    assert small < matched / 3

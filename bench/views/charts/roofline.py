@@ -51,7 +51,8 @@ def roofline(profiles: Sequence[Profile]) -> Spec:
         points, ("intensity", x), ("rate", y), [[(corner["intensity"], corner["rate"]) for corner in roof]]
     )
     looks = looks_of(
-        (own_title(model), title_of(model)) for model in (profile.case.implementation for profile in profiles)
+        (own_title(profile.case.implementation), name)
+        for profile, name in zip(profiles, _names(profiles), strict=True)
     )
     powers = [10.0**power for power in range(-6, 18)]
     base = base_chart(points).encode(
@@ -98,7 +99,7 @@ def roofline(profiles: Sequence[Profile]) -> Spec:
 def points_of(profiles: Sequence[Profile]) -> list[Point]:
     """Intensity and rate of every stage's own work that takes a hundredth of the step or more."""
     points = []
-    for profile in profiles:
+    for profile, name in zip(profiles, _names(profiles), strict=True):
         whole = sum(stage.forward.seconds + stage.backward.seconds for stage in profile.stages)
         frames = {stage.path[:-1] for stage in profile.stages if stage.path}
         for stage in profile.stages:
@@ -106,7 +107,7 @@ def points_of(profiles: Sequence[Profile]) -> list[Point]:
             if cost.flops and cost.bytes and cost.seconds >= whole / 100:
                 points.append(
                     {
-                        "model": title_of(profile.case.implementation),
+                        "model": name,
                         "stage": _stage_name(stage.path, stage.path in frames),
                         "share": cost.seconds / whole,
                         "intensity": cost.flops / cost.bytes,
@@ -114,6 +115,22 @@ def points_of(profiles: Sequence[Profile]) -> list[Point]:
                     }
                 )
     return points
+
+
+def _names(profiles: Sequence[Profile]) -> list[str]:
+    """The titles of models; two profiles of one are told apart by settings, else by when each was made."""
+    titles = [title_of(profile.case.implementation) for profile in profiles]
+    if len(set(titles)) == len(titles):
+        return titles
+    settings = [profile.case.id.split("/")[1:] for profile in profiles]
+    shared = set.intersection(*map(set, settings))
+    names = [
+        ", ".join([title, *(part for part in parts if part not in shared)])
+        for title, parts in zip(titles, settings, strict=True)
+    ]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{name}, {profile.created[:19]}" for name, profile in zip(names, profiles, strict=True)]
 
 
 def _stage_name(path: tuple[str, ...], has_stages: bool) -> str:

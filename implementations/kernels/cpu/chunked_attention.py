@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from implementations.kernels.cpu.dense_attention import DenseAttention
 from implementations.kernels.cpu.weights import AttentionKind
@@ -97,6 +98,7 @@ class _ChunkedAttention(torch.autograd.Function):
         return chunks.attention(by_distance).forward(q, k, v)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, by_distance = ctx.saved_tensors
         attention = ctx.chunks.attention(by_distance)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from implementations.ops.sizes import expected as expected_size
 
@@ -81,6 +82,7 @@ class _Dropout(torch.autograd.Function):
         return drop_(copy(x), dropped, probability)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (dropped,) = ctx.saved_tensors
         return drop_(copy(grads[0]), dropped, ctx.probability), None

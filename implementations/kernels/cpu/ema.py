@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from implementations.kernels.cpu.ema_circle import CircularKernel
 from implementations.kernels.cpu.ema_scan import ScanKernel, is_tail_nothing
@@ -113,6 +114,7 @@ class _DampedEMA(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         kernel, tiles = load(ctx)
         gradients, grad_x = kernel.gradients(), grads[0].new_empty(grads[0].shape)

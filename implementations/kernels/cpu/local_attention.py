@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from implementations.kernels.cpu.band import Layout, layout_of
@@ -147,6 +148,7 @@ class _LocalAttention(torch.autograd.Function):
         )
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         parts = [
             row.backward(*_amid_zeros(row, grad, *qkv))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from implementations.kernels.cpu.chunked_attention import Chunks
@@ -73,6 +74,7 @@ class _Unit(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         weights, saved = load(ctx)
         unit = GatedUnit(Weights(*weights), *ctx.settings)

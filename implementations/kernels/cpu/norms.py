@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from implementations.ops.norms import EPSILON, BatchNorm, RMSNorm, ScaleNorm, SequenceNorm
@@ -62,6 +63,7 @@ class _Norm(torch.autograd.Function):
         return normed if bias is None else normed.add_(_along(bias, dim))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad, dim = grads[0], ctx.dim
         x, mean, rate, weight = ctx.saved_tensors

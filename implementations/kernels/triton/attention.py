@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from implementations.kernels.triton.attention_kernels import (
     attention_kernel,
@@ -257,6 +258,7 @@ class _Attention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, table, out, log_sums = ctx.saved_tensors
         how, packing, origin, by_time = ctx.rest

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from implementations.kernels.triton.chunks import Average, Chunks
 from implementations.kernels.triton.coefficients import (
@@ -149,6 +150,7 @@ class _Average(torch.autograd.Function):
         return result
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         *tensors, padding, seed, alone = ctx.saved_tensors
         source, by, parameters = EmaInput(*tensors[:5]), Coefficients(*tensors[5:9]), tuple(tensors[9:])

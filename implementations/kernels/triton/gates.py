@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from implementations.kernels.triton.gate_kernels import gates_backward_kernel, gates_kernel
 from implementations.kernels.triton.launch import (
@@ -64,6 +65,7 @@ class _Gates(torch.autograd.Function):
         return q, k, r, v
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         base, gamma, beta, seed = ctx.saved_tensors
         steps, dim = base.shape[0], gamma.shape[1]

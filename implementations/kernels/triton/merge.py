@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from implementations.kernels.triton.launch import (
     ACCUMULATORS,
@@ -74,6 +75,7 @@ class _Merge(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         hx, h, x, temp, gain, act_bias, slot, seed = ctx.saved_tensors
         dim, dtype = x.shape[-1], accumulator(x)

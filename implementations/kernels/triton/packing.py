@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from implementations.kernels.triton.launch import blocks, launch, row_block
@@ -116,6 +117,7 @@ class _Take(torch.autograd.Function):
         return _take(x, index)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (back,) = ctx.saved_tensors
         return _take(grads[0].contiguous(), back), None, None

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -131,13 +132,21 @@ def test_an_output_never_takes_the_place_of_an_input(tmp_path, command):
         ["train", "--suite", "mine.yaml", "--table", "mine.yaml"],
         ["run", "--suite", "mine.yaml", "--workload", "text:book.txt", "-o", "book.txt"],
         ["profile", "--impl", "seqboat", "--suite", "mine.yaml", "--out", "run.jsonl"],
+        ["report", "run.jsonl", "-o", "other.jsonl"],
+        ["plot", "run.jsonl", "-o", "trained.jsonl"],
+        ["table", "run.jsonl", "-o", "trained.txt"],
+        ["history", "--suite", "ci", "--model", "seqboat", "-o", "other.jsonl"],
+        ["data", "image", "--picture", "other.jsonl"],
+        ["regress", "--base", "HEAD", "--impl", "seqboat", "--comment", "other.jsonl"],
         ["profile", "--impl", "seqboat", "--suite", "mine.yaml", "--trace", "mine.yaml"],
         ["profile", "--impl", "seqboat", "--suite", "mine.yaml", "--trace", "a.json", "--out", "a.json"],
     ],
 )
 def test_no_output_takes_the_place_of_an_input_or_a_record(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write(results(), tmp_path)
+    shutil.copy(write(results(), tmp_path), "other.jsonl")
+    for name in ("trained.jsonl", "trained.txt"):
+        Path(name).write_text('{"type":"training","schema":1}\n')
     Path("mine.yaml").write_text("extends: ci\n")
     Path("book.txt").write_text("words")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

@@ -62,5 +62,25 @@ def test_auto_is_a_batch_of_options_and_of_suites(tmp_path):
     path.write_text("{extends: ci, batch: auto}")
     assert suites.load(str(path)).fit_batch
     assert not suites.load(str(path), {"batch": [4]}).fit_batch
+    assert not suites.load(str(path), {"tokens": 1024}).fit_batch
     with pytest.raises(UsageError, match="--batch 4,auto"):
         suites.load("ci", {"batch": [4, "auto"]})
+
+
+def test_auto_reaches_for_the_batch_of_the_suite_that_is_extended(tmp_path):
+    large, auto, back = (tmp_path / f"{name}.yaml" for name in ("large", "auto", "back"))
+    large.write_text("{extends: ci, batch: {cpu: 16, cuda: 32}}")
+    auto.write_text("{extends: large.yaml, batch: auto}")
+    back.write_text("{extends: auto.yaml, batch: 2}")
+    assert suites.load(str(auto)).batch == BatchSizes(cpu=16, cuda=32)
+    assert suites.load(str(auto)).fit_batch
+    assert not suites.load(str(back)).fit_batch
+
+
+@pytest.mark.parametrize(("keys", "options"), [("batch: auto", {}), ("seed: 0", {"batch": "auto"})])
+def test_auto_is_refused_where_tokens_set_the_batch(tmp_path, keys, options):
+    tokens, auto = tmp_path / "tokens.yaml", tmp_path / "auto.yaml"
+    tokens.write_text("{extends: ci, tokens: 1024}")
+    auto.write_text(f"{{extends: tokens.yaml, {keys}}}")
+    with pytest.raises(UsageError, match=r"batch.*: auto makes a batch smaller.*`tokens: 1024`"):
+        suites.load(str(auto), options)

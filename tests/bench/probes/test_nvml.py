@@ -434,3 +434,11 @@ def test_what_only_the_driver_sees_is_what_torchs_allocator_has_not_reserved(min
     hidden = nvml.read_figure("nvml_process", driver, lambda gpu: gpu.process_bytes(), None)
     outside = memory._outside(hidden, 60 * MIB)
     assert (outside.bytes, outside.unavailable) == (None, "not listed by the driver")
+
+
+def test_what_a_library_prints_is_no_answer_of_whoever_locks(other_process, monkeypatch, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("print('hello from the site')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with locked_clocks(FIRST, 1410):
+        assert other_process.read_text() == "locked 1410\n"
+    assert other_process.read_text() == "locked 1410\nreset 0\n"

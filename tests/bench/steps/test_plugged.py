@@ -4,10 +4,12 @@ import functools
 import sys
 from types import ModuleType
 
+import msgspec
 import pytest
 import torch
 from torch import nn
 
+from bench.correctness.reference import compare_with_reference
 from bench.errors import UsageError
 from bench.steps import plugged
 from bench.steps.stages import named, role_of
@@ -170,3 +172,42 @@ def test_models_of_this_package_bring_nothing():
         **{name: getattr(CASE, name) for name in CASE.__struct_fields__} | {"implementation": "seqboat"}
     )
     assert plugged.stages_of(case) == {}
+
+
+def of(function: str) -> Case:
+    return msgspec.structs.replace(CASE, implementation=f"brings_of_mine:{function}")
+
+
+@pytest.fixture
+def fast(module):
+    """A faster form of the module's model, that says so."""
+    module.fast = lambda task, hyperparameters: Waves()
+    module.REFERENCES = {"fast": "build"}
+    return module
+
+
+def test_a_variant_names_the_form_that_it_is_held_against(fast):
+    assert plugged.reference_of(of("fast")) == "brings_of_mine:build"
+    assert plugged.reference_of(of("build")) is None
+    assert plugged.reference_of(of("fast(dim=4)")) == "brings_of_mine:build(dim=4)"
+    fast.REFERENCES = {"fast": "seqboat"}
+    assert plugged.reference_of(of("fast")) == "seqboat"
+
+
+@pytest.mark.parametrize("references", [{"fast": "sequence-boat"}, {"fast": 3}, "build", ["build"]])
+def test_a_reference_that_is_none_is_refused(fast, references):
+    fast.REFERENCES = references
+    with pytest.raises(UsageError, match="REFERENCES: "):
+        plugged.reference_of(of("fast"))
+
+
+class Wrong(Waves):
+    def forward(self, tokens, lengths=None):
+        return 1.001 * super().forward(tokens, lengths)
+
+
+@pytest.mark.parametrize(("model", "agrees"), [(Waves, True), (Wrong, False)])
+def test_a_variant_of_a_plug_in_is_held_against_its_reference(fast, model, agrees):
+    fast.fast = lambda task, hyperparameters: model()
+    found = compare_with_reference(Step(of("fast"), "cpu"))
+    assert (found.reference, found.agrees) == ("brings_of_mine:build", agrees)

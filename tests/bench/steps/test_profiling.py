@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import subprocess
+import sys
 
 import msgspec
 import pytest
@@ -312,6 +314,18 @@ def test_the_roofline_chart_has_the_stages_and_the_roof(tmp_path):
         roofline_chart.roofline([made, narrow])
 
 
+def test_profiles_of_one_model_are_told_apart_in_a_roofline():
+    from bench.views.charts import roofline as roofline_chart
+
+    made = made_up_profile()
+    longer = msgspec.structs.replace(made, case=msgspec.structs.replace(made.case, length=4096))
+    later = msgspec.structs.replace(made, created="2027-01-01T00:00:00+00:00")
+    for one, other, words in ((made, longer, "4096x"), (made, later, "2027-01-01")):
+        names = {point["model"] for point in roofline_chart.points_of([one, other])}
+        assert len(names) == 2
+        assert any(words in name for name in names)
+
+
 @pytest.mark.parametrize(
     ("setting", "words"), [("modes: checkpoint", "its modes|modes are"), ("threads: [1, 2]", "--threads")]
 )
@@ -321,3 +335,21 @@ def test_a_suite_that_a_profile_cannot_follow_is_refused(tmp_path, setting, word
     refused = CliRunner().invoke(app, ["profile", "--suite", str(suite), "--impl", "seqboat"])
     assert isinstance(refused.exception, UsageError), refused.output
     assert re.search(words, str(refused.exception))
+
+
+def test_what_a_model_prints_is_not_in_the_output(tmp_path):
+    (tmp_path / "talks.py").write_text(
+        "import os\n"
+        "from implementations.models.transformer import build as plain\n\n\n"
+        "def build(task, hyperparameters):\n"
+        "    print('by Python')\n"
+        "    os.write(1, b'by a library')\n"
+        "    return plain(task, {'layers': 1, 'dim': 8, 'heads': 1, 'ffn': 8})\n"
+    )
+    words = ["profile", "--suite", "ci", "--length", "64", "--impl", "talks:build", "--steps", "1", "--json"]
+    command = [sys.executable, "-m", "bench", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
+    assert "by Python" in done.stderr
+    assert "by a library" in done.stderr

@@ -579,3 +579,46 @@ def test_groups_of_parameters_are_the_published_ones():
     assert found[6e-4, 0.0] == 3 * layers
     text = published_recipe("s5", "text")
     assert not any(re.search(group.pattern, "layers.0.seq.log_step") for group in text.groups())
+
+
+RATES = {"printing_bag:build": 0.01}
+MODEL = """
+from torch import nn
+
+
+class Bag(nn.Module):
+    def __init__(self, task):
+        super().__init__()
+        self.embedding = nn.Embedding(task.vocabulary, 4)
+        self.out = nn.Linear(4, task.classes)
+
+    def forward(self, inputs, lengths=None):
+        print("within a step")
+        return self.out(self.embedding(inputs).mean(dim=1))
+
+
+def build(task, hyperparameters):
+    return Bag(task)
+"""
+
+
+def test_an_edited_model_is_not_trained_on(tmp_path, write_suite, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = tmp_path / "edited_bag.py"
+    model.write_text(MODEL)
+    suite = write_suite("edited_bag:build", training={"steps": 4, "batch": 2})
+    assert train(ask(suite, tmp_path / "out", learning_rate=0.01)).complete
+    assert train(ask(suite, tmp_path / "out", learning_rate=0.01, resume=True)).complete
+    model.write_text(MODEL.replace("mean", "sum"))
+    with pytest.raises(UsageError, match=r"was made before edited_bag:build changed \(another source\)"):
+        train(ask(suite, tmp_path / "out", learning_rate=0.01, resume=True))
+
+
+def test_what_a_model_prints_is_not_in_the_output(tmp_path, write_suite):
+    (tmp_path / "printing_bag.py").write_text(MODEL)
+    suite = write_suite("printing_bag:build", training={"steps": 2, "batch": 2, "learning_rate": RATES})
+    command = [sys.executable, "-m", "bench", "train", "--suite", suite, "--out", "out", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "within a step" in done.stderr
+    assert json.loads(done.stdout)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -18,7 +19,7 @@ pytest.importorskip("altair", reason='needs pip install "seqboat-bench[report]"'
 pytest.importorskip("vl_convert", reason='needs pip install "seqboat-bench[report]"')
 
 from bench.records import store
-from bench.views import site
+from bench.views import shelf, site
 from bench.views.charts.site import merged
 
 GPU = msgspec.structs.replace(CPU, device="cuda:0", hardware="a GPU", driver="1", cuda="13.0")
@@ -143,3 +144,14 @@ def test_speeds_against_two_baselines_are_two_lines(tmp_path):
     page = newest(tmp_path, results(["transformer", "s4", "mega"]), results(["s4", "transformer", "mega"]))
     assert "MEGA, against S4" in page
     assert "MEGA, against Transformer" in page
+
+
+def test_figures_of_a_run_are_made_once_for_all_models(folder, tmp_path, monkeypatch):
+    """Not once for each model: a store of thousands of runs took minutes."""
+    made, asked = Mock(side_effect=shelf.rows_of), Mock(side_effect=shelf.Repository.commits)
+    monkeypatch.setattr(shelf, "rows_of", made)
+    monkeypatch.setattr(shelf.Repository, "commits", asked)
+    site.write(folder, tmp_path / "public")
+    runs = [(call.args[0].path, call.args[1]) for call in made.call_args_list]
+    assert len(runs) == len(set(runs)) == 16
+    assert asked.call_count == 1

@@ -13,6 +13,7 @@ from implementations.ops.ema import DampedEMA
 from .triton_oracle import DEVICE, numbers
 
 from implementations.kernels.triton.attention import Attention, Blocks, attention  # isort: skip
+from implementations.kernels.triton.chunks import MOST_CHUNKS, Average, Chunks  # isort: skip
 from implementations.kernels.triton.ema import damped_ema  # isort: skip
 from implementations.kernels.triton.packing import Packing  # isort: skip
 import triton  # isort: skip
@@ -66,13 +67,12 @@ def test_a_window_is_its_band_in_whole_blocks() -> None:
         (150, 112, 16),
         (150, 140, 128),
         (65 * 16, None, 16),
-        # Beyond 16,384 steps a chunk has several blocks.
-        (32_768, None, None),
-        (32_768, 1000, None),
+        (130 * 32, None, 32),
+        (130 * 32, 1000, 32),
     ],
 )
 def test_the_products_of_an_average_are_those_that_are_computed(
-    length: int, truncation: int | None, chunk: int | None
+    length: int, truncation: int | None, chunk: int
 ) -> None:
     made, x = DampedEMA(2, 3, truncation=truncation), torch.randn(1, length, 2).requires_grad_()
     declared, computed, running = Counter[str](), Counter[str](), ""
@@ -93,3 +93,12 @@ def test_the_products_of_an_average_are_those_that_are_computed(
         damped_ema(made, x, chunk=chunk).sum().backward()
     for kernel in ("average_kernel", "parameter_sums_kernel"):
         assert declared[kernel] == computed[kernel] > 0
+
+
+@pytest.mark.parametrize(
+    ("length", "steps", "parts"), [(1, 64, 1), (16_384, 64, 1), (16_385, 128, 2), (65_536, 256, 4)]
+)
+def test_long_rows_have_longer_chunks_of_several_blocks(length: int, steps: int, parts: int) -> None:
+    chunks = Chunks.of(Average(bidirectional=True, truncation=None), length)
+    assert (chunks.steps, chunks.parts) == (steps, parts)
+    assert chunks.count <= MOST_CHUNKS

@@ -193,7 +193,7 @@ def test_what_a_table_lacks_is_named(files):
     assert "--sort nothing: choose listops, text, " in refused(*files["folder"], "--sort", "nothing").lower()
     assert "--rename mega=x: did you" not in refused(*files["table"], "--rename", "mega=x")
     assert "--rows seqbot: did you mean 'seqboat'?" in refused(*files["plan"], "--rows", "seqbot")
-    assert "where the table goes, not a result file" in refused(*files["table"], "-o", "x.jsonl")
+    assert "where the table goes; " in refused(*files["table"], "-o", "x.jsonl")
     assert "no such folder" in refused(*files["table"], "-o", "nowhere/x.txt")
 
 
