@@ -27,6 +27,8 @@ def build(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
 
 def xlstm_triton(task: Task, hyperparameters: Mapping[str, Any]) -> nn.Module:
     """An xLSTM for a task on the package's Triton kernels, which run on CUDA devices. Raises NotInstalled."""
+    package("xlstm.xlstm_large.model", "xlstm")
+    package("triton", "triton", extra="fused")  # Without it the package knows none of these kernels.
     return _build(task, configured(Shape, hyperparameters), "triton_xl_chunk", cuda=True)
 
 

@@ -100,7 +100,7 @@ def reference_of(case: Case) -> str | None:
         return None
     from implementations import settings  # An older revision, whose models are no plug-ins, may have none.
 
-    if not isinstance(plain, str):
+    if not isinstance(found, Mapping) or not isinstance(plain, str):
         raise UsageError(f"{case.implementation}: REFERENCES: give functions by functions, both as text")
     own = hasattr(importlib.import_module(module), plain)
     try:
