@@ -5,6 +5,8 @@ lengths with weights far from initialisation, and on the case's own batch with t
 """
 
 import contextlib
+import gc
+import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -15,12 +17,21 @@ from torch import nn
 
 from bench.correctness.agreement import Compared, compare, worst
 from bench.correctness.evaluation import Computed, evaluate, no_dropout
-from bench.correctness.samples import PAIR_ACTIVATION, Sequences, move, own_sample, pair_sample, settle
+from bench.correctness.samples import (
+    PAIR_ACTIVATION,
+    Sequences,
+    move,
+    own_sample,
+    pair_sample,
+    settle,
+    smaller_samples,
+)
 from bench.records.solo import Variant
 from bench.steps.layers import layers_of, recomputed
 from bench.steps.plugged import reference_of
 from bench.steps.step import HELD_IN, Step, autocast, build_model, hold_in
 from bench.suites.case import Case
+from bench.system.out_of_memory import is_out_of_memory
 from implementations import activation
 
 
@@ -44,6 +55,8 @@ class Forms:
 
     layers_twice = True
     """Whether layers are computed twice in float64, to save memory."""
+    whole = True
+    """Whether the batch that is timed was compared, as far as the comparison came."""
 
     def __init__(self, step: Step, plain: Case) -> None:
         self.step = step
@@ -63,6 +76,7 @@ class Forms:
             worst_gradient=gradient,
             agrees=found.agrees,
             sample=sample.words,
+            whole=self.whole,
             seconds=time.monotonic() - begin,
         )
 
@@ -77,11 +91,29 @@ class Forms:
             found = self.compare(sample, zeros, exact)
         if not found.agrees:
             return sample, found
-        sample = own_sample(step)
-        with _weights_kept(step.model):
-            with self.plainly():
-                settle(step.model, sample)
-            return sample, self.compare(sample, zeros)
+        return self._compare_on_own(zeros)
+
+    def _compare_on_own(self, zeros: frozenset[str]) -> tuple[Sequences, Compared]:
+        """Compare at the weights and on the batch that are timed, or on as much of it as there is memory for:
+        a variant is of use where its reference does not fit.
+        """
+        step, wanting = self.step, None
+        for sample in itertools.chain([own_sample(step)], smaller_samples(step)):
+            try:
+                with _weights_kept(step.model):
+                    with self.plainly():
+                        settle(step.model, sample)
+                    return sample, self.compare(sample, zeros)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise wanting or error from None
+                wanting = wanting or error.with_traceback(None)
+            self.whole = False
+            gc.collect()
+            if step.device.type == "cuda":
+                torch.cuda.empty_cache()
+        assert wanting is not None, "there is a first sample"
+        raise wanting
 
     def sample_far_away(self) -> Sequences:
         """The sample for moved weights; sets the activation rate on it."""

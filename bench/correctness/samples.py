@@ -1,6 +1,6 @@
 """Samples to compare two forms of a model on: the suite's own batch, and a pair of padded sequences."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,12 +53,30 @@ def own_sample(step: Step) -> Sequences:
     case = step.case
     if case.batch > 1 or not any(map(is_batch_norm, step.model.modules())):
         return Sequences("on its own batch", step.inputs, step.lengths, step.loss_of)
+    return _drawn(step, 2, case.length, "on two sequences of its own")
+
+
+def smaller_samples(step: Step) -> Iterator[Sequences]:
+    """Samples of fewer, then of shorter sequences than the batch that is timed, the largest first.
+
+    For a reference that takes more memory than there is. There are none of decoding.
+    """
+    if isinstance(step, DecodeStep):
+        return
+    fewest = 2 if any(map(is_batch_norm, step.model.modules())) else 1
+    batch, length = max(step.case.batch, fewest), step.case.length
+    while batch > fewest or length // 2 >= PAIR_LENGTH:
+        batch, length = (max(fewest, batch // 2), length) if batch > fewest else (batch, length // 2)
+        yield _drawn(step, batch, length, f"on {batch} × {length} time steps")
+
+
+def _drawn(step: Step, count: int, length: int, words: str) -> Sequences:
+    """As many sequences of the case's data."""
+    case = step.case
     split: Split = "validation" if case.held_out else "all"
-    batch = step.workload.batch(case.length, 2, case.fill, case.seed, split=split)
+    batch = step.workload.batch(length, count, case.fill, case.seed, split=split)
     inputs, lengths, targets = to_device(batch, step.device, case.precision)
-    return Sequences(
-        "on two sequences of its own", inputs, lengths, lambda logits: cross_entropy(logits, targets)
-    )
+    return Sequences(words, inputs, lengths, lambda logits: cross_entropy(logits, targets))
 
 
 def pair_sample(step: Step) -> Sequences:

@@ -51,6 +51,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     """Sequences and weights of the comparison, in words."""
     seconds: float | None = None
     """Seconds that the comparison took."""
+    whole: bool = True
+    """Whether the batch that is timed was compared; else as much of it as the reference had memory for."""
 
     @property
     def words(self) -> str:

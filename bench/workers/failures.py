@@ -3,14 +3,11 @@
 import re
 import traceback
 
+from bench.system.out_of_memory import is_out_of_memory
 from bench.workers.messages import Failure, FailureKind
 
 TRACEBACK_CHARACTERS = 8000
 REASON_CHARACTERS = 300
-
-NO_MEMORY = re.compile(r"can't allocate memory|out of memory|_ALLOC_FAILED|_ALLOCATION_FAILED", re.IGNORECASE)
-"""Messages of a full device or machine: of torch's allocators, the CUDA driver (which Triton repeats),
-cuBLAS, cuDNN and cuFFT. Triton's "out of resource" is another matter: a kernel too big for any such GPU."""
 
 ADVICE = re.compile(
     r"\s*(Search for `cuda|CUDA kernel errors might be|For debugging consider|Compile with `TORCH_).*"
@@ -38,7 +35,7 @@ def failure_of(error: Exception) -> Failure:
 
 def _classify(error: Exception) -> tuple[FailureKind, str]:
     text = ADVICE.sub("", " ".join(str(error).split())) or type(error).__name__
-    if type(error).__name__ == "OutOfMemoryError" or NO_MEMORY.search(text):
+    if is_out_of_memory(error):
         return "oom", _shortened(text)
     if isinstance(error, NotImplementedError):
         return "unsupported", _shortened(text)

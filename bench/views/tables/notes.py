@@ -150,4 +150,10 @@ def _comparisons(run: Results) -> list[str]:
     if not seconds:
         return []
     compared = "1 variant" if len(seconds) == 1 else f"{len(seconds)} variants"
-    return [f"comparing {compared} with the reference took {format_duration(sum(seconds))}"]
+    parts = [
+        f"{case_name(solo.case)} {solo.variant.sample}"
+        for solo in run.solos.values()
+        if solo.variant and not solo.variant.whole
+    ]
+    took = f"comparing {compared} with the reference took {format_duration(sum(seconds))}"
+    return [took, *([f"compared as far as the reference has memory: {', '.join(parts)}"] if parts else [])]

@@ -2,11 +2,12 @@
 
 import functools
 
+import msgspec
 import pytest
 import torch
 
 from bench.correctness import samples
-from bench.correctness.reference import compare_with_reference
+from bench.correctness.reference import Forms, compare_with_reference
 from bench.records.solo import Variant
 from bench.steps.decoding import open_step
 from bench.steps.step import Step
@@ -127,3 +128,49 @@ def test_settled_thresholds_lie_in_gaps_at_the_rate_that_was():
         rates.append(step.activation_rates())
         samples.settle(model, sample)
     assert rates[1] == pytest.approx(rates[0], abs=0.02)
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    """A reference that takes too much memory for more than 128 time steps, and what it was asked for."""
+    asked = []
+
+    def compare(self, sample, zeros, exact=None):
+        asked.append(tuple(sample.inputs.shape))
+        if sample.inputs.numel() > 128:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes")
+        return own(self, sample, zeros, exact)
+
+    own = Forms.compare
+    monkeypatch.setattr(Forms, "compare", compare)
+    monkeypatch.setattr(samples, "PAIR_LENGTH", 32)
+    return asked
+
+
+def longer(length: int, batch: int) -> Step:
+    case = msgspec.structs.replace(step_of("seqboat-fused", "text").case, length=length, batch=batch)
+    return open_step(case, "cpu")
+
+
+def test_a_reference_that_does_not_fit_is_compared_on_what_does(little_memory):
+    found = compare_with_reference(longer(256, 3))
+    assert little_memory == [(2, 32), (3, 256), (1, 256), (1, 128)]
+    assert (found.agrees, found.whole, found.sample) == (True, False, "on 1 × 128 time steps")
+    assert compare_with_reference(longer(64, 1)).whole
+
+
+def test_a_fault_is_found_on_what_fits(little_memory, monkeypatch):
+    """One that only longer sequences than those of the pair have."""
+    monkeypatch.setattr(samples, "PAIR_LENGTH", 16)
+    step = longer(512, 1)
+    forward = step.model.forward
+    step.model.forward = lambda inputs, lengths: forward(inputs, lengths) * (1 + (inputs.shape[-1] > 32))
+    found = compare_with_reference(step)
+    assert (found.agrees, found.sample) == (False, "on 1 × 128 time steps")
+
+
+def test_a_reference_without_memory_for_anything_is_out_of_memory(little_memory, monkeypatch):
+    monkeypatch.setattr(samples, "smaller_samples", lambda step: iter(()))
+    monkeypatch.setattr("bench.correctness.reference.smaller_samples", lambda step: iter(()))
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        compare_with_reference(longer(256, 1))
