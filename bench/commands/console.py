@@ -69,7 +69,7 @@ def prepare_streams() -> None:
 
 @contextlib.contextmanager
 def prints_aside() -> Iterator[None]:
-    """What models and libraries print meanwhile goes to standard error; the output holds our text only.
+    """Send what models and libraries print meanwhile to standard error: the output holds our text only.
 
     Both ways, by Python's stream and by the process's: a library in C knows only the second.
     """

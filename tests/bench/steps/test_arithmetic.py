@@ -72,7 +72,12 @@ def test_our_triton_kernels_tell_what_they_compute(monkeypatch):
     from implementations.kernels.triton.work import counted
 
     monkeypatch.setitem(ceiling.SIZES, "cpu", 32)
-    changes = {"implementation": "seqboat-fused(layers=1)", "backend": "triton", "length": 64, "batch": 1}
+    changes = {
+        "implementation": "seqboat-fused(layers=1, dim=8, states=2)",
+        "backend": "triton",
+        "length": 16,
+        "batch": 1,
+    }
     case = msgspec.structs.replace(CASE, **changes)
     step = Step(case, "cpu")
     step()

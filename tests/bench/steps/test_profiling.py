@@ -83,7 +83,7 @@ def test_the_triton_form_has_stages_too():
     """In the interpreter: its kernels are those of the stages that the plain form has."""
     import implementations.fused.seqboat_triton  # noqa: F401 - as the steps before a profile do
 
-    fused = case("seqboat-fused(layers=1)", 16)
+    fused = case("seqboat-fused(layers=1, dim=8, states=2)", 16)
     small = msgspec.structs.replace(fused, hyperparameters="small", activation=None, backend="triton")
     step = Step(small, "cpu")
     with torch.no_grad():
