@@ -133,7 +133,7 @@ class Implementation:
         module, _, name = self.path.partition(":")
         try:
             build: Build = getattr(importlib.import_module(module), name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             what = str(error) if isinstance(error, ImportError | AttributeError) else _in_words(error)
             raise RegistryError(f"implementation {self.name}: cannot import {self.path} ({what})") from error
         return settings.checked(self.unset, build, self.setting) if self.setting else build
@@ -152,7 +152,7 @@ def _sizes(mode: str, width: int | None) -> tuple[int, int] | None:
     return SIZES.get(mode)
 
 
-def _in_words(error: Exception) -> str:
+def _in_words(error: BaseException) -> str:
     """An error in one line; a syntax error names its file and line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 

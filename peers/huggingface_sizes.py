@@ -126,7 +126,8 @@ def _nothing(dim: int) -> dict[str, Any]:
 
 
 def _mamba2(dim: int) -> dict[str, Any]:
-    width = min(64, 2 * dim)
+    # As wide as the default's if that divides the width of all heads together, else the next one that does.
+    width = next(width for width in range(min(64, 2 * dim), 0, -1) if 2 * dim % width == 0)
     return {"num_heads": 2 * dim // width, "head_dim": width, "n_groups": 1}
 
 

@@ -172,10 +172,20 @@ def rates(text: str | None) -> list[float] | None:
     return [] if text == "init" else numbers(text, float, "--activation")
 
 
-def known_format(name: str, also: Sequence[str] = ()) -> Any:
-    """A table's format, or one of a command's own. Raises UsageError."""
+ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".html": "html", ".json": "json"}
+"""Formats of a table's file by its ending."""
+OTHER_ENDINGS = (".pdf", ".png", ".svg", ".xlsx", ".parquet", ".docx")
+"""Endings of files that no table is."""
+
+
+def known_format(name: str | None, also: Sequence[str] = (), out: Path | None = None) -> Any:
+    """A table's format, or a command's own; by the file's ending if none is named. Raises UsageError."""
     from bench.views.tables.formats import FORMATS
 
+    if name is None:
+        if out is not None and out.suffix.lower() in OTHER_ENDINGS:
+            raise UsageError(f"-o {out}: a table ends in {', '.join(ENDINGS)} or .txt, or has its --format")
+        return "terminal" if out is None else ENDINGS.get(out.suffix.lower(), "terminal")
     if name not in (*FORMATS, *also):
         raise UsageError(f"--format {name}: choose {', '.join((*FORMATS, *also))}")
     return name
@@ -223,7 +233,9 @@ def inputs_of(arguments: Iterable[object]) -> Iterator[Path]:
 
 
 def refuse_record(out: Path | None) -> None:
-    """Raise UsageError if an output would replace a result file or a training's, whatever its name."""
+    """Raise UsageError if an output would replace a result file or a training's, or a program."""
+    if out is not None and out.is_file() and out.suffix == ".py":
+        raise UsageError(f"{out}: is a program; choose another name")
     if out is not None and out.is_file() and _begin_of(out).startswith(RECORDS):
         raise UsageError(f"{out}: is a result file; choose another name")
 

@@ -2,20 +2,24 @@
 
 import os
 from pathlib import Path
+from traceback import format_exception as print_of
 from typing import Annotated, Any
 
 import typer
 
 from bench.commands.console import (
+    INCOMPLETE,
     WORKLOAD_HELP,
     Traceback,
     chosen,
+    complain,
     given,
     inputs_of,
     one_length,
     prints_aside,
     rates,
     refuse_inputs,
+    show_error,
     write_bytes,
 )
 from bench.commands.tables import Shown, prints_table
@@ -94,15 +98,30 @@ def profile_(
     environment = probe_environment(device, loaded.most_threads)
 
     own_models.look_here()
+    from bench.records.profile import Profile
     from bench.steps.profiler import profile
+    from implementations.errors import RegistryError
 
-    made = []
+    made: list[Profile] = []
+    failed = False
     for number, case in enumerate(_cases(loaded, environment.kind), start=1):
-        with prints_aside():
-            made.append(profile(case, environment, steps, _numbered(trace, number)))
+        try:
+            with prints_aside():
+                made.append(profile(case, environment, steps, _numbered(trace, number)))
+        except (UsageError, RegistryError):
+            raise
+        except (Exception, SystemExit) as error:
+            failed = True
+            if traceback:
+                show_error("".join(print_of(error)).rstrip())
+            complain(f"{case.implementation}: failed: {type(error).__name__}: {' '.join(str(error).split())}")
+            continue
         if out is not None:
             write_bytes(_numbered(out, number) or out, msgspec.json.encode(made[-1]) + b"\n")
-    shown.show(view.Profiles.of(made, shown.rows))
+    if made:
+        shown.show(view.Profiles.of(made, shown.rows))
+    if failed:
+        raise typer.Exit(INCOMPLETE)
 
 
 def _cases(suite: Any, kind: str) -> list[Any]:

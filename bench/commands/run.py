@@ -180,10 +180,9 @@ def run(
         _memory_needs(request, predict, max_length, max_batch, shown, traceback, kept=out or resume)
     outcome = session.run(request) if parts is None else collection.run(parts, request)
     try:
-        if parts is not None and task_table.of_one_machine(outcome.runs):
-            shown.show(task_table.build(outcome.runs, models=shown.rows))
-        else:
-            shown.show(build_table(*outcome.runs, models=shown.rows))
+        by_task = parts is not None and task_table.of_one_machine(outcome.runs)
+        build = task_table.build if by_task else lambda runs, models: build_table(*runs, models=models)
+        shown.show_measured(build(outcome.runs, models=shown.rows))
     except UsageError:
         complain(f"kept in {outcome.path}: bench table prints it")
         raise

@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,7 +38,8 @@ class Shown:
     @property
     def is_plain(self) -> bool:
         """Whether there is nothing in it that a table could lack."""
-        return self.rows is None and (self.choice.columns, self.choice.sort) == (None, None)
+        choice = self.choice
+        return self.rows is None and (choice.columns, choice.sort) == (None, None) and not choice.rename
 
     def check(self, table: Any, later: Iterable[str]) -> None:
         """Raise UsageError for a column that a table without figures won't get. later: those it may get."""
@@ -53,6 +54,19 @@ class Shown:
             self.write(render(table, self.form, self.choice))
         else:
             show(render(table, self.form, self.choice, screen()), safe=self.form == "terminal")
+
+    def show_measured(self, table: Any) -> None:
+        """As `show`, of what took long: a column that nobody can have missed before costs not all others.
+
+        Raises UsageError after all columns are shown.
+        """
+        from bench.views.tables.choice import Choice
+
+        try:
+            self.show(table)
+        except UsageError:
+            replace(self, choice=Choice(digits=self.choice.digits)).show(table)
+            raise
 
     def write(self, text: str) -> None:
         """Print a text, or write it. Raises UsageError."""
@@ -93,8 +107,12 @@ def _options(out: Sequence[str], also: Sequence[str]) -> list[inspect.Parameter]
 
     def options(
         format_: Annotated[
-            str, typer.Option("--format", help=f"{', '.join(forms[:-1])} or {forms[-1]}.")
-        ] = "terminal",
+            str | None,
+            typer.Option(
+                "--format",
+                help=f"{', '.join(forms[:-1])} or {forms[-1]}; by default as the file ends, else terminal.",
+            ),
+        ] = None,
         columns: Annotated[
             str | None,
             typer.Option(
@@ -130,7 +148,7 @@ def _options(out: Sequence[str], also: Sequence[str]) -> list[inspect.Parameter]
 def _shown(
     out: Sequence[str],
     also: Sequence[str],
-    format_: str,
+    format_: str | None,
     columns: str | None,
     rows: str | None,
     rename: list[str] | None,
@@ -142,7 +160,7 @@ def _shown(
 ) -> Shown:
     from bench.views.tables.choice import Choice
 
-    form = "json" if json else known_format(format_, also)
+    form = "json" if json else known_format(format_, also, table_out)
     if table_out is not None and table_out.suffix == ".jsonl":
         record = "name the result file with --out" if "-o" in out else "take another ending"
         raise UsageError(f"{(out or ('-o',))[0]} {table_out}: is where the table goes; {record}")
@@ -173,6 +191,13 @@ def retitle(pairs: list[str] | None, models: Iterable[str]) -> AbstractContextMa
     for old in new:
         if old.strip().lower() not in known:
             raise unknown(old, "--rename", found)
+    by_word = {old.strip().lower(): word for old, word in new.items()}
+    shown = [
+        by_word.get(model.lower(), by_word.get(title_of(model).lower(), title_of(model))) for model in found
+    ]
+    if len(set(shown)) < len(shown):
+        twice = next(title for title in shown if shown.count(title) > 1)
+        raise UsageError(f"--rename: {twice} would be the name of two models; choose one for each")
     return titles(new)
 
 
@@ -185,6 +210,6 @@ def _halves(pair: str) -> tuple[str, str]:
     depth = 0
     for place, letter in enumerate(pair):
         depth += (letter == "(") - (letter == ")")
-        if letter == "=" and depth <= 0 and place:
+        if letter == "=" and depth <= 0 and place and pair[place + 1 :].strip():
             return pair[:place], pair[place + 1 :]
     raise UsageError(f"--rename {pair}: write it as OLD=NEW")

@@ -18,6 +18,9 @@ from bench.system.child import ChildFailed
 from bench.system.repository import commit_around
 from bench.version import __version__
 
+MOST_THREADS = 16
+"""Threads for each core of which nobody means more."""
+
 LIBRARIES = (
     *("numpy", "safetensors", "triton", "numba", "flash-linear-attention", "mamba-ssm", "performer-pytorch"),
     *("linformer", "reformer-pytorch", "local-attention", "x-transformers", "s5-pytorch", "transformers"),
@@ -34,6 +37,9 @@ def probe_environment(device: str, threads: int | None = None, *, tolerant: bool
     """
     if not _is_device(device):
         raise UsageError(f"--device {device}: choose auto, cpu, cuda or cuda:i")
+    cores = os.cpu_count() or 1
+    if threads is not None and threads > MOST_THREADS * cores:
+        raise UsageError(f"--threads {threads}: this machine has {cores} cores")
     if not tolerant:
         variables.refuse(device)
     try:

@@ -60,9 +60,16 @@ class DecodeStep(Step):
         self._rates = self._activation_of_the_stretch()
 
     def _prefill(self) -> None:
-        with self._autocast():
-            context = self.inputs[:, : self.context]
-            _, self.generation = self.model.prefill(context, self.context + STRETCH)  # type: ignore[operator]
+        context = self.inputs[:, : self.context]
+        with torch.no_grad(), self._autocast():
+            logits, self.generation = self.model.prefill(  # type: ignore[operator]
+                context, self.context + STRETCH
+            )
+        wanted = (*context.shape, self.task.classes)
+        if logits.shape != wanted:
+            raise ValueError(
+                f"prefill gives logits {tuple(logits.shape)}, not (batch, length, vocabulary) {wanted}"
+            )
 
     @property
     def own_bytes(self) -> int:
@@ -126,7 +133,7 @@ class DecodeStep(Step):
         return last.sum()
 
     def _logits(self) -> Iterator[Tensor]:
-        with self._autocast():
+        with torch.no_grad(), self._autocast():
             for tokens in self.inputs[:, self.context :].unbind(dim=1):
                 yield self.model.step(tokens, self.generation)  # type: ignore[operator]
 

@@ -48,8 +48,7 @@ def suite_file(name: str) -> SuiteFile:
 def suite_of_keys(keys: Mapping[str, Any]) -> SuiteFile:
     """A suite without a file, by its keys; errors call it `suite`. Raises UsageError."""
     path, keys = Path("suite"), {"description": "Given to bench.run by its keys", **keys}
-    if keys.keys() >= set(EITHER):
-        raise UsageError(f"{path}: `tokens`: takes the place of `batch`; give one of them")
+    _refuse_both(path, keys)
     return SuiteFile(path, _extended(path, keys, (path,)) if "extends" in keys else keys)
 
 
@@ -61,9 +60,14 @@ def _read(path: Path, below: tuple[Path, ...] = ()) -> SuiteFile:
         raise UsageError(str(error)) from None
     if not isinstance(keys, dict):
         raise UsageError(f"{path}: must be a mapping of keys (name, workload, lengths, …)")
-    if keys.keys() >= set(EITHER):
-        raise UsageError(f"{path}: `tokens`: takes the place of `batch`; give one of them")
+    _refuse_both(path, keys)
     return SuiteFile(path, _extended(path, keys, (path, *below)) if "extends" in keys else keys)
+
+
+def _refuse_both(path: Path, keys: Mapping[str, Any]) -> None:
+    """Raises UsageError for two keys that replace each other; null is none."""
+    if all(keys.get(key) is not None for key in EITHER):
+        raise UsageError(f"{path}: `tokens`: takes the place of `batch`; give one of them")
 
 
 def _extended(path: Path, keys: dict[str, Any], chain: tuple[Path, ...]) -> dict[str, Any]:
@@ -86,7 +90,7 @@ def _extended(path: Path, keys: dict[str, Any], chain: tuple[Path, ...]) -> dict
         own = {**{key: value for key, value in own.items() if key != "batch"}, "fit_batch": True}
     else:
         own = own if own.keys().isdisjoint(EITHER) else {"fit_batch": False, **own}
-    given_way = {"name", *(old for old, new in (EITHER, EITHER[::-1]) if new in own)}
+    given_way = {"name", *(old for old, new in (EITHER, EITHER[::-1]) if own.get(new) is not None)}
     theirs = {key: value for key, value in extended.keys.items() if key not in given_way}
     return merged(theirs, own)
 

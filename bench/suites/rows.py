@@ -51,14 +51,18 @@ def canonical(name: str) -> str:
 
 
 def label_problems(names: tuple[str, ...]) -> Iterator[str]:
-    """Rows whose labels are taken by an implementation or by another row."""
+    """Rows whose labels are taken by an implementation, its title included, or by another row."""
     seen: dict[str, str] = {}
+    ours = {word.casefold() for name, item in registry.catalogue().items() for word in (name, item.title)}
+    others = {_title(name).casefold(): name for name in names if _label(name) is None}
     for name in names:
         label = _label(name)
         if label is None:
             continue
-        if label in registry.catalogue():
+        if label.casefold() in ours:
             yield f"{name}: {label} is the name of an implementation; give the row another"
+        elif label.casefold() in others:
+            yield f"{name}: {label} is what {others[label.casefold()]} is called; give the row another name"
         if label in seen:
             yield f"{name}: {seen[label]} has that name, too"
         seen[label] = name
@@ -81,6 +85,13 @@ def _text(entry: Any) -> str:
         return entry
     row = msgspec.convert(entry, Row)
     return str(settings.Setting(row.use, row.set, row.name))
+
+
+def _title(name: str) -> str:
+    try:
+        return registry.find(name).title
+    except RegistryError:
+        return name
 
 
 def _label(name: str) -> str | None:

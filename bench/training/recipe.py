@@ -36,9 +36,10 @@ def make_recipe(name: str, suite: Suite, workload: Workload, changes: dict[str, 
         **changes,
         "source": "no published schedule" if published is None else published.source,
     }
-    for needed, option in (("learning_rate", "--learning-rate"), ("batch", "--batch")):
-        if needed not in settings:
-            raise UsageError(f"{name} has no published training settings for {task}: give {option}")
+    needed = {"learning_rate": "--learning-rate", "batch": "--batch"}
+    missing = " and ".join(option for field, option in needed.items() if field not in settings)
+    if missing:
+        raise UsageError(f"{name} has no published training settings for {task}: give {missing}")
     epochs = settings.pop("epochs", None)
     if epochs is not None:
         settings["steps"] = _steps_of(epochs, workload, settings["batch"])

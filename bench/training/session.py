@@ -77,11 +77,12 @@ def train(request: TrainRequest) -> TrainOutcome:
     """
     suite = suites.load(request.suite, request.overrides)
     environment = probe_environment(request.device, request.threads or suite.most_threads)
-    jobs = [_job(name, suite, request) for name in models_of(suite, request.overrides)]
-    earlier = [_earlier(job, request.resume) for job in jobs]
+    names = models_of(suite, request.overrides)
     own_models.look_here()
     # What can't be imported is found before another has been trained for hours.
-    own_models.load_all(registry.find(job.case.implementation) for job in jobs)
+    own_models.load_all(map(registry.find, names))
+    jobs = [_job(name, suite, request) for name in names]
+    earlier = [_earlier(job, request.resume) for job in jobs]
     interrupted = False
     with open_display() as display, termination_interrupts(patient=True) as interruption:
         for job, checkpoint in zip(jobs, earlier, strict=True):
@@ -189,7 +190,7 @@ def _train(
         trainer = Trainer(job.case, job.recipe, environment.device)
     except UsageError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         with RecordFile(job.records, resume=earlier is not None) as store:
             if earlier is None:
                 store.append(_begin(job, suite, environment, parameters=0))
@@ -213,18 +214,18 @@ def _train(
             loop.run(interruption)
         except UsageError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             store.append(_failure(error, trainer.step, loop.seconds))
             display.say(f"    failed: {_words(error)}")
 
 
-def _failure(error: Exception, step: int, seconds: float) -> TrainingEnd:
+def _failure(error: BaseException, step: int, seconds: float) -> TrainingEnd:
     """The end of a training by whatever its model raised; it costs no other model its own."""
     trace = "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
     return TrainingEnd(reason="error", step=step, seconds=seconds, detail=_words(error), traceback=trace)
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 

@@ -57,6 +57,9 @@ def figures_of(results: Results, row: Row) -> Iterator[Named]:
     ):
         if value is not None:
             yield Named(name, unit, (float(value),))
-    for figure in row.metrics:
-        if figure.value is not None:
-            yield Named(figure.name, figure.unit, (figure.value,))
+    found = [figure for figure in row.metrics if figure.value is not None]
+    names = [(figure.name, figure.unit) for figure in found]
+    for figure in found:
+        several = names.count((figure.name, figure.unit)) > 1
+        name = f"{figure.name} of {figure.metric}" if several else figure.name
+        yield Named(name, figure.unit, (figure.value or 0.0,))

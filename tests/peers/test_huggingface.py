@@ -13,7 +13,7 @@ from implementations.errors import RegistryError
 from implementations.task import Task
 from peers import huggingface
 from peers.frame import NotInstalled
-from peers.huggingface_sizes import _heads
+from peers.huggingface_sizes import SPECIAL, _heads
 
 pytest.importorskip("transformers")
 
@@ -190,3 +190,9 @@ def test_a_librarys_slower_form_is_heard():
 @pytest.mark.parametrize(("dim", "heads"), [(128, 4), (32, 1), (200, 5), (208, 4), (198, 3)])
 def test_heads_share_a_width_out(dim, heads):
     assert _heads(dim) == heads
+
+
+@pytest.mark.parametrize("dim", range(32, 161, 4))
+def test_mamba2_has_every_width_that_equal_parameters_ask_for(dim):
+    sizes = SPECIAL["mamba2"](dim)
+    assert sizes["num_heads"] * sizes["head_dim"] == 2 * dim

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from bench.errors import UsageError
+from bench.suites.rows import canonical
 from bench.text.units import significant
 from bench.views.tables.grid import Grid, Head, Section, Tabular
 from bench.views.tables.renaming import Names, plain
@@ -40,6 +41,9 @@ class Choice:
 
     def of(self, table: Tabular) -> tuple[list[Grid], list[str]]:
         """The grids and the lines below them, as wanted. Raises UsageError for a name that they lack."""
+        return self._spelled(table)._of(table)
+
+    def _of(self, table: Tabular) -> tuple[list[Grid], list[str]]:
         grids = table.grids(self.digits)
         chosen = self._chosen(self._sorted(self._meant(grids)), several=len(grids) > 1)
         below = list(table.below) if self.notes else _footnotes(chosen, table.below)
@@ -50,15 +54,43 @@ class Choice:
 
     def objects(self, table: Tabular) -> list[dict[str, Any]]:
         """The same for JSON, with every figure in full unless `digits` says otherwise."""
+        self = self._spelled(table)
         found = [msgspec.to_builtins(each) for each in table.objects(self._ordered(table))]
         names, lines = self._fields(table, list(found[0]) if found else [], [list(o.values()) for o in found])
         return [dict(zip(names, line, strict=True)) for line in lines]
 
     def figures(self, table: Tabular) -> list[Sequence[object]]:
         """The same for CSV: names, then lines."""
+        self = self._spelled(table)
         names, *lines = table.figures(self._ordered(table))
         new, chosen = self._fields(table, list(map(str, names)), lines)
         return [new, *chosen]
+
+    def _spelled(self, table: Tabular) -> "Choice":
+        """The same with names as the table has them: a unit may be left out, a setting written otherwise."""
+        grids = table.grids()
+        heads = [plain(head.one_line) for grid in grids for head in grid.heads]
+        labels = {
+            plain(text)
+            for grid in grids
+            for cells in grid.rows
+            for text in (cells[0].text, cells[0].name or "")
+        }
+
+        def full(word: str) -> str:
+            if plain(word) in heads or plain(word) in labels:
+                return word
+            by_unit = list(dict.fromkeys(head for head in heads if head.split(" [")[0] == plain(word)))
+            if len(by_unit) == 1:
+                return by_unit[0]
+            return canonical(word) if plain(canonical(word)) in labels else word
+
+        return replace(
+            self,
+            columns=None if self.columns is None else list(map(full, self.columns)),
+            sort=None if self.sort is None else full(self.sort),
+            rename={full(old): new for old, new in self.rename.items()},
+        )
 
     def check(self, table: Tabular, form: str, later: Iterable[str] = ()) -> None:
         """Raise UsageError for a column that the table lacks, while it has no figures yet.
@@ -73,13 +105,16 @@ class Choice:
             for word in words:
                 if plain(word) not in known:
                     raise unknown(word, option, known)
+        self._names(table.grids(), known)
 
     def _names(self, grids: Sequence[Grid], fields: Sequence[str] = ()) -> Names:
         names = Names.of(grids, self.rename)
         known = names.known | set(map(plain, fields))
-        for old in self.rename:
+        for old, new in self.rename.items():
             if plain(old) not in known:
                 raise unknown(old, "--rename", sorted(known))
+            if plain(new) in names.twice:
+                raise UsageError(f"--rename {old}={new}: another has that name; choose one for each")
         return names
 
     def _meant(self, grids: Sequence[Grid]) -> list[Grid]:
@@ -166,6 +201,7 @@ def chosen_rows(
     if wanted is None:
         return list(rows)
     known = {plain(name) for row in rows for name in names(row)}
+    wanted = [name if plain(name) in known else canonical(name) for name in wanted]
     for name in wanted:
         if plain(name) not in known:
             raise unknown(name, "--rows", list(dict.fromkeys(names(row)[0] for row in rows)))

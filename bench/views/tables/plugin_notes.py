@@ -8,6 +8,8 @@ from bench.records.run import PlugIn
 from bench.records.solo import Solo
 from bench.suites.case import Case
 from bench.views.tables.titles import title_of
+from implementations import registry
+from implementations.errors import RegistryError
 
 SLOWER = re.compile(r"fall(?:s|ing)? ?back|fast path is not available|much slower", re.IGNORECASE)
 """Words by which libraries say that they compute by a slower form than they could."""
@@ -19,6 +21,7 @@ def plugin_notes(run: Results) -> list[str]:
     """Notes on the kernels that computed, a model's remarks, and what stands in the way of a comparison."""
     return [
         *(f"{', '.join(names)}: {words}" for words, names in _said_of(run).items()),
+        *_own_sizes(run),
         *_other_batches(run),
         *_failed_metrics(run),
     ]
@@ -63,6 +66,23 @@ def _lines_of(solo: Solo) -> Iterator[str]:
     line = next((line.strip() for line in printed if SLOWER.search(line)), None)
     if line is not None and solo.status == "ok":
         yield f"said of itself: {line[:SHOWN]}"
+
+
+def _own_sizes(run: Results) -> list[str]:
+    """Models of the user's, which no mode gives sizes but equal parameters."""
+    suite = run.header.suite
+    if suite.hyperparameters not in registry.SIZES:
+        return []
+    names = ", ".join(title_of(name) for name in suite.implementations if _has_own_sizes(name))
+    return [f"{names}: sizes of its own, not {suite.hyperparameters} ones"] if names else []
+
+
+def _has_own_sizes(name: str) -> bool:
+    try:
+        found = registry.find(name)
+    except RegistryError:
+        return False
+    return found.plugged_in and not found.sized
 
 
 def _other_batches(run: Results) -> list[str]:

@@ -1,6 +1,7 @@
 """Other names for columns and models: in the heads and cells of a table, and in the lines below it."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,8 @@ class Names:
     """New headers by those in the table, as `plain` has them."""
     known: frozenset[str]
     """Words that mean a column or a model."""
+    twice: frozenset[str]
+    """New names that two columns, or two models, would have, as `plain` has them."""
     pattern: re.Pattern[str]
     """Places in a line that name a column, as in `Mem: …`, or a model: the longest title there."""
 
@@ -36,12 +39,15 @@ class Names:
             words.setdefault(found[1], {plain(found[1])})
         titles = {title: by_word[word] for title, own in words.items() for word in own if word in by_word}
         columns = [plain(head) for head in heads]
+        renamed = {column: by_word[column] for column in columns if column in by_word}
         either = _either(words)
         shown = _either(head.split(" (×")[0] for head in heads)
         return cls(
             titles=titles,
             models={word: titles[title] for title, own in words.items() if title in titles for word in own},
-            heads={column: by_word[column] for column in columns if column in by_word},
+            heads=renamed,
+            twice=_twice(titles.get(title, title) for title in words)
+            | _twice(renamed.get(column, column) for column in dict.fromkeys(columns)),
             known=frozenset(columns).union(*words.values()),
             pattern=re.compile(
                 rf"(?<![\w/.-])(?:(?P<title>{either})(?![\w/-])|(?P<head>{shown or '(?!)'})(?=:))"
@@ -73,6 +79,11 @@ class Names:
         if baseline is None or baseline[1] not in self.titles:
             return head
         return replace(head, text=f"{head.text[: baseline.start(1)]}{self.titles[baseline[1]]})")
+
+
+def _twice(names: Iterable[str]) -> frozenset[str]:
+    counts = Counter(map(plain, names))
+    return frozenset(name for name, count in counts.items() if count > 1)
 
 
 def _either(words: Iterable[str]) -> str:

@@ -138,6 +138,9 @@ def test_an_output_never_takes_the_place_of_an_input(tmp_path, command):
         ["history", "--suite", "ci", "--model", "seqboat", "-o", "other.jsonl"],
         ["data", "image", "--picture", "other.jsonl"],
         ["regress", "--base", "HEAD", "--impl", "seqboat", "--comment", "other.jsonl"],
+        ["table", "run.jsonl", "-o", "my_model.py"],
+        ["profile", "--impl", "my_model:build", "--suite", "mine.yaml", "--out", "my_model.py"],
+        ["run", "--impl", "my_model:build", "--suite", "mine.yaml", "-o", "my_model.py"],
         ["profile", "--impl", "seqboat", "--suite", "mine.yaml", "--trace", "mine.yaml"],
         ["profile", "--impl", "seqboat", "--suite", "mine.yaml", "--trace", "a.json", "--out", "a.json"],
     ],
@@ -149,7 +152,16 @@ def test_no_output_takes_the_place_of_an_input_or_a_record(words, tmp_path, monk
         Path(name).write_text('{"type":"training","schema":1}\n')
     Path("mine.yaml").write_text("extends: ci\n")
     Path("book.txt").write_text("words")
+    Path("my_model.py").write_text("build = None\n")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     refused = CliRunner().invoke(app, words)
     assert isinstance(refused.exception, UsageError), refused.output
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("command", [["plot", "--chart", "speed"], ["report"]])
+def test_charts_never_draw_two_models_as_one(files, tmp_path, command):
+    words = [*command, files[0], "-o", str(tmp_path / "out.html"), "--rename", "seqboat=Transformer"]
+    refused = CliRunner().invoke(app, words)
+    assert isinstance(refused.exception, UsageError), refused.output
+    assert "Transformer would be the name of two models" in str(refused.exception)

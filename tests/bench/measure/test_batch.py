@@ -71,7 +71,7 @@ def test_auto_reaches_for_the_batch_of_the_suite_that_is_extended(tmp_path):
     large, auto, back = (tmp_path / f"{name}.yaml" for name in ("large", "auto", "back"))
     large.write_text("{extends: ci, batch: {cpu: 16, cuda: 32}}")
     auto.write_text("{extends: large.yaml, batch: auto}")
-    back.write_text("{extends: auto.yaml, batch: 2}")
+    back.write_text("{extends: auto.yaml, batch: 2, tokens: null}")
     assert suites.load(str(auto)).batch == BatchSizes(cpu=16, cuda=32)
     assert suites.load(str(auto)).fit_batch
     assert not suites.load(str(back)).fit_batch

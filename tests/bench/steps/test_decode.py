@@ -1,5 +1,9 @@
 """The phase decode: a step is a stretch of tokens after a context, the same one every time."""
 
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+
 import msgspec
 import pytest
 import torch
@@ -17,7 +21,7 @@ from bench.suites.case import Case
 from bench.suites.suite import STRETCH
 from bench.views.tables.table import build_table
 from bench.workers.messages import Checked
-from implementations.decoding import NoRecurrentForm
+from implementations.decoding import Generation, NoRecurrentForm
 
 from .. import made_up
 
@@ -142,3 +146,54 @@ def test_the_table_has_milliseconds_a_token_and_bytes_of_state():
     train = build_table(made_up.results(("mega-chunk", "seqboat"), (1024,)))
     assert "State" not in [column.header for column in train.columns if not column.on_demand]
     assert train.rows[0].state_bytes is None
+
+
+class Undecorated(torch.nn.Module):
+    """A language model of somebody else's, with gradients wherever nobody turns them off."""
+
+    def __init__(self, task, last_only=False):
+        super().__init__()
+        self.embedding = torch.nn.Embedding(task.vocabulary, 4)
+        self.out = torch.nn.Linear(4, task.classes)
+        self.last_only = last_only
+
+    def forward(self, inputs, lengths=None):
+        return self.out(self.embedding(inputs).cumsum(dim=1))
+
+    def prefill(self, prompt, room):
+        state = self.embedding(prompt).sum(dim=1)
+        logits = self(prompt)
+        return logits[:, -1] if self.last_only else logits, Generation(prompt.shape[1], Sum(state))
+
+    def step(self, tokens, generation):
+        generation.state.sum += self.embedding(tokens)
+        generation.time += 1
+        return self.out(generation.state.sum)
+
+
+@dataclass
+class Sum:
+    sum: torch.Tensor
+
+    def tensors(self):
+        yield self.sum
+
+
+@pytest.fixture
+def own(monkeypatch):
+    module = ModuleType("decodes_of_mine")
+    module.build = lambda task, hyperparameters: Undecorated(task)
+    module.last_only = lambda task, hyperparameters: Undecorated(task, last_only=True)
+    monkeypatch.setitem(sys.modules, "decodes_of_mine", module)
+
+
+def test_a_model_of_somebody_elses_decodes_without_gradients(own):
+    step = step_of("decodes_of_mine:build")
+    step()
+    assert step.decoding().agrees
+    assert not step.generation.state.sum.requires_grad
+
+
+def test_logits_of_another_shape_are_refused(own):
+    with pytest.raises(ValueError, match=r"prefill gives logits .* not \(batch, length, vocabulary\)"):
+        step_of("decodes_of_mine:last_only")

@@ -353,3 +353,17 @@ def test_what_a_model_prints_is_not_in_the_output(tmp_path):
     assert json.loads(done.stdout)
     assert "by Python" in done.stderr
     assert "by a library" in done.stderr
+
+
+def test_a_model_that_fails_costs_its_own_profile_only(tmp_path):
+    (tmp_path / "exits.py").write_text("def build(task, hyperparameters):\n    raise SystemExit(0)\n")
+    (tmp_path / "number.py").write_text("build = 5\n")
+    models = "exits:build,number:build,transformer(layers=1, dim=8, heads=1)"
+    words = ["profile", "--suite", "ci", "--length", "64", "--impl", models, "--steps", "1", "--json"]
+    command = [sys.executable, "-m", "bench", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert "bench: exits:build: failed: SystemExit: 0\n" in done.stderr
+    assert "bench: number:build: failed: TypeError: 'int' object is not callable\n" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads(done.stdout)

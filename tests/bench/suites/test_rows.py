@@ -51,6 +51,8 @@ def test_options_name_rows_and_settings_too(tmp_path):
     [
         ([ROW, ROW], "is given twice"),
         ([ROW, {**ROW, "use": "mega"}], "has that name, too"),
+        ([{**ROW, "name": "MEGA"}, "mega"], "MEGA is the name of an implementation"),
+        ([{**ROW, "name": "my.model"}, "my.model:build"], "my.model is what my.model:build is called"),
         ([{**ROW, "name": "mega"}], "mega is the name of an implementation"),
         ([{**ROW, "set": {"windwo": 64}}], "unknown hyper-parameter 'windwo'"),
         ([{**ROW, "set": {"window": 0}}], "seqboat: window can't be 0: give a whole number from 1 or null"),

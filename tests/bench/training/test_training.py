@@ -622,3 +622,26 @@ def test_what_a_model_prints_is_not_in_the_output(tmp_path, write_suite):
     assert done.returncode == 0, done.stderr
     assert "within a step" in done.stderr
     assert json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("place", ["build", "forward"])
+def test_a_model_that_exits_costs_its_own_training_only(tmp_path, write_suite, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    begin = (
+        "def build(task, hyperparameters):\n"
+        if place == "build"
+        else "    def forward(self, inputs, lengths=None):\n"
+    )
+    indent = "    " if place == "build" else "        "
+    text = MODEL.replace(begin, f"{begin}{indent}raise SystemExit(0)\n")
+    (tmp_path / f"exits_in_{place}.py").write_text(text)
+    suite = write_suite(f"exits_in_{place}:build", "fault_models:tiny", training={"steps": 2, "batch": 2})
+    exits, tiny = train(ask(suite, tmp_path / "out", learning_rate=0.01)).trainings
+    assert (exits.end.reason, exits.end.detail) == ("error", "SystemExit: 0")
+    assert tiny.finished
+
+
+def test_all_settings_that_are_missing_are_named_at_once(tmp_path, write_suite):
+    suite = write_suite("fault_models:tiny", training={"steps": 2})
+    with pytest.raises(UsageError, match="give --learning-rate and --batch"):
+        train(TrainRequest(suite, tmp_path / "out", {}, {}, "cpu", 1))

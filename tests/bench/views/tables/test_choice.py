@@ -318,3 +318,28 @@ def test_a_row_with_a_setting_is_renamed(tmp_path):
     for old in ("seqboat(window=64)", "SeqBoat (window=64)"):
         assert "Ours" in bench("table", path, "--rename", f"{old}=Ours")
     assert "OLD=NEW" in refused("table", str(path), "--rename", "seqboat(window=64)")
+
+
+@pytest.mark.parametrize("new", ["s4=SeqBoat", "speed=mem"])
+def test_two_never_get_one_name(files, new):
+    assert "another has that name" in refused(*files["table"], "--rename", new)
+
+
+def test_the_ending_of_a_file_chooses_its_format(files, tmp_path):
+    for ending, begin in (
+        ("csv", "model,"),
+        ("md", "| Model"),
+        ("html", "<table"),
+        ("tex", "\\"),
+        ("txt", "Model"),
+    ):
+        path = tmp_path / f"table.{ending}"
+        done = CliRunner().invoke(app, [*files["table"], "-o", str(path)])
+        assert done.exit_code == 0, done.output
+        assert path.read_text().lstrip("% ").startswith(begin), ending
+    assert "a table ends in .md, .tex" in refused(*files["table"], "-o", str(tmp_path / "x.pdf"))
+    json_, csv = tmp_path / "x.json", tmp_path / "x.txt"
+    assert CliRunner().invoke(app, [*files["table"], "-o", str(json_)]).exit_code == 0
+    assert isinstance(json.loads(json_.read_text()), list)
+    assert CliRunner().invoke(app, [*files["table"], "--format", "csv", "-o", str(csv)]).exit_code == 0
+    assert csv.read_text().startswith("model,")
