@@ -30,6 +30,15 @@ def nothing_compiled():
         compiler.counters.clear()
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """A test's number of threads is not the next one's: MKL's factorisations of batches hang with two."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+
+
 @pytest.fixture
 def golden() -> Path:
     return GOLDEN

@@ -1,6 +1,7 @@
 """Side by side: both begin together, exchange their cores, and what began late or strayed is found."""
 
 import contextlib
+import os
 import sys
 from collections import defaultdict
 from types import SimpleNamespace
@@ -26,6 +27,7 @@ from bench.workers.messages import KeptTo, Timed, Warmed
 from ..in_process import bench
 from ..made_up import CPU
 
+CORES = os.cpu_count() or 1
 SUITE = suites.load("ci")
 CASE = msgspec.structs.replace(SUITE.cases("cpu")[0], activation=None, length=64)
 PLAN = Procedure(SUITE, msgspec.structs.replace(CPU, threads=1, pairing="duet"))
@@ -180,7 +182,8 @@ def test_a_model_that_leaves_its_processors_is_named(write_suite, tmp_path):
         (["--pairing", "trio"], "--pairing trio: choose turns or duet"),
         (["--pairing", "duet", "--impl", "seqboat", "--baseline", "seqboat"], "ci times one model"),
         (["--pairing", "duet", "--executor", "ray"], "--executor ray models take turns"),
-        (["--pairing", "duet", "--threads", "4096"], "--threads 4096 on each side need 8192 cores"),
+        (["--pairing", "duet", "--threads", str(8 * CORES)], f"on each side need {16 * CORES} cores"),
+        (["--threads", str(64 * CORES)], f"--threads {64 * CORES}: this machine has {CORES} cores"),
     ],
 )
 def test_a_duet_that_can_t_be_is_one_line(words, message, tmp_path, capsys, monkeypatch):
