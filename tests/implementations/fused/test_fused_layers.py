@@ -200,3 +200,14 @@ def test_the_backward_pass_is_of_the_mode_of_its_forward_pass(name):
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
     for key, gradient in gradients[0].items():
         assert relative(gradients[1][key], gradient) < 1e-8, key
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_second_derivatives_are_refused(name):
+    """The backward passes by hand give none, and a sum without them would be taken for the whole."""
+    _, fused = pair(name, 32)
+    parameters = [p for p in fused.parameters() if p.requires_grad]
+    loss = fused(tokens(1, 32), None).square().sum()
+    grads = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        sum(grad.square().sum() for grad in grads if grad is not None).backward()
