@@ -12,10 +12,13 @@ from typer.testing import CliRunner
 
 from bench import Figure
 from bench.cli import app
+from bench.commands.tables import Shown
 from bench.errors import UsageError
 from bench.records.reading import read
 from bench.records.solo import MetricFigure
 from bench.suites import metrics
+from bench.views.figures import figures_of
+from bench.views.tables.choice import Choice
 from bench.views.tables.formats import render
 from bench.views.tables.table import build_table
 
@@ -104,6 +107,22 @@ def test_figures_are_columns_and_failures_are_notes():
     head, *lines = csv.reader(io.StringIO(render(table, "csv")))
     place = head.index("norm [nats]")
     assert [line[place] for line in lines] == ["12.3456", ""]
+    short = render(table, "markdown", Choice(columns=["norm"], rename={"norm": "GN"}))
+    assert "| GN |" in short
+
+
+def test_exports_tell_two_metrics_of_one_name_apart():
+    same = tuple(MetricFigure(metric=name, name="norm", value=2.0, unit="nats") for name in ("m:f", "m:g"))
+    run = with_figures(s4=same)
+    row = next(row for row in build_table(run).rows if row.model == "s4")
+    assert {"norm of m:f", "norm of m:g"} <= {figure.name for figure in figures_of(run, row)}
+
+
+def test_a_column_that_no_metric_gave_costs_not_the_others(capsys):
+    shown = Shown("terminal", None, Choice(columns=["norm"]), None)
+    with pytest.raises(UsageError, match="--columns norm"):
+        shown.show_measured(build_table(with_figures()))
+    assert "Transformer" in capsys.readouterr().out
 
 
 def test_two_metrics_that_call_theirs_the_same_have_a_column_each():
