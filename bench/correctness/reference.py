@@ -18,6 +18,7 @@ from torch import nn
 from bench.correctness.agreement import Compared, compare, worst
 from bench.correctness.evaluation import Computed, evaluate, no_dropout
 from bench.correctness.samples import (
+    LEAST_ACTIVATION,
     PAIR_ACTIVATION,
     Sequences,
     move,
@@ -122,7 +123,9 @@ class Forms:
         return sample
 
     def set_activation(self, sample: Sequences) -> None:
-        model, rate = self.step.model, self.step.case.activation or PAIR_ACTIVATION
+        model, rate = self.step.model, self.step.case.activation
+        if rate is None or rate < LEAST_ACTIVATION:
+            rate = PAIR_ACTIVATION
         if activation.configurators(model):
             with self.plainly():
                 activation.calibrate(model, sample.inputs, sample.lengths, rate)

@@ -19,7 +19,9 @@ PAIR_LENGTH = 500
 PAIR_STRETCH = 16
 """Tokens after the context of a pair that is decoded."""
 PAIR_ACTIVATION = 0.5
-"""Activation rate on a pair if the case does not set one above 0."""
+"""Activation rate on a pair if the case does not set one of LEAST_ACTIVATION or more."""
+LEAST_ACTIVATION = 0.05
+"""Below it a row of a pair has so few active steps that attention between them may not be seen."""
 SPREAD = 0.5
 """Standard deviation of the noise that moves parameters."""
 
@@ -86,7 +88,7 @@ def pair_sample(step: Step) -> Sequences:
     """
     case = step.case
     whole = step.inputs.shape[-1]
-    inputs = torch.from_numpy(step.workload.batch(whole, 2, "full", case.seed).inputs).to(step.device)
+    inputs, _, _ = to_device(step.workload.batch(whole, 2, "full", case.seed), step.device, case.precision)
     if isinstance(step, DecodeStep):
         context = min(step.context, PAIR_LENGTH)
         inputs = inputs[..., : context + PAIR_STRETCH]

@@ -16,7 +16,7 @@ from bench.errors import ResultError, UsageError
 from bench.records.environment import DeviceKind, Environment, Machine
 from bench.records.plan import Plan
 from bench.records.run import SCHEMA, Device, End, Finding, Header, Lost, Record, Sample, Void
-from bench.records.solo import Solo
+from bench.records.solo import MEMORY_KIND, Solo
 
 T = TypeVar("T")
 _RECORD: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
@@ -82,6 +82,11 @@ class Results(msgspec.Struct, frozen=True):
     def complete(self) -> bool:
         """Whether every case ran and was timed to the end."""
         return self.ended and not self.lost and all(solo.status == "ok" for solo in self.solos.values())
+
+    def peak_memory(self, case_id: str) -> int | None:
+        """Bytes of the figure that tables show of a case; None if it was not measured."""
+        solo = self.solos.get(case_id)
+        return solo.memory_bytes(MEMORY_KIND[self.kind]) if solo else None
 
 
 def read(path: Path) -> Results:

@@ -208,4 +208,5 @@ class Solo(msgspec.Struct, frozen=True, kw_only=True, tag="solo", tag_field="typ
     """Node and device that it was measured on; both None on the machine of the header."""
 
     def memory_bytes(self, kind: str) -> int | None:
+        """Bytes of one kind of figure; None if it was not measured."""
         return next((figure.bytes for figure in self.memory if figure.kind == kind), None)

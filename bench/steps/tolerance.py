@@ -18,7 +18,7 @@ OUTPUT_BOUND: dict[Precision, float] = {
     "fp16": 2e-2,
 }
 """Largest relative error of an output, by the precision that it is computed in."""
-LOOSE = re.compile(r"temp|rel_pos_bias")
+LOOSE = re.compile(r"(^|\.)(temp|rel_pos_bias)(\.|$)")
 """Names of parameters whose gradient loses digits in any float32 form, the official one included."""
 LOOSE_GRADIENT_BOUND = 1e-2
 ROUNDING_FACTOR = 10.0

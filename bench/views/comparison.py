@@ -11,7 +11,6 @@ import msgspec
 from bench.errors import UsageError
 from bench.records.environment import Machine
 from bench.records.reading import Results
-from bench.records.solo import MEMORY_KIND, Solo
 from bench.stats.intervals import Interval, unpaired_ratio
 from bench.suites.case import Case
 from bench.text.units import format_bytes, format_duration, format_ratio, significant
@@ -194,7 +193,7 @@ def _cases(results: Results) -> list[Case]:
 def _row(case: Case, a: Results, b: Results) -> ComparedCase:
     times = [block_times(results, case.id) for results in (a, b)]
     statuses = [_status(results, case) for results in (a, b)]
-    memory = [_memory(results, case) for results in (a, b)]
+    memory = [results.peak_memory(case.id) for results in (a, b)]
     speed = None
     if all(times) and statuses == ["ok", "ok"]:
         first, second = ([math.log(seconds) for seconds in found] for found in times)
@@ -229,21 +228,19 @@ def _status(results: Results, case: Case) -> str:
     return solo.status if solo else "not reached"
 
 
-def _memory(results: Results, case: Case) -> int | None:
-    solo: Solo | None = results.solos.get(case.id)
-    return solo.memory_bytes(MEMORY_KIND[results.kind]) if solo else None
-
-
 def _difference(speed: Interval | None) -> Difference:
-    if speed is None:
-        return "UNMEASURED"
+    return "UNMEASURED" if speed is None else told(speed) or "AMBIGUOUS"
+
+
+def told(speed: Interval) -> Literal["SAME", "FASTER", "SLOWER"] | None:
+    """What an interval of a ratio tells for sure; None if it has no ends, or lies on both sides of a limit."""
     if speed.low is None or speed.high is None:
-        return "AMBIGUOUS"
+        return None
     if speed.low > 1 - SAME_WITHIN and speed.high < 1 + SAME_WITHIN:
         return "SAME"
     if speed.low > 1:
         return "FASTER"
-    return "SLOWER" if speed.high < 1 else "AMBIGUOUS"
+    return "SLOWER" if speed.high < 1 else None
 
 
 def _cells(row: ComparedCase, axes: Sequence[str], digits: int | None) -> list[Cell]:

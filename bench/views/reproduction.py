@@ -16,13 +16,12 @@ from bench.errors import UsageError
 from bench.records.bundle import Bundle
 from bench.records.environment import Environment
 from bench.records.reading import Results
-from bench.records.solo import MEMORY_KIND
 from bench.stats.intervals import Interval, unpaired_ratio
 from bench.stats.ratios import baseline_of, block_step_seconds, block_values
 from bench.suites.case import Case
 from bench.text.units import format_bytes, format_duration, format_ratio
 from bench.views.changes import versions
-from bench.views.comparison import SAME_WITHIN
+from bench.views.comparison import SAME_WITHIN, told
 from bench.views.figures import case_seconds
 from bench.views.tables.choice import chosen_rows
 from bench.views.tables.grid import MISSING, Cell, Head
@@ -116,8 +115,8 @@ def _row(case: Case, here: Case | None, then: Results, now: Results, figure: Fig
         reason=reason,
         then_step_seconds=case_seconds(then, case.id),
         now_step_seconds=case_seconds(now, here.id) if here else None,
-        then_memory_bytes=_memory(then, case),
-        now_memory_bytes=_memory(now, here) if here else None,
+        then_memory_bytes=then.peak_memory(case.id),
+        now_memory_bytes=now.peak_memory(here.id) if here else None,
     )
 
 
@@ -160,18 +159,7 @@ def _by_ratio(case: Case, here: Case, then: Results, now: Results) -> Interval |
 
 
 def _verdict(change: Interval | None) -> Verdict:
-    if change is None or change.low is None or change.high is None:
-        return "CAN'T TELL"
-    if change.low > 1 - SAME_WITHIN and change.high < 1 + SAME_WITHIN:
-        return "SAME"
-    if change.low > 1:
-        return "FASTER"
-    return "SLOWER" if change.high < 1 else "CAN'T TELL"
-
-
-def _memory(results: Results, case: Case) -> int | None:
-    solo = results.solos.get(case.id)
-    return solo.memory_bytes(MEMORY_KIND[results.kind]) if solo else None
+    return "CAN'T TELL" if change is None else told(change) or "CAN'T TELL"
 
 
 def _differences(bundle: Bundle, now: Results, installed: Sequence[str]) -> Iterator[str]:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from implementations.kernels.cpu.band import Band, layout_of
 from implementations.kernels.cpu.dense_attention import DenseRow
-from implementations.kernels.cpu.gated_attention import Attention, GatedAttention, Unit, rotary_turns
+from implementations.kernels.cpu.gated_attention import Attention, GatedAttention, Unit
+from implementations.kernels.cpu.gates import Gates, rotary_turns
 from implementations.kernels.cpu.local_attention import Bias, RowAttention
 
 if TYPE_CHECKING:
@@ -51,28 +52,23 @@ def unit_of(
     config, turns = layer.config, None
     if config.relative_bias == "rotary":
         turns = rotary_turns(memory.times, config.attention_dim, weights.gamma.dtype)
-    return GatedAttention(
-        weights,
-        _attention(layer, memory, weights.table),
-        *_scale(layer, memory),
-        memory.steps if len(memory.steps) < memory.size else None,
-        turns,
-        dropped_values,
-        hidden_dropout,
-    )
+    slots = memory.steps if len(memory.steps) < memory.size else None
+    scale = _scale(layer, memory)
+    gates = Gates(weights.gamma, weights.beta, scale, slots, turns, dropped_values, hidden_dropout)
+    return GatedAttention(weights, _attention(layer, memory, weights.table), gates)
 
 
-def _scale(layer: "SeqBoatLayer", memory: Memory) -> tuple[float, Tensor | None]:
-    """Scale of the queries: a factor, and counts `(active, 1)` by which they are divided."""
+def _scale(layer: "SeqBoatLayer", memory: Memory) -> float | Tensor:
+    """Factor of the queries, a number or `(active, 1)`."""
     config, steps = layer.config, memory.steps
     if config.attention == "softmax":
-        return float(config.attention_dim**-0.5), None
+        return float(config.attention_dim**-0.5)
     if config.window is not None:
-        return 1.0 / (config.window if layer.causal else 2 * config.window), None
+        return 1.0 / (config.window if layer.causal else 2 * config.window)
     if not layer.causal:
-        return 1.0 / max(1, len(steps) if memory.hidden is None else int((~memory.hidden).sum())), None
+        return 1.0 / max(1, len(steps) if memory.hidden is None else int((~memory.hidden).sum()))
     index = steps if memory.in_place else torch.arange(len(steps), device=steps.device)
-    return 1.0, (index + 1).unsqueeze(-1)
+    return (index + 1).unsqueeze(-1).to(torch.promote_types(layer.gamma.dtype, torch.float32)).reciprocal()
 
 
 def _attention(layer: "SeqBoatLayer", memory: Memory, table: Tensor | None) -> Attention:

@@ -71,7 +71,7 @@ def build_cpu_kernels() -> None:
 
 def cpu_kernels() -> str:
     """Kernels that have computed fused layers on the CPU in this process."""
-    from implementations.kernels.cpu.native.operators import computed_by
+    from implementations.kernels.cpu.native.calls import computed_by
 
     return computed_by()
 

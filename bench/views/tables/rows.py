@@ -18,6 +18,9 @@ from implementations import registry
 from implementations.errors import RegistryError
 
 
+NOT_REACHED = "was not reached before the run stopped"
+
+
 def rows_of(results: Results, baseline: str, models: Collection[str] | None = None) -> list[Row]:
     """Every case of a run, or of some models in it, in its suite's order.
 
@@ -59,7 +62,7 @@ def _row(
     samples: Mapping[str, list[Sample]],
 ) -> Row:
     """measured: the baseline of the run, which every group of a block holds."""
-    solo = results.solos.get(case.id)
+    solo = results.solos.get(case.id) or Solo(case=case, status="error", reason=NOT_REACHED)
     status, reason = _outcome(results, case, solo)
     timed = status == "ok"
     base_id = baseline.id if baseline and _ranked(results, baseline.id) else None
@@ -69,13 +72,12 @@ def _row(
         together = [sample for name in {base_id, case.id, via} for sample in samples[name]]
         speed = speed_ratio(together, base_id, case.id, via, results.header.estimator)
     seconds = step_seconds(samples[case.id], case.id) if timed else None
-    memory = _memory(results, case.id) if status in ("ok", "wrong") else None
-    base_memory = _memory(results, base_id) if base_id is not None else None
+    memory = results.peak_memory(case.id) if status in ("ok", "wrong") else None
+    base_memory = results.peak_memory(base_id) if base_id is not None else None
     arena = long_range_arena().get(case.implementation)
     published = arena if arena and case.workload == "text" else {}
-    activation = solo.activation if solo else None
-    decoding = solo.decoding if solo else None
-    flops = solo.arithmetic.flops if solo and solo.arithmetic else None
+    activation, decoding = solo.activation, solo.decoding
+    flops = solo.arithmetic.flops if solo.arithmetic else None
     flops_per_second = flops / seconds if flops and seconds else None
     ceiling = _ceiling(results, case)
     timed_rates = [s.activation for s in samples[case.id] if s.activation is not None]
@@ -94,12 +96,12 @@ def _row(
         published_memory=published.get("memory"),
         published_accuracy={task: arena[task] for task in TASKS} if arena else None,
         step_seconds=seconds / decoding.tokens if seconds and decoding else seconds,
-        tokens_per_second=solo.tokens / seconds if solo and solo.tokens and seconds else None,
-        real_tokens_per_second=solo.real_tokens / seconds if solo and solo.real_tokens and seconds else None,
+        tokens_per_second=solo.tokens / seconds if solo.tokens and seconds else None,
+        real_tokens_per_second=solo.real_tokens / seconds if solo.real_tokens and seconds else None,
         state_bytes=decoding.state_bytes if decoding else None,
         peak_memory_bytes=memory,
         peak_memory_kind=MEMORY_KIND[results.kind],
-        parameters=solo.parameters if solo else None,
+        parameters=solo.parameters,
         gpu_busy=busy_share(solo, seconds),
         flops=flops,
         flops_per_second=flops_per_second,
@@ -120,42 +122,37 @@ def _row(
         hardware=environment.hardware,
         threads=case.threads or environment.threads,
         mode=case.mode,
-        first_step_seconds=solo.compiled.first_step_seconds if solo and solo.compiled else None,
-        graph_breaks=solo.compiled.graph_breaks if solo and solo.compiled else None,
-        width=solo.width if solo else None,
+        first_step_seconds=solo.compiled.first_step_seconds if solo.compiled else None,
+        graph_breaks=solo.compiled.graph_breaks if solo.compiled else None,
+        width=solo.width,
         torch=environment.torch,
         allocator=environment.allocator,
         pairing=environment.pairing,
         variables=environment.set_by_variables,
-        backend=solo.backend if solo else None,
+        backend=solo.backend,
         backend_set=case.backend,
         seed=case.seed,
         data=results.header.data,
         blocks=speed.blocks if speed else 0,
         case_id=case.id,
-        metrics=solo.metrics if solo else [],
-        computed_by=solo.computed_by if solo else None,
-        remarks=solo.remarks if solo else [],
+        metrics=solo.metrics,
+        computed_by=solo.computed_by,
+        remarks=solo.remarks,
         code=results.header.plug_ins.get(case.implementation),
-        batch_digest=solo.batch_digest if solo else None,
+        batch_digest=solo.batch_digest,
         run=results.path,
         created=results.header.created,
     )
 
 
-def busy_share(solo: Solo | None, step_seconds: float | None) -> float | None:
+def busy_share(solo: Solo, step_seconds: float | None) -> float | None:
     """The share of a timed step in which the GPU computes, as the solo pass saw it."""
-    if solo is None or solo.gpu_busy is None or not step_seconds:
+    if solo.gpu_busy is None or not step_seconds:
         return None
     return min(1.0, solo.gpu_busy.seconds / step_seconds)
 
 
-NOT_REACHED = "was not reached before the run stopped"
-
-
-def _outcome(results: Results, case: Case, solo: Solo | None) -> tuple[Status, str | None]:
-    if solo is None:
-        return "error", NOT_REACHED
+def _outcome(results: Results, case: Case, solo: Solo) -> tuple[Status, str | None]:
     if solo.status == "ok" and case.id in results.lost:
         lost = results.lost[case.id]
         return lost.status, f"{lost.reason} (in block {lost.block + 1})"
@@ -177,8 +174,3 @@ def _ceiling(results: Results, case: Case) -> float | None:
 def _ranked(results: Results, case_id: str) -> bool:
     solo = results.solos.get(case_id)
     return solo is not None and solo.status == "ok" and case_id not in results.lost
-
-
-def _memory(results: Results, case_id: str) -> int | None:
-    solo = results.solos.get(case_id)
-    return solo.memory_bytes(MEMORY_KIND[results.kind]) if solo else None

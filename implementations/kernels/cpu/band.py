@@ -25,11 +25,32 @@ class Padded(NamedTuple):
         return Padded(self.whole[:, start:stop], self.rows[:, start:stop])
 
 
+class Columns(NamedTuple):
+    """Where keys lie in a matrix of a row per query: key j of query i in column `j − i + shift + i mod period`."""
+
+    pitch: int
+    """Columns of a row in memory."""
+    shift: int
+    period: int
+
+
 class Layout(Protocol):
     """Layout in which the scores of a row are stored."""
 
     @property
     def length(self) -> int: ...
+
+    @property
+    def size(self) -> int:
+        """Steps of a sequence, beyond which no query of it sees."""
+
+    @property
+    def of_products(self) -> Columns:
+        """Of `(blocks, block, window)`, contiguous: blocks of queries times the keys of their windows."""
+
+    @property
+    def of_rows(self) -> Columns:
+        """Of `rows`."""
 
     @property
     def left(self) -> int: ...
@@ -103,6 +124,18 @@ class Band:
     left: int
     right: int
     block: int
+
+    @property
+    def size(self) -> int:
+        return self.length
+
+    @property
+    def of_products(self) -> Columns:
+        return Columns(self.window, self.left, self.block)
+
+    @property
+    def of_rows(self) -> Columns:
+        return Columns(self.window + 1, self.left, 1)
 
     @functools.cached_property
     def width(self) -> int:
@@ -204,8 +237,15 @@ class Square:
 
     @property
     def size(self) -> int:
-        """Steps of a sequence."""
         return self.length // self.sequences
+
+    @property
+    def of_products(self) -> Columns:
+        return Columns(self.size, 0, self.size)
+
+    @property
+    def of_rows(self) -> Columns:
+        return self.of_products
 
     def empty_rows(self, like: Tensor, width: int) -> Padded:
         whole = like.new_empty(self.length, width)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from implementations.kernels.cpu.dense_attention import DenseAttention
-from implementations.kernels.cpu.weights import AttentionKind
+from implementations.ops.attention_functions import AttentionKind
 
 
 class Chunks(NamedTuple):
@@ -52,6 +52,13 @@ class Chunks(NamedTuple):
         if self.padded is None:
             return 1.0 / self.size
         return 1.0 / (~self.padded).sum(dim=-1).clamp(min=1).to(q.dtype)[:, None, None]
+
+    def scales(self, like: Tensor, z: int) -> float | Tensor:
+        """Factor of queries of z channels, a number or `(steps, 1)`; of the precision of like `(steps, ·)`."""
+        scale = self.scale(like.new_empty(len(like) // self.size, 1, z))
+        if isinstance(scale, float):
+            return scale
+        return scale.expand(len(like) // self.size, self.size, 1).reshape(-1, 1)
 
     def attention(self, by_distance: Tensor) -> DenseAttention:
         """Attention of scaled queries; by_distance `(2·size − 1,)`: a key's bias by its distance."""

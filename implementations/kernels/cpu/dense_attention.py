@@ -6,19 +6,17 @@ The plain forms are `implementations.ops.local_attention.full_attention` and
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from implementations.kernels.cpu.band import Layout, Square, sum_by_distance, toeplitz
 from implementations.kernels.cpu.local_attention import Bias
-from implementations.kernels.cpu.weights import (
-    AttentionKind,
-    hidden_score,
-    scores_gradient_,
-    weigh_,
-)
+from implementations.kernels.cpu.native.attention import weigh, weigh_backward
+from implementations.kernels.cpu.native.calls import usable
+from implementations.kernels.cpu.weights import hidden_score, scores_gradient_, weigh_
+from implementations.ops.attention_functions import AttentionKind
 
 BLOCK_SCORES = 1 << 19
 """Scores in memory at a time: as many as stay in the cache beside queries, keys and values."""
@@ -47,9 +45,8 @@ class DenseAttention:
         """`(sequences, length, hidden)`."""
         out = v.new_empty(v.shape)
         for block in self._blocks(*q.shape[:2]):
-            scores = self._scores(block, q, k)
-            weigh_(scores, self.kind, blind=self.hidden is not None)
-            torch.bmm(scores, v[block.keys], out=out[block.queries])
+            weights, _ = self._weights(block, q, k)
+            torch.bmm(weights, v[block.keys], out=out[block.queries])
         return out
 
     def backward(
@@ -60,16 +57,13 @@ class DenseAttention:
         bias = self.table if self.by_distance is None else self.by_distance
         grad_bias = None if bias is None else torch.zeros_like(bias)
         for block in self._blocks(*q.shape[:2]):
-            weights = self._scores(block, q, k)
-            slope = weigh_(weights, self.kind, blind=self.hidden is not None, slope=True)
+            weights, slope = self._weights(block, q, k, slope=True)
             upstream = grad[block.queries]
             _add_product(grad_v, block, weights.transpose(1, 2), upstream)
             grad_scores = torch.bmm(upstream, v[block.keys].transpose(1, 2))
-            scores_gradient_(grad_scores, weights, slope)
+            self._to_scores_gradient(grad_scores, block, weights, slope, grad_bias)
             torch.bmm(grad_scores, k[block.keys], out=grad_q[block.queries])
             _add_product(grad_k, block, grad_scores.transpose(1, 2), q[block.queries])
-            if grad_bias is not None:
-                self._add_bias_gradient(grad_bias, block, grad_scores)
         return grad_q, grad_k, grad_v, grad_bias
 
     def _blocks(self, sequences: int, length: int) -> "Iterator[Block]":
@@ -78,14 +72,56 @@ class DenseAttention:
         for first in range(0, sequences, together):
             for start in range(0, length, block):
                 stop = min(start + block, length)
-                yield Block(slice(first, first + together), start, stop, stop if self.causal else length)
+                last = stop if self.causal else length
+                yield Block(slice(first, first + together), start, stop, last, length)
+
+    def _weights(
+        self, block: "Block", q: Tensor, k: Tensor, slope: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Weights `(sequences, block, keys)`; and what the gradient of the scores needs, if any but the weights."""
+        if not self._in_c(q):
+            scores = self._scores(block, q, k)
+            return scores, weigh_(scores, self.kind, blind=self.hidden is not None, slope=slope)
+        weights = torch.bmm(q[block.queries], k[block.keys].transpose(1, 2))
+        weigh(weights, weights.flatten(0, 1), *self._pairs(block, weights))
+        return weights, None
+
+    def _to_scores_gradient(
+        self, grad: Tensor, block: "Block", weights: Tensor, slope: Tensor | None, grad_bias: Tensor | None
+    ) -> None:
+        """Turn the gradient of the weights into that of the scores, in place, and add to the bias's."""
+        if not self._in_c(grad):
+            scores_gradient_(grad, weights, slope)
+            if grad_bias is not None:
+                self._add_bias_gradient(grad_bias, block, grad)
+            return
+        sums = weigh_backward(grad, weights.flatten(0, 1), grad.flatten(0, 1), *self._pairs(block, grad))
+        if grad_bias is not None:
+            grad_bias[: len(sums)].add_(sums)
+
+    def _in_c(self, x: Tensor) -> bool:
+        return self.kind != "laplace" and usable(x)
+
+    def _pairs(self, block: "Block", products: Tensor) -> tuple[Any, ...]:
+        """What the kernels in C need to know of a block's pairs."""
+        bias, positions, length = self.table, None, block.length
+        right = 0 if self.causal else length - 1
+        if self.by_distance is not None:
+            bias = self.by_distance[: length + right]
+        elif self.positions is not None:
+            positions = self.positions[block.sequences].reshape(-1)
+        bias = None if bias is None else bias.to(products.dtype).contiguous()
+        hidden = None if self.hidden is None else self.hidden[block.sequences].reshape(-1)
+        columns, sequences = [block.last, 0, length], len(products)
+        reach = [block.start, sequences * length, length, length - 1, right]
+        return bias, positions, None, hidden, [*columns, *columns], reach, self.origin, self.kind == "relu2"
 
     def _scores(self, block: "Block", q: Tensor, k: Tensor) -> Tensor:
         queries, keys = q[block.queries], k[block.keys].transpose(1, 2)
         if self.by_distance is None:
             scores = torch.bmm(queries, keys)
         else:
-            bias = toeplitz(self._distances(self.by_distance, block, q.shape[1]), block.size)
+            bias = toeplitz(self._distances(self.by_distance, block), block.size)
             scores = torch.baddbmm(bias.unsqueeze(0), queries, keys)
         if self.table is not None and self.positions is not None:
             index = self._index(block, self.positions)
@@ -98,9 +134,9 @@ class DenseAttention:
             scores.masked_fill_(self.hidden[block.keys].unsqueeze(1), lowest)
         return scores
 
-    def _distances(self, values: Tensor, block: "Block", length: int) -> Tensor:
+    def _distances(self, values: Tensor, block: "Block") -> Tensor:
         """Values of a block's pairs, from values by distance."""
-        zero = length - 1
+        zero = block.length - 1
         return values[zero - (block.stop - 1) : zero + block.last - block.start]
 
     def _index(self, block: "Block", positions: Tensor) -> Tensor:
@@ -113,19 +149,19 @@ class DenseAttention:
             index = self._index(block, self.positions)
             grad.scatter_add_(0, index.flatten(), grad_scores.flatten())
             return
-        length = (grad.numel() + 1) // 2
         total = grad_scores[0] if len(grad_scores) == 1 else grad_scores.sum(dim=0)
-        self._distances(grad, block, length).add_(sum_by_distance(total))
+        self._distances(grad, block).add_(sum_by_distance(total))
 
 
 @dataclass(frozen=True)
 class Block:
-    """Queries start … stop − 1 of some sequences, against their keys 0 … last − 1."""
+    """Queries start … stop − 1 of some sequences of a length, against their keys 0 … last − 1."""
 
     sequences: slice
     start: int
     stop: int
     last: int
+    length: int
 
     @property
     def size(self) -> int:

@@ -13,10 +13,14 @@ from torch.autograd.function import once_differentiable
 
 from implementations.kernels.cpu.ema_circle import CircularKernel
 from implementations.kernels.cpu.ema_scan import ScanKernel, is_tail_nothing
-from implementations.kernels.cpu.native.operators import usable
+from implementations.kernels.cpu.native.calls import usable
 from implementations.kernels.cpu.saved import load, save
 from implementations.kernels.cpu.tiles import places, time_innermost, time_outermost
 from implementations.ops.ema import DampedEMA
+
+
+MOST_STATES = 1024
+"""States per channel whose coefficients find room on the stack of a thread in C."""
 
 
 class Kernel(Protocol):
@@ -56,7 +60,8 @@ def kernel_of(x: Tensor, weight: Tensor, log_decay: Tensor, omega: Tensor, trunc
     weight, log_decay `(directions·dim, states)`, omega `(dim,)`; truncation: longest kernel, in time steps.
     """
     taps = x.shape[-1] if truncation is None else min(truncation, x.shape[-1])
-    if usable(x, weight, log_decay, omega) and (taps == x.shape[-1] or is_tail_nothing(log_decay, taps)):
+    fit = weight.shape[1] <= MOST_STATES and usable(x, weight, log_decay, omega)
+    if fit and (taps == x.shape[-1] or is_tail_nothing(log_decay, taps)):
         return ScanKernel.of(weight, log_decay, omega)
     return CircularKernel.of(weight, log_decay, omega, x.shape[-1], taps)
 

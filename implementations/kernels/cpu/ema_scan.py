@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from implementations.kernels.cpu.native import operators
+from implementations.kernels.cpu.native.calls import draw_seed
+from implementations.kernels.cpu.native.ema import ema_backward, ema_forward, silu
 from implementations.ops.sizes import expected
 
 
@@ -52,15 +53,15 @@ class ScanKernel(NamedTuple):
     def forward(
         self, x: Tensor, padding: Tensor | None, activated: bool, dropout: float
     ) -> tuple[Tensor, Tile]:
-        seed = operators.draw_seed(dropout)
+        seed = draw_seed(dropout)
         padding = None if padding is None else padding.contiguous()
-        average, mixed = operators.ema_forward(x, padding, *self, activated, dropout, seed)
+        average, mixed = ema_forward(x, padding, *self, activated, dropout, seed)
         if not activated:
             return average, Tile(x, padding, None, 0)
         return mixed, Tile(x, padding, average, seed)
 
     def mixed(self, tile: Tile, dropout: float) -> Tensor:
-        y: Tensor = operators.silu(tile.average, dropout, tile.seed)
+        y: Tensor = silu(tile.average, dropout, tile.seed)
         return y
 
     def for_backward(self) -> "ScanKernel":
@@ -78,7 +79,7 @@ class ScanBackward:
         self.total = tuple(map(torch.zeros_like, kernel))
 
     def tile(self, grad: Tensor, tile: Tile, dropout: float, grad_x: Tensor, add: bool) -> None:
-        of_tile = operators.ema_backward(
+        of_tile = ema_backward(
             grad, tile.average, tile.x, tile.padding, *self.kernel, grad_x, add, dropout, tile.seed
         )
         for total, grad_parameter in zip(self.total, of_tile, strict=True):

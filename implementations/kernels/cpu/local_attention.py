@@ -12,12 +12,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from implementations.kernels.cpu.band import Layout, layout_of
-from implementations.kernels.cpu.weights import (
-    AttentionKind,
-    hidden_score,
-    scores_gradient_,
-    weigh_,
-)
+from implementations.kernels.cpu.native.attention import weigh, weigh_backward
+from implementations.kernels.cpu.native.calls import usable
+from implementations.kernels.cpu.weights import hidden_score, scores_gradient_, weigh_
+from implementations.ops.attention_functions import AttentionKind
 from implementations.ops.relative_bias import RelativeBias
 
 
@@ -77,9 +75,8 @@ class RowAttention:
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """`(length, hidden)`, without zeros around."""
         layout = self.layout
-        scores, _ = self._scores(layout.query_blocks(q), layout.key_windows(k))
-        weigh_(layout.rows(scores), self.kind, blind=self.hidden is not None)
-        return torch.bmm(layout.by_query(scores), layout.key_windows(v)).flatten(0, 1)[: layout.length]
+        weights, _ = self._weights(torch.bmm(layout.query_blocks(q), layout.key_windows(k).transpose(1, 2)))
+        return torch.bmm(layout.by_query(weights), layout.key_windows(v)).flatten(0, 1)[: layout.length]
 
     def backward(
         self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor
@@ -87,31 +84,76 @@ class RowAttention:
         """Gradients of q, k, v, without zeros around, and of the bias's table, from that of the output."""
         layout, length = self.layout, self.layout.length
         keys, values = layout.key_windows(k), layout.key_windows(v)
-        weights, products = self._scores(layout.query_blocks(q), keys)
-        slope = weigh_(layout.rows(weights), self.kind, blind=self.hidden is not None, slope=True)
+        products = torch.bmm(layout.query_blocks(q), keys.transpose(1, 2))
+        weights, slope = self._weights(products, slope=True)
         torch.bmm(layout.query_blocks(grad), values.transpose(1, 2), out=products)
-        grad_scores = layout.empty_scores(q, fill=0.0)
-        layout.by_query(grad_scores).copy_(products)
         grad_v = torch.bmm(layout.by_key(weights).transpose(1, 2), layout.query_windows(grad))
-        scores_gradient_(layout.rows(grad_scores), layout.rows(weights), slope)
+        grad_scores, grad_table = self._scores_gradient(products, weights, slope)
         grad_q = torch.bmm(layout.by_query(grad_scores), keys)
         grad_k = torch.bmm(layout.by_key(grad_scores).transpose(1, 2), layout.query_windows(q))
         return (
             grad_q.flatten(0, 1)[:length],
             grad_k.flatten(0, 1)[:length],
             grad_v.flatten(0, 1)[:length],
-            self._bias_gradient(grad_scores),
+            grad_table,
         )
 
-    def _scores(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores in the layout's memory, and memory `(blocks, block, window)` that is free."""
-        layout, lowest = self.layout, hidden_score(queries.dtype)
+    def _weights(self, products: Tensor, slope: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Weights in the layout's memory, from queries times keys `(blocks, block, window)`.
+
+        slope: whether the second is what _scores_gradient needs, if it needs any but the weights.
+        """
+        if not self._in_c(products):
+            scores = self._scores(products)
+            blind = self.hidden is not None
+            return scores, weigh_(self.layout.rows(scores), self.kind, blind=blind, slope=slope)
+        weights = self.layout.empty_scores(products, fill=0.0)
+        weigh(products, self.layout.rows(weights), *self._pairs(products))
+        return weights, None
+
+    def _scores_gradient(
+        self, grad: Tensor, weights: Tensor, slope: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Gradients of the scores, in the layout's memory, and of the table, from grad of the weights.
+
+        grad `(blocks, block, window)`.
+        """
+        layout = self.layout
+        grad_scores = layout.empty_scores(grad, fill=0.0)
+        if not self._in_c(grad):
+            layout.by_query(grad_scores).copy_(grad)
+            scores_gradient_(layout.rows(grad_scores), layout.rows(weights), slope)
+            return grad_scores, self._bias_gradient(grad_scores)
+        sums = weigh_backward(grad, layout.rows(weights), layout.rows(grad_scores), *self._pairs(grad))
+        if self.bias is None or self.bias.positions is not None:
+            return grad_scores, None if self.bias is None else sums
+        grad_table = torch.zeros_like(self.bias.table)
+        self.bias.add_by_distance(grad_table, layout, sums)
+        return grad_scores, grad_table
+
+    def _in_c(self, products: Tensor) -> bool:
+        return self.kind != "laplace" and usable(products)
+
+    def _pairs(self, products: Tensor) -> tuple[Any, ...]:
+        """What the kernels in C need to know of the pairs."""
+        layout, bias, positions, origin = self.layout, None, None, 0
+        if self.bias is not None:
+            positions, origin = self.bias.positions, self.bias.origin
+            bias = self.bias.by_distance(layout) if positions is None else self.bias.table
+            bias = bias.to(products.dtype).contiguous()
+        columns = [*layout.of_products, *layout.of_rows]
+        reach = [0, layout.length, layout.size, layout.left, layout.right]
+        squared = self.kind == "relu2"
+        return bias, positions, self.sequence, self.hidden, columns, reach, origin, squared
+
+    def _scores(self, products: Tensor) -> Tensor:
+        """Scores in the layout's memory."""
+        layout, lowest = self.layout, hidden_score(products.dtype)
         if self.bias is not None and self.bias.positions is None:
             by_distance = self.bias.by_distance(layout)
         else:
-            by_distance = queries.new_zeros(layout.left + 1 + layout.right)
-        scores = layout.empty_scores(queries, fill=lowest)
-        products = torch.bmm(queries, keys.transpose(1, 2))
+            by_distance = products.new_zeros(layout.left + 1 + layout.right)
+        scores = layout.empty_scores(products, fill=lowest)
         torch.add(products, layout.at_distances(by_distance, lowest), out=layout.by_query(scores))
         layout.hide_outside(scores, lowest)
         if self.bias is not None and self.bias.positions is not None:
@@ -123,7 +165,7 @@ class RowAttention:
             keys = layout.keys_in_reach(self.sequence)
             own = F.pad(self.sequence, (0, len(keys) - len(self.sequence)))
             layout.in_reach(scores).masked_fill_(keys != own.unsqueeze(-1), lowest)
-        return scores, products
+        return scores
 
     def _bias_gradient(self, grad_scores: Tensor) -> Tensor | None:
         if self.bias is None:

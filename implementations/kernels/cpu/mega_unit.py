@@ -12,8 +12,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from implementations.kernels.cpu.band import Layout, Square
 from implementations.kernels.cpu.chunked_attention import Chunks
 from implementations.kernels.cpu.dropout import draw, drop_
+from implementations.kernels.cpu.gates import Before, Gates, silu_backward
+from implementations.kernels.cpu.native.calls import draw_seed, usable
+from implementations.kernels.cpu.native.gates import output_backward, output_forward
 from implementations.kernels.cpu.saved import load, save
 
 
@@ -42,6 +46,8 @@ class Saved(NamedTuple):
     """`(steps, hidden)`, before the gate."""
     dropped_values: Tensor | None
     dropped: Tensor | None
+    seed: int | None
+    """Seed of the output's dropout, if it was computed in C."""
 
 
 def gated_unit(
@@ -93,87 +99,86 @@ class GatedUnit:
     def forward(self, x: Tensor, m: Tensor, v: Tensor) -> tuple[Tensor, Saved]:
         weights = self.weights
         projected = torch.addmm(weights.mx_bias, m, weights.mx_weight.t())
-        update, middle, candidate = self._split(projected)
-        z, r = self._halves(F.silu(middle))
+        _, middle, candidate = self._split(projected)
         dropped_values = draw(v.numel(), self.hidden_dropout)
+        r, *qkv = self._gates(v, dropped_values).inputs(Before(middle, v), self._layout(v))
         attention = self.chunks.attention(weights.by_distance)
-        attended = attention.forward(*self._inputs(z, v, dropped_values)).view_as(v)
+        attended = attention.forward(*map(self.chunks.split, qkv)).view_as(v)
         candidate.add_(torch.addmm(weights.h_bias, attended * r, weights.h_weight.t()))
-        dropped = draw(x.numel(), self.dropout)
-        y = torch.lerp(x, drop_(F.silu(candidate), dropped, self.dropout), update.sigmoid())
-        return y, Saved(x, m, v, projected, attended, dropped_values, dropped)
+        y, dropped, seed = self._output(projected, x)
+        return y, Saved(x, m, v, projected, attended, dropped_values, dropped, seed)
 
     def backward(self, grad: Tensor, saved: Saved) -> tuple[Tensor, ...]:
         """Gradients of x, m, v and the weights from that of the output."""
-        weights = self.weights
+        weights, chunks = self.weights, self.chunks
         grad_projected = torch.empty_like(saved.projected)
-        update, middle, candidate = self._split(saved.projected)
-        grad_update, grad_middle, grad_candidate = self._split(grad_projected)
+        _, middle, _ = self._split(saved.projected)
+        _, grad_middle, grad_candidate = self._split(grad_projected)
+        grad_x, (grad_update_bias, grad_h_bias) = self._output_backward(grad, saved, grad_projected)
 
-        gate = update.sigmoid()
-        h = drop_(F.silu(candidate), saved.dropped, self.dropout)
-        grad_h = grad * gate
-        grad_x = grad - grad_h
-        torch.mul(h.sub_(saved.x).mul_(gate), grad_x, out=grad_update)
-        _silu_backward(drop_(grad_h, saved.dropped, self.dropout), candidate, grad_candidate)
-
-        z, r = self._halves(F.silu(middle))
-        grad_z, grad_r = self._halves(grad_middle)
-        grad_h_weight = grad_candidate.t() @ (saved.attended * r)
+        gates, before = self._gates(saved.v, saved.dropped_values), Before(middle, saved.v)
+        r, *qkv = gates.inputs(before, self._layout(saved.v))
         grad_gated = grad_candidate @ weights.h_weight
-        torch.mul(grad_gated, saved.attended, out=grad_r)
-        grad_q, grad_k, grad_v, grad_by_distance = self._attention_backward(grad_gated.mul_(r), z, saved)
-        torch.addcmul(grad_q * weights.gamma[0], grad_k, weights.gamma[1], out=grad_z)
-        _silu_backward(grad_middle, middle, grad_middle)
-
+        gated, upstream, _ = gates.gate_backward(grad_gated, saved.attended, r, self._layout(saved.v))
+        grad_h_weight = grad_candidate.t() @ gated
+        *grad_qkv, grad_by_distance = chunks.attention(weights.by_distance).backward(
+            *map(chunks.split, (upstream, *qkv))
+        )
+        assert grad_by_distance is not None
+        grad_v = torch.empty_like(saved.v)
+        flat = (part.flatten(0, 1) for part in grad_qkv if part is not None)
+        found = gates.backward(before, Before(grad_middle, grad_v), grad_gated, saved.attended, *flat)
         return (
             grad_x,
             grad_projected @ weights.mx_weight,
             grad_v,
             *Weights(
                 mx_weight=grad_projected.t() @ saved.m,
-                mx_bias=grad_projected.sum(dim=0),
+                mx_bias=torch.cat([grad_update_bias, found.bias[: middle.shape[1]], grad_h_bias]),
                 h_weight=grad_h_weight,
-                h_bias=grad_candidate.sum(dim=0),
-                gamma=torch.stack([(part * z).sum(dim=0) for part in (grad_q, grad_k)]),
-                beta=torch.stack([part.sum(dim=0) for part in (grad_q, grad_k)]),
+                h_bias=grad_h_bias,
+                gamma=found.gamma,
+                beta=found.beta,
                 by_distance=grad_by_distance,
             ),
         )
 
-    def _inputs(self, z: Tensor, v: Tensor, dropped_values: Tensor | None) -> list[Tensor]:
-        """Queries, scaled, keys and values `(chunks, size, ·)`, of z after silu and v before it."""
-        gamma, beta = self.weights.gamma, self.weights.beta
-        q, k = (self.chunks.split(torch.addcmul(beta[part], z, gamma[part])) for part in (0, 1))
-        values = drop_(F.silu(v), dropped_values, self.hidden_dropout)
-        return [q.mul_(self.chunks.scale(q)), k, self.chunks.split(values)]
+    def _output(self, projected: Tensor, x: Tensor) -> tuple[Tensor, Tensor | None, int | None]:
+        """`x + σ(update)·(dropout(silu(candidate)) − x)`; indices of what was dropped, or in C the seed."""
+        if usable(x):
+            seed = draw_seed(self.dropout)
+            return output_forward(projected, x.contiguous(), self.dropout, seed), None, seed
+        update, _, candidate = self._split(projected)
+        dropped = draw(x.numel(), self.dropout)
+        return torch.lerp(x, drop_(F.silu(candidate), dropped, self.dropout), update.sigmoid()), dropped, None
 
-    def _attention_backward(
-        self, grad: Tensor, z: Tensor, saved: Saved
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Gradients of queries before their scale, of keys, of v before silu and of the bias."""
-        dropped, attention = saved.dropped_values, self.chunks.attention(self.weights.by_distance)
-        grad_q, grad_k, grad_values, grad_by_distance = attention.backward(
-            self.chunks.split(grad), *self._inputs(z, saved.v, dropped)
-        )
-        assert grad_by_distance is not None
-        grad_q.mul_(self.chunks.scale(grad_q))
-        grad_v = drop_(grad_values, dropped, self.hidden_dropout).flatten(0, 1)
-        _silu_backward(grad_v, saved.v, grad_v)
-        return grad_q.flatten(0, 1), grad_k.flatten(0, 1), grad_v, grad_by_distance
+    def _output_backward(self, grad: Tensor, saved: Saved, grad_projected: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient of x, and those of biases of update and candidate `(2, dim)`; writes theirs."""
+        if saved.seed is not None:
+            how = (grad_projected, self.dropout, saved.seed)
+            grad_x, grad_bias = output_backward(grad, saved.projected, saved.x.contiguous(), *how)
+            return grad_x, grad_bias
+        update, _, candidate = self._split(saved.projected)
+        grad_update, _, grad_candidate = self._split(grad_projected)
+        gate = update.sigmoid()
+        h = drop_(F.silu(candidate), saved.dropped, self.dropout)
+        grad_h = grad * gate
+        grad_x = grad - grad_h
+        torch.mul(h.sub_(saved.x).mul_(gate), grad_x, out=grad_update)
+        silu_backward(drop_(grad_h, saved.dropped, self.dropout), candidate, grad_candidate)
+        return grad_x, torch.stack([grad_update.sum(dim=0), grad_candidate.sum(dim=0)])
+
+    def _gates(self, v: Tensor, dropped_values: Tensor | None) -> Gates:
+        gamma, beta = self.weights.gamma, self.weights.beta
+        scale = self.chunks.scales(v, gamma.shape[1])
+        return Gates(gamma, beta, scale, dropped=dropped_values, dropout=self.hidden_dropout)
+
+    def _layout(self, v: Tensor) -> Layout:
+        size = self.chunks.size
+        return Square(len(v), size - 1, size - 1, len(v) // size)
 
     def _split(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Update gate, z with the output gate r, candidate."""
         dim = len(self.weights.h_weight)
         update, middle, candidate = torch.split(projected, [dim, projected.shape[1] - 2 * dim, dim], dim=1)
         return update, middle, candidate
-
-    def _halves(self, middle: Tensor) -> tuple[Tensor, Tensor]:
-        """z and r."""
-        z = self.weights.gamma.shape[1]
-        return middle[:, :z], middle[:, z:]
-
-
-def _silu_backward(grad: Tensor, x: Tensor, out: Tensor) -> None:
-    """Write the gradient of x to out, which may be grad itself."""
-    torch.ops.aten.silu_backward.grad_input(grad, x, grad_input=out)

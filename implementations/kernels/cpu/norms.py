@@ -1,4 +1,4 @@
-"""The norms of `implementations.ops.norms`, with a backward pass by hand."""
+"""The norms of `implementations.ops.norms`, with a backward pass by hand: in C, if it can be."""
 
 from typing import Any
 
@@ -7,6 +7,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from implementations.kernels.cpu.native.calls import usable
+from implementations.kernels.cpu.native.norm import (
+    norm_backward,
+    norm_forward,
+    row_norm_backward,
+    row_norm_forward,
+)
 from implementations.ops.norms import EPSILON, BatchNorm, RMSNorm, ScaleNorm, SequenceNorm
 
 
@@ -36,8 +43,52 @@ def _normed(norm: nn.Module, x: Tensor, dim: int) -> Tensor:
     else:
         assert isinstance(norm, ScaleNorm | RMSNorm)
         weight = norm.scalar if isinstance(norm, ScaleNorm) else norm.weight
-    y: Tensor = _Norm.apply(x, weight, bias, centred, dim)  # type: ignore[no-untyped-call]
-    return y
+    if not usable(x):
+        y: Tensor = _Norm.apply(x, weight, bias, centred, dim)  # type: ignore[no-untyped-call]
+        return y
+    # In the precision of x, whatever the weights are held in.
+    weight, bias = (None if p is None else p.to(x.dtype) for p in (weight, bias))
+    if dim == 1:
+        return _NormInC.apply(x, weight, bias, centred)  # type: ignore[no-untyped-call,no-any-return]
+    return _RowNormInC.apply(x, weight)  # type: ignore[no-untyped-call,no-any-return]
+
+
+class _NormInC(torch.autograd.Function):
+    """The norm of states `(blocks, dim, rows, length)`; weight and bias in the precision of x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, centred: bool) -> Tensor:
+        x = x.contiguous()
+        y, mean, rate = norm_forward(x, weight, bias, centred, EPSILON)
+        ctx.save_for_backward(x, mean, rate, weight)
+        ctx.biased = bias is not None
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, rate, weight = ctx.saved_tensors
+        grad_x, grad_weight, grad_bias = norm_backward(
+            grads[0].contiguous(), x, mean, rate, weight, ctx.biased
+        )
+        return grad_x, None if weight is None else grad_weight, grad_bias if ctx.biased else None, None
+
+
+class _RowNormInC(torch.autograd.Function):
+    """The norm of states `(…, dim)`, neither centred nor shifted; weight in the precision of x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        x = x.contiguous()
+        y, rate = row_norm_forward(x, weight, EPSILON)
+        ctx.save_for_backward(x, rate, weight)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        grad_x, grad_weight = row_norm_backward(grads[0].contiguous(), *ctx.saved_tensors)
+        return grad_x, grad_weight
 
 
 class _Norm(torch.autograd.Function):

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from implementations.ops.attention_functions import LAPLACE_DEVIATION, LAPLACE_MEAN, AttentionKind
 
-__all__ = ["AttentionKind", "hidden_score", "scores_gradient_", "weigh_"]
-
 
 @functools.lru_cache(maxsize=8)
 def hidden_score(dtype: torch.dtype) -> float:

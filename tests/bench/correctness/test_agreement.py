@@ -59,6 +59,25 @@ def test_an_analytically_zero_gradient_may_be_other_rounding_but_not_a_gradient(
     assert wrong(computed(large=1.0, bias=math.nan), theirs, exact, zeros=zeros) == {"bias"}
 
 
+def test_a_gradient_that_was_zero_on_another_sample_only_is_a_gradient():
+    zeros, theirs = frozenset({"bias"}), computed(large=1.0, bias=0.1)
+    for value in (0.0, -0.1, 0.9):
+        assert wrong(computed(large=1.0, bias=value), theirs, zeros=zeros) == {"bias"}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_reference_that_overflows_forgives_nothing(value):
+    assert wrong(computed(weight=5.0), computed(weight=value), computed(weight=1.0)) == {"weight"}
+
+
+def test_the_loose_bound_is_for_two_parameters_and_not_for_what_begins_like_them():
+    strict = gradient_bound("weight", 1e-4)
+    for name in ("layers.0.configurator.temp", "layers.0.rel_pos_bias.rel_pos_bias", "temp"):
+        assert gradient_bound(name, 1e-4) > strict
+    for name in ("temporal.weight", "template", "layers.0.temporal_conv.bias"):
+        assert gradient_bound(name, 1e-4) == strict
+
+
 def test_float64_tells_which_gradients_are_analytically_zero():
     assert computed(large=1.0, small=1e-7, bias=1e-17).zeros() == {"bias"}
 

@@ -12,7 +12,7 @@ from bench.records.solo import Variant
 from bench.steps.decoding import open_step
 from bench.steps.step import Step
 from bench.steps.tolerance import OUTPUT_BOUND
-from bench.suites.case import Case, Phase
+from bench.suites.case import Case, Phase, Precision
 from implementations import registry
 from implementations.fused.mega import FusedGatedAttention
 from implementations.fused.seqboat import FusedSeqBoatLayer
@@ -20,7 +20,14 @@ from implementations.fused.seqboat import FusedSeqBoatLayer
 from ..plants import BY_SYSTEM, SCORES, Plant, at, result, times, zero
 
 LAYERS = {"seqboat": FusedSeqBoatLayer, "mega": FusedGatedAttention}
-CASES = [*((name, "text") for name in BY_SYSTEM), ("seqboat-fused", "image"), ("mega-chunk-fused", "image")]
+CASES = [
+    *((name, "text") for name in BY_SYSTEM),
+    *(
+        (name, task)
+        for name in ("seqboat-fused", "mega-chunk-fused")
+        for task in ("image", "retrieval", "speech")
+    ),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -29,17 +36,24 @@ def two_layers(monkeypatch):
 
 
 @functools.cache
-def step_of(name: str, workload: str, phase: Phase = "train") -> Step:
+def step_of(
+    name: str,
+    workload: str,
+    phase: Phase = "train",
+    precision: Precision = "fp32",
+    activation: float = 0.5,
+    length: int = 64,
+) -> Step:
     case = Case(
         implementation=name,
         workload=workload,
-        length=64,
+        length=length,
         batch=1,
         fill="full",
-        precision="fp32",
+        precision=precision,
         phase=phase,
         hyperparameters="small",
-        activation=0.5 if name.startswith("seqboat") else None,
+        activation=activation if name.startswith("seqboat") else None,
         backend="auto",
         seed=0,
     )
@@ -79,6 +93,19 @@ def test_faults_are_found_in_every_phase(name, phase):
     assert found.worst_gradient == ""
     faults = {"scores": SCORES["attention ignores queries and keys"], "result": result(times(1.001))}
     assert [fault for fault, plant in faults.items() if checked(step, plant).agrees] == []
+
+
+@pytest.mark.parametrize("precision", ["bf16-pure", "fp64"])
+@pytest.mark.parametrize("name", ["seqboat-fused", "mega-chunk-fused"])
+def test_real_numbers_are_compared_in_the_precision_that_is_timed(name, precision):
+    """The pair's inputs too: in half precision a model takes no others."""
+    assert checked(step_of(name, "image", precision=precision)).agrees
+
+
+def test_attention_is_seen_at_a_rate_at_which_rows_of_the_pair_have_a_step_or_none():
+    step = step_of("seqboat-fused", "text", activation=0.001, length=600)
+    assert checked(step).agrees
+    assert not checked(step, SCORES["attention ignores queries and keys"]).agrees
 
 
 def test_a_fault_beyond_the_pair_is_found_on_the_cases_own_batch(monkeypatch):

@@ -5,8 +5,6 @@ import pytest
 from bench.system import child
 from bench.system.child import ChildFailed
 
-IMPORTS = ("import sys", "from bench.system import child")
-
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):

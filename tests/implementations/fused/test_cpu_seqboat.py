@@ -96,6 +96,7 @@ def test_rates(options: dict, rate: float, causal: bool) -> None:
         compare(layer, x, padding)
 
 
+@pytest.mark.usefixtures("cpu_kernels")
 @pytest.mark.parametrize("options", ATTENTIONS, ids=lambda o: "-".join(map(str, o.values())))
 def test_one_row_active_throughout(options: dict) -> None:
     """Then the working memory of every row is the whole sequence."""
@@ -110,6 +111,7 @@ def test_one_row_active_throughout(options: dict) -> None:
     assert (rows > layer.configurator.act_bias).all(dim=1).sum() == 1
 
 
+@pytest.mark.usefixtures("cpu_kernels")
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("options", ATTENTIONS, ids=lambda o: "-".join(map(str, o.values())))
 def test_without_a_configurator(options: dict, causal: bool) -> None:
@@ -244,6 +246,7 @@ def test_half_precision_is_computed_in_single() -> None:
         torch.testing.assert_close(seqboat_layer(layer, x.float()), layer(x.float()), rtol=0.1, atol=0.1)
 
 
+@pytest.mark.usefixtures("cpu_kernels")
 @pytest.mark.parametrize("rate", [0.5, 1.0])
 @pytest.mark.parametrize("steps", [1, 60, 70])
 @pytest.mark.parametrize("options", ATTENTIONS)

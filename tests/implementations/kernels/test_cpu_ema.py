@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from implementations.kernels.cpu.ema import fused_ema
+from implementations.kernels.cpu.ema import MOST_STATES, fused_ema, kernel_of
 from implementations.kernels.cpu.ema_circle import CircularKernel, PowerTables
 from implementations.ops.ema import DampedEMA
 
@@ -116,6 +116,14 @@ def test_the_same_whatever_lies_innermost() -> None:
     ema, x = ema_of(30, None, True), numbers(2, 30, DIM)
     turned = x.transpose(1, 2).contiguous().transpose(1, 2)
     torch.testing.assert_close(fused_ema(ema, x), fused_ema(ema, turned), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("states", [MOST_STATES, MOST_STATES + 1])
+def test_states_whose_coefficients_find_no_room_on_a_stack(states: int, cpu_kernels: str) -> None:
+    """Sixty times as many would end the process."""
+    ema = DampedEMA(2, states, False)
+    kernel = kernel_of(torch.randn(2, 1, 8), *ema.coefficients(torch.float32), ema.omega, None)
+    assert isinstance(kernel, CircularKernel) == (cpu_kernels == "torch" or states > MOST_STATES)
 
 
 def test_half_precision_is_computed_in_single() -> None:

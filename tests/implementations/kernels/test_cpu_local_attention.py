@@ -11,6 +11,8 @@ from implementations.ops.relative_bias import RelativeBias
 
 from .cpu_oracle import check, check_digits, numbers
 
+pytestmark = pytest.mark.usefixtures("cpu_kernels")
+
 WINDOW = 40
 LENGTHS = [1, 2, WINDOW, WINDOW + 1, 111, 112, 113, 128, 250]
 """Around the length beyond which rows are banded, and no multiple of a block."""

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from implementations.kernels.cpu.ema import fused_ema
-from implementations.kernels.cpu.native import library, operators
+from implementations.kernels.cpu.native import calls, library
+from implementations.kernels.cpu.native.ema import ema_backward, ema_forward, silu
 from implementations.ops.ema import DampedEMA
 
 TINY = "void use_pool(void *a, void *b, void *c) { (void)a; (void)b; (void)c; }\n"
@@ -58,7 +59,7 @@ def refused(reason: str) -> None:
     assert library.library() is None
     assert reason in library.computed_by(called=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(operators, "_call", None)
+        patch.setattr(calls, "call", None)
         average()
 
 
@@ -183,9 +184,9 @@ def test_the_same_on_any_number_of_threads() -> None:
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 3e-7), (torch.float64, 1e-14)])
 def test_silu(dtype: torch.dtype, bound: float) -> None:
     x = torch.linspace(-85.0, 100.0, 20_001, dtype=dtype)
-    y, exact = operators.silu(x, 0.0, 0), torch.nn.functional.silu(x.double())
+    y, exact = silu(x, 0.0, 0), torch.nn.functional.silu(x.double())
     assert ((y - exact).abs() <= bound * exact.abs().clamp(min=1e-30)).all()
-    assert operators.silu(torch.full((3,), torch.nan, dtype=dtype), 0.0, 0).isnan().all()
+    assert silu(torch.full((3,), torch.nan, dtype=dtype), 0.0, 0).isnan().all()
 
 
 @pytest.mark.skipif(library.library() is None, reason="no compiler")
@@ -193,14 +194,14 @@ def test_dropout_drops_its_share_anywhere_and_independently() -> None:
     """Shares of rows, columns and of neighbours that are both dropped, of a million elements."""
     x = torch.ones(1000, 1000)
     for seed in (1, 2**40):
-        dropped = (operators.silu(x, 0.1, seed) == 0.0).double()
+        dropped = (silu(x, 0.1, seed) == 0.0).double()
         assert abs(dropped.mean() - 0.1) < 1.5e-3
         for dimension in (0, 1):
             assert (dropped.mean(dim=dimension) - 0.1).abs().max() < 0.055
         for shift in (1, 7, 1000):
             flat = dropped.flatten()
             assert abs((flat[shift:] * flat[:-shift]).mean() - 0.01) < 6e-4
-    assert (operators.silu(x, 1.0, 3) == 0.0).all()
+    assert (silu(x, 1.0, 3) == 0.0).all()
 
 
 @pytest.mark.skipif(library.library() is None, reason="no compiler")
@@ -215,11 +216,11 @@ def test_channels_and_steps_that_fill_vectors_and_some_that_do_not(
     found = {}
     for setting in ("on", "off"):
         monkeypatch.setenv(library.SETTING, setting)
-        operators._called.clear()
+        calls._called.clear()
         leaves = [x.clone().requires_grad_(), *ema.parameters()]
         y = fused_ema(ema, leaves[0], padding, activated=True)
         found[setting] = [y, *torch.autograd.grad(y, leaves, grad)]
-        assert bool(operators._called) == (setting == "on")
+        assert bool(calls._called) == (setting == "on")
     for ours, theirs in zip(found["on"], found["off"], strict=True):
         assert (ours - theirs).norm() <= bound * theirs.norm()
 
@@ -233,7 +234,7 @@ def test_the_flops_of_an_average_are_those_of_its_innermost_loop(loop: str, oper
     how = (None, weight, weight, weight[:5, 0])
     with FlopCounterMode(display=False) as counter:
         if operator == "forward":
-            operators.ema_forward(x, *how, True, 0.0, 0)
+            ema_forward(x, *how, True, 0.0, 0)
         else:
-            operators.ema_backward(x, average, x, *how, x, False, 0.0, 0)
+            ema_backward(x, average, x, *how, x, False, 0.0, 0)
     assert counter.get_total_flops() == len(re.findall(r"[+*]", body[1])) * weight.numel() * 3 * 20

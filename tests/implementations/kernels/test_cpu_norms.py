@@ -12,6 +12,8 @@ from implementations.ops.norms import SequenceNorm
 
 from .cpu_oracle import check, check_digits, numbers
 
+pytestmark = pytest.mark.usefixtures("cpu_kernels")
+
 KINDS = [
     ("layernorm", True),
     ("layernorm", False),
@@ -32,7 +34,7 @@ class Call(torch.nn.Module):
         return self.run(self.norm, x)
 
 
-def compare(kind: str, affine: bool, run, check) -> None:
+def compare(kind: str, affine: bool, run, check, length: int = 11) -> None:
     torch.manual_seed(0)
     norm = SequenceNorm(kind, 6, affine).double()
     for parameter in norm.parameters():
@@ -43,16 +45,19 @@ def compare(kind: str, affine: bool, run, check) -> None:
         call = Call(norm, run)
         return lambda x, *values: functional_call(call, dict(zip(names, values, strict=True)), (x,))
 
-    check(form(lambda norm, x: norm(x)), form(run), numbers(3, 11, 6, scale=2.0), *norm.parameters())
+    check(form(lambda norm, x: norm(x)), form(run), numbers(3, length, 6, scale=2.0), *norm.parameters())
 
 
+@pytest.mark.parametrize("length", [11, 512, 1100])
 @pytest.mark.parametrize(("kind", "affine"), KINDS)
-def test_time_innermost(kind: str, affine: bool) -> None:
+def test_time_innermost(kind: str, affine: bool, length: int) -> None:
+    """Rows shorter and longer than what is computed at a time."""
     compare(
         kind,
         affine,
         lambda norm, x: time_outermost(channel_norm(norm, time_innermost(x))),
         check,
+        length,
     )
 
 

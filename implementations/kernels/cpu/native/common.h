@@ -1,5 +1,6 @@
 /* What both precisions share: threads, and which elements dropout keeps. */
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -84,12 +85,17 @@ static inline int keeps(struct dropout dropout, uint32_t number)
     return h >= dropout.threshold;
 }
 
+/* Where e^x is a normal number. Not constants: a compiler that knows them computes what follows from a limit, such as
+   x·sigmoid(−88), in every lane beside what follows from x, and an Intel processor takes a hundred cycles for each
+   subnormal number in it. */
+float least_exponent = -87.0f, greatest_exponent = 88.0f;
+
 /* e^x for x ≤ 88 to two units in the last place: 2^n·e^r with |r| ≤ ln 2 / 2, and Taylor's series of e^r. */
 static inline float exponential_float(float x)
 {
     const float round = 12582912.0f; /* 1.5·2²³: adding it rounds to an integer. */
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
+    x = x < least_exponent ? least_exponent : x;
+    x = x > greatest_exponent ? greatest_exponent : x;
     float shifted = x * 1.44269504f + round, n = shifted - round;
     float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
     float e = 1.0f / 5040.0f;
@@ -112,3 +118,27 @@ static inline double exponential_double(double x)
 {
     return exp(x);
 }
+
+static inline float root_float(float x)
+{
+    return sqrtf(x);
+}
+
+static inline double root_double(double x)
+{
+    return sqrt(x);
+}
+
+#define LARGEST_float FLT_MAX
+#define LARGEST_double DBL_MAX
+
+/* Where keys lie in a matrix of a row per query from the first on: key j of query i in column j − i + shift + i mod
+   period. */
+struct columns {
+    long pitch, shift, period;
+};
+
+/* The keys in a query's reach. */
+struct keys {
+    long first, count;
+};

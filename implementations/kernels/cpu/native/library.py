@@ -157,6 +157,12 @@ def _processor() -> str:
     return "\n".join(sorted(set(chosen)))
 
 
+@functools.cache
+def is_alone() -> bool:
+    """Whether the kernels compute on one thread, whatever their number, for want of torch's OpenMP."""
+    return _pool() is None
+
+
 def _share_threads(found: ctypes.CDLL) -> None:
     """Let the kernels compute on torch's own threads; without its OpenMP they compute on one."""
     pool = _pool()

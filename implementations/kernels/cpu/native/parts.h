@@ -3,3 +3,6 @@
 #include "vector.h"
 #include "silu.c"
 #include "ema.c"
+#include "norm.c"
+#include "attention.c"
+#include "gates.c"

@@ -22,7 +22,6 @@ from bench.views.tables.table import build_table
 from ...made_up import CPU, results, write
 
 MODELS = ("transformer", "s4", "seqboat")
-MARKS = ("<b>", "</b>", "<u>", "</u>", r"\textbf{", r"\underline{", "}", "**", "\\")
 
 
 @pytest.fixture(scope="module")
