@@ -75,8 +75,8 @@ def compare(
     """Compare what a form computed with what its reference computed.
 
     exact: what the reference computes in float64; called only if a tensor is beyond its bound.
-    zeros: parameters whose gradient is analytically zero: the reference's is rounding, and so must ours be. One
-    that is more than rounding here was zero on another sample only, and is compared as all others are.
+    zeros: parameters whose gradient is analytically zero: the reference's is rounding, and so must ours be.
+    One that is more than rounding here was zero on another sample only, and is compared as all others are.
     """
     bound = OUTPUT_BOUND[precision]
     exact = functools.cache(exact)

@@ -17,7 +17,6 @@ from bench.views.tables.titles import title_of
 from implementations import registry
 from implementations.errors import RegistryError
 
-
 NOT_REACHED = "was not reached before the run stopped"
 
 

@@ -26,7 +26,10 @@ class Padded(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Where keys lie in a matrix of a row per query: key j of query i in column `j − i + shift + i mod period`."""
+    """Where keys lie in a matrix of a row per query.
+
+    Key j of query i is in column `j − i + shift + i mod period`.
+    """
 
     pitch: int
     """Columns of a row in memory."""

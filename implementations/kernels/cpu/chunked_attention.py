@@ -54,7 +54,7 @@ class Chunks(NamedTuple):
         return 1.0 / (~self.padded).sum(dim=-1).clamp(min=1).to(q.dtype)[:, None, None]
 
     def scales(self, like: Tensor, z: int) -> float | Tensor:
-        """Factor of queries of z channels, a number or `(steps, 1)`; of the precision of like `(steps, ·)`."""
+        """Factor of queries of z channels, a number or `(steps, 1)` in the precision of like `(steps, ·)`."""
         scale = self.scale(like.new_empty(len(like) // self.size, 1, z))
         if isinstance(scale, float):
             return scale

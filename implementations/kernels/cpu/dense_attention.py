@@ -78,7 +78,7 @@ class DenseAttention:
     def _weights(
         self, block: "Block", q: Tensor, k: Tensor, slope: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Weights `(sequences, block, keys)`; and what the gradient of the scores needs, if any but the weights."""
+        """Weights `(sequences, block, keys)`; and what the scores' gradient needs besides, if anything."""
         if not self._in_c(q):
             scores = self._scores(block, q, k)
             return scores, weigh_(scores, self.kind, blind=self.hidden is not None, slope=slope)

@@ -18,7 +18,6 @@ from implementations.kernels.cpu.saved import load, save
 from implementations.kernels.cpu.tiles import places, time_innermost, time_outermost
 from implementations.ops.ema import DampedEMA
 
-
 MOST_STATES = 1024
 """States per channel whose coefficients find room on the stack of a thread in C."""
 

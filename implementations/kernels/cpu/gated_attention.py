@@ -95,4 +95,4 @@ class GatedAttention:
 
     def _parts(self, projected: Tensor) -> Before:
         z, hidden = self.weights.gamma.shape[1], self.weights.h_weight.shape[1]
-        return Before(*projected.split([z + hidden, hidden], dim=1))
+        return Before(*torch.split(projected, [z + hidden, hidden], dim=1))

@@ -1,4 +1,4 @@
-"""What stands between the matrix products of a gated attention unit, forward and backward: in C, if it can be.
+"""What stands between the products of a gated attention unit, forward and backward: in C, if it can be.
 
 silu of what comes before is z beside the gate r `(steps, z + hidden)`, and the values v `(steps, hidden)`;
 `z·gamma + beta`, turned and scaled, gives queries and keys. They lie amid the zeros of attention's layout.
@@ -71,7 +71,7 @@ class Gates:
         else:
             v = F.silu(before.v)
             self._put(drop_(v, self.dropped, self.dropout), values.rows)
-            activated, r = F.silu(before.z_and_r).split([z, hidden], dim=1)
+            activated, r = torch.split(F.silu(before.z_and_r), [z, hidden], dim=1)
             qk = self._turn(torch.addcmul(self.beta, activated.unsqueeze(1), self.gamma))
             qk[:, 0].mul_(self.scale)
             self._put(qk.flatten(1), memory.rows)
@@ -81,7 +81,7 @@ class Gates:
     def gate_backward(
         self, grad_gated: Tensor, attended: Tensor, r: Tensor, layout: Layout
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """`attended·r`, the gradient of what attention gave amid zeros, and `(steps,)` `Σ grad_gated·attended·r`.
+        """`attended·r`; the gradient of what attention gave amid zeros; `Σ grad_gated·attended·r` `(steps,)`.
 
         grad_gated, attended, r `(steps, hidden)`.
         """
@@ -108,7 +108,8 @@ class Gates:
             how = (self.gamma, self._scales(before.v), self._cosines(), self.slots)
             given = (part.contiguous() for part in (grad_gated, attended, *grad_qkv))
             return Gradients(*native.unit_backward(*before, *how, *given, *grad))
-        grad_z, grad_r = grad.z_and_r.split([self.gamma.shape[1], grad_gated.shape[1]], dim=1)
+        widths = [self.gamma.shape[1], grad_gated.shape[1]]
+        grad_z, grad_r = torch.split(grad.z_and_r, widths, dim=1)
         grad_q, grad_k, grad_v = map(self.take, grad_qkv)
         torch.mul(grad_gated, attended, out=grad_r)
         grad_qk = self._turn(torch.stack([grad_q, grad_k], dim=1), back=True)

@@ -37,20 +37,26 @@ def row_norm(norm: SequenceNorm, x: Tensor) -> Tensor:
 
 
 def _normed(norm: nn.Module, x: Tensor, dim: int) -> Tensor:
-    weight, bias, centred = None, None, isinstance(norm, nn.LayerNorm)
-    if isinstance(norm, nn.LayerNorm):
-        weight, bias = norm.weight, norm.bias
-    else:
-        assert isinstance(norm, ScaleNorm | RMSNorm)
-        weight = norm.scalar if isinstance(norm, ScaleNorm) else norm.weight
+    weight, bias = _affine(norm)
+    centred = isinstance(norm, nn.LayerNorm)
     if not usable(x):
         y: Tensor = _Norm.apply(x, weight, bias, centred, dim)  # type: ignore[no-untyped-call]
         return y
     # In the precision of x, whatever the weights are held in.
     weight, bias = (None if p is None else p.to(x.dtype) for p in (weight, bias))
     if dim == 1:
-        return _NormInC.apply(x, weight, bias, centred)  # type: ignore[no-untyped-call,no-any-return]
-    return _RowNormInC.apply(x, weight)  # type: ignore[no-untyped-call,no-any-return]
+        y = _NormInC.apply(x, weight, bias, centred)  # type: ignore[no-untyped-call]
+    else:
+        y = _RowNormInC.apply(x, weight)  # type: ignore[no-untyped-call]
+    return y
+
+
+def _affine(norm: nn.Module) -> tuple[Tensor | None, Tensor | None]:
+    """Weight and bias."""
+    if isinstance(norm, nn.LayerNorm):
+        return norm.weight, norm.bias
+    assert isinstance(norm, ScaleNorm | RMSNorm)
+    return (norm.scalar if isinstance(norm, ScaleNorm) else norm.weight), None
 
 
 class _NormInC(torch.autograd.Function):
@@ -59,6 +65,7 @@ class _NormInC(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, centred: bool) -> Tensor:
         x = x.contiguous()
+        y: Tensor
         y, mean, rate = norm_forward(x, weight, bias, centred, EPSILON)
         ctx.save_for_backward(x, mean, rate, weight)
         ctx.biased = bias is not None
@@ -80,6 +87,7 @@ class _RowNormInC(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         x = x.contiguous()
+        y: Tensor
         y, rate = row_norm_forward(x, weight, EPSILON)
         ctx.save_for_backward(x, rate, weight)
         return y

@@ -10,8 +10,8 @@ FLOPS = 5
 
 
 @operator(
-    "weigh(Tensor products, Tensor(a!) out, Tensor? bias, Tensor? positions, Tensor? sequence, Tensor? hidden,"
-    " int[] columns, int[] reach, int origin, bool squared) -> ()",
+    "weigh(Tensor products, Tensor(a!) out, Tensor? bias, Tensor? positions, Tensor? sequence,"
+    " Tensor? hidden, int[] columns, int[] reach, int origin, bool squared) -> ()",
     lambda products, *_: FLOPS * products.numel(),
 )
 def weigh(
@@ -26,7 +26,7 @@ def weigh(
     origin: int,
     squared: bool,
 ) -> None:
-    """Write the weights of products `(blocks, block, window)` to the rows of queries, out; 0 beyond their keys.
+    """Write the weights of products `(blocks, block, window)` to rows of queries; 0 beyond their keys.
 
     bias: by distance `(left + 1 + right,)`; or, with positions `(length,)` int64, a table of which the pair
     takes `table[clamp(origin + t_j − t_i)]`. sequence `(length,)` int32, hidden `(length,)` boolean. columns:
@@ -56,7 +56,7 @@ def weigh_backward(
     origin: int,
     squared: bool,
 ) -> Tensor:
-    """Write the gradients of scores to out, in rows as the weights; returns that of the bias, or an empty one.
+    """Write the gradients of scores to out, in rows as the weights; returns the bias's, or an empty one.
 
     grad: of the weights, `(blocks, block, window)`; all others as those of `weigh`.
     """

@@ -24,8 +24,8 @@ def unit_inputs(
 ) -> Tensor:
     """Write values and queries beside keys; returns the gate r `(steps, hidden)`.
 
-    Before silu: z beside r `(steps, z + hidden)` and v `(steps, hidden)`, whose rows are contiguous. gamma and
-    beta `(2, z)`; scales `(steps,)` of the queries; turns `(steps, z/2, 2)`: cosines and sines. v
+    Before silu: z beside r `(steps, z + hidden)` and v `(steps, hidden)`, whose rows are contiguous. gamma
+    and beta `(2, z)`; scales `(steps,)` of the queries; turns `(steps, z/2, 2)`: cosines and sines. v
     `(memory, hidden)` and qk `(memory, 2·z)` are written at slots `(steps,)` int64, or in order without.
     """
     (steps, hidden), z = v_before.shape, gamma.shape[1]
@@ -76,8 +76,8 @@ def unit_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Write the gradients of what was before silu; returns those of gamma, beta and biases `(z + 2·hidden,)`.
 
-    grad_q, grad_k `(memory, z)` and grad_v `(memory, hidden)` are read at slots. The gradients that are written
-    lie in memory as what they are of does; all else is as in `unit_inputs`.
+    grad_q, grad_k `(memory, z)` and grad_v `(memory, hidden)` are read at slots. The gradients that are
+    written lie in memory as what they are of does; all else is as in `unit_inputs`.
     """
     parts, (steps, hidden), z = torch.get_num_threads(), v_before.shape, gamma.shape[1]
     grad_gamma, grad_beta = (gamma.new_zeros(parts, *gamma.shape) for _ in range(2))
