@@ -39,15 +39,13 @@ def row_norm(norm: SequenceNorm, x: Tensor) -> Tensor:
 def _normed(norm: nn.Module, x: Tensor, dim: int) -> Tensor:
     weight, bias = _affine(norm)
     centred = isinstance(norm, nn.LayerNorm)
-    if not usable(x):
-        y: Tensor = _Norm.apply(x, weight, bias, centred, dim)  # type: ignore[no-untyped-call]
-        return y
-    # In the precision of x, whatever the weights are held in.
-    weight, bias = (None if p is None else p.to(x.dtype) for p in (weight, bias))
-    if dim == 1:
-        y = _NormInC.apply(x, weight, bias, centred)  # type: ignore[no-untyped-call]
-    else:
-        y = _RowNormInC.apply(x, weight)  # type: ignore[no-untyped-call]
+    form: type[torch.autograd.Function] = _Norm
+    given: tuple[Any, ...] = x, weight, bias, centred, dim
+    if usable(x):
+        # In the precision of x, whatever the weights are held in.
+        weight, bias = (None if p is None else p.to(x.dtype) for p in (weight, bias))
+        form, given = (_NormInC, (x, weight, bias, centred)) if dim == 1 else (_RowNormInC, (x, weight))
+    y: Tensor = form.apply(*given)  # type: ignore[no-untyped-call]
     return y
 
 
