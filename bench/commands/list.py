@@ -22,7 +22,7 @@ FIELDS: Mapping[str, Sequence[str]] = {
     "workloads": ("name", "description"),
     "metrics": ("name", "path"),
 }
-"""Columns of each list, which has them also where nothing is installed."""
+"""Columns of each list, which has them also if nothing is installed."""
 
 
 @app.command("list")

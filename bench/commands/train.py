@@ -60,7 +60,9 @@ def train(
         int | None, typer.Option(min=1, help="Steps between evaluations, and checkpoints.")
     ] = None,
     validation: Annotated[int | None, typer.Option(min=1, help="Validation sequences.")] = None,
-    hyperparameters: Annotated[str | None, typer.Option(help="published, matched or small.")] = None,
+    hyperparameters: Annotated[
+        str | None, typer.Option(help="published, matched, small or params:10M (as many parameters for all).")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16 or fp64.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default one per core.")] = None,

@@ -1,8 +1,8 @@
 """Rates of the gate's false alarms and of its finds: under simulated noise, and a machine's own.
 
-Run as `python -m bench.gate.false_alarms [NOISE.jsonl NOISE-duet.jsonl] > docs/statistics.md`; the files are
-what `bench doctor --aa --out NOISE.jsonl` wrote, in turns and in a duet. With `--machine` it prints the
-machine's chapter alone, in seconds: the simulated gates take minutes.
+Run as `python -m bench.gate.false_alarms [NOISE.jsonl NOISE-duet.jsonl]`; it prints the first chapters of
+docs/statistics.md. The files are what `bench doctor --aa --out NOISE.jsonl` wrote, in turns and in a duet.
+With `--machine` it prints the machine's chapter alone, in seconds: the simulated gates take minutes.
 """
 
 import argparse
@@ -108,8 +108,8 @@ def table(noises: Sequence[tuple[str, Blocks]], cases: int) -> str:
 
 TEXT = """# Statistics of the gate
 
-Made by `python -m bench.gate.false_alarms{argument} > docs/statistics.md`; the numbers below are its output.
-The last chapter, which estimator blocks and intervals have, is that of `python -m bench.gate.coverage`.
+The chapters *Simulated noise* and *A machine* are printed by `python -m bench.gate.false_alarms{argument}`,
+that on estimators by `python -m bench.gate.coverage`; the others name their own command.
 
 A gate (`bench regress`) times every case of two revisions in {blocks} blocks, each of fresh processes and
 {rounds} rounds of A B B A. A block's value is the median of the log ratios of each run of head to each of

@@ -160,7 +160,7 @@ class Scheduler:
         edited = {name for name in names if source_of(name, suite) != self.sources[name]}
         for panel, solo in alive:
             if solo.case.implementation in edited:
-                reason = "its source was edited while the run went on"
+                reason = "its source was edited while the run continued"
                 lost = Lost(case_id=solo.case.id, block=panel.started, status="error", reason=reason)
                 self.take(lost)
 

@@ -30,7 +30,7 @@ def locked_clocks(device: str, megahertz: int) -> Iterator[None]:
     guard = subprocess.Popen(
         [sys.executable, "-P", "-m", "bench.probes.clock_lock", device, str(megahertz), str(end)],
         stdin=subprocess.PIPE,
-        # What a library prints when it is imported is no answer.
+        # What a library prints when it is imported is not an answer.
         stdout=subprocess.DEVNULL,
         pass_fds=(end,),
         # A Ctrl-C in the terminal reaches the run, and not what cleans up after it.

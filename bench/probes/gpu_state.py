@@ -66,7 +66,7 @@ def sm_clock(driver: Nvml | None) -> int | None:
 def throttled(run: GpuRun, seconds: float) -> str | None:
     """Why a run's clocks were held down for long, in words; None if they were not, or nobody can tell.
 
-    The power cap alone is no reason.
+    The power cap alone is not a reason.
     """
     held = {name: lost for name, lost in (run.held_back_seconds or {}).items() if name != POWER_CAP}
     return ", ".join(held) if sum(held.values()) > HELD_BACK_SHARE * seconds else None

@@ -49,7 +49,7 @@ def own_optimizer(case: Case, optimizer: torch.optim.Optimizer) -> str | None:
 
 
 def _is_function(own: object) -> bool:
-    """Whether something beside a model can be called, and is no class that happens to have the name."""
+    """Whether something beside a model can be called, and is not a class that happens to have the name."""
     return callable(own) and not inspect.isclass(own)
 
 

@@ -112,7 +112,8 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     phase: Phase = "train"
     """`decode`: `lengths` are contexts, after which tokens come one after another."""
     hyperparameters: HyperparameterMode = "published"
-    """`published`: the authors'; `matched`: one depth and width for all; `small`: for quick studies."""
+    """`published`: the authors'; `matched`: one depth and width for all; `small`: for quick studies;
+    `params:10M`: as many parameters for all."""
     activation: tuple[Rate, ...] = ()
     """Activation rates that sparse models are set to, one row per rate; empty leaves them as initialised."""
     backend: Backend = "auto"

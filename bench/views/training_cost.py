@@ -1,7 +1,7 @@
 """Cost of a full published training here: measured step times, times the published schedule.
 
-A view on records: it measures nothing. Where a step was not measured, or no schedule is published, there is
-no figure but the reason.
+A view on records: it measures nothing. If a step was not measured, or no schedule is published, the reason
+stands in place of a figure.
 """
 
 import math

@@ -105,7 +105,7 @@ class Others:
         try:
             array = np.asarray(value)
         except (ValueError, TypeError, RuntimeError) as error:
-            raise self._wrong(f"batch(…).{name} is no array ({' '.join(str(error).split())})") from None
+            raise self._wrong(f"batch(…).{name} is not an array ({' '.join(str(error).split())})") from None
         if array.shape != shape:
             raise self._wrong(f"batch(…).{name} has the shape {array.shape}; give {shape}")
         wanted, kinds = (np.int64, "ui") if kind == "tokens" else (np.float32, "f")

@@ -5,8 +5,8 @@ A view on records. Several files become one table by four rules:
 1. The same run given twice counts once.
 2. A ratio is formed within its own file, never across two; all files must therefore have the baseline.
 3. Rows are the same only if case, backend, seed, data, weights and machine (device, hardware, threads, torch,
-   allocator) are. What differs between the rows of
-   a table gets a column, and only rows that agree in all of it are ranked against each other.
+   allocator, pairing, environment variables) are. What differs between the rows of a table gets a column, and
+   only rows that agree in all of it are ranked against each other.
 4. If two files have the same row, the newest run that reached it counts, even if it failed there; a
    note names the other file and what it says.
 """

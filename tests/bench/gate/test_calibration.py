@@ -60,5 +60,5 @@ def test_the_report_names_its_command(monkeypatch):
     monkeypatch.setattr("bench.gate.false_alarms.EXPERIMENTS", 2)
     monkeypatch.setattr("bench.gate.false_alarms.NOISES", NOISES[:1])
     text = report()
-    assert "`python -m bench.gate.false_alarms > docs/statistics.md`" in text
+    assert "are printed by `python -m bench.gate.false_alarms`,\n" in text
     assert "| quiet" in text

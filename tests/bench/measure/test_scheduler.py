@@ -249,4 +249,4 @@ def test_a_model_that_is_edited_meanwhile_is_lost(store, monkeypatch):
     now[MODELS[1]] = "edited"
     assert [id_.split("/")[0] for id_ in scheduler.next_job().case_ids] == [MODELS[0]]
     (lost,) = scheduler.found.lost.values()
-    assert lost.reason == "its source was edited while the run went on"
+    assert lost.reason == "its source was edited while the run continued"

@@ -119,7 +119,7 @@ WRONG = {
     "inputs holds 5; give 0 to 4": {"inputs": lambda x: x * 0 + 5},
     "targets holds -1; give 0 to 2": {"targets": lambda x: x - 3 + 2 * (x > 0)},
     "lengths holds 0; give 1 to 8": {"lengths": lambda x: np.array([0, 8])},
-    "inputs is no array": {"inputs": lambda x: [[1, 2], [1]]},
+    "inputs is not an array": {"inputs": lambda x: [[1, 2], [1]]},
     "lengths has the shape (3,)": {"lengths": lambda x: np.array([1, 2, 3])},
 }
 

@@ -1,7 +1,7 @@
 """The C files of this folder, compiled by the machine's own compiler when they are first needed, and loaded.
 
 The compiled library lies in the user's cache folder, under a name that tells the sources, the compiler and
-the processor. Where there is no compiler, or nowhere to write, torch's operators compute the same.
+the processor. If there is no compiler, or nowhere to write, torch's operators compute the same.
 `SEQBOAT_NATIVE=off` asks for that.
 """
 
