@@ -9,8 +9,8 @@ Quantity = Annotated[float, msgspec.Meta(ge=0)]
 POWER_CAP = "power cap"
 """The one reason for clocks below the requested ones that is usual: the driver takes as much clock as the
 power limit pays for (NVML's `SwPowerCap`), so a large GPU at full load is always there. It belongs to how
-fast the GPU is, and a run at it counts. All others (heat, and a brake that the hardware pulls) come and go with
-what is around the GPU."""
+fast the GPU is, and a run at it counts. All others (heat, and a brake that the hardware pulls) come and go
+with what is around the GPU."""
 
 EXCLUSIVE_PROCESS = "exclusive process"
 """Compute mode in which a GPU has one process at a time."""
