@@ -266,7 +266,7 @@ class Clock:
     ("step_seconds", "in_a_run", "steps", "seconds"), [(2.0, 1, 3, 6.0), (0.01, 50, 500, 5.0)]
 )
 def test_energy_of_a_step_and_of_the_idle_device(mine, step_seconds, in_a_run, steps, seconds):
-    """60 W idle, 250 W in steps; the first one, which gets its memory, takes more and counts nothing."""
+    """60 W idle, 250 W in steps; the first one, which gets its memory, takes longer and counts nothing."""
     driver, clock = nvml.Nvml(SECOND), Clock()
     mine.energy = 1_000_000
     runs = []
@@ -276,10 +276,11 @@ def test_energy_of_a_step_and_of_the_idle_device(mine, step_seconds, in_a_run, s
         mine.energy += round(60_000 * seconds)
 
     def run(count: int) -> float:
-        clock.sleep(step_seconds * count)
-        mine.energy += round(250_000 * step_seconds * count * (1 if runs else 2))
+        took = step_seconds * count * (1 if runs else 10)
+        clock.sleep(took)
+        mine.energy += round(250_000 * took)
         runs.append(count)
-        return step_seconds * count
+        return took
 
     energy = energy_of(run, lambda: nvml.energy_millijoules(driver), clock=clock, sleep=idle)
     assert energy.step_joules == pytest.approx(250 * step_seconds)
