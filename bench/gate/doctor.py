@@ -10,7 +10,7 @@ import msgspec
 
 from bench.errors import UsageError
 from bench.gate.check_up import CheckUp
-from bench.gate.gpu_checks import kernel_check, settings_checks, variables_check
+from bench.gate.gpu_checks import gpu_checks, variables_check
 from bench.gate.noise import Noise, measure_noise, recommended
 from bench.measure.pairing import pair
 from bench.probes import health, limits
@@ -122,7 +122,7 @@ def _gpu_health(device: str) -> GpuHealth:
     try:
         return msgspec.json.decode(child.ask("bench.probes.health", device), type=GpuHealth)
     except ChildFailed as failure:
-        return GpuHealth(unreachable=str(failure))
+        return GpuHealth(unreachable=str(failure), cannot_compile=f"not tried: {failure}")
 
 
 def _checks(environment: Environment, gpu: GpuHealth | None) -> Iterator[CheckUp]:
@@ -138,51 +138,6 @@ def _checks(environment: Environment, gpu: GpuHealth | None) -> Iterator[CheckUp
     if gpu is None:
         yield native_check(native.is_off(), native.cannot_build())
         yield figures_check(check_apart(_memory_case()))
-
-
-def gpu_checks(environment: Environment, gpu: GpuHealth) -> Iterator[CheckUp]:
-    """Checks of a GPU: driver, NVML's self-test, clocks, throttling, other processes, energy."""
-    yield driver_check(environment.driver, environment.cuda)
-    if gpu.unreachable is not None:
-        advice = "clocks, throttling and the driver's memory figures are missing; check nvidia-smi"
-        yield CheckUp("nvml", "warning", gpu.unreachable, advice)
-        return
-    if gpu.distrusted is None:
-        yield CheckUp("nvml", "ok", "this process's memory moves as it allocates")
-    else:
-        advice = "memory is read from torch's allocator, which the table shows anyway"
-        yield CheckUp("nvml", "warning", gpu.distrusted, advice)
-    clocks = gpu.clocks or {}
-    shown = ", ".join(f"{name} {value}" for name, value in clocks.items()) or "not readable"
-    yield CheckUp(
-        "clocks", "ok" if clocks else "warning", shown, "" if clocks else "runs can't be marked by them"
-    )
-    if gpu.throttled is None:
-        yield CheckUp("throttling", "ok", "none")
-    else:
-        yield CheckUp("throttling", "problem", gpu.throttled, "cool it, or lower its clocks: nvidia-smi -lgc")
-    if gpu.other_processes is None:
-        yield CheckUp(
-            "company",
-            "warning",
-            "this process is not listed, and can't be told from others",
-            "make sure that the GPU is yours",
-        )
-    elif gpu.other_processes:
-        found = f"{gpu.other_processes} other processes compute on this GPU"
-        yield CheckUp("company", "problem", found, "end them, or choose another device: nvidia-smi")
-    else:
-        yield CheckUp("company", "ok", "no other process on this GPU")
-    yield from settings_checks(gpu.settings)
-    yield kernel_check(gpu.cannot_compile)
-    yield CheckUp("energy", "ok", "counted by the device" if gpu.energy else "not counted by this device")
-
-
-def driver_check(driver: str | None, cuda: str | None) -> CheckUp:
-    if driver is None:
-        advice = "results will not say which driver made them; check nvidia-smi"
-        return CheckUp("driver", "warning", f"its version can't be read, CUDA {cuda}", advice)
-    return CheckUp("driver", "ok", f"{driver}, CUDA {cuda}")
 
 
 def native_check(off: bool, failure: str | None) -> CheckUp:

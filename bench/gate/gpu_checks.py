@@ -1,9 +1,11 @@
-"""The doctor's checks of what a GPU is set to, and of what it can compile."""
+"""The doctor's checks of a GPU: its driver, its state, what it is set to, and what it can compile."""
 
 from collections.abc import Iterator, Mapping
 
 from bench.gate.check_up import CheckUp
+from bench.probes.health import GpuHealth
 from bench.probes.variables import in_the_way
+from bench.records.environment import Environment
 from bench.records.gpu import GpuSettings
 
 
@@ -14,6 +16,30 @@ def variables_check(variables: Mapping[str, str], *, gpu: bool) -> CheckUp:
         return CheckUp("variables", "problem", refused, f"unset {refused.partition('=')[0]}")
     shown = ", ".join(f"{name}={value}" for name, value in variables.items())
     return CheckUp("variables", "ok", shown or "none that changes what is measured")
+
+
+def gpu_checks(environment: Environment, gpu: GpuHealth) -> Iterator[CheckUp]:
+    """Checks of a GPU: driver, kernels, NVML's self-test, clocks, throttling, other processes, energy."""
+    yield driver_check(environment.driver, environment.cuda)
+    yield kernel_check(gpu.cannot_compile)
+    if gpu.unreachable is not None:
+        advice = "clocks, throttling and the driver's memory figures are missing; check nvidia-smi"
+        yield CheckUp("nvml", "warning", gpu.unreachable, advice)
+        return
+    yield _memory_figure(gpu.distrusted)
+    clocks = ", ".join(f"{name} {value}" for name, value in (gpu.clocks or {}).items())
+    yield _check("clocks", bool(clocks), clocks or "not readable", "runs can't be marked by them")
+    yield _throttling(gpu.throttled)
+    yield _company(gpu.other_processes)
+    yield from settings_checks(gpu.settings)
+    yield CheckUp("energy", "ok", "counted by the device" if gpu.energy else "not counted by this device")
+
+
+def driver_check(driver: str | None, cuda: str | None) -> CheckUp:
+    if driver is None:
+        advice = "results will not say which driver made them; check nvidia-smi"
+        return CheckUp("driver", "warning", f"its version can't be read, CUDA {cuda}", advice)
+    return CheckUp("driver", "ok", f"{driver}, CUDA {cuda}")
 
 
 def settings_checks(settings: GpuSettings) -> Iterator[CheckUp]:
@@ -32,11 +58,43 @@ def settings_checks(settings: GpuSettings) -> Iterator[CheckUp]:
             else f"not held down, up to {settings.max_sm_mhz} MHz (--lock-clocks)"
         )
         yield CheckUp("clock settings", "ok", found)
+    if settings.throttle_counters is not None:
+        yield _counters(settings.throttle_counters)
     if settings.ecc is not None:
         yield CheckUp("ECC", "ok", "on" if settings.ecc else "off")
     if settings.mps is not None:
         advice = "models share a context, and one that fails ends the others: stop nvidia-cuda-mps-control"
         yield _check("MPS", not settings.mps, "a server runs" if settings.mps else "none", advice)
+
+
+def _memory_figure(distrusted: str | None) -> CheckUp:
+    advice = "memory is read from torch's allocator, which the table shows anyway"
+    found = distrusted or "this process's memory moves as it allocates"
+    return _check("nvml", distrusted is None, found, advice)
+
+
+def _throttling(throttled: str | None) -> CheckUp:
+    if throttled is None:
+        return CheckUp("throttling", "ok", "none")
+    return CheckUp("throttling", "problem", throttled, "cool it, or lower its clocks: nvidia-smi -lgc")
+
+
+def _counters(counted: list[str]) -> CheckUp:
+    advice = (
+        "a run is marked as throttled by the driver's reasons right after it alone: a newer driver counts"
+    )
+    found = ", ".join(counted) or "no throttle counters"
+    return _check("throttle counters", bool(counted), found, advice)
+
+
+def _company(others: int | None) -> CheckUp:
+    if others is None:
+        found = "this process is not listed, and can't be told from others"
+        return CheckUp("company", "warning", found, "make sure that the GPU is yours")
+    if others:
+        found = f"{others} other processes compute on this GPU"
+        return CheckUp("company", "problem", found, "end them, or choose another device: nvidia-smi")
+    return CheckUp("company", "ok", "no other process on this GPU")
 
 
 def _power(settings: GpuSettings) -> Iterator[CheckUp]:

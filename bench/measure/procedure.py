@@ -11,6 +11,7 @@ import msgspec
 from bench.measure.residency import needed_bytes, room_bytes
 from bench.probes.limits import free_memory
 from bench.records.environment import DeviceKind, Environment
+from bench.records.gpu import EXCLUSIVE_PROCESS
 from bench.records.solo import Solo
 from bench.suites.case import Case
 from bench.suites.suite import Suite
@@ -24,6 +25,8 @@ SLOW_STEP_SECONDS = 2.0
 memory, page by page, and in the second what the first one's order of freeing left to get."""
 UNCOUNTED_STEPS = 2
 """On a GPU the first steps load libraries and modules; the optimiser has its state from the second on."""
+UNTIMED_STEPS = 2
+"""Before each run on a GPU: one gets its memory anew, and one shows that this was all of it."""
 DEADLINE_FACTOR = 20
 """A run that takes this many times longer than its solo pass foretold has hung."""
 BLOCKS_WANTED = 5
@@ -146,7 +149,7 @@ class Procedure:
 
     def visit_seconds(self, solo: Solo, resident: bool) -> float:
         """Seconds of a visit, which begins with a process if the workers take turns."""
-        untimed = 1 if self.kind == "cuda" else 0
+        untimed = UNTIMED_STEPS if self.kind == "cuda" else 0
         run = (untimed + self.steps(solo)) * (solo.step_seconds or 0)
         return run if resident else run + self.start_up_seconds(solo)
 
@@ -172,6 +175,9 @@ class Procedure:
 
     def fits(self, group: list[Solo]) -> bool:
         """Whether the workers of a group may all be resident; else they take turns."""
+        gpu = self.environment.gpu
+        if len(group) > 1 and gpu is not None and gpu.compute_mode == EXCLUSIVE_PROCESS:
+            return False
         return needed_bytes(group, self.kind) <= room_bytes(self.environment)
 
     def _memory_limit(self) -> int | None:

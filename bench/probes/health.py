@@ -33,15 +33,16 @@ def gpu_health(device: str) -> GpuHealth:
 
     from implementations.kernels.triton import unavailable
 
+    cannot_compile = unavailable(torch.device(device))
     driver, missing = nvml.open_device(device)
     if driver is None:
-        return GpuHealth(unreachable=missing)
+        return GpuHealth(unreachable=missing, cannot_compile=cannot_compile)
     return GpuHealth(
         unreachable=None,
-        distrusted=nvml.trusted_process_bytes(driver, device),
-        throttled=nvml.throttle_reason(driver),
+        distrusted=nvml.why_distrusted(driver, device),
+        throttled=", ".join(nvml.throttle_reasons(driver) or ()) or None,
         settings=gpu_state.settings_of(driver),
-        cannot_compile=unavailable(torch.device(device)),
+        cannot_compile=cannot_compile,
         other_processes=nvml.other_processes(driver),
         clocks=nvml.clocks(device),
         energy=nvml.energy_millijoules(driver) is not None,

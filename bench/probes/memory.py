@@ -82,7 +82,7 @@ def _cuda_peaks(step: Step, device: torch.device, idle_bytes: int, own_bytes: in
     # Before the driver's figure is tried out, which allocates.
     whole_run = torch.cuda.max_memory_allocated(device)
     driver, missing = nvml.open_device(str(device))
-    distrusted = missing if driver is None else nvml.trusted_process_bytes(driver, str(device))
+    distrusted = missing if driver is None else nvml.why_distrusted(driver, str(device))
     torch.cuda.synchronize(device)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)

@@ -7,17 +7,20 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 import pynvml
 
+from bench.records.gpu import POWER_CAP
 from bench.records.solo import MemoryFigure
+
+T = TypeVar("T")
 
 PROBE_BYTES = 256 << 20
 TOLERANCE_BYTES = 32 << 20
 
 _THROTTLE_REASONS = {
-    "SwPowerCap": "power cap",
+    "SwPowerCap": POWER_CAP,
     "HwSlowdown": "hardware slowdown",
     "SwThermalSlowdown": "thermal slowdown",
     "HwThermalSlowdown": "hardware thermal slowdown",
@@ -56,15 +59,14 @@ class Nvml:
         """A clock in MHz at this moment."""
         return int(pynvml.nvmlDeviceGetClockInfo(self.handle, kind))
 
-    def throttle_reason(self) -> str | None:
-        """Reason why the clocks are held below the requested ones, if they are."""
+    def throttle_reasons(self) -> list[str]:
+        """Reasons why the clocks are held below the requested ones; empty if they are not."""
         mask = pynvml.nvmlDeviceGetCurrentClocksEventReasons(self.handle)
-        found = [
+        return [
             words
             for name, words in _THROTTLE_REASONS.items()
             if mask & getattr(pynvml, f"nvmlClocksThrottleReason{name}")
         ]
-        return ", ".join(found) or None
 
     def clocks(self) -> dict[str, int]:
         """SM and memory clock in MHz, power in mW, temperature in °C."""
@@ -76,12 +78,17 @@ class Nvml:
                 self.handle, pynvml.NVML_TEMPERATURE_GPU
             ),
         }
-        found: dict[str, int] = {}
-        for name, one in read.items():
-            # A virtual GPU may lack one of them, and has the others.
-            with quietly():
-                found[name] = int(one())
-        return found
+        # A virtual GPU may lack one of them, and has the others.
+        found = {name: asked(one) for name, one in read.items()}
+        return {name: int(value) for name, value in found.items() if value is not None}
+
+
+def asked(question: Callable[[], T]) -> T | None:
+    """Answer of the driver; None if it gives none."""
+    try:
+        return question()
+    except pynvml.NVMLError:
+        return None
 
 
 def open_device(device: str) -> tuple[Nvml | None, str | None]:
@@ -94,23 +101,21 @@ def open_device(device: str) -> tuple[Nvml | None, str | None]:
         return None, f"NVML: {error}"
 
 
-def trusted_process_bytes(nvml: Nvml, device: str) -> str | None:
+def why_distrusted(
+    nvml: Nvml, device: str, allocated: Callable[[str], AbstractContextManager[None]] | None = None
+) -> str | None:
     """Why the per-process figure can't be trusted here, or None if it can.
 
     A known amount is allocated, and this process's figure must move by as much.
+    allocated: context in which this process holds PROBE_BYTES more on the device; torch's if None.
     """
-    return why_distrusted(nvml, lambda: _allocated(device))
-
-
-def why_distrusted(nvml: Nvml, allocated: Callable[[], AbstractContextManager[None]]) -> str | None:
-    """As trusted_process_bytes; within `allocated()` this process holds PROBE_BYTES more."""
     if nvml.mig:
         return "MIG is on: the driver does not split processes by instance"
     try:
         before = nvml.process_bytes()
         if before is None:
             return "the driver lists no memory for this process (another PID namespace, or no permission)"
-        with allocated():
+        with (allocated or _allocated)(device):
             after = nvml.process_bytes()
     except pynvml.NVMLError as error:
         return f"NVML: {error}"
@@ -125,7 +130,8 @@ def _allocated(device: str) -> Iterator[None]:
     import torch
 
     # In a pool of its own, where no block of the allocator's cache can serve it.
-    pool = torch.cuda.MemPool()
+    with torch.cuda.device(device):
+        pool = torch.cuda.MemPool()
     with torch.cuda.use_mem_pool(pool, device):
         block = torch.empty(PROBE_BYTES, dtype=torch.uint8, device=device)
     torch.cuda.synchronize(device)
@@ -153,55 +159,39 @@ def figure(kind: str, count: int | None, unavailable: str | None) -> MemoryFigur
 
 
 def driver_version() -> str | None:
-    with quietly():
+    def version() -> str:
         pynvml.nvmlInit()
         return str(pynvml.nvmlSystemGetDriverVersion())
-    return None
+
+    return asked(version)
 
 
 def clocks(device: str) -> dict[str, int] | None:
     nvml, _ = open_device(device)
-    if nvml is not None:
-        with quietly():
-            return nvml.clocks()
-    return None
+    return None if nvml is None else nvml.clocks()
 
 
-def throttle_reason(nvml: Nvml | None) -> str | None:
-    """See Nvml.throttle_reason; None if it can't be read."""
-    if nvml is not None:
-        with quietly():
-            return nvml.throttle_reason()
-    return None
+def throttle_reasons(nvml: Nvml | None) -> list[str] | None:
+    """See Nvml.throttle_reasons; None if they can't be read."""
+    return None if nvml is None else asked(nvml.throttle_reasons)
 
 
 def device_bytes(nvml: Nvml | None) -> int | None:
     """See Nvml.device_bytes; None if it can't be read."""
-    if nvml is not None:
-        with quietly():
-            return nvml.device_bytes()
-    return None
+    return None if nvml is None else asked(nvml.device_bytes)
 
 
 def other_processes(nvml: Nvml) -> int | None:
     """See Nvml.other_processes; None also if the driver lists none."""
-    with quietly():
-        return nvml.other_processes()
-    return None
+    return asked(nvml.other_processes)
 
 
 def energy_millijoules(nvml: Nvml | None) -> int | None:
     """Energy that the device has used since the driver was loaded; None if it does not count."""
-    if nvml is not None:
-        with quietly():
-            return int(pynvml.nvmlDeviceGetTotalEnergyConsumption(nvml.handle))
-    return None
-
-
-@contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    with contextlib.suppress(pynvml.NVMLError):
-        yield
+    if nvml is None:
+        return None
+    used = asked(lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(nvml.handle))
+    return None if used is None else int(used)
 
 
 def _handle_of(uuid: str) -> Any:

@@ -6,6 +6,15 @@ import msgspec
 
 Quantity = Annotated[float, msgspec.Meta(ge=0)]
 
+POWER_CAP = "power cap"
+"""The one reason for clocks below the requested ones that is usual: the driver takes as much clock as the
+power limit pays for (NVML's `SwPowerCap`), so a large GPU at full load is always there. It belongs to how
+fast the GPU is, and a run at it counts. All others (heat, and a brake that the hardware pulls) come and go
+with what is around the GPU."""
+
+EXCLUSIVE_PROCESS = "exclusive process"
+"""Compute mode in which a GPU has one process at a time."""
+
 
 class GpuSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of a GPU that change what is measured; None if the driver does not tell."""
@@ -24,6 +33,8 @@ class GpuSettings(msgspec.Struct, frozen=True, kw_only=True):
     mig: bool | None = None
     mps: bool | None = None
     """Whether a server of CUDA's multi-process service runs on this machine."""
+    throttle_counters: list[str] | None = None
+    """Reasons for lower clocks whose time the driver counts; None in files that do not say."""
 
 
 class GpuRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,3 +46,5 @@ class GpuRun(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds in which something held the clocks down, by reason; empty if nothing did."""
     allocations: int | None = None
     """Blocks that torch's allocator had from the driver in the run, each of which makes the device wait."""
+    reasons_after: list[str] | None = None
+    """What held the clocks down right after the run, if the driver counts no seconds of it."""

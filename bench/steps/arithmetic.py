@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-import torch
-
 from bench.probes.ceiling import product_ceiling
 from bench.probes.operators import WHOLE_STEP, OperatorCosts
 from bench.records.solo import Arithmetic, Ceiling
 from bench.steps import modes
 from bench.steps.step import Step
+from bench.system.out_of_memory import is_out_of_memory
 
 TRITON = "what a Triton kernel computes is not seen"
 
@@ -77,9 +76,7 @@ def _ceiling(step: Step) -> Ceiling | None:
     """None if the product finds no room beside the model, which is not the model's fault."""
     try:
         return product_ceiling(step.device, step.case.precision)
-    except (MemoryError, torch.OutOfMemoryError):
-        return None
-    except RuntimeError as error:
-        if "can't allocate memory" in str(error):
+    except Exception as error:
+        if is_out_of_memory(error):
             return None
         raise

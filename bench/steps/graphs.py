@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.steps.step import Step
+from bench.system.out_of_memory import is_out_of_memory
 from implementations import activation
 from implementations.ops import sizes
 
@@ -80,16 +81,13 @@ def captured(step: Step, graph: Graph) -> Run:
     eager, optimizer = step.plain_run, step.new_optimizer(capturable=True)
     step.optimizer = optimizer
     share = _capacity(step)
-    try:
-        with _room(share):
-            with graph.warming_up():
-                for _ in range(WARM_UP_STEPS):
-                    eager()
-            optimizer.zero_grad(set_to_none=True)
-            with graph.capturing():
-                loss = eager()
-    except (RuntimeError, NotImplementedError) as error:
-        raise NotCaptured(f"the step can't be captured: {' '.join(str(error).split())[:200]}") from None
+    with _room(share):
+        with graph.warming_up():
+            for _ in range(WARM_UP_STEPS):
+                eager()
+        optimizer.zero_grad(set_to_none=True)
+        with _refusals(), graph.capturing():
+            loss = eager()
 
     # The graph writes into the optimiser's state, which has to live as long.
     def run(kept: object = optimizer) -> Tensor:
@@ -97,6 +95,18 @@ def captured(step: Step, graph: Graph) -> Run:
         return loss
 
     return run
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What a capture refuses, as NotCaptured; a fault of the device and a full one stay what they are."""
+    try:
+        yield
+    except (RuntimeError, NotImplementedError) as error:
+        faulty = isinstance(error, torch.AcceleratorError) and "captur" not in str(error)
+        if faulty or is_out_of_memory(error):
+            raise
+        raise NotCaptured(f"the step can't be captured: {' '.join(str(error).split())[:200]}") from None
 
 
 def _capacity(step: Step) -> float | None:

@@ -116,7 +116,7 @@ def energy(step: "Step", nvml: Any) -> EnergyMeasured:
     from bench.probes.energy import energy_of
     from bench.probes.nvml import energy_millijoules
 
-    return EnergyMeasured(energy_of(lambda: step.timed(1).seconds, lambda: energy_millijoules(nvml)))
+    return EnergyMeasured(energy_of(lambda n: step.timed(n).seconds, lambda: energy_millijoules(nvml)))
 
 
 def measured(step: "Step", question: EvaluateMetric) -> MetricEvaluated:

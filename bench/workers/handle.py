@@ -6,6 +6,7 @@ core from what is being timed.
 
 import contextlib
 import os
+import re
 import select
 import signal
 import time
@@ -24,6 +25,9 @@ A = TypeVar("A", bound=msgspec.Struct)
 _STATUS: dict[str, Status] = {"oom": "oom", "nan": "nan", "error": "error", "unsupported": "unsupported"}
 
 
+DEVICE_ASSERT = "device-side assert"
+CAPACITY = re.compile(r"more than \d+ active steps: the capacity")
+"""Words of `implementations.ops.sizes` and of the Triton form."""
 PRINTED_BYTES = 4000
 """Bytes that are kept of what a worker prints, the last ones."""
 
@@ -86,10 +90,16 @@ class WorkerProcess:
                 "error", "sent something that is not an answer; does the model write to it?"
             ) from None
         if isinstance(answer, Failure):
-            raise WorkerFailed(_STATUS[answer.kind], answer.reason, answer.traceback)
+            reason = self._in_full(answer.reason)
+            raise WorkerFailed(_STATUS[answer.kind], reason, answer.traceback)
         if not isinstance(answer, expected):
             raise WorkerFailed("error", f"answered {type(answer).__name__}, not {expected.__name__}")
         return answer
+
+    def _in_full(self, reason: str) -> str:
+        """A failure's reason, with what a device says of a failed assertion on standard error alone."""
+        found = CAPACITY.search(self.printed or "") if DEVICE_ASSERT in reason else None
+        return reason if found is None else f"{reason} ({found.group()})"
 
     def stop(self) -> None:
         """Take the worker, and what it started, off the processor until it is awake again."""

@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from bench.probes.clock import Elapsed
 
 
+MOST_UNTIMED_STEPS = 5
+"""Steps before a run on a GPU in which its memory may grow."""
+
+
 class Worker:
     """Holds its case, and answers questions about it."""
 
@@ -126,6 +130,9 @@ class Worker:
             with contextlib.suppress(OSError):
                 processors.keep_to(near)
         self.idle_bytes = nvml.device_bytes(self.nvml) or 0
+        if question.device.startswith("cuda"):
+            # Much of torch and of Triton asks for the current device.
+            torch.cuda.set_device(question.device)
         self.step = open_step(question.case, question.device)
         self.on_gpu = self.step.device.type == "cuda"
         if not self.on_gpu:
@@ -155,9 +162,11 @@ class Worker:
 
     def _compile(self, question: Compile) -> Answer:
         self._settle()
-        for _ in range(question.steps):
-            self._timed(1)
-        self._check_steps()
+        # A compiled model's first step is the warm-up's, which tells what it took.
+        if self.step.case.mode != "compile":
+            for _ in range(question.steps):
+                self._timed(1)
+            self._check_steps()
         return Compiled()
 
     def _warm(self, question: Warm) -> Answer:
@@ -197,18 +206,19 @@ class Worker:
         from bench.probes.clock import wait_until
 
         if self.on_gpu:
-            # The first step after others had the device finds its caches cold and its memory given back.
-            self._timed(1)
+            self._settle_memory()
         if question.moment is not None:
             wait_until(question.moment)
-        counted = gpu_state.reading(self.nvml) if self.on_gpu else None
+        device = str(self.step.device)
+        counted = gpu_state.reading(self.nvml, device) if self.on_gpu else None
         before = self.watcher.read()
         began = time.monotonic()
         elapsed = self._timed(question.steps)
         conditions = between(before, self.watcher.read())
         gpu = None
         if counted is not None:
-            gpu = gpu_state.run_between(counted, gpu_state.reading(self.nvml), self.nvml)
+            now = gpu_state.reading(self.nvml, device)
+            gpu = gpu_state.run_between(counted, now, self.nvml)
         self._check_steps()
         self._check_processors()
         activation = findings.activation(self.step)
@@ -224,6 +234,21 @@ class Worker:
             conditions=conditions,
             began=began,
         )
+
+    def _settle_memory(self) -> None:
+        """Make untimed steps until one asks the driver for no memory.
+
+        The first one after others had the device finds its caches cold and its memory given back; where
+        sizes vary, later ones may need more.
+        """
+        from bench.probes.gpu_state import allocations_of
+
+        device = str(self.step.device)
+        for _ in range(MOST_UNTIMED_STEPS):
+            before = allocations_of(device)
+            self._timed(1)
+            if allocations_of(device) == before:
+                return
 
     def _rest(self) -> None:
         """Between questions a worker on a GPU keeps what is live, and leaves the rest to the others."""

@@ -14,7 +14,7 @@ from implementations.kernels.triton.ema import damped_ema
 from implementations.kernels.triton.gates import gates
 from implementations.kernels.triton.merge import merge
 from implementations.kernels.triton.norms import RowNorm
-from implementations.kernels.triton.packing import Packing, pack
+from implementations.kernels.triton.packing import Packing, in_whole_blocks, pack
 from implementations.models.seqboat import SeqBoatLayer
 from implementations.ops import sizes
 from implementations.ops.configurator import LatentConfigurator, Routing
@@ -58,7 +58,7 @@ def _packing(layer: SeqBoatLayer, hx: Tensor, padding_mask: Tensor | None, capac
         return Packing.rows_of(batch, length, padding_mask, hx.device)
     active = _decided(layer.configurator, hx[..., :2], padding_mask)
     capacity = sizes.capacity() if capacity is None else capacity
-    most = None if capacity is None else max(1, math.ceil(capacity * batch * length))
+    most = None if capacity is None else in_whole_blocks(math.ceil(capacity * batch * length))
     return Packing.of(active, layer.dense, most)
 
 

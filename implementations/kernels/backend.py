@@ -51,6 +51,8 @@ def backend_of(model: nn.Module, backend: Backend, device: torch.device) -> Chos
     for module in model.modules():
         if hasattr(module, "backend"):
             return choose(backend, device, getattr(module, "library", None))
+    if backend == "auto":
+        return "torch"  # Nothing is tried out for a model that would not use it.
     choose(backend, device)
     return "torch"
 

@@ -46,6 +46,8 @@ class Model:
     """Seconds that it computes on a stream that nobody waits for."""
     weights: int = 10 * MIB
     activations: int = GIB
+    growth: int = 0
+    """Bytes that each step needs more than the one before it, for three steps after others had the device."""
     fails: Exception | None = None
     """What its third step raises."""
 
@@ -61,11 +63,14 @@ class Memory:
         self.gpu = gpu
         self.live = self.reserved = 0
         self.peak_live = self.peak_reserved = 0
+        self.made = 0
+        """Blocks that it had from the driver."""
 
     def allocate(self, size: int) -> None:
         needed = max(0, self.live + size - self.reserved)
         if needed > self.gpu.free:
             raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {size / GIB:.2f} GiB.")
+        self.made += needed > 0
         self.live += size
         self.reserved += needed
         self.peak_live = max(self.peak_live, self.live)
@@ -89,6 +94,10 @@ class Gpu:
         self.memories: list[Memory] = []
         self.mine: Memory
         self.starts = 0
+        self.most_at_once = 0
+        """Most processes that were there together."""
+        self.current: list[str] = []
+        """Devices that processes took for their current one."""
         self.kernels: list[tuple[float, float]] = []
         """When each began and ended, in seconds."""
 
@@ -118,7 +127,8 @@ class Gpu:
     def stats(self, device: object = None) -> dict[str, int]:
         allocated, reserved = self.mine.peak_live, self.mine.peak_reserved
         peaks = {"allocated": allocated, "requested": allocated, "reserved": reserved}
-        return {f"{name}_bytes.all.peak": size for name, size in peaks.items()}
+        figures = {f"{name}_bytes.all.peak": size for name, size in peaks.items()}
+        return figures | {"num_device_alloc": self.mine.made}
 
 
 class Event:
@@ -144,6 +154,7 @@ class Step:
         self.tokens = self.real_tokens = case.length * case.batch
         self.backend, self.why_plain, self.cpu_kernels, self.width = "torch", None, None, None
         self.steps, self.cold, self.own_bytes, self.optimizer = 0, False, 0, None
+        self.since_others = 0
         gpu.mine.allocate(model.weights)
 
     def calibrate(self) -> None:
@@ -155,7 +166,8 @@ class Step:
         self.steps += 1
         if model.fails is not None and self.steps == 3:
             raise model.fails
-        size = model.activations * self.case.batch // 25
+        self.since_others = 0 if self.cold else self.since_others + 1
+        size = model.activations * self.case.batch // 25 + model.growth * min(self.since_others, 3)
         gpu.mine.allocate(size)
         gpu.now += model.host + (model.compiles if self.steps == 1 else 0.0)
         gpu.launch(model.kernels + (model.cold if self.cold else 0.0))
@@ -184,6 +196,7 @@ class Process:
         self.case, self.gpu, self.printed = case, gpu, None
         self.memory = Memory(gpu)
         gpu.memories.append(self.memory)
+        gpu.most_at_once = max(gpu.most_at_once, len(gpu.memories))
         self.worker = Worker()
         self.answers = []
 
@@ -263,6 +276,7 @@ def install(monkeypatch, models: dict[str, Model], total: int = 80 * GIB, **envi
     for name, played in {
         "Event": gpu.event,
         "synchronize": gpu.synchronize,
+        "set_device": gpu.current.append,
         "device": lambda device: contextlib.nullcontext(),
         "empty_cache": lambda: gpu.mine.empty_cache(),
         "memory_stats": gpu.stats,

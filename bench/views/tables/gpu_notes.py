@@ -1,8 +1,10 @@
 """Notes below a table on what a GPU did beside computing what was asked of it."""
 
+import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from bench.records.gpu import POWER_CAP
 from bench.records.reading import Results
 from bench.records.run import Sample
 from bench.stats.ratios import step_seconds
@@ -19,7 +21,8 @@ BUSY_ENOUGH = 0.8
 
 def gpu_notes(run: Results) -> list[str]:
     """Notes of one run, on what it holds of a GPU."""
-    return [*_throttled(run), *_capped(run), *_aside(run), *_hosts(run), *_plain(run), *_driver_only(run)]
+    notes = (_throttled, _uncounted, _capped, _allocating, _aside, _hosts, _plain, _driver_only)
+    return [words for note in notes for words in note(run)]
 
 
 def _throttled(run: Results) -> Iterator[str]:
@@ -28,11 +31,34 @@ def _throttled(run: Results) -> Iterator[str]:
         yield f"{throttled} of {len(run.samples)} runs were made while the GPU was throttled"
 
 
+def _uncounted(run: Results) -> Iterator[str]:
+    """Note on a driver that does not count for how long clocks are held down."""
+    gpu = run.header.environment.gpu
+    if gpu is not None and gpu.throttle_counters == []:
+        yield "the driver has no throttle counters: what holds the clocks down right after a run decides"
+
+
+def _allocating(run: Results) -> Iterator[str]:
+    """Note on rows whose timed runs, as a rule, hold the driver's allocations."""
+    made: dict[str, list[int]] = {}
+    for sample in run.samples:
+        if sample.gpu is not None and sample.gpu.allocations is not None:
+            made.setdefault(sample.case_id, []).append(sample.gpu.allocations)
+    usual = {name: statistics.median(counts) for name, counts in made.items()}
+    found = [
+        f"{_name(solo.case)} ({usual[name]:g} per run)"
+        for name, solo in run.solos.items()
+        if usual.get(name, 0) > 0
+    ]
+    if found:
+        yield f"the GPU waited for memory that the driver allocated in timed runs: {', '.join(found)}"
+
+
 def _capped(run: Results) -> Iterator[str]:
     """Note on runs at the power limit, which count: it is the GPU's own, at full load."""
     capped = sum(
         sample.gpu is not None
-        and (sample.gpu.held_back_seconds or {}).get("power cap", 0.0) > CAPPED_SHARE * sample.seconds
+        and (sample.gpu.held_back_seconds or {}).get(POWER_CAP, 0.0) > CAPPED_SHARE * sample.seconds
         for sample in run.samples
     )
     if capped:

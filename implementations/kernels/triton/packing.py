@@ -72,7 +72,7 @@ class Packing:
         if capacity is None:
             assumed = expected()
             count = int(offsets[-1]) if assumed is None else rows * assumed.active(length)
-            capacity = max(1, blocks(count, STEPS)) * STEPS
+            capacity = in_whole_blocks(count)
         else:
             torch._assert_async(offsets[-1] <= capacity, f"more than {capacity} active steps: the capacity")
         index = torch.full((capacity,), -1, dtype=torch.int64, device=active.device)
@@ -108,6 +108,11 @@ class Packing:
             return cls(offsets, offsets.diff(), index, index // length, time, time, index)
         counts = (~hidden).sum(dim=1).clamp(min=1)
         return cls(offsets, counts, index, index // length, time, time, index, hidden.flatten().contiguous())
+
+
+def in_whole_blocks(count: int) -> int:
+    """Capacity of a buffer for that many steps."""
+    return max(1, blocks(count, STEPS)) * STEPS
 
 
 class _Take(torch.autograd.Function):

@@ -29,15 +29,3 @@ def keep(seed, at, PROBABILITY: tl.constexpr, ACC: tl.constexpr):
     elif PROBABILITY < 1.0:
         scale += (tl.rand(tl.load(seed), at) >= PROBABILITY).to(ACC) * (1.0 / (1.0 - PROBABILITY))
     return scale
-
-
-@triton.jit
-def silu_backward_kernel(
-    grad, x, out, seed, count, DROPOUT: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr
-):
-    """The gradient of x from that of `dropout(silu(x))`. Grid: blocks of elements."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < count
-    slope = silu_slope(tl.load(x + at, mask=inside, other=0.0).to(ACC))
-    g = tl.load(grad + at, mask=inside, other=0.0).to(ACC)
-    tl.store(out + at, g * slope * keep(seed, at, DROPOUT, ACC), mask=inside)

@@ -45,6 +45,20 @@ def test_float64_clears_what_is_ten_times_as_far_off_as_the_reference_and_no_mor
     assert wrong(computed(weight=0.975), theirs, exact) == {"weight"}
 
 
+@pytest.mark.parametrize("precision", ["bf16", "bf16-pure", "fp16", "tf32"])
+def test_a_part_of_a_gradient_is_not_rounding_in_any_precision(precision):
+    """A tenth of it is missing, or it is as far off as the reference's own rounding."""
+
+    def agrees(weight: float, theirs: float) -> bool:
+        return compare(
+            computed(weight=weight), computed(weight=theirs), lambda: computed(weight=1.0), precision
+        ).agrees
+
+    assert not agrees(0.9, 1.001)
+    assert agrees(0.9, 1.02)
+    assert agrees(0.97, 1.0)
+
+
 def test_float64_clears_nothing_if_the_reference_computes_something_else_in_it():
     theirs, exact = computed(weight=1.002), computed(logits=1.02, weight=1.0)
     assert wrong(computed(weight=0.985), theirs, exact) == {"weight"}

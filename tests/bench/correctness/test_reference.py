@@ -17,7 +17,7 @@ from implementations import registry
 from implementations.fused.mega import FusedGatedAttention
 from implementations.fused.seqboat import FusedSeqBoatLayer
 
-from ..plants import BY_SYSTEM, SCORES, Plant, at, result, times, zero
+from ..plants import BY_SYSTEM, SCORES, Plant, at, gradient, parameters, result, times, zero
 
 LAYERS = {"seqboat": FusedSeqBoatLayer, "mega": FusedGatedAttention}
 CASES = [
@@ -106,6 +106,16 @@ def test_attention_is_seen_at_a_rate_at_which_rows_of_the_pair_have_a_step_or_no
     step = step_of("seqboat-fused", "text", activation=0.001, length=600)
     assert checked(step).agrees
     assert not checked(step, SCORES["attention ignores queries and keys"]).agrees
+
+
+@pytest.mark.parametrize("name", ["seqboat-fused", "mega-chunk-fused"])
+def test_in_bfloat16_a_part_of_a_gradient_is_missed(name):
+    """Half of one passed for rounding, and so did a tile of attention that adds nothing to a bias."""
+    step = step_of(name, "text", precision="bf16")
+    found = checked(step)
+    assert found.agrees, found
+    plants = {name: parameters(gradient(0.6), name) for name in ("mx_proj.bias", "rel_pos_bias.rel_pos_bias")}
+    assert [fault for fault, plant in plants.items() if checked(step, plant).agrees] == []
 
 
 def test_a_fault_beyond_the_pair_is_found_on_the_cases_own_batch(monkeypatch):

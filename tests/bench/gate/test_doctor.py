@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.gate import doctor
-from bench.gate.gpu_checks import variables_check
+from bench.gate.gpu_checks import driver_check, gpu_checks, variables_check
 from bench.gate.noise import noise_of
 from bench.measure.pairing import Cores
 from bench.probes import health
@@ -19,6 +19,7 @@ from bench.records.reading import read
 from bench.records.surroundings import Surroundings
 from bench.steps.memory_check import Agreement
 from bench.suites import reading as suites
+from bench.system.child import ChildFailed
 from bench.views.tables.formats import render
 
 from ..in_process import bench
@@ -36,6 +37,7 @@ SETTINGS = GpuSettings(
     compute_mode="default",
     ecc=True,
     mps=False,
+    throttle_counters=["power cap", "thermal slowdown"],
 )
 
 
@@ -46,8 +48,8 @@ def by_name(checks) -> dict[str, doctor.CheckUp]:
 @pytest.mark.parametrize(
     ("check", "status", "word"),
     [
-        (doctor.driver_check("599.99", "12.8"), "ok", ""),
-        (doctor.driver_check(None, "12.8"), "warning", "nvidia-smi"),
+        (driver_check("599.99", "12.8"), "ok", ""),
+        (driver_check(None, "12.8"), "warning", "nvidia-smi"),
         (doctor.load_checks(Surroundings(load_average=0.2, cores=4))[0], "ok", ""),
         (doctor.load_checks(Surroundings(load_average=3.0, cores=4))[0], "warning", "end it"),
         (
@@ -84,7 +86,7 @@ def test_a_sound_gpu_and_its_ailments():
     sound = GpuHealth(
         unreachable=None, other_processes=0, clocks={"sm_mhz": 1980}, energy=True, settings=SETTINGS
     )
-    assert {check.status for check in doctor.gpu_checks(environment, sound)} == {"ok"}
+    assert {check.status for check in gpu_checks(environment, sound)} == {"ok"}
     for change, name, status in (
         ({"throttled": "power cap"}, "throttling", "problem"),
         ({"other_processes": 2}, "company", "problem"),
@@ -95,14 +97,38 @@ def test_a_sound_gpu_and_its_ailments():
         ({"settings": replace(SETTINGS, persistence=False)}, "persistence", "warning"),
         ({"settings": replace(SETTINGS, compute_mode="exclusive process")}, "compute mode", "problem"),
         ({"settings": replace(SETTINGS, mps=True)}, "MPS", "warning"),
+        ({"settings": replace(SETTINGS, throttle_counters=[])}, "throttle counters", "warning"),
         ({"cannot_compile": "Triton can't compile here: no C compiler"}, "triton", "warning"),
     ):
-        checks = by_name(doctor.gpu_checks(environment, msgspec.structs.replace(sound, **change)))
+        checks = by_name(gpu_checks(environment, msgspec.structs.replace(sound, **change)))
         assert checks[name].status == status
         assert checks[name].advice
         assert [check.name for check in checks.values() if check.status != "ok"] == [name]
-    lost = by_name(doctor.gpu_checks(environment, GpuHealth(unreachable="NVML: Driver Not Loaded")))
+    lost = by_name(gpu_checks(environment, GpuHealth(unreachable="NVML: Driver Not Loaded")))
     assert lost["nvml"].found == "NVML: Driver Not Loaded"
+    assert lost["triton"].status == "ok"
+
+
+@pytest.mark.parametrize("driver", [None, "a driver"])
+def test_triton_is_tried_whether_or_not_nvml_tells_anything(monkeypatch, driver):
+    monkeypatch.setattr("implementations.kernels.triton.unavailable", lambda device: "no C compiler")
+    monkeypatch.setattr(health.nvml, "open_device", lambda device: (driver, "NVML: Driver Not Loaded"))
+    for name in ("why_distrusted", "throttle_reasons", "other_processes", "clocks", "energy_millijoules"):
+        monkeypatch.setattr(health.nvml, name, lambda *asked: None)
+    monkeypatch.setattr(health.gpu_state, "settings_of", lambda driver: SETTINGS)
+    found = health.gpu_health("cuda:0")
+    assert found.cannot_compile == "no C compiler"
+    assert (found.unreachable is None) == (driver is not None)
+    environment = msgspec.structs.replace(ENVIRONMENT, driver="599.99", cuda="12.8")
+    assert by_name(gpu_checks(environment, found))["triton"].found == "no C compiler"
+
+
+def test_a_health_that_could_not_be_asked_has_tried_no_kernel(monkeypatch):
+    def fails(module, device):
+        raise ChildFailed("died of SIGSEGV")
+
+    monkeypatch.setattr(doctor.child, "ask", fails)
+    assert doctor._gpu_health("cuda:0").cannot_compile == "not tried: died of SIGSEGV"
 
 
 def test_what_the_kernel_says_is_read(tmp_path):

@@ -5,8 +5,10 @@ import torch
 from typer.testing import CliRunner
 
 from bench.cli import app
+from bench.records.gpu import GpuSettings
 from bench.records.reading import read
 from bench.views.tables.table import build_table
+from bench.workers import worker
 
 from ..simulated_gpu import GIB, Model, install
 
@@ -155,3 +157,31 @@ def test_batch_auto_is_the_suites_own_where_that_fits(bench_run):
     said, results, _ = bench_run("--batch", "auto", models={"transformer": Model(), "s4": Model()})
     assert "batch auto: 25, the suite's own in 77.0 GiB" in said
     assert {solo.case.batch for solo in results.solos.values()} == {25}
+
+
+def test_a_run_begins_where_steps_need_no_more_memory_of_the_driver(bench_run):
+    """Some steps after others had the device each need more than the one before."""
+    models = {"transformer": Model(), "s4": Model(growth=GIB)}
+    _, results, _ = bench_run(models=models)
+    assert [sample.gpu.allocations for sample in results.samples] == [0] * 8
+
+
+def test_memory_that_grows_without_end_is_told(bench_run, monkeypatch):
+    monkeypatch.setattr(worker, "MOST_UNTIMED_STEPS", 2)
+    said, results, _ = bench_run(models={"transformer": Model(), "s4": Model(growth=GIB)})
+    allocations = {sample.case_id.split("/")[0]: sample.gpu.allocations for sample in results.samples}
+    assert allocations == {"transformer": 0, "s4": 2}
+    assert "memory that the driver allocated in timed runs: S4 at 32 (2 per run)" in said
+
+
+def test_a_workers_current_device_is_the_one_that_it_measures(bench_run):
+    _, _, gpu = bench_run(models={"transformer": Model(), "s4": Model()})
+    assert gpu.current == ["cuda:0"] * gpu.starts
+
+
+def test_workers_take_turns_on_a_gpu_that_has_one_process_at_a_time(bench_run):
+    settings = GpuSettings(compute_mode="exclusive process")
+    _, results, gpu = bench_run(models={"transformer": Model(), "s4": Model()}, gpu=settings)
+    assert len(results.samples) == 8
+    assert gpu.starts == 2 + 8
+    assert gpu.most_at_once == 1

@@ -52,6 +52,7 @@ class Device(ctypes.Structure):
         ("error", ctypes.c_int),
         ("held_back", ctypes.c_ulonglong * 4),
         ("counts_held_back", ctypes.c_int),
+        ("lacks", ctypes.c_int),
         ("power_limit", ctypes.c_uint),
         ("default_power_limit", ctypes.c_uint),
         ("persistence", ctypes.c_int),
@@ -69,7 +70,12 @@ class Device(ctypes.Structure):
 
 
 class State(ctypes.Structure):
-    _fields_ = (("init_error", ctypes.c_int), ("devices", Device * 2))
+    _fields_ = (
+        ("init_error", ctypes.c_int),
+        ("devices", Device * 2),
+        ("cuda", ctypes.c_int),
+        ("settings", ctypes.c_ulonglong),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +105,7 @@ def state(library, monkeypatch):
     monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
     played = State.in_dll(library, "nvml_double")
     ctypes.memset(ctypes.byref(played), 0, ctypes.sizeof(played))
+    played.cuda = 13
     for device, uuid in zip(played.devices, (FIRST, SECOND), strict=True):
         device.uuid = f"GPU-{uuid}".encode()
         device.total, device.used = 80_000 * MIB, 500 * MIB
@@ -118,7 +125,7 @@ def growing(device: Device, megabytes: int, place: int = 1):
     """An allocation, as the driver would show it."""
 
     @contextlib.contextmanager
-    def allocated():
+    def allocated(where: str):
         device.processes[place].bytes += megabytes * MIB
         yield
         device.processes[place].bytes -= megabytes * MIB
@@ -138,7 +145,7 @@ def test_the_process_is_told_from_others(mine):
     driver = nvml.Nvml(SECOND)
     assert driver.process_bytes() == 100 * MIB
     assert driver.other_processes() == 1
-    assert nvml.why_distrusted(driver, growing(mine, 256)) is None
+    assert nvml.why_distrusted(driver, "cuda", growing(mine, 256)) is None
 
 
 @pytest.mark.parametrize(
@@ -147,7 +154,7 @@ def test_the_process_is_told_from_others(mine):
 )
 def test_a_figure_that_does_not_follow_is_not_believed(mine, moved, words):
     """The driver lists our id, but it is another's, or a cached figure."""
-    reason = nvml.why_distrusted(nvml.Nvml(SECOND), growing(mine, moved))
+    reason = nvml.why_distrusted(nvml.Nvml(SECOND), "cuda", growing(mine, moved))
     assert reason == f"allocating 256 MiB moved this process's figure {words}"
 
 
@@ -156,7 +163,7 @@ def test_another_pid_namespace(mine):
     driver = nvml.Nvml(SECOND)
     assert driver.process_bytes() is None
     assert driver.other_processes() is None, "a container's own process has another number there"
-    assert "PID namespace" in nvml.why_distrusted(driver, growing(mine, 256))
+    assert "PID namespace" in nvml.why_distrusted(driver, "cuda", growing(mine, 256))
 
 
 def test_no_process_at_all(mine):
@@ -169,13 +176,13 @@ def test_a_process_whose_memory_is_hidden(mine):
     mine.list_processes(**{f"p{os.getpid()}": None})
     driver = nvml.Nvml(SECOND)
     assert driver.process_bytes() is None
-    assert "no permission" in nvml.why_distrusted(driver, growing(mine, 256, place=0))
+    assert "no permission" in nvml.why_distrusted(driver, "cuda", growing(mine, 256, place=0))
 
 
 def test_missing_permission_is_the_reason_of_an_absent_figure(mine):
     mine.processes_error = NO_PERMISSION
     driver = nvml.Nvml(SECOND)
-    assert nvml.why_distrusted(driver, growing(mine, 256)) == "NVML: Insufficient Permissions"
+    assert nvml.why_distrusted(driver, "cuda", growing(mine, 256)) == "NVML: Insufficient Permissions"
     figure = nvml.read_figure("nvml_process", driver, lambda gpu: gpu.process_bytes(), None)
     assert (figure.bytes, figure.unavailable) == (None, "NVML: Insufficient Permissions")
     assert nvml.other_processes(driver) is None
@@ -192,34 +199,34 @@ def test_a_distrusted_figure_is_not_read(mine):
 def test_mig(mine):
     mine.mig = 1
     driver = nvml.Nvml(SECOND)
-    assert nvml.why_distrusted(driver, growing(mine, 256)).startswith("MIG is on")
+    assert nvml.why_distrusted(driver, "cuda", growing(mine, 256)).startswith("MIG is on")
     for off in (0, -1):
         mine.mig = off
-        assert nvml.why_distrusted(nvml.Nvml(SECOND), growing(mine, 256)) is None
+        assert nvml.why_distrusted(nvml.Nvml(SECOND), "cuda", growing(mine, 256)) is None
 
 
 @pytest.mark.parametrize(
     ("mask", "words"),
     [
-        (0x0, None),
-        (0x1, None),  # idle
-        (0x2, None),  # clocks that were asked for
-        (0x4, "power cap"),
-        (0x8, "hardware slowdown"),
-        (0x20, "thermal slowdown"),
-        (0x48, "hardware slowdown, hardware thermal slowdown"),
-        (0x80, "power brake"),
+        (0x0, []),
+        (0x1, []),  # idle
+        (0x2, []),  # clocks that were asked for
+        (0x4, ["power cap"]),
+        (0x8, ["hardware slowdown"]),
+        (0x20, ["thermal slowdown"]),
+        (0x48, ["hardware slowdown", "hardware thermal slowdown"]),
+        (0x80, ["power brake"]),
     ],
 )
 def test_throttle_reasons(mine, mask, words):
     mine.clock_reasons = mask
-    assert nvml.throttle_reason(nvml.Nvml(SECOND)) == words
+    assert nvml.throttle_reasons(nvml.Nvml(SECOND)) == words
 
 
 def test_a_device_that_fell_off_the_bus_raises_nothing(mine):
     driver = nvml.Nvml(SECOND)
     mine.error = 15
-    assert nvml.throttle_reason(driver) is None
+    assert nvml.throttle_reasons(driver) is None
     assert nvml.device_bytes(driver) is None
     assert nvml.energy_millijoules(driver) is None
     assert nvml.read_figure("nvml_device", driver, lambda gpu: gpu.device_bytes(), None).bytes is None
@@ -255,29 +262,37 @@ class Clock:
         self.now += seconds
 
 
-def test_energy_of_a_step_and_of_the_idle_device(mine):
-    """60 W idle; 2 s a step that uses 500 J: windows of 5 s idle and of 3 steps."""
+@pytest.mark.parametrize(
+    ("step_seconds", "in_a_run", "steps", "seconds"), [(2.0, 1, 3, 6.0), (0.01, 50, 500, 5.0)]
+)
+def test_energy_of_a_step_and_of_the_idle_device(mine, step_seconds, in_a_run, steps, seconds):
+    """60 W idle, 250 W in steps; the first one, which gets its memory, takes longer and counts nothing."""
     driver, clock = nvml.Nvml(SECOND), Clock()
     mine.energy = 1_000_000
+    runs = []
 
     def idle(seconds: float) -> None:
         clock.sleep(seconds)
         mine.energy += round(60_000 * seconds)
 
-    def step() -> None:
-        clock.sleep(2.0)
-        mine.energy += 500_000
+    def run(count: int) -> float:
+        took = step_seconds * count * (1 if runs else 10)
+        clock.sleep(took)
+        mine.energy += round(250_000 * took)
+        runs.append(count)
+        return took
 
-    energy = energy_of(step, lambda: nvml.energy_millijoules(driver), clock=clock, sleep=idle)
-    assert energy.step_joules == pytest.approx(500)
+    energy = energy_of(run, lambda: nvml.energy_millijoules(driver), clock=clock, sleep=idle)
+    assert energy.step_joules == pytest.approx(250 * step_seconds)
     assert energy.idle_watts == pytest.approx(60)
-    assert (energy.steps, energy.seconds) == (3, 6.0)
+    assert (energy.steps, energy.seconds) == (steps, pytest.approx(seconds))
+    assert set(runs[2:]) == {in_a_run}
 
 
 def test_energy_is_absent_without_a_counter(mine):
     driver, clock = nvml.Nvml(SECOND), Clock()
-    assert energy_of(lambda: None, lambda: nvml.energy_millijoules(driver), clock=clock) is None
-    assert energy_of(lambda: None, lambda: nvml.energy_millijoules(None), clock=clock) is None
+    assert energy_of(float, lambda: nvml.energy_millijoules(driver), clock=clock) is None
+    assert energy_of(float, lambda: nvml.energy_millijoules(None), clock=clock) is None
     assert clock.now == 0.0
 
 
@@ -285,12 +300,13 @@ def test_energy_is_absent_where_the_counter_is_lost_on_the_way(mine):
     driver, clock = nvml.Nvml(SECOND), Clock()
     mine.energy = 1_000_000
 
-    def step() -> None:
-        clock.sleep(2.0)
+    def run(steps: int) -> float:
+        clock.sleep(2.0 * steps)
         mine.energy = UNKNOWN
+        return 2.0 * steps
 
     counter = lambda: nvml.energy_millijoules(driver)  # noqa: E731
-    assert energy_of(step, counter, clock=clock, sleep=clock.sleep) is None
+    assert energy_of(run, counter, clock=clock, sleep=clock.sleep) is None
 
 
 def test_memory_follows_a_curve(mine):
@@ -318,7 +334,7 @@ def test_one_clock_that_is_not_told_costs_no_other(mine):
 def allocations(monkeypatch):
     """Blocks that torch's allocator had from the driver."""
     made = {"num_device_alloc": 7}
-    monkeypatch.setattr(torch.cuda, "memory_stats", lambda: dict(made))
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda device: dict(made))
     return made
 
 
@@ -340,11 +356,11 @@ def test_what_held_a_runs_clocks_down_is_counted_over_the_run(mine, allocations,
     driver = nvml.Nvml(SECOND)
     for place in range(4):
         mine.held_back[place] = 1_000_000_000
-    before = gpu_state.reading(driver)
+    before = gpu_state.reading(driver, "cuda")
     for place, count in enumerate(milliseconds):
         mine.held_back[place] += count * 1_000_000
     mine.sm_mhz, allocations["num_device_alloc"] = 1410, 9
-    run = gpu_state.run_between(before, gpu_state.reading(driver), driver)
+    run = gpu_state.run_between(before, gpu_state.reading(driver, "cuda"), driver)
     assert gpu_state.throttled(run, 0.2) == words
     assert (run.sm_mhz, run.allocations) == (1410, 2)
     assert sum(run.held_back_seconds.values()) == pytest.approx(sum(milliseconds) / 1e3)
@@ -353,9 +369,92 @@ def test_what_held_a_runs_clocks_down_is_counted_over_the_run(mine, allocations,
 def test_a_driver_without_counters_tells_nothing_of_them(mine, allocations):
     mine.counts_held_back = 0
     driver = nvml.Nvml(SECOND)
-    run = gpu_state.run_between(gpu_state.reading(driver), gpu_state.reading(driver), driver)
+    run = gpu_state.run_between(gpu_state.reading(driver, "cuda"), gpu_state.reading(driver, "cuda"), driver)
     assert (run.held_back_seconds, gpu_state.throttled(run, 0.2)) == (None, None)
-    assert gpu_state.run_between(gpu_state.reading(None), gpu_state.reading(None), None).sm_mhz is None
+    assert (
+        gpu_state.run_between(gpu_state.reading(None, "cuda"), gpu_state.reading(None, "cuda"), None).sm_mhz
+        is None
+    )
+
+
+def hardware_fields(monkeypatch, thermal: int | None, brake: int | None) -> None:
+    """Numbers of the binding, None in one that has no such names."""
+    for name, number in (("HW_THERM_SLOWDOWN", thermal), ("HW_POWER_BRAKE_SLOWDOWN", brake)):
+        name = f"NVML_FI_DEV_CLOCKS_EVENT_REASON_{name}"
+        if number is None:
+            monkeypatch.delattr(pynvml, name)
+        else:
+            monkeypatch.setattr(pynvml, name, number)
+
+
+STABLE = ["power cap", "thermal slowdown"]
+ALL = [*STABLE, "hardware thermal slowdown", "power brake"]
+
+
+@pytest.mark.parametrize(
+    ("cuda", "fields", "counted"),
+    [
+        (13, (270, 271), ALL),
+        (12, (252, 253), ALL),
+        (12, (270, 271), STABLE),  # a new binding on an old driver
+        (13, (252, 253), STABLE),
+        (13, (None, None), STABLE),  # the oldest binding that is asked for
+    ],
+)
+def test_a_field_that_binding_and_driver_number_differently_is_not_read(
+    mine, state, allocations, monkeypatch, cuda, fields, counted
+):
+    """There, it is a setting; the double's moves by a second whenever it is read."""
+    state.cuda = cuda
+    hardware_fields(monkeypatch, *fields)
+    driver = nvml.Nvml(SECOND)
+    assert gpu_state.settings_of(driver).throttle_counters == counted
+    before = gpu_state.reading(driver, "cuda")
+    mine.held_back[1] += 20_000_000
+    run = gpu_state.run_between(before, gpu_state.reading(driver, "cuda"), driver)
+    assert run.held_back_seconds == {"thermal slowdown": pytest.approx(0.02)}
+
+
+def test_one_counter_that_is_missing_costs_no_other(mine, allocations):
+    mine.lacks = 0b100
+    driver = nvml.Nvml(SECOND)
+    before = gpu_state.reading(driver, "cuda")
+    mine.held_back[3] += 20_000_000
+    run = gpu_state.run_between(before, gpu_state.reading(driver, "cuda"), driver)
+    assert gpu_state.throttled(run, 0.2) == "power brake"
+    assert gpu_state.settings_of(driver).throttle_counters == [*STABLE, "power brake"]
+
+
+def test_a_driver_with_the_older_call_alone_counts_power_and_heat(mine, allocations):
+    mine.counts_held_back = 2
+    driver = nvml.Nvml(SECOND)
+    before = gpu_state.reading(driver, "cuda")
+    mine.held_back[1] += 20_000_000
+    run = gpu_state.run_between(before, gpu_state.reading(driver, "cuda"), driver)
+    assert gpu_state.throttled(run, 0.2) == "thermal slowdown"
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"), [(0, None), (0x4, None), (0x24, "thermal slowdown"), (0x80, "power brake")]
+)
+def test_without_counters_the_reasons_right_after_a_run_decide(mine, allocations, mask, words):
+    mine.counts_held_back, mine.clock_reasons = 0, mask
+    driver = nvml.Nvml(SECOND)
+    now = gpu_state.reading(driver, "cuda")
+    run = gpu_state.run_between(now, gpu_state.reading(driver, "cuda"), driver)
+    assert run.held_back_seconds is None
+    assert gpu_state.throttled(run, 0.2) == words
+    assert gpu_state.settings_of(driver).throttle_counters == []
+
+
+def test_the_oldest_binding_that_is_asked_for_is_enough():
+    """Modules that ask NVML are imported by every worker, on a CPU too; 12.535 has no names of hardware's."""
+    script = (
+        "import pynvml\n"
+        "for name in [one for one in vars(pynvml) if 'CLOCKS_EVENT_REASON' in one]: delattr(pynvml, name)\n"
+        "import bench.workers.worker, bench.probes.gpu_state\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 def test_settings_are_read_one_by_one(mine):
@@ -370,6 +469,7 @@ def test_settings_are_read_one_by_one(mine):
         ecc=None,
         mig=False,
         mps=False,
+        throttle_counters=ALL,
     )
 
 

@@ -94,9 +94,18 @@ def test_our_triton_kernels_tell_what_they_compute(monkeypatch):
     assert found.flops == torch_alone.flops[WHOLE_STEP] + sum(flops for _, flops in launches)
 
 
-def test_a_ceiling_without_room_is_none(step, monkeypatch):
-    def full(*args):
-        raise MemoryError
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_a_ceiling_without_room_is_none(step, monkeypatch, error):
+    def full(*_):
+        raise error
 
     monkeypatch.setattr(arithmetic, "product_ceiling", full)
     found = arithmetic.arithmetic_of(step)

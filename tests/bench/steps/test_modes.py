@@ -17,7 +17,7 @@ from bench.steps import graphs, layers, modes
 from bench.steps.modes import NotInThisMode
 from bench.steps.step import Step
 from bench.suites import reading as suites
-from bench.workers.messages import Failure, Prepare, Prepared
+from bench.workers.messages import Compile, Compiled, Failure, Prepare, Prepared, Warm
 from bench.workers.worker import Worker
 from implementations.ops.sizes import most_active, within_capacity
 
@@ -261,6 +261,57 @@ def test_a_step_that_waits_for_the_device_is_not_captured(recorded, monkeypatch)
         NotInThisMode, match="mode graph: the step can't be captured: operation not permitted"
     ):
         in_mode("seqboat", "graph")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB."),
+    ],
+)
+def test_a_fault_of_the_device_in_a_capture_is_not_called_unsupported(recorded, monkeypatch, error):
+    def fails(self, func, types, args=(), kwargs=None):
+        raise error
+
+    monkeypatch.setattr(Recording, "__torch_dispatch__", fails)
+    with pytest.raises(type(error)):
+        in_mode("plain", "graph")
+
+
+@pytest.mark.parametrize("words", ["operation not permitted when stream is capturing", "capture invalidated"])
+def test_a_step_that_cuda_does_not_capture_says_so(recorded, monkeypatch, words):
+    def fails(self, func, types, args=(), kwargs=None):
+        raise torch.AcceleratorError(f"CUDA error: {words}")
+
+    monkeypatch.setattr(Recording, "__torch_dispatch__", fails)
+    with pytest.raises(NotInThisMode, match=words):
+        in_mode("plain", "graph")
+
+
+def test_a_step_that_fails_before_the_capture_is_an_error_of_its_own(recorded, monkeypatch):
+    @contextlib.contextmanager
+    def warming_up(self):
+        raise RuntimeError("no such kernel")
+        yield
+
+    monkeypatch.setattr(Recording, "warming_up", warming_up)
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        in_mode("plain", "graph")
+
+
+def test_nothing_is_compiled_before_the_step_whose_time_is_that_of_compiling(quick_compiler):
+    """As `bench run` asks a worker on a GPU, whose first steps are a question of their own."""
+    counters = torch._dynamo.utils.counters
+    worker = Worker()
+    assert isinstance(worker.answer(Prepare(case("plain", "compile"), "cpu", 1, None)), Prepared)
+    worker.on_gpu = True
+    before = counters["frames"]["total"]
+    assert isinstance(worker.answer(Compile(2)), Compiled)
+    assert counters["frames"]["total"] == before
+    warmed = worker.answer(Warm(1, 2, 1.0, cold=True))
+    assert warmed.compiled.first_step_seconds > max(warmed.step_seconds)
+    assert counters["frames"]["total"] > before
 
 
 def test_room_for_active_steps():

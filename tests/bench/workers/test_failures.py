@@ -1,5 +1,8 @@
 """What a GPU's errors are called in a row: the words are those of CUDA, its libraries and Triton."""
 
+import os
+
+import msgspec
 import pytest
 import torch
 
@@ -7,11 +10,15 @@ from bench.records.solo import Solo
 from bench.suites import reading as suites
 from bench.views.tables.notes import run_notes
 from bench.workers.failures import REASON_CHARACTERS, failure_of
-from bench.workers.messages import Failure, Prepare, Warm
+from bench.workers.handle import WorkerFailed, WorkerProcess
+from bench.workers.messages import Failure, Prepare, Prepared, Warm
 from bench.workers.worker import Worker
 
 from ..made_up import results
 
+CASE = suites.load("ci").cases("cpu")[0]
+NO_PROCESS = 1 << 30
+CAPACITY = " (more than 304 active steps: the capacity)"
 HINTS = (
     "\nSearch for `cudaErrorMemoryAllocation' in https://docs.nvidia.com/ for more information."
     "\nCUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace below "
@@ -80,3 +87,34 @@ def test_a_note_names_fused_models_that_were_timed_plain():
             run.solos[name] = Solo(case=solo.case, status="ok", backend="torch", why_plain=why)
     (note,) = [line for line in run_notes(run) if "plain form" in line]
     assert note == f"in the plain form, not fused: SeqBoat (fused) at 4096 ({why})"
+
+
+@pytest.mark.parametrize(
+    ("printed", "ending"),
+    [
+        ("Sizes.cu:7: Assertion `more than 304 active steps: the capacity` failed.\n", CAPACITY),
+        ("Indexing.cu:7: Assertion `index >= 0` failed.\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_capacity_that_overflowed_is_in_the_reason(tmp_path, printed, ending):
+    """CUDA tells that an assertion failed; which one, only the device's line on standard error does."""
+    reason = failure_of(FAULTS["CUDA error: device-side assert triggered"]).reason
+    assert told(tmp_path, printed, reason) == reason + ending
+    other = "AcceleratorError: CUDA error: an illegal memory access was encountered"
+    assert told(tmp_path, printed, other) == other
+
+
+def told(folder, printed: str, reason: str) -> str:
+    """Reason of a worker that failed so, having printed that, as its parent has it."""
+    answers, answering = os.pipe()
+    questions = os.open(os.devnull, os.O_WRONLY)
+    with open(folder / "printed", "w+b") as stderr, open(answering, "wb") as pipe:
+        stderr.write(printed.encode())
+        stderr.flush()
+        worker = WorkerProcess(CASE, NO_PROCESS, lambda pid: 0, questions, answers, stderr)
+        pipe.write(msgspec.json.encode(Failure("error", reason)) + b"\n")
+        pipe.flush()
+        with worker, pytest.raises(WorkerFailed) as failed:
+            worker.receive(Prepared, 5)
+    return failed.value.reason

@@ -1,5 +1,6 @@
 """Whole layers of SeqBoat and MEGA in fused form against the plain ones, and when the backend is there."""
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from ..kernels.triton_oracle import DEVICE, check, numbers, with_parameters
 
 from implementations.fused.mega_triton import mega_layer  # isort: skip
 from implementations.fused.seqboat_triton import seqboat_layer  # isort: skip
+from implementations.kernels.triton.packing import Packing  # isort: skip
 
 DIM, LENGTH = 6, 10
 SIZES = {"layers": 1, "dim": DIM, "hidden": 10, "attention_dim": 4, "states": 2}
@@ -74,6 +76,24 @@ def test_seqboat(options: dict[str, object]) -> None:
         x,
         *layer.parameters(),
     )
+
+
+@pytest.mark.parametrize("share", [0.01, 0.37, 1.0])
+def test_a_capacity_is_rounded_up_as_counts_are(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else Triton compiles other kernels for it, and buffers do not begin at a multiple of 16 bytes."""
+    given: list[int] = []
+    of = Packing.of
+
+    def packing(active: Tensor, dense: float, capacity: int) -> Packing:
+        given.append(capacity)
+        return of(active, dense, capacity)
+
+    monkeypatch.setattr(Packing, "of", packing)
+    layer = spread(SeqBoatLayer(SeqBoatConfig(**SIZES, window=5)))
+    x = numbers(2, 29, DIM)
+    layer.configurator.act_bias.fill_(1e9)
+    seqboat_layer(layer, x, capacity=share)
+    assert given == [16 * -(-math.ceil(share * 58) // 16)]
 
 
 def test_a_hook_on_the_configurator_runs() -> None:

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from implementations.kernels import backend
-from implementations.kernels.backend import BackendUnavailable, choose, use_backend
+from implementations.kernels.backend import BackendUnavailable, backend_of, choose, use_backend, why_plain
 
 CPU, CUDA, OTHER = (torch.device(name) for name in ("cpu", "cuda", "mps"))
 
@@ -56,3 +56,12 @@ def test_use_backend_reaches_every_fused_layer() -> None:
     assert model[1][0].backend == "torch"
     assert Fused.backend == "auto"
     assert not hasattr(model[0], "backend")
+
+
+def test_nothing_is_tried_out_for_a_model_without_fused_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton is not imported, and compiles nothing, in a process that would not use it."""
+    monkeypatch.setattr(backend, "unavailable", lambda device: pytest.fail("it was tried out"))
+    assert backend_of(nn.Linear(1, 1), "auto", CUDA) == "torch"
+    assert why_plain(nn.Linear(1, 1), "auto", CUDA) is None
+    with pytest.raises(ValueError, match="auto, torch, cpu, triton"):
+        backend_of(nn.Linear(1, 1), "cuda", CUDA)  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("triton", reason="triton is not installed: the extra `fused`")
 
 SCRIPT = Path(__file__).parent / "triton_without_gpu.py"
+SEQBOAT = ("--model", "seqboat-fused")
 
 
 def compile_kernels(*options: str) -> subprocess.CompletedProcess[str]:
@@ -19,13 +20,42 @@ def compile_kernels(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
+def parts(*options: str) -> dict[str, list[str]]:
+    """What each kernel takes, by device, precision, task and model; all fit."""
+    run = compile_kernels(*options)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+    found: dict[str, list[str]] = {}
+    for line in run.stdout.splitlines():
+        if line.startswith("sm_"):
+            name, found[line] = line, []
+        else:
+            found[name].append(line)
+    return found
+
+
 @pytest.mark.slow
 def test_kernels_fit_a_device_with_little_shared_memory() -> None:
     """The widest model on the smallest device: loads in fewer stages, then fewer columns."""
-    options = ("--arch", "86", "--precision", "tf32", "--task", "enwik8", "--model", "seqboat-fused")
-    run = compile_kernels(*options)
-    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
-    assert run.stdout.count("registers") > 15
+    found = parts("--arch", "86", "--precision", "tf32", "--task", "enwik8", *SEQBOAT)
+    assert len(found["sm_86 tf32 enwik8 seqboat-fused"]) > 15
+    assert found["sm_86 tf32 enwik8 seqboat-fused padded"]
+
+
+@pytest.mark.slow
+def test_a_device_is_not_given_what_fitted_the_one_before_it() -> None:
+    tf32 = ("--precision", "tf32", "--task", "text", *SEQBOAT)
+    alone, both = parts("--arch", "90", *tf32), parts("--arch", "86", "90", *tf32)
+    assert {name: kernels for name, kernels in both.items() if name in alone} == alone
+
+
+@pytest.mark.slow
+def test_autocast_and_padding_have_kernels_of_their_own() -> None:
+    found = parts("--precision", "bf16", "bf16-pure", "--task", "text", *SEQBOAT)
+    autocast, pure = (found[f"sm_90 {name} text seqboat-fused"] for name in ("bf16", "bf16-pure"))
+    assert autocast != pure
+    padded = found["sm_90 bf16 text seqboat-fused padded"]
+    assert padded
+    assert len(padded) < len(autocast), "the others were loaded before"
 
 
 @pytest.mark.slow

@@ -13,12 +13,13 @@ compiles something: a training step must not.
 """
 
 import argparse
+import itertools
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,17 @@ from implementations import registry
 
 SHARED_MEMORY = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024, 120: 99 * 1024}
 """Bytes that a block may have, by compute capability."""
-PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
+HELD_IN = {
+    **dict.fromkeys(("fp32", "tf32", "bf16"), torch.float32),
+    "bf16-pure": torch.bfloat16,
+    "fp64": torch.float64,
+}
+"""Type of weights and inputs, by precision; bf16 is autocast, as in the suites."""
 MODELS = ("seqboat-fused", "seqboat-full-fused", "mega-fused", "mega-chunk-fused")
 TASKS = ("listops", "text", "retrieval", "image", "pathfinder", "path_x", "speech", "enwik8", "ones")
 LENGTH = 2048
+PADDED = 48
+"""Steps of padding of a row that has some."""
 ONES = {"dim": 1, "hidden": 1, "attention_dim": 1, "window": 1, "truncation": 1}
 """Triton makes a constant of every size that is 1."""
 
@@ -98,34 +106,39 @@ def resources(binary: bytes) -> tuple[int, int]:
     return registers, stack
 
 
-def train_layer(model: str, task: str, precision: str, states: int | None) -> None:
+def train_layer(model: str, task: str, precision: str, states: int | None, padded: bool) -> None:
     """Forward and backward pass of one layer of a model in the sizes of its card, or in sizes of one.
 
     Raises RegistryError if the card has no such task.
     """
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    dtype, causal = PRECISIONS[precision], task == "enwik8"
     ones = task == "ones" and model == "seqboat-fused"
     sizes = {**(ONES if ones else registry.find(model).hyperparameters(task)), "layers": 1}
     if states is not None:
         sizes["states"] = states
+    for length in (1, 2) if ones else (LENGTH,):
+        layer, run = fused_layer(model, sizes, task == "enwik8", length)
+        layer.to(HELD_IN[precision])
+        x = torch.zeros(1, length, sizes["dim"], dtype=HELD_IN[precision], requires_grad=True)
+        mask = torch.arange(length).view(1, -1) >= max(1, length - PADDED) if padded else None
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            y = run(layer, x, mask)
+        y.sum().backward()
+
+
+def fused_layer(
+    model: str, sizes: dict[str, Any], causal: bool, length: int
+) -> tuple[torch.nn.Module, Callable[..., torch.Tensor]]:
+    """A layer, and the function that runs it on inputs and their padding mask."""
     if model.startswith("seqboat"):
         from implementations.fused.seqboat_triton import seqboat_layer
         from implementations.models.seqboat import SeqBoatConfig, SeqBoatLayer
 
-        config = SeqBoatConfig(**sizes)
-        for length in (1, 2) if ones else (LENGTH,):
-            layer = SeqBoatLayer(config, causal=causal, max_positions=length).to(dtype)
-            x = torch.zeros(1, length, config.dim, dtype=dtype, requires_grad=True)
-            seqboat_layer(layer, x).sum().backward()
-    else:
-        from implementations.fused.mega_triton import mega_layer
-        from implementations.models.mega import MegaConfig, MovingAverageGatedAttention
+        return SeqBoatLayer(SeqBoatConfig(**sizes), causal=causal, max_positions=length), seqboat_layer
+    from implementations.fused.mega_triton import mega_layer
+    from implementations.models.mega import MegaConfig, MovingAverageGatedAttention
 
-        chunked = MegaConfig(**sizes)
-        gated = MovingAverageGatedAttention(chunked, causal=causal).to(dtype)
-        x = torch.zeros(1, LENGTH, chunked.dim, dtype=dtype, requires_grad=True)
-        mega_layer(gated, x).sum().backward()
+    return MovingAverageGatedAttention(MegaConfig(**sizes), causal=causal), mega_layer
 
 
 def train_counts(device: Device) -> Iterator[int]:
@@ -158,26 +171,28 @@ def check_counts() -> bool:
 
 
 def check_resources(options: argparse.Namespace) -> bool:
+    from implementations.kernels.triton import launch
+
     well = True
-    for arch in options.arch:
-        for precision in options.precision:
-            device = Device(arch)
-            driver.set_active(device)
-            for task in options.task:
-                for model in options.model:
-                    print(f"sm_{arch} {precision} {task} {model}", flush=True)
-                    first = len(device.loaded)
-                    try:
-                        train_layer(model, task, precision, options.states)
-                    except registry.RegistryError:
-                        print("  (the card has no such task)")
-                    except OutOfResources as error:
-                        print(f"  FAILS: {error}")
-                        well = False
-                    for kernel in device.loaded[first:]:
-                        spills = kernel.spilled > options.spills
-                        print(kernel, "  TOO MANY SPILLS" if spills else "", flush=True)
-                        well &= not spills
+    for arch, precision in itertools.product(options.arch, options.precision):
+        device = Device(arch)
+        driver.set_active(device)
+        # What fitted the last device says nothing about this one.
+        launch._FITTING.clear()
+        for task, model, padded in itertools.product(options.task, options.model, (False, True)):
+            print(f"sm_{arch} {precision} {task} {model}{' padded' if padded else ''}", flush=True)
+            first = len(device.loaded)
+            try:
+                train_layer(model, task, precision, options.states, padded)
+            except registry.RegistryError:
+                print("  (the card has no such task)")
+            except OutOfResources as error:
+                print(f"  FAILS: {error}")
+                well = False
+            for kernel in device.loaded[first:]:
+                spills = kernel.spilled > options.spills
+                print(kernel, "  TOO MANY SPILLS" if spills else "", flush=True)
+                well &= not spills
     return well
 
 
@@ -186,7 +201,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--arch", type=int, nargs="+", choices=SHARED_MEMORY, default=[90])
-    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["fp32", "tf32", "bf16"])
+    parser.add_argument("--precision", nargs="+", choices=HELD_IN, default=["fp32", "tf32", "bf16"])
     parser.add_argument("--task", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--model", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--states", type=int, help="states of the moving average, in place of the card's")

@@ -35,7 +35,8 @@ typedef struct {
     int processes_error;
     int error;
     u64 held_back[4];   /* nanoseconds: power cap, thermal, hardware thermal, power brake */
-    int counts_held_back;
+    int counts_held_back; /* 1: as fields; 2: in the call of older drivers */
+    int lacks;            /* a bit for each counter that is no field of this device */
     unsigned power_limit, default_power_limit; /* milliwatts */
     int persistence, compute_mode, ecc;
     unsigned sm_mhz;    /* 0: it does not tell */
@@ -45,6 +46,8 @@ typedef struct {
 typedef struct {
     int init_error;
     device devices[DEVICES];
+    int cuda;             /* major version, which the numbers of fields go by */
+    u64 settings;         /* how often one was read */
 } state;
 
 state nvml_double;
@@ -193,18 +196,47 @@ typedef struct {
     u64 value;
 } field;
 
+int nvmlSystemGetCudaDriverVersion(int *version)
+{
+    *version = 1000 * nvml_double.cuda + 20;
+    return SUCCESS;
+}
+
+/* Which counter a field is, -1 for none: two numbers for all drivers, three by their generation. */
+static int counter_of(unsigned id)
+{
+    unsigned first = nvml_double.cuda >= 13 ? 269 : 251;
+    if (id == 74 || id == 75)
+        return (int)id - 74;
+    return id >= first && id < first + 3 ? (int)(id - first) + 1 : -1;
+}
+
 int nvmlDeviceGetFieldValues(device *handle, int count, field *fields)
 {
-    static const unsigned ids[] = {74, 269, 270, 271};
     CHECK(handle);
     for (int index = 0; index < count; index++) {
+        unsigned id = fields[index].id;
+        int counter = counter_of(id), setting = counter < 0 && ((id >= 251 && id <= 253) || (id >= 269 && id <= 271));
         fields[index].code = NOT_SUPPORTED;
-        for (int place = 0; place < 4; place++)
-            if (fields[index].id == ids[place] && handle->counts_held_back) {
-                fields[index].code = SUCCESS;
-                fields[index].value = handle->held_back[place];
-            }
+        if (setting || (counter >= 0 && handle->counts_held_back & 1 && !(handle->lacks >> counter & 1))) {
+            fields[index].code = SUCCESS;
+            /* A setting of power smoothing, which somebody changes all the time. */
+            fields[index].value = setting ? 1000000000 * ++nvml_double.settings : handle->held_back[counter];
+        }
     }
+    return SUCCESS;
+}
+
+typedef struct {
+    u64 reference, nanoseconds;
+} violation;
+
+int nvmlDeviceGetViolationStatus(device *handle, unsigned policy, violation *found)
+{
+    CHECK(handle);
+    if (policy > 1 || !(handle->counts_held_back & 2))
+        return NOT_SUPPORTED;
+    found->nanoseconds = handle->held_back[policy];
     return SUCCESS;
 }
 

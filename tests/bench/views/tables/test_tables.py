@@ -1,11 +1,13 @@
 """Tables: which rows there are, how files merge, and what stands below them."""
 
+import itertools
+
 import msgspec
 import pytest
 
 from bench.errors import UsageError
 from bench.records.conditions import Conditions
-from bench.records.gpu import GpuRun
+from bench.records.gpu import GpuRun, GpuSettings
 from bench.records.solo import MemoryFigure, Solo
 from bench.stats.ratios import baseline_of
 from bench.views.tables.columns import columns_of
@@ -252,6 +254,28 @@ def test_a_run_at_the_power_limit_is_told_and_not_called_throttled():
     notes = build_table(msgspec.structs.replace(run, samples=samples)).notes
     assert f"1 of {len(samples)} runs were made at the GPU's power limit, and count" in notes
     assert not any("throttled" in note for note in notes)
+
+
+def test_a_driver_without_throttle_counters_is_told():
+    def told(counters: list[str] | None) -> bool:
+        environment = msgspec.structs.replace(GPU, gpu=GpuSettings(throttle_counters=counters))
+        notes = build_table(results(environment=environment)).notes
+        return any("no throttle counters" in note for note in notes)
+
+    assert [told(counters) for counters in ([], ["power cap"], None)] == [True, False, False]
+
+
+def test_rows_whose_runs_usually_allocate_are_told():
+    """In all of one, in a single one of the other."""
+    run = results(["transformer", "seqboat"], environment=GPU)
+    counts = {"transformer": iter([8]), "seqboat": itertools.repeat(2)}
+    samples = [
+        msgspec.structs.replace(sample, gpu=GpuRun(allocations=next(counts[sample.case_id.split("/")[0]], 0)))
+        for sample in run.samples
+    ]
+    notes = build_table(msgspec.structs.replace(run, samples=samples)).notes
+    (note,) = [note for note in notes if "driver allocated" in note]
+    assert note.endswith("in timed runs: SeqBoat at 4096 (2 per run)")
 
 
 def test_memory_that_only_the_driver_sees_is_told():
