@@ -82,7 +82,11 @@ def main() -> None:
         complain(str(error))
         sys.exit(BAD_USAGE)
     except OSError as error:
-        complain(f"{error.filename or 'output'}: {error.strerror or error}")
+        reason = error.strerror or str(error)
+        complain(reason if error.filename is None else f"{error.filename}: {reason}")
+        sys.exit(BAD_USAGE)
+    except MemoryError as error:
+        complain(f"there is not enough memory for this ({error})")
         sys.exit(BAD_USAGE)
 
 

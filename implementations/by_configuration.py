@@ -22,6 +22,12 @@ def is_file(name: str) -> bool:
     return "/" in rest or rest.endswith(".json")
 
 
+def file_of(name: str) -> Path | None:
+    """The file of a name, with or without a setting; None for a name of anything else."""
+    use = name.partition("(")[0].rpartition("=")[2].strip()
+    return expanded(use.removeprefix(PREFIX)) if use.startswith(PREFIX) and is_file(use) else None
+
+
 def options_of(name: str) -> dict[str, Any]:
     """Options for the adapter: a type of model, or a file's configuration.
 

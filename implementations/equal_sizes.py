@@ -12,7 +12,7 @@ TOLERANCE = 0.03
 """A model counts as one of that many parameters if it has no more and no less by this share."""
 LAYERS = 4
 """Depth of every model, if no setting says otherwise."""
-FORM = re.compile(r"params:(\d+(?:\.\d+)?)([KMBkmb])?")
+FORM = re.compile(r"params:(\d{1,15}(?:\.\d+)?)([KMBkmb])?")
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 FACTORS = (1, 3, 5)
 """Widths are one of these times a power of two at first: heads that are not a power of two divide some."""

@@ -2,6 +2,7 @@
 `seqboat-w64=seqboat(window=64)`."""
 
 import ast
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ Kind = TypeVar("Kind")
 
 WORDS: Mapping[str, Any] = {"true": True, "false": False, "null": None}
 LABEL = re.compile(r"[A-Za-z0-9][\w.+-]*")
+LARGEST = (1 << 63) - 1
+"""Largest whole number that a record holds."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,20 @@ def split(text: str) -> list[str]:
         else:
             parts[-1] += letter
     return parts
+
+
+def is_plain(value: object) -> bool:
+    """Whether a value can stand in a record: a finite number, a word, a truth value, null, or a list or
+    mapping of such."""
+    if isinstance(value, int):
+        return -LARGEST <= value <= LARGEST
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and is_plain(each) for key, each in value.items())
+    return value is None or isinstance(value, str)
 
 
 def replaced(name: str, own: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,6 +160,8 @@ def _values(text: str, arguments: str) -> dict[str, Any]:
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
             raise ValueError
         pairs = [(str(keyword.arg or ""), _value(keyword.value)) for keyword in call.keywords]
+        if not all(is_plain(value) for _, value in pairs):
+            raise ValueError
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         raise RegistryError(
             f"{text!r}: write hyper-parameters as (key=value, …), with numbers, words, true, false or null"

@@ -210,26 +210,53 @@ RECORDS = (b'{"type":"header"', b'{"type":"training"')
 """Begins of the files that runs and trainings write."""
 
 
-def refuse_inputs(out: Path | None, inputs: Iterable[Path]) -> None:
+def refuse_inputs(out: Path | None, inputs: Iterable[Path], option: str = "--out") -> None:
     """Raise UsageError if an output would overwrite a file that the command reads, or a record."""
     if out is not None and any(_is_same(out, path) for path in inputs):
-        raise UsageError(f"--out {out}: is one of the files that are read; choose another name")
+        raise UsageError(f"{option} {out}: is one of the files that are read; choose another name")
     refuse_record(out)
 
 
+def refuse_unwritable(out: Path | None, option: str) -> None:
+    """Raise UsageError for an output that is a folder, as an empty name is, or that lies in none."""
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        reason = "it is a folder" if out.is_dir() else "no such folder"
+        raise UsageError(f"{option} {out}: cannot be written ({reason})")
+
+
+def refuse_existing(out: Path | None) -> None:
+    """Raise UsageError if something has the name of a result file that no command continues."""
+    if out is not None and out.exists():
+        raise UsageError(f"--out {out}: exists already; choose another name")
+
+
 def inputs_of(arguments: Iterable[object]) -> Iterator[Path]:
-    """Files that a command's arguments name: paths, suites, the file of a workload."""
+    """Files that a command's arguments name: paths, suites, checkpoints, files of workloads and of models."""
     for value in arguments:
         if isinstance(value, list | tuple):
             yield from inputs_of(value)
         elif isinstance(value, Path):
             yield value
         elif isinstance(value, str):
-            scheme, _, rest = value.partition(":")
-            if value.endswith((".yaml", ".yml")):
-                yield Path(value)
-            elif scheme in ("tokens", "text") and rest:
-                yield Path(os.path.expanduser(rest.partition("(vocabulary=")[0]))
+            yield from _files_named(value)
+
+
+def _files_named(text: str) -> Iterator[Path]:
+    """Files of a name, or of several between commas."""
+    from bench.suites import files
+    from implementations import settings
+    from implementations.by_configuration import file_of
+
+    scheme, _, rest = text.partition(":")
+    if scheme in ("tokens", "text") and rest:
+        yield Path(os.path.expanduser(rest.partition("(vocabulary=")[0]))
+    for name in map(str.strip, settings.split(text)):
+        if name.endswith(files.ENDINGS):
+            yield from files.files_of(Path(name))
+        elif name.endswith(".safetensors"):
+            yield Path(name)
+        elif (file := file_of(name)) is not None:
+            yield file
 
 
 def refuse_record(out: Path | None) -> None:

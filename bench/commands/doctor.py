@@ -13,8 +13,10 @@ from bench.commands.console import (
     chosen,
     print_tracebacks,
     read_all,
+    refuse_existing,
 )
 from bench.commands.tables import Shown, prints_table
+from bench.errors import UsageError
 
 app = typer.Typer()
 
@@ -23,7 +25,7 @@ app = typer.Typer()
 @prints_table("-o", "--table")
 def doctor(
     aa: Annotated[bool, typer.Option("--aa", help="Measure noise: identical code against itself.")] = False,
-    suite: Annotated[str, typer.Option(help="Whose cases --aa measures.")] = "ci",
+    suite: Annotated[str | None, typer.Option(help="Whose cases --aa measures; by default ci.")] = None,
     impl: Implementations = None,
     blocks: Annotated[int, typer.Option(min=3, help="Blocks that --aa measures.")] = 5,
     budget: Annotated[str, typer.Option(help="Time for --aa, as 90s, 3m30s or 1h.")] = "10m",
@@ -44,8 +46,15 @@ def doctor(
     from bench.gate import doctor as doctors
     from bench.measure.request import default_out
 
+    measured = {"--suite": suite, "--impl": impl, "--out": out}
+    for option in (name for name, value in measured.items() if value is not None and not aa):
+        raise UsageError(f"{option}: is of what --aa measures; give --aa too")
+    refuse_existing(out)
+    if out is not None and pairing == "both":
+        refuse_existing(out.with_stem(f"{out.stem}-duet"))
+    suite = "ci" if suite is None else suite
     request = doctors.DoctorRequest(
-        out=out or default_out(suite, "noise"),
+        out=default_out(suite, "noise") if out is None else out,
         device=device,
         threads=threads,
         aa=aa,

@@ -43,6 +43,8 @@ def history(
         raise UsageError("--model: name an implementation; only --check looks at all of them")
     if model is None and out is not None:
         raise UsageError("--out: a picture is of one model; name it with --model")
+    if since is not None and not check:
+        raise UsageError(f"--since {since}: is of --check; give --check too")
     refuse_record(out)
     found = histories.histories(store, suite, model, figure, baseline)
     if out is not None:

@@ -19,6 +19,7 @@ from bench.commands.console import (
     prints_aside,
     rates,
     refuse_inputs,
+    refuse_unwritable,
     show_error,
     write_bytes,
 )
@@ -72,12 +73,11 @@ def profile_(
     from bench.system import own_models
     from bench.views import profile as view
 
-    read = [*inputs_of([suite, workload]), *filter(None, [shown.out])]
+    read = [*inputs_of([suite, workload, impl]), *filter(None, [shown.out])]
     refuse_inputs(trace, read)
     refuse_inputs(out, [*read, *filter(None, [trace])])
-    for path in filter(None, (trace, out)):
-        if not path.parent.is_dir():
-            raise UsageError(f"{path}: cannot be written (no such folder)")
+    refuse_unwritable(trace, "--trace")
+    refuse_unwritable(out, "--out")
     overrides = {
         **chosen(impl),
         "lengths": None if length is None else [length],

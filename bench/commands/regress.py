@@ -12,12 +12,14 @@ from bench.commands.console import (
     Traceback,
     chosen,
     complain,
+    inputs_of,
     print_tracebacks,
     read_all,
-    refuse_record,
+    refuse_existing,
+    refuse_inputs,
+    refuse_unwritable,
 )
 from bench.commands.tables import Shown, prints_table
-from bench.errors import UsageError
 
 app = typer.Typer()
 
@@ -104,9 +106,9 @@ def regress(
 
     if summary:
         reports.summary_file()
-    refuse_record(comment)
-    if comment is not None and not comment.parent.is_dir():
-        raise UsageError(f"--comment {comment}: cannot be written (no such folder)")
+    refuse_existing(out)
+    refuse_inputs(comment, inputs_of([suite]), "--comment")
+    refuse_unwritable(comment, "--comment")
     request = gate.GateRequest(
         base=base,
         head=head,
@@ -122,9 +124,8 @@ def regress(
         device=device,
         threads=threads,
         pairing=pairing,
-        out=out or default_out(suite, "regress"),
+        out=default_out(suite, "regress") if out is None else out,
     )
-    is_new = not request.out.exists()
     report = gate.regress(request)
     if shown.form == "junit":
         shown.write(reports.as_junit(report))
@@ -134,8 +135,8 @@ def regress(
         shown.show(reports.as_table(report, shown.rows))
     if not shown.choice.notes:
         complain(f"{report.verdict}: {report.reason}")
-    # Nothing is measured if nothing was touched, or if head can't be set up: an older file is another gate's.
-    if traceback and is_new and request.out.exists():
+    # Nothing is measured if nothing was touched, or if head can't be set up.
+    if traceback and request.out.exists():
         print_tracebacks(read_all([request.out]))
     if summary:
         reports.append_summary(report)

@@ -89,9 +89,9 @@ def run(
         bool, typer.Option("--energy", help="Joules per step too; ten seconds per case.")
     ] = False,
     pairing: Annotated[
-        str,
-        typer.Option(help="turns, or duet: each model beside the baseline, on half of the cores each."),
-    ] = "turns",
+        str | None,
+        typer.Option(help="turns (default), or duet: each model beside the baseline, on half of the cores."),
+    ] = None,
     lock_clocks: Annotated[
         int | None,
         typer.Option(min=1, metavar="MHZ", help="Fix the GPU's SM clock for the run, if permitted."),
@@ -134,6 +134,8 @@ def run(
         raise UsageError("--suite: name a suite (bench list suites), or a run to continue with --resume")
     read, before = begun(resume) if suite is None and resume else (suite_file(suite or ""), {})
     parts = collection_of(read)
+    if pairing is not None and before.get("pairing", pairing) != pairing:
+        raise UsageError(f"--pairing {pairing}: {resume} was made with --pairing {before['pairing']}")
 
     def check(run: Any) -> None:
         if timed:
@@ -159,7 +161,7 @@ def run(
         baseline=baseline,
         metrics=names(metric, "--metric"),
         backend=backend,
-        budget=budget or before.get("budget"),
+        budget=before.get("budget") if budget is None else budget,
         threads=numbers(threads, int, "--threads"),
         modes=names(mode, "--mode"),
         seed=seed,
@@ -168,7 +170,7 @@ def run(
         checkpoints=tuple(map(Path, names(checkpoint, "--checkpoint") or ())),
         energy=energy or before.get("energy", False),
         lock_clocks=lock_clocks or before.get("lock_clocks"),
-        pairing=before.get("pairing", pairing),
+        pairing=before.get("pairing") if pairing is None else pairing,
         arithmetic=needs_arithmetic([*(shown.choice.columns or ()), shown.choice.sort or ""])
         or before.get("arithmetic", False),
         executor=executor,
@@ -226,6 +228,13 @@ def _memory_needs(
         raise UsageError(
             f"{kept}: --predict, --max-length and --max-batch keep no file; leave out --out and --resume"
         )
+    timing = {
+        "--energy": request.energy,
+        "--lock-clocks": request.lock_clocks,
+        "--pairing": request.pairing != "turns",
+    }
+    for option in (name for name, is_given in timing.items() if is_given):
+        raise UsageError(f"{option}: nothing is timed with --predict, --max-length and --max-batch")
     found = memory_needs(request, predicted=predict, max_length=max_length, max_batch=max_batch)
     table = untimed_table(
         found.results,

@@ -16,6 +16,7 @@ from bench.commands.console import (
     known_format,
     names,
     refuse_inputs,
+    refuse_unwritable,
     screen,
     show,
     write_bytes,
@@ -164,8 +165,7 @@ def _shown(
     if table_out is not None and table_out.suffix == ".jsonl":
         record = "name the result file with --out" if "-o" in out else "take another ending"
         raise UsageError(f"{(out or ('-o',))[0]} {table_out}: is where the table goes; {record}")
-    if table_out is not None and not table_out.parent.is_dir():
-        raise UsageError(f"-o {table_out}: cannot be written (no such folder)")
+    refuse_unwritable(table_out, "-o")
     choice = Choice(names(columns, "--columns"), sort, _renamed(rename or []), digits, not no_notes)
     shown = Shown(form, names(rows, "--rows"), choice, table_out)
     if form in also and (shown.rows, shown.choice) != (None, Choice()):

@@ -57,6 +57,8 @@ def _checks(golden: Path, names: list[str] | None) -> "Iterator[GoldenCheck]":
             implementation = registry.find(name)
             if implementation.setting:
                 raise UsageError(f"{name}: vectors are of the official sizes; name {implementation.unset}")
+            if not implementation.golden:
+                raise UsageError(f"{name}: there are no vectors of it by official code")
             yield from official.verify(golden, [implementation.golden], implementation.variant)
 
 

@@ -9,13 +9,13 @@ from typing import Any, get_args
 import msgspec
 
 from bench.errors import UsageError
-from bench.gate.regress import gate_suite
+from bench.gate.regress import compared_suite
 from bench.gate.reports import short
 from bench.gate.revisions import Code
 from bench.gate.rules import MARGIN
 from bench.gate.search import Found, Search, half_way
 from bench.gate.verdicts import CostChange, cost_changes
-from bench.gate.workbench import Figure, Workbench, kept_pairing
+from bench.gate.workbench import Figure, Workbench, alone_in, kept_pairing
 from bench.measure.pairing import check_pairing, pair
 from bench.measure.procedure import Procedure
 from bench.probes.environment import probe_environment
@@ -82,7 +82,7 @@ def bisect(request: BisectRequest, observer: Callable[[str], None]) -> Bisection
     repository = Repository.around(request.repository)
     good, bad = repository.commit(request.good), repository.commit(request.bad)
     commits = repository.commits_between(good, bad)
-    suite = gate_suite(request.suite, request.overrides, request.budget)
+    suite = compared_suite(request.suite, request.overrides, request.budget)
     threads = request.threads or suite.most_threads
     environment = probe_environment(request.device, threads)
     if figure == "step":
@@ -90,10 +90,11 @@ def bisect(request: BisectRequest, observer: Callable[[str], None]) -> Bisection
         environment = paired.environment
         observer(paired.words)
     case = _case(suite, environment, request.length)
-    bench = Workbench(
-        request.folder, repository, request.code, suite, environment, case, figure, margin, good
-    )
-    search = search_for(commits, bench.look, margin, lambda found: observer(_line(found, repository)))
+    with alone_in(request.folder):
+        bench = Workbench(
+            request.folder, repository, request.code, suite, environment, case, figure, margin, good
+        )
+        search = search_for(commits, bench.look, margin, lambda found: observer(_line(found, repository)))
     looked_at = list(search.found.values())
     end = looked_at[0]
     if end.standing == "skipped" and end.ratio is None:

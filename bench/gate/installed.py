@@ -5,7 +5,6 @@ from the user's working tree; what its setup installs comes first.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UsageError
+from bench.system.locks import locked
 from bench.system.repository import Repository
 from implementations import folders
 
@@ -99,14 +99,12 @@ def _install(repository: Repository, commit: str, setup: str, temporary: Path) -
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Within this context no other process makes this environment."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be written ({error.strerror})") from None
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """Within this context no other process makes this environment. Raises UsageError."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder, wait=True))
+        except OSError as error:
+            raise UsageError(f"{folder}: cannot be written ({error.strerror})") from None
         yield
 
 

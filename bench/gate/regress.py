@@ -28,6 +28,7 @@ from bench.suites.suite import Suite
 from bench.system.repository import WORKTREE, Repository
 from bench.system.signals import Interruption, termination_interrupts
 from bench.text.units import parse_duration
+from implementations.by_configuration import file_of
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def suite_of(request: GateRequest, head: Revision) -> Suite:
     """The suite; if it is a file of the repository, as it is in head. Raises UsageError."""
     file = _as_of(request.suite, head)
     try:
-        return gate_suite(file, request.overrides, request.budget)
+        return compared_suite(file, request.overrides, request.budget)
     except UsageError as error:
         # The user knows her own file, not its place in a temporary worktree.
         raise UsageError(str(error).replace(file, request.suite)) from None
@@ -172,6 +173,18 @@ def _as_of(suite: str, revision: Revision) -> str:
     except ValueError:
         return suite
     return str(theirs) if theirs.is_file() else suite
+
+
+def compared_suite(name: str, overrides: dict[str, Any], budget: str) -> Suite:
+    """A gate's suite for two revisions, each of which has its own models. Raises UsageError."""
+    suite = gate_suite(name, overrides, budget)
+    where = "--impl" if "implementations" in overrides else f"{name}: `implementations`:"
+    for model in suite.implementations:
+        if file_of(model) is not None:
+            raise UsageError(
+                f"{where} {model}: both revisions would read this one file; name a function that reads it"
+            )
+    return suite
 
 
 def gate_suite(name: str, overrides: dict[str, Any], budget: str) -> Suite:

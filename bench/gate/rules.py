@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -32,23 +33,31 @@ class Rules:
         return msgspec.structs.replace(case, limits=own, ignored=ignored)
 
 
+class _Chosen(NamedTuple):
+    """A limit, and what an error calls it."""
+
+    name: str
+    value: str | float
+
+
 def rules_of(
     limits: Mapping[str, Allowed], ignored: Mapping[str, str], margin: str | None, tolerance: str | None
 ) -> Rules:
     """A suite's rules. margin and tolerance, if given, replace those of its default. Raises UsageError."""
     suites = limits.get(EVERY, Allowed())
-    default = Allowed(
-        margin=margin or suites.margin or MARGIN, tolerance=tolerance or suites.tolerance or TOLERANCE
-    )
+    least = _chosen("margin", margin, suites.margin, MARGIN)
+    most = _chosen("tolerance", tolerance, suites.tolerance, TOLERANCE)
     own = {
         model: _limits(
-            f"limits: {model}: ",
-            Allowed(margin=given.margin or default.margin, tolerance=given.tolerance or default.tolerance),
+            _Chosen(f"`limits`: {model}: margin", least.value if given.margin is None else given.margin),
+            _Chosen(
+                f"`limits`: {model}: tolerance", most.value if given.tolerance is None else given.tolerance
+            ),
         )
         for model, given in limits.items()
         if model != EVERY
     }
-    return Rules(_limits("", default), own, ignored)
+    return Rules(_limits(least, most), own, ignored)
 
 
 def limits_of(margin: str | None, tolerance: str | None) -> Limits:
@@ -56,28 +65,32 @@ def limits_of(margin: str | None, tolerance: str | None) -> Limits:
 
     Raises UsageError.
     """
+    least = _chosen("margin", margin, None, MARGIN)
+    most = _chosen("tolerance", tolerance, None, TOLERANCE)
     if margin is not None and tolerance is not None:
-        return _limits("", Allowed(margin=margin, tolerance=tolerance))
-    least, most = _share(margin or MARGIN), _share(tolerance or TOLERANCE)
+        return _limits(least, most)
+    low, high = _share(least), _share(most)
     if margin is None:
-        return Limits(margin=min(least, most), tolerance=most)
-    return Limits(margin=least, tolerance=max(least, most))
+        return Limits(margin=min(low, high), tolerance=high)
+    return Limits(margin=low, tolerance=max(low, high))
 
 
-def _share(percentage: str) -> float:
+def _chosen(name: str, option: str | None, suites: str | float | None, default: str) -> _Chosen:
+    """The option, else the suite's, else the gate's own; an empty option is given, too, and then refused."""
+    if option is not None:
+        return _Chosen(f"--{name}", option)
+    return _Chosen(f"the {name}", default if suites is None else suites)
+
+
+def _share(limit: _Chosen) -> float:
     try:
-        return parse_percentage(percentage)
+        return parse_percentage(limit.value)
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(f"{limit.name}: {error}") from None
 
 
-def _limits(where: str, allowed: Allowed) -> Limits:
-    try:
-        limits = Limits(
-            margin=parse_percentage(allowed.margin or 0), tolerance=parse_percentage(allowed.tolerance or 0)
-        )
-    except ValueError as error:
-        raise UsageError(f"{where}{error}") from None
+def _limits(margin: _Chosen, tolerance: _Chosen) -> Limits:
+    limits = Limits(margin=_share(margin), tolerance=_share(tolerance))
     if limits.tolerance < limits.margin:
-        raise UsageError(f"{where}--tolerance {allowed.tolerance} lies below --margin {allowed.margin}")
+        raise UsageError(f"{tolerance.name} {tolerance.value} lies below {margin.name} {margin.value}")
     return limits

@@ -1,7 +1,8 @@
 """Comparison of commits with one good commit, one at a time; what was found is kept in a folder."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -23,11 +24,14 @@ from bench.records.solo import Exact
 from bench.records.writing import ResultFile
 from bench.suites.case import Case
 from bench.suites.suite import Suite
+from bench.system.locks import locked
 from bench.system.repository import Repository
 from bench.system.signals import Interruption, termination_interrupts
 
 Figure = Literal["step", "memory", "flops"]
 FOUND = "found.json"
+BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""Errors of a file that is not what it should be."""
 COSTS = {"memory": "tensor_bytes", "flops": "flops"}
 """Figures that need no clock, and their names among the exact ones."""
 
@@ -61,7 +65,7 @@ class Workbench:
             return
         try:
             kept = msgspec.json.decode(self._file.read_bytes(), type=Kept)
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *BROKEN) as error:
             raise UsageError(f"{self._file}: cannot be read ({error})") from None
         if kept.question != self._question:
             raise UsageError(f"{self.folder}: holds another bisection; name another folder with --out")
@@ -163,11 +167,26 @@ class Workbench:
             raise UsageError(f"{self._file}: cannot be written ({error.strerror})") from None
 
 
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Within this context no other search works in a folder. Raises UsageError if one does."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder, wait=False))
+        except BlockingIOError:
+            raise UsageError(
+                f"{folder}: another search is at work here; let it end, or name another folder with --out"
+            ) from None
+        except OSError as error:
+            raise UsageError(f"{folder}: cannot be written ({error.strerror})") from None
+        yield
+
+
 def kept_pairing(folder: Path) -> str | None:
     """The pairing of a folder's findings; None if it has none."""
     try:
         kept = msgspec.json.decode((folder / FOUND).read_bytes(), type=Kept)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *BROKEN):
         return None  # Who continues it says what is wrong with it.
     machine = dict(zip(Machine._fields, kept.question[-len(Machine._fields) :], strict=False))
     pairing = machine.get("pairing")

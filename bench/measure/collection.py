@@ -9,10 +9,10 @@ from bench.errors import UsageError
 from bench.measure import session
 from bench.measure.request import Request, load_suite, resume_line
 from bench.measure.session import Outcome
-from bench.probes.environment import as_text
 from bench.records.reading import Results, read_kinds
 from bench.suites.collection import Collection
 from bench.suites.files import SuiteFile
+from bench.text.escape import as_text
 from bench.text.units import parse_duration
 
 
@@ -30,20 +30,18 @@ def run(collection: Collection, request: Request) -> Outcome:
     out = request.out
     folder = request.resume or (out.with_suffix("") if out.suffix == ".jsonl" else out)
     parts = [_part(file, collection, request, folder) for file in collection.files]
-    for part in parts:  # All of them, before the first hours are spent.
-        load_suite(part)
+    # All of them are checked before the first hours are spent.
+    begun = [_begun(part, folder) for part in parts]
     runs: list[Results] = []
     interrupted = False
-    for number, (name, part) in enumerate(zip(collection.suites, parts, strict=True), 1):
-        finished = _finished(part.out)
-        if finished:
+    for number, (name, part, there) in enumerate(zip(collection.suites, parts, begun, strict=True), 1):
+        if finished := [run for run in there if run.ended]:
             runs += finished
             continue
         if not request.quiet:
             print(f"bench: {name} ({number} of {len(parts)})", file=sys.stderr)
         try:
-            resume = part.out if part.out.exists() else None
-            outcome = session.run(replace(part, resume=resume), resumed_by=folder)
+            outcome = session.run(part, resumed_by=folder)
         except KeyboardInterrupt:
             if not runs:
                 raise
@@ -64,13 +62,14 @@ def _part(file: SuiteFile, collection: Collection, request: Request, folder: Pat
             budget = f"{parse_duration(budget) / len(collection.suites):.3f}s"
         except ValueError as error:
             raise UsageError(f"--budget: {error}") from None
+    out = folder / f"{file.path.stem}.jsonl"
     return replace(
         request,
         suite=file,
-        out=folder / f"{file.path.stem}.jsonl",
+        out=out,
         overrides=_with_baseline(request.overrides, collection.baseline),
         budget=budget,
-        resume=None,
+        resume=out if request.resume is not None and out.exists() else None,
     )
 
 
@@ -83,6 +82,15 @@ def _with_baseline(overrides: dict[str, Any], baseline: str) -> dict[str, Any]:
     return {**overrides, **more, "baseline": baseline}
 
 
-def _finished(path: Path) -> list[Results]:
-    """The results of a run that went to its end, by kind of device; empty if the run can be resumed."""
-    return [run for run in read_kinds(path) if run.ended] if session.has_begun(path) else []
+def _begun(part: Request, folder: Path) -> list[Results]:
+    """What is there of one suite by kind of device. Raises UsageError if it can't be continued or be kept."""
+    load_suite(part)
+    if part.resume is None and part.out.exists():
+        raise UsageError(
+            f"{part.out}: exists already; continue with --resume {folder}, or choose another --out"
+        )
+    if not session.has_begun(part.out):
+        return []
+    found = read_kinds(part.out)
+    session.check_resumed(part, found)
+    return found

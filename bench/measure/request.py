@@ -11,13 +11,14 @@ import msgspec
 
 from bench import workloads
 from bench.errors import UsageError
-from bench.probes.environment import as_text, command_line
+from bench.probes.environment import command_line
 from bench.records import checkpoint as checkpoints
 from bench.records.reading import Results, read_kinds
 from bench.records.writing import RUNS
 from bench.suites import reading
 from bench.suites.files import SuiteFile
 from bench.suites.suite import Suite
+from bench.text.escape import as_text
 from implementations import registry
 
 
@@ -89,7 +90,7 @@ def begun(path: Path) -> tuple[SuiteFile, dict[str, Any]]:
         "pairing": header.environment.pairing,
         "arithmetic": any(solo.arithmetic for solo in results.solos.values()),
         "lock_clocks": gpu.locked_sm_mhz if gpu else None,
-        "budget": budget if isinstance(budget, str) else f"{budget:g}s",
+        "budget": budget if isinstance(budget, str) else f"{budget:.3f}s",
     }
     return recorded_suite(results, path), words | flags
 

@@ -18,6 +18,7 @@ from bench.records.run import ESTIMATOR, Finding, Lost, StopReason, Void
 from bench.records.solo import Solo
 from bench.records.writing import ResultFile
 from bench.suites.case import Case
+from bench.suites.suite import Suite
 from implementations import registry
 
 TRIES = 3
@@ -157,7 +158,7 @@ class Scheduler:
         suite, panels = self.procedure.suite, [panel for panel in self.panels if panel.ran_alone]
         alive = [(panel, solo) for panel in panels for solo in panel.alive]
         names = {solo.case.implementation for _, solo in alive} & self.sources.keys()
-        edited = {name for name in names if source_of(name, suite) != self.sources[name]}
+        edited = {name for name in names if _source_now(name, suite) != self.sources[name]}
         for panel, solo in alive:
             if solo.case.implementation in edited:
                 reason = "its source was edited while the run continued"
@@ -209,3 +210,11 @@ class Scheduler:
 
     def _panel(self, job: BlockJob) -> Panel:
         return next(panel for panel in self.panels if job.reference in panel.ids)
+
+
+def _source_now(name: str, suite: Suite) -> str | None:
+    """Digest of an implementation's source; None if it can't be read, as while an editor writes it."""
+    try:
+        return source_of(name, suite)
+    except OSError:
+        return None

@@ -19,7 +19,7 @@ from bench.measure.procedure import Procedure
 from bench.measure.request import Request, load_suite, resume_line
 from bench.measure.scheduler import Scheduler
 from bench.probes.clock_lock import locked_clocks
-from bench.probes.environment import as_text, probe_environment
+from bench.probes.environment import probe_environment
 from bench.probes.surroundings import read_surroundings
 from bench.records.environment import Pairing
 from bench.records.gpu import GpuSettings
@@ -29,6 +29,7 @@ from bench.records.surroundings import Surroundings, remarks
 from bench.records.writing import NotWritten, ResultFile
 from bench.suites.suite import Suite
 from bench.system.signals import termination_interrupts
+from bench.text.escape import as_text
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,15 @@ def run(request: Request, resumed_by: Path | None = None) -> Outcome:
                 raise
             raise UsageError(f"{error}; make room, and resume with: {line}") from None
     return Outcome(as_text(path), read_kinds(path), interrupted, line)
+
+
+def check_resumed(request: Request, earlier: Sequence[Results]) -> None:
+    """Raise UsageError if the runs of a file are not those that a request would continue."""
+    suite = load_suite(request)
+    with _executor(request, suite) as executor, _clocks(request, executor):
+        suite, _ = _fitted(request, suite, executor, earlier)
+        header = make_header(suite, executor.kinds[0], command=request.command)
+        check_same_run(earlier, header, executor.kinds, cluster=bool(executor.devices))
 
 
 def _executor(request: Request, suite: Suite) -> Executor:
@@ -140,7 +150,7 @@ def _measure(request: Request, suite: Suite, executor: Executor, path: Path) -> 
         termination_interrupts() as interruption,
         ResultFile(path, interruption.deferred, resume=resume) as file,
     ):
-        suite, notices = _fitted(request, suite, executor, file)
+        suite, notices = _fitted(request, suite, executor, file.earlier)
         kind, surroundings = executor.kinds[0], _surroundings(executor)
         header = make_header(suite, kind, command=request.command, surroundings=surroundings)
         if file.earlier:
@@ -160,7 +170,7 @@ def _surroundings(executor: Executor) -> Surroundings | None:
 
 
 def _fitted(
-    request: Request, suite: Suite, executor: Executor, file: ResultFile
+    request: Request, suite: Suite, executor: Executor, earlier: Sequence[Results]
 ) -> tuple[Suite, Sequence[str]]:
     """The suite with the batch that it is timed with, and what to say of it. Raises UsageError."""
     if executor.devices:
@@ -169,9 +179,9 @@ def _fitted(
                 "--batch auto: looks at this machine's device; with --executor ray give a number"
             )
         return suite, executor.notices
-    if suite.fit_batch and file.earlier:
+    if suite.fit_batch and earlier:
         # What is free may have changed since; the batch may not.
-        return msgspec.structs.replace(suite, batch=file.earlier[0].header.suite.batch), ()
+        return msgspec.structs.replace(suite, batch=earlier[0].header.suite.batch), ()
     return fit_batch(Procedure(suite, executor.kinds[0], quick=request.quick))
 
 

@@ -87,7 +87,7 @@ def _files(name: str) -> tuple[dict[str, str], list[str]]:
                 place.name: f"{len(paths)} files of {sum(path.stat().st_size for path in paths)} bytes"
             }, []
         return ({place.name: fingerprint(place)} if place.is_file() else {}), []
-    except (UsageError, OSError, StopIteration) as error:
+    except (UsageError, OSError) as error:
         return {}, [f"the data is not there any more: {error}"]
 
 

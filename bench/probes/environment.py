@@ -16,6 +16,7 @@ from bench.records.gpu import GpuSettings
 from bench.system import allocator, child
 from bench.system.child import ChildFailed
 from bench.system.repository import commit_around
+from bench.text.escape import as_text
 from bench.version import __version__
 
 MOST_THREADS = 16
@@ -54,7 +55,7 @@ def probe_environment(device: str, threads: int | None = None, *, tolerant: bool
 
 def _is_device(name: str) -> bool:
     kind, _, index = name.partition(":")
-    return name in ("auto", "cpu", "cuda") or (kind == "cuda" and index.isdigit())
+    return name in ("auto", "cpu", "cuda") or (kind == "cuda" and index.isdecimal())
 
 
 def read_environment(device: str, threads: int) -> Environment:
@@ -139,12 +140,8 @@ def commit() -> tuple[str | None, bool | None]:
 
 def command_line() -> list[str]:
     """Command line of this run, without the folder of the executable; file names as text."""
-    return [as_text(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])]
-
-
-def as_text(name: str | Path) -> str:
-    """A word of the command line as text: in another locale, or in bytes that are not text, it is not one."""
-    return os.fsencode(name).decode(errors="replace")
+    program = Path(sys.argv[0]).name
+    return [as_text(word) for word in ("bench" if program == "__main__.py" else program, *sys.argv[1:])]
 
 
 def main() -> None:

@@ -89,7 +89,11 @@ class Bundle:
 
 
 def write(path: Path, members: Mapping[str, bytes], manifest: Manifest) -> Manifest:
-    """Write a bundle of some members, and return the manifest with their checksums. Raises UsageError."""
+    """Write a bundle of some members, and return the manifest with their checksums.
+
+    Raises UsageError if it can't be written, or if nobody could read it.
+    """
+    _refuse_too_much(path, members)
     sums = {name: Member(sha256=_sum(content), bytes=len(content)) for name, content in members.items()}
     manifest = msgspec.structs.replace(manifest, members=sums)
     text = io.BytesIO()
@@ -102,6 +106,15 @@ def write(path: Path, members: Mapping[str, bytes], manifest: Manifest) -> Manif
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror})") from None
     return manifest
+
+
+def _refuse_too_much(path: Path, members: Mapping[str, bytes]) -> None:
+    """Raise UsageError for what `read` would refuse."""
+    for name, content in members.items():
+        if name not in REQUIRED and not CHANGES.fullmatch(name):
+            raise UsageError(f"{path}: a bundle has the changes of ten repositories at most; commit some")
+        if len(content) > (most := MOST_BYTES.get(name, MOST_OTHER_BYTES)):
+            raise UsageError(f"{path}: {name} would be larger than {most >> 20} MiB, which no bundle holds")
 
 
 def read(path: Path) -> Bundle:

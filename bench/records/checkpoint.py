@@ -86,7 +86,7 @@ def read(path: Path) -> Checkpoint:
         raise UsageError(f"{path}: is not a checkpoint of bench train (its metadata has no {KEY!r})")
     try:
         checkpoint = msgspec.json.decode(text, type=Checkpoint)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: is a checkpoint of another version ({error})") from None
     if checkpoint.schema != SCHEMA:
         raise UsageError(f"{path}: has schema {checkpoint.schema}, this version reads {SCHEMA}")

@@ -4,6 +4,7 @@ A run lies at `suite=…/device=…/commit=…/<when>-<which>.jsonl`: the same r
 added from, so that every view reads it. `device` is the kind, cpu or cuda; the hardware is in the header.
 """
 
+import glob
 import hashlib
 import os
 import re
@@ -188,7 +189,7 @@ def _distinct(columns: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _source(files: Sequence[str]) -> str:
-    quoted = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+    quoted = ", ".join("'" + glob.escape(file).replace("'", "''") + "'" for file in files)
     columns = ", ".join(f"\"{name}\": '{kind}'" for name, kind in _FIELDS.items())
     return (
         f"read_json([{quoted}], format = 'newline_delimited', columns = {{{columns}}}, filename = true, "

@@ -184,6 +184,11 @@ class TrainingResults(msgspec.Struct, frozen=True):
     def finished(self) -> bool:
         return self.end is not None and self.end.reason == "finished"
 
+    @property
+    def failed_at_once(self) -> bool:
+        """Whether it failed before its first step, so that there is nothing to continue."""
+        return self.end is not None and self.end.reason in ("error", "nan") and self.end.step == 0
+
 
 def read_training(path: Path) -> TrainingResults:
     """Read a training's records, the newest of each step. Raises ResultError: what is wrong, and where."""
@@ -210,6 +215,6 @@ def read_training(path: Path) -> TrainingResults:
 def _decode(line: bytes, number: int, path: Path) -> TrainingRecord:
     try:
         record: TrainingRecord = msgspec.json.decode(line, type=TrainingRecord)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ResultError(f"{path}: line {number} is not a record of a training ({error})") from None
     return record

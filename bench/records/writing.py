@@ -4,7 +4,6 @@ A record is written, flushed and synced as its measurement finishes, so that a c
 """
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -16,6 +15,7 @@ import msgspec
 
 from bench.errors import ResultError
 from bench.records.reading import Results, read_kinds
+from bench.system.locks import lock
 
 RUNS = Path("results") / "runs"
 """Folder of runs for which no other is named."""
@@ -82,13 +82,11 @@ class RecordFile:
 
     def _lock(self) -> None:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._file, wait=False)
         except BlockingIOError:
             raise ResultError(
                 f"{self.path}: another run is writing to it; let it end, or choose another file with --out"
             ) from None
-        except OSError:
-            return  # Some network file systems have no locks; measuring without is better than not at all.
 
     def _resume(self) -> None:
         """Drop what a crash left after the last whole line."""

@@ -7,6 +7,7 @@ import msgspec
 from bench.errors import UsageError
 from bench.suites import reading
 from bench.suites.files import SuiteFile, suite_file
+from bench.text.escape import as_text
 
 
 class CollectionKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,11 +44,20 @@ def load(of: str | SuiteFile) -> Collection | None:
     if not read.is_collection:
         return None
     try:
-        found = msgspec.convert({"name": read.path.stem, **read.keys}, CollectionKeys)
+        found = msgspec.convert({"name": as_text(read.path.stem), **read.keys}, CollectionKeys)
     except msgspec.ValidationError as error:
         raise UsageError(f"{read.path}: {error}") from None
-    files = tuple(map(suite_file, found.suites))
+    try:
+        files = tuple(suite_file(name, read.path.parent) for name in found.suites)
+    except UsageError as error:
+        raise UsageError(f"{read.path}: `suites`: {error}") from None
+    stems = [file.path.stem for file in files]
     for name, file in zip(found.suites, files, strict=True):
+        if stems.count(file.path.stem) > 1:
+            raise UsageError(
+                f"{read.path}: `suites`: {name}: another one is called {file.path.stem}, too; "
+                "rename one, since their results have these names"
+            )
         if found.baseline not in reading.load(file).implementations:
             raise UsageError(f"{read.path}: `baseline`: {found.baseline!r} is not a model of {name}")
     return Collection(**msgspec.structs.asdict(found), files=files)

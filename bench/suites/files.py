@@ -40,9 +40,37 @@ def suite_files() -> list[SuiteFile]:
     return [_read(path) for path in sorted(suite_folder().glob("*.yaml"), key=lambda path: path.stem)]
 
 
-def suite_file(name: str) -> SuiteFile:
-    """The file of that name, or at a path that ends in .yaml. Raises UsageError."""
-    return _read(_path_of(name))
+def suite_file(name: str, folder: Path = Path()) -> SuiteFile:
+    """The file of that name, or at a path that ends in .yaml. Raises UsageError.
+
+    folder: what a relative path starts from.
+    """
+    return _read(folder / _path_of(name, folder))
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file of a suite or of a collection, and those that it names, as far as they can be read."""
+    found: dict[Path, Path] = {}
+    waiting = [path]
+    while waiting:
+        file = waiting.pop()
+        if file.resolve() not in found:
+            found[file.resolve()] = file
+            waiting += [file.parent / name for name in _names_in(file) if name.endswith(ENDINGS)]
+    return list(found.values())
+
+
+def _names_in(path: Path) -> list[str]:
+    """Suites that a file extends, or is made of."""
+    try:
+        keys = read_yaml(path)
+    except YamlError:
+        return []
+    if not isinstance(keys, dict):
+        return []
+    suites = keys.get("suites")
+    names = [keys.get("extends"), *(suites if isinstance(suites, list) else [])]
+    return [name for name in names if isinstance(name, str)]
 
 
 def suite_of_keys(keys: Mapping[str, Any]) -> SuiteFile:

@@ -84,6 +84,9 @@ def _text(entry: Any) -> str:
     if isinstance(entry, str):
         return entry
     row = msgspec.convert(entry, Row)
+    for key, value in row.set.items():
+        if not settings.is_plain(value):
+            raise msgspec.ValidationError(f"{row.name}: {key} cannot be {value!r} - at `$.implementations`")
     return str(settings.Setting(row.use, row.set, row.name))
 
 

@@ -33,6 +33,8 @@ _OF_ONE_REPOSITORY = frozenset(
 _SETTINGS = (
     *("core.hooksPath=/dev/null", "core.fsmonitor=false", "core.sparseCheckout=false"),
     *("submodule.recurse=false", "gc.auto=0", "maintenance.auto=false", "log.showSignature=false"),
+    # A diff is one that `git apply` takes, whatever the user likes to look at.
+    *("color.ui=false", "diff.noprefix=false", "diff.mnemonicPrefix=false", "diff.submodule=short"),
 )
 """Settings: git runs no program of the user's, and a worktree is whole even if the working tree is sparse."""
 

@@ -84,13 +84,13 @@ class Repository:
         """Date and subject of commits by hash; empty if the repository around a folder lacks one."""
         try:
             root = cls.around(folder).root
-            words = ("log", "--no-walk", "-z", "--format=%H %ct %s", "--stdin", "--")
+            words = ("log", "--no-walk", "-z", "--encoding=UTF-8", "--format=%H %ct %s", "--stdin", "--")
             lines = ask(root, *words, stdin="\n".join(hashes)).split("\0") if hashes else []
         except UsageError:
             return {}
         # Only git's own NUL ends a line: a subject may hold any other separator, or nothing.
         known = (line.split(" ", 2) for line in lines if line)
-        return {commit: CommitInfo(int(date), subject) for commit, date, subject in known}
+        return {commit: CommitInfo(int(date), _as_text(subject)) for commit, date, subject in known}
 
     def add_tree(self, commit: str, tree: Path) -> None:
         """Make a worktree at a new path; of the working tree, with what is uncommitted, if the hash ends in
@@ -140,6 +140,11 @@ def commit_around(folder: Path, code: Path | None = None) -> tuple[str | None, b
         others = said(folder, "ls-files", "--others", "-z", "--", str(code)) or ""
         changed = any(path.endswith(".py") for path in paths_of(others))
     return commit, changed
+
+
+def _as_text(subject: str) -> str:
+    """A subject without the bytes that are not UTF-8, which no output could be written with."""
+    return os.fsencode(subject).decode(errors="replace")
 
 
 def _as_diff(root: Path, path: str) -> bytes:

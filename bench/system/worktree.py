@@ -16,6 +16,7 @@ LARGE_BYTES = 64 << 20
 """A new file above this size is data rather than code: it is linked, not copied."""
 
 _GITLINK = "160000"
+_DIFFER = ("diff", "--name-only", "--no-renames", "--no-ext-diff", "--ignore-submodules=none", "-z")
 
 
 def copy_working_tree(root: Path, tree: Path) -> None:
@@ -26,26 +27,27 @@ def copy_working_tree(root: Path, tree: Path) -> None:
         if source.is_dir() and not source.is_symlink():
             _copy_repository(source, target)
         else:
-            _copy_file(source, target)
+            _copy_file(source, target, tree)
 
 
 def _copy_repository(source: Path, target: Path) -> None:
     """Copy a submodule or a nested repository: its HEAD and what is uncommitted there."""
+    _make_way(target)
     if not (source / ".git").exists():
-        return
-    shutil.rmtree(target, ignore_errors=True)
+        return  # A folder in place of a file: what is in it is copied file by file.
     target.mkdir(parents=True)
     if said(source, "rev-parse", "--verify", "HEAD") is not None:
         _export(source, "HEAD", target)
         copy_working_tree(source, target)
         return
     for path in paths_of(ask(source, "ls-files", "--cached", "--others", "--exclude-standard", "-z")):
-        _copy_file(source / path, target / path)
+        _copy_file(source / path, target / path, target)
 
 
-def _copy_file(source: Path, target: Path) -> None:
-    if target.is_symlink() or target.is_file():
-        target.unlink()
+def _copy_file(source: Path, target: Path, tree: Path) -> None:
+    if not target.parent.resolve().is_relative_to(tree.resolve()):
+        raise UsageError(f"{source}: is behind a link in the commit, and would be copied to where that leads")
+    _make_way(target)
     if not os.path.lexists(source):
         return
     try:
@@ -56,6 +58,14 @@ def _copy_file(source: Path, target: Path) -> None:
             shutil.copy2(source, target, follow_symlinks=False)
     except OSError as error:
         raise UsageError(f"{source}: cannot be copied ({error.strerror})") from None
+
+
+def _make_way(target: Path) -> None:
+    """Remove what the commit has in a path's place; of a link, the link alone."""
+    if target.is_symlink() or target.is_file():
+        target.unlink()
+    elif target.is_dir():
+        shutil.rmtree(target)
 
 
 def fill_submodules(root: Path, commit: str, tree: Path) -> None:
@@ -90,5 +100,5 @@ def empty_submodules(tree: Path) -> list[str]:
 
 def uncommitted(root: Path) -> Iterator[str]:
     """Paths that differ from HEAD, and those of new files that are not ignored; folders are repositories."""
-    yield from paths_of(ask(root, "diff", "--name-only", "--no-renames", "--no-ext-diff", "-z", "HEAD"))
+    yield from paths_of(ask(root, *_DIFFER, "HEAD"))
     yield from paths_of(ask(root, "ls-files", "--others", "--exclude-standard", "-z"))

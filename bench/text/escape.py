@@ -1,7 +1,9 @@
 """Escapes, so that text stays text: for terminals, markdown, LaTeX, HTML and CSV, and JSON inside a page."""
 
 import html
+import os
 import re
+from pathlib import Path
 
 import msgspec
 
@@ -42,6 +44,11 @@ _LATEX = {
 def escape_terminal(text: str) -> str:
     """Text that a terminal only prints; JSON stays the same JSON."""
     return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def as_text(name: str | Path) -> str:
+    """A file's name, or a word of the command line, as text: in bytes of another locale it is not one."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def one_line(text: str) -> str:

@@ -44,7 +44,7 @@ def width_of(stream: TextIO) -> int | None:
     if stream.isatty():
         return shutil.get_terminal_size().columns
     columns = os.environ.get("COLUMNS", "")
-    return int(columns) if columns.isdigit() and int(columns) > 0 else None
+    return int(columns) if columns.isdecimal() and int(columns) > 0 else None
 
 
 def takes_marks(stream: TextIO) -> bool:

@@ -57,10 +57,12 @@ def parse_bytes(text: str) -> int:
     match = _BYTES.fullmatch(text)
     if not match:
         raise ValueError(f"{text!r} is not an amount of memory; write it as 8GiB or 512MiB")
-    count = int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index((match[2] or " ").upper()))
-    if count <= 0:
+    count = float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index((match[2] or " ").upper())
+    if not math.isfinite(count):
+        raise ValueError(f"{text!r} is more memory than there can be")
+    if count < 1:
         raise ValueError(f"{text!r} leaves no memory at all")
-    return count
+    return int(count)
 
 
 def format_duration(seconds: float, digits: int | None = None) -> str:

@@ -94,6 +94,8 @@ def _checked(name: str, settings: dict[str, Any]) -> Recipe:
         raise UsageError(f"training settings of {name}: {error}") from None
     if not 0 < recipe.learning_rate < math.inf:
         raise UsageError(f"learning rate {recipe.learning_rate}: it must be above 0")
-    if not 0 <= recipe.weight_decay < math.inf:
-        raise UsageError(f"weight decay {recipe.weight_decay}: it must be at least 0")
+    sizes = {"weight decay": recipe.weight_decay, "--activation-reg": recipe.activation_penalty}
+    for what, value in sizes.items():
+        if not 0 <= value < math.inf:
+            raise UsageError(f"{what} {value}: it must be at least 0, and finite")
     return recipe

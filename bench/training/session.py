@@ -2,6 +2,7 @@
 
 import re
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,11 +83,12 @@ def train(request: TrainRequest) -> TrainOutcome:
     # What can't be imported is found before another has been trained for hours.
     own_models.load_all(map(registry.find, names))
     jobs = [_job(name, suite, request) for name in names]
-    earlier = [_earlier(job, request.resume) for job in jobs]
+    _refuse_shared_files(jobs)
+    earlier = [_earlier(job, environment, request.resume) for job in jobs]
     interrupted = False
     with open_display() as display, termination_interrupts(patient=True) as interruption:
         for job, checkpoint in zip(jobs, earlier, strict=True):
-            if request.resume and job.records.exists() and read_training(job.records).finished:
+            if checkpoint is not None and read_training(job.records).finished:
                 display.say(f"{job.case.implementation}: trained already")
                 continue
             if interruption.requested:
@@ -131,15 +133,28 @@ def _job(name: str, suite: Suite, request: TrainRequest) -> Job:
     return Job(case, recipe, request.out / f"{stem}.jsonl", request.out / f"{stem}.safetensors", sources)
 
 
+def _refuse_shared_files(jobs: Sequence[Job]) -> None:
+    """Raise UsageError if two models would write to the same files."""
+    owners: dict[Path, str] = {}
+    for job in jobs:
+        name = job.case.implementation
+        if (other := owners.setdefault(job.records, name)) != name:
+            raise UsageError(
+                f"{job.records}: would be the file of both {other} and {name}; give one of them another --out"
+            )
+
+
 def _precision(suite: Suite) -> Precision:
     if len(suite.precisions) > 1:
         raise UsageError(f"{suite.name}: has several precisions, and a training has one; give --precision")
     return suite.precisions[0]
 
 
-def _earlier(job: Job, resume: bool) -> Checkpoint | None:
-    """The checkpoint to continue. Raises UsageError if there is one and it was not asked for, or if it is of
-    another training."""
+def _earlier(job: Job, environment: Environment, resume: bool) -> Checkpoint | None:
+    """The checkpoint to continue; None if nothing was trained yet, or if that failed before its first step.
+
+    Raises UsageError if there is one and it was not asked for, or if it is of another training.
+    """
     if not job.records.exists():
         if job.checkpoint.exists():
             raise UsageError(
@@ -149,7 +164,10 @@ def _earlier(job: Job, resume: bool) -> Checkpoint | None:
         return None
     if not resume:
         raise UsageError(f"{job.records}: exists already; continue it with --resume or choose another --out")
+    records = read_training(job.records)
     if not job.checkpoint.exists():
+        if records.failed_at_once:
+            return None
         raise UsageError(f"{job.checkpoint}: is missing, so {job.records} cannot be resumed; delete it")
     checkpoint = checkpoints.read(job.checkpoint)
     for what in ("case", "recipe"):
@@ -162,6 +180,11 @@ def _earlier(job: Job, resume: bool) -> Checkpoint | None:
         raise UsageError(
             f"{job.checkpoint}: was made before {' and '.join(edited)} changed (another source); start anew, "
             "or go back to that version"
+        )
+    then, now = records.begin.environment.machine, environment.machine
+    if then != now:
+        raise UsageError(
+            f"{job.records}: comes from another machine ({then.words}; this is {now.words}); start anew"
         )
     data = workloads.load(job.case.workload).data()
     if checkpoint.data != data:
@@ -186,6 +209,8 @@ def _train(
     from implementations.encoder import parameter_count
 
     torch.set_num_threads(environment.threads)
+    if earlier is None:
+        job.records.unlink(missing_ok=True)  # Of a training that failed before its first step.
     try:
         trainer = Trainer(job.case, job.recipe, environment.device)
     except UsageError:
@@ -202,21 +227,25 @@ def _train(
             begin = _begin(job, suite, environment, parameter_count(trainer.model))
             store.append(begin)
         loop = Loop(trainer, store, job.checkpoint, display, job.sources)
-        if earlier is not None:
-            loop.resume_from(earlier)
-        display.begins(job.case.implementation, trainer.step, job.recipe.steps)
-        if job.recipe.scaled_from is not None:
-            display.say(
-                f"    a warm-up of {job.recipe.warm_up} steps, and the schedule, are in proportion to the "
-                f"published training of {job.recipe.scaled_from}"
-            )
         try:
+            if earlier is not None:
+                loop.resume_from(earlier)
+            _say_begin(job, trainer.step, display)
             loop.run(interruption)
         except UsageError:
             raise
         except (Exception, SystemExit) as error:
             store.append(_failure(error, trainer.step, loop.seconds))
             display.say(f"    failed: {_words(error)}")
+
+
+def _say_begin(job: Job, step: int, display: PlainTrainingDisplay) -> None:
+    display.begins(job.case.implementation, step, job.recipe.steps)
+    if job.recipe.scaled_from is not None:
+        display.say(
+            f"    a warm-up of {job.recipe.warm_up} steps, and the schedule, are in proportion to the "
+            f"published training of {job.recipe.scaled_from}"
+        )
 
 
 def _failure(error: BaseException, step: int, seconds: float) -> TrainingEnd:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from bench.text.units import significant
@@ -72,7 +73,7 @@ def _names(row: Mapping[str, Any]) -> list[str]:
 
 
 def _is_figure(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
 
 
 def _cell(value: Any, digits: int | None) -> Cell:
@@ -82,8 +83,9 @@ def _cell(value: Any, digits: int | None) -> Cell:
         return Cell(_text(value))
     if not _is_figure(value):
         return Cell(str(value))
-    text = significant(value, digits) if digits is not None and isinstance(value, float) else str(value)
-    return Cell(text, value=value)
+    if digits is None or not isinstance(value, float | Decimal):
+        return Cell(str(value), value=float(value))
+    return Cell(significant(float(value), digits), value=float(value))
 
 
 def _text(value: list[Any] | dict[Any, Any]) -> str:

@@ -6,7 +6,7 @@ figures as JSON, and badges in the format of shields.io's endpoint.
 
 import base64
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,7 +86,9 @@ def write(store: Path, out: Path) -> list[Path]:
         entries.append({"name": name, "page": f"{slug}.html", **_summary(tracks)})
         files[f"{slug}.html"] = _page(name, slug, tracks)
         files[f"data/{slug}.json"] = _json([_record(track) for track in tracks])
-        files |= {f"badges/{slug}-{_slug(t.model, {})}.json": _json(_badge(name, t)) for t in _newest(tracks)}
+        for track in _newest(tracks):
+            badge = _slug(f"{slug}-{track.model}", files, "badges/{}.json")
+            files[f"badges/{badge}.json"] = _json(_badge(name, track))
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     files["index.html"] = pages.render(
         "site_index.html.jinja", suites=entries, style=pages.file("site.css"), made=made, version=__version__
@@ -236,11 +238,11 @@ def _json(value: object) -> str:
     return msgspec.json.format(msgspec.json.encode(value)).decode() + "\n"
 
 
-def _slug(name: str, taken: Any) -> str:
-    """A file's name for any name, another one for each."""
+def _slug(name: str, taken: Container[str], place: str = "{}.html") -> str:
+    """A file's name for any name, another one for each. place: its path, which is not to be taken yet."""
     slug = plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "suite"
     number = 1
-    while f"{slug}.html" in taken or slug == "index":
+    while place.format(slug) in taken or slug == "index":
         number += 1
         slug = f"{plain}-{number}"
     return slug

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from bench.errors import UsageError
 from bench.workloads.splits import Split
 from implementations.task import Task
 
@@ -94,5 +95,9 @@ def text_of(tokens: npt.NDArray[Any]) -> str:
 
 
 def used(sources: tuple[DataSource, ...]) -> DataSource:
-    """The first source that is there."""
-    return next(source for source in sources if source.location is not None)
+    """The first source that is there. Raises UsageError if none is: how to get one."""
+    for source in sources:
+        if source.location is not None:
+            return source
+    ways = "; ".join(f"{source.name}: {source.obtain}" for source in sources)
+    raise UsageError(f"none of the sources of this data is here: {ways or 'it names none'}")

@@ -1,6 +1,8 @@
 """A workload that somebody else has written, checked against what a workload promises."""
 
+import contextlib
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -31,14 +33,14 @@ class Others:
             raise UsageError(
                 f"workload {name}: is a class; name an object of it, WORKLOAD = {theirs.__name__}()"
             )
-        for method in ("task", "batch", "data"):
-            if not callable(getattr(theirs, method, None)):
-                raise UsageError(f"workload {name}: has no method {method}(), which a workload needs")
         self.name = name
         self._theirs = theirs
+        for method in ("task", "batch", "data"):
+            if not callable(self._member(method)):
+                raise self._wrong(f"has no method {method}(), which a workload needs")
         self.max_length = self._length("max_length", None)
         self.published_length = self._length("published_length", min(SHOWN, self.max_length))
-        self.description = str(getattr(theirs, "description", "")) or _first_line(theirs)
+        self.description = str(self._member("description", "")) or _first_line(theirs)
 
     def task(self, length: int) -> Task:
         found = self._call("task", length)
@@ -46,6 +48,11 @@ class Others:
             raise self._wrong(f"task({length}) gives {type(found).__name__}; give a bench.Task")
         if found.head not in HEADS or found.input not in INPUTS:
             raise self._wrong(f"task({length}) has head {found.head!r} and input {found.input!r}")
+        if not (_is_whole(found.classes) and _is_whole(found.vocabulary) and isinstance(found.name, str)):
+            raise self._wrong(
+                f"task({length}) has the name {found.name!r}, {found.classes!r} classes and a vocabulary of "
+                f"{found.vocabulary!r}; give a text and whole numbers"
+            )
         if found.classes < 1 or (found.input == "tokens" and found.vocabulary < 2):
             raise self._wrong(
                 f"task({length}) has {found.classes} classes and a vocabulary of {found.vocabulary}, the "
@@ -67,11 +74,16 @@ class Others:
         return str(self._call("data"))
 
     def sequences(self, split: Split) -> int | None:
-        count: int | None = self._optional("sequences", lambda: None, split)
-        return count
+        count = self._optional("sequences", lambda: None, split)
+        if count is not None and not (_is_whole(count) and count > 0):
+            raise self._wrong(f"sequences({split!r}) gives {count!r}; give a number above 0, or None")
+        return None if count is None else int(count)
 
     def sources(self) -> tuple[DataSource, ...]:
-        return tuple(self._optional("sources", lambda: (DataSource(self.data(), "real", self.name),)))
+        found = self._optional("sources", lambda: (DataSource(self.data(), "real", self.name),))
+        if not isinstance(found, tuple | list) or not all(isinstance(one, DataSource) for one in found):
+            raise self._wrong("sources() gives no tuple of bench.workloads.base.DataSource")
+        return tuple(found)
 
     def show(self, batch: Batch, row: int = 0) -> str:
         return str(self._optional("show", lambda: " ".join(map(str, batch.inputs[row].ravel())), batch, row))
@@ -120,24 +132,32 @@ class Others:
                 raise self._wrong(f"batch(…).{name} holds {value}; give {low} to {high}")
 
     def _length(self, name: str, default: int | None) -> int:
-        value = getattr(self._theirs, name, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        value = self._member(name, default)
+        if not _is_whole(value) or value < 1:
             raise self._wrong(f"{name} is {value!r}; give the time steps of its longest sequence")
-        return value
+        return int(value)
 
     def _optional(self, method: str, default: Callable[[], T], *arguments: Any) -> Any:
-        if not callable(getattr(self._theirs, method, None)):
+        if not callable(self._member(method)):
             return default()
         return self._call(method, *arguments)
 
     def _call(self, method: str, *arguments: Any) -> Any:
+        return self._asked(f"{method}(…)", lambda: getattr(self._theirs, method)(*arguments))
+
+    def _member(self, name: str, default: Any = None) -> Any:
+        return self._asked(name, lambda: getattr(self._theirs, name, default))
+
+    def _asked(self, what: str, ask: Callable[[], T]) -> T:
         try:
-            return getattr(self._theirs, method)(*arguments)
+            # What it prints must not get into a table, or into JSON.
+            with contextlib.redirect_stdout(sys.stderr):
+                return ask()
         except UsageError:
             raise
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise self._wrong(f"{method}(…) raised {reason}") from error
+            raise self._wrong(f"{what} raised {reason}") from error
 
     def _wrong(self, problem: str) -> UsageError:
         return UsageError(f"workload {self.name}: {problem}")
@@ -149,6 +169,10 @@ PARTS = ("inputs", "lengths", "targets")
 def _part(batch: Batch, name: str) -> npt.NDArray[Any]:
     value = getattr(batch, name)
     return np.empty(0) if value is None else value
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _first_line(theirs: Any) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -115,7 +116,7 @@ class Tokens(Stream):
     def _open(self) -> npt.NDArray[Any]:
         try:
             content = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise UsageError(f"{self.path}: is not a NumPy array that can be mapped ({error})") from None
         if not isinstance(content, np.ndarray):
             raise UsageError(f"{self.path}: holds several arrays; save one, as .npy")

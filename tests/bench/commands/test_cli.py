@@ -1,5 +1,6 @@
 """The command line as a user meets it: output, exit codes, and one clear line for whatever is wrong."""
 
+import io
 import json
 import os
 import subprocess
@@ -10,9 +11,12 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from bench.cli import app
+from bench.probes.environment import command_line
+from bench.text.terminal import width_of
 from bench.text.units import parse_duration, parse_length
 
 from ..in_process import bench
+from ..repositories import commit, git
 
 
 def test_importing_the_command_line_loads_nothing_heavy():
@@ -102,6 +106,10 @@ def test_list_follows_the_published_table():
     assert [name for name in names if name in table] == table
 
 
+HUGE = "9" * 310
+"""Above every number that a float can be."""
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -123,6 +131,26 @@ def test_list_follows_the_published_table():
         (["run", "--suite", "ci", "--format", "word"], "--format word: choose terminal"),
         (["run", "--suite", "ci", "--baseline", "s4"], "--baseline: 's4' is not among the implementations"),
         (["run", "--suite", "ci", "--resume", "gone.jsonl"], "gone.jsonl: cannot be continued"),
+        (["run", "--suite", "ci", "--budget", ""], "--budget: '' is not a duration"),
+        (["run", "--suite", "ci", "-o", ""], "-o .: cannot be written (it is a folder)"),
+        (["run", "--suite", "ci", "--impl", "m:build(x=1j)"], "write hyper-parameters as (key=value, …)"),
+        (["run", "--suite", "ci", "--impl", "m:build(x=...)"], "write hyper-parameters as (key=value, …)"),
+        (["run", "--suite", "ci", "--impl", "m:build(x=1e999)"], "write hyper-parameters as (key=value, …)"),
+        (["run", "--suite", "ci", "--hyperparameters", f"params:{HUGE}"], "as params:10M or params:500000"),
+        (["run", "--suite", "ci", "--max-length", HUGE], "is more memory than there can be"),
+        (["run", "--suite", "ci", "--max-batch", HUGE], "is more memory than there can be"),
+        (["run", "--suite", "ci", "--predict", "--energy"], "--energy: nothing is timed with --predict"),
+        (["run", "--suite", "ci", "--predict", "--pairing", "duet"], "--pairing: nothing is timed with"),
+        (["run", "--suite", "ci", "--predict", "--lock-clocks", "900"], "--lock-clocks: nothing is timed"),
+        (["regress", "--base", "HEAD", "--margin", "abc"], "--margin: 'abc' is not a percentage"),
+        (["regress", "--base", "HEAD", "--tolerance", ""], "--tolerance: '' is not a percentage"),
+        (["regress", "--base", "HEAD", "--comment", ""], "--comment .: cannot be written (it is a folder)"),
+        (["regress", "--base", "HEAD", "--out", ""], "--out .: exists already; choose another name"),
+        (["doctor", "--aa", "--out", ""], "--out .: exists already; choose another name"),
+        (["doctor", "--suite", "ci"], "--suite: is of what --aa measures; give --aa too"),
+        (["doctor", "--impl", "s4"], "--impl: is of what --aa measures; give --aa too"),
+        (["doctor", "--out", "x.jsonl"], "--out: is of what --aa measures; give --aa too"),
+        (["history", "--suite", "ci", "--model", "s4", "--since", "HEAD"], "--since HEAD: is of --check"),
         (["list", "gadgets"], "list gadgets: choose suites, implementations, workloads"),
         (["table", "gone.jsonl"], "gone.jsonl: cannot be read"),
         (["verify", "--golden", "gone"], "gone: no such folder"),
@@ -153,6 +181,71 @@ def test_bad_usage_is_exit_code_2_without_a_traceback(words):
     finished = bench(*words)
     assert finished.returncode == 2
     assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize("command", [["run"], ["train"], ["regress", "--base", "HEAD"], ["list", "suites"]])
+def test_a_collection_that_is_none_is_one_line(command, tmp_path):
+    git(tmp_path, "init", "--quiet")
+    commit(tmp_path, **{"five.yaml": "suites: 5\n"})
+    words = ["five.yaml"] if command[0] == "list" else ["--suite", "five.yaml"]
+    finished = bench(*command, *words, cwd=tmp_path)
+    assert (finished.returncode, finished.stderr.count("\n")) == (2, 1)
+    assert "five" in finished.stderr
+
+
+def test_too_little_memory_is_one_line(monkeypatch):
+    def needs_more(*words):
+        raise MemoryError("Unable to allocate 763 GiB")
+
+    monkeypatch.setattr("bench.workloads.sheet.describe", needs_more)
+    finished = bench("data", "lm", "--sequences", "100000000")
+    assert finished.returncode == 2
+    assert finished.stderr == "bench: there is not enough memory for this (Unable to allocate 763 GiB)\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"), [(OSError(28, "Full"), "Full"), (OSError(5, "Bad", "x"), "x: Bad")]
+)
+def test_a_system_s_error_names_the_file_if_there_is_one(monkeypatch, error, line):
+    def fails(*words):
+        raise error
+
+    monkeypatch.setattr("bench.workloads.sheet.describe", fails)
+    assert bench("data", "lm").stderr == f"bench: {line}\n"
+
+
+def test_what_has_no_vectors_is_named(golden):
+    finished = bench("verify", "--golden", golden, "--impl", "my_model:build")
+    assert finished.returncode == 2
+    assert "my_model:build: there are no vectors of it by official code" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["regress", "--base", "HEAD"], "old.jsonl"),
+        (["doctor", "--aa"], "old.jsonl"),
+        (["doctor", "--aa"], "older.jsonl"),
+    ],
+)
+def test_an_old_file_is_refused_by_commands_that_continue_none(command, name, tmp_path):
+    (tmp_path / "old.jsonl").write_text("")
+    (tmp_path / "older-duet.jsonl").write_text("")
+    finished = bench(*command, "--out", name, cwd=tmp_path)
+    assert finished.returncode == 2
+    assert "exists already; choose another name" in finished.stderr
+
+
+@pytest.mark.parametrize(("program", "named"), [("/x/bench/__main__.py", "bench"), ("/bin/bench", "bench")])
+def test_a_line_that_resumes_can_be_run(program, named, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [program, "run", "--suite", "ci"])
+    assert command_line() == [named, "run", "--suite", "ci"]
+
+
+@pytest.mark.parametrize(("columns", "width"), [("80", 80), ("²", None), ("0", None), ("x", None)])
+def test_a_width_is_a_number(columns, width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert width_of(io.StringIO()) == width
 
 
 def test_verify_exits_with_1_on_a_failure_and_0_on_none(golden, tmp_path):

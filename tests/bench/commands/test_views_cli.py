@@ -132,6 +132,13 @@ def test_an_output_never_takes_the_place_of_an_input(tmp_path, command):
         ["train", "--suite", "mine.yaml", "--table", "mine.yaml"],
         ["run", "--suite", "mine.yaml", "--workload", "text:book.txt", "-o", "book.txt"],
         ["profile", "--impl", "seqboat", "--suite", "mine.yaml", "--out", "run.jsonl"],
+        ["run", "--suite", "above.yaml", "-o", "mine.yaml"],
+        ["run", "--suite", "both.yaml", "-o", "mine.yaml"],
+        ["regress", "--base", "HEAD", "--suite", "mine.yaml", "--comment", "mine.yaml"],
+        ["regress", "--base", "HEAD", "--suite", "above.yaml", "--comment", "mine.yaml"],
+        ["run", "--suite", "ci", "--checkpoint", "b.safetensors,a.safetensors", "-o", "a.safetensors"],
+        ["run", "--suite", "ci", "--impl", "mine=hf:config.json", "-o", "config.json"],
+        ["profile", "--impl", "hf:config.json", "--suite", "ci", "--out", "config.json"],
         ["report", "run.jsonl", "-o", "other.jsonl"],
         ["table", "run.jsonl", "-o", "trained.txt"],
         ["history", "--suite", "ci", "--model", "seqboat", "-o", "other.jsonl"],
@@ -150,6 +157,10 @@ def test_no_output_takes_the_place_of_an_input_or_a_record(words, tmp_path, monk
     for name in ("trained.jsonl", "trained.txt"):
         Path(name).write_text('{"type":"training","schema":1}\n')
     Path("mine.yaml").write_text("extends: ci\n")
+    Path("above.yaml").write_text("extends: mine.yaml\n")
+    Path("both.yaml").write_text("description: two\nsuites: [ci, above.yaml]\nbaseline: transformer\n")
+    Path("a.safetensors").write_bytes(b"")
+    Path("config.json").write_text('{"model_type": "mamba2"}')
     Path("book.txt").write_text("words")
     Path("my_model.py").write_text("build = None\n")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

@@ -9,7 +9,7 @@ import pytest
 from bench.errors import UsageError
 from bench.gate.search import NOT_TIMED, Found
 from bench.gate.verdicts import Pair
-from bench.gate.workbench import Workbench, kept_pairing
+from bench.gate.workbench import Workbench, alone_in, kept_pairing
 
 from ..made_up import CPU, results
 
@@ -78,3 +78,22 @@ def test_unknown_costs_stop_only_a_search_by_costs(tmp_path, figure):
     else:
         other = msgspec.structs.replace(uncounted, case=msgspec.structs.replace(SOLO.case, revision="head"))
         assert bench._judged(gate, Pair(uncounted, other), "bad", 1.2).reason == NOT_TIMED
+
+
+def test_one_search_at_a_time_works_in_a_folder(tmp_path):
+    folder = tmp_path / "search"
+    taken = pytest.raises(UsageError, match="search: another search is at work here")
+    with alone_in(folder), taken, alone_in(folder):
+        pytest.fail("two at once")
+    with alone_in(folder):
+        pass
+
+
+@pytest.mark.parametrize("damage", [b"\xff", b'","x":' + b"[" * 100_000], ids=["byte", "depth"])
+def test_damaged_findings_are_named(tmp_path, damage):
+    workbench(tmp_path)._keep(Found(commit="bad", standing="bad", reason="slower"))
+    path = tmp_path / "found.json"
+    path.write_bytes(path.read_bytes().replace(b"slower", damage, 1))
+    with pytest.raises(UsageError, match=r"found\.json: cannot be read"):
+        workbench(tmp_path)
+    assert kept_pairing(tmp_path) is None

@@ -14,6 +14,7 @@ from bench.records.gpu import GpuSettings
 from bench.suites import reading
 from bench.suites.files import suite_of_keys
 from bench.suites.suite import BatchSizes, Timing
+from bench.text.units import parse_duration
 
 from ..made_up import CPU, results, write
 
@@ -88,6 +89,20 @@ def test_the_command_asks_for_what_a_record_had(tmp_path, monkeypatch):
     for words in ([], ["--budget", "1m", "--lock-clocks", "1200"]):
         CliRunner().invoke(app, ["run", "--resume", str(path), *words])
     assert asked == [("7m", 900, True), ("1m", 1200, True)]
+
+
+@pytest.mark.parametrize(("budget", "words"), [("7m", "7m"), (1_000_000, "1000000.000s"), (0.5, "0.500s")])
+def test_a_budget_is_continued_in_words_that_are_read(tmp_path, budget, words):
+    path = write(results(["transformer"], timing=Timing(budget=budget)), tmp_path)
+    _, options = begun(path)
+    assert options["budget"] == words
+    assert parse_duration(words) == parse_duration(budget)
+
+
+def test_another_pairing_than_the_record_s_is_refused(tmp_path):
+    path = write(results(["transformer", "seqboat"]), tmp_path)
+    done = CliRunner().invoke(app, ["run", "--resume", str(path), "--pairing", "duet"])
+    assert str(done.exception) == f"--pairing duet: {path} was made with --pairing turns"
 
 
 def test_a_run_without_a_suite_or_a_record_is_one_line():

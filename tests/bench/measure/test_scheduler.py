@@ -239,11 +239,18 @@ def test_a_resumed_run_imports_only_what_is_still_to_be_measured(store, path):
     assert isinstance(resumed.next_job(), SoloJob)
 
 
-def test_a_model_that_is_edited_meanwhile_is_lost(store, monkeypatch):
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_model_that_is_edited_meanwhile_is_lost(store, monkeypatch, gone):
     """Its next process would be of another program, and one row of both."""
     scheduler = make_scheduler(store, sources=dict.fromkeys(MODELS, "as it was"))
     now = dict.fromkeys(MODELS, "as it was")
-    monkeypatch.setattr("bench.measure.scheduler.source_of", lambda name, suite: now[name])
+
+    def source_of(name, suite):
+        if gone and now[name] == "edited":
+            raise FileNotFoundError(name)
+        return now[name]
+
+    monkeypatch.setattr("bench.measure.scheduler.source_of", source_of)
     do_solo_pass(scheduler)
     do(scheduler, scheduler.next_job())
     now[MODELS[1]] = "edited"

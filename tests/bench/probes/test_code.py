@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from bench.probes.code import measured_commit
+from bench.probes.code import measured_commit, module_digest
 
 from ..repositories import commit, git
 
@@ -53,3 +53,12 @@ def test_nothing_is_imported(mine):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "False" in done.stdout
+
+
+@pytest.mark.parametrize("source", ["", "import importlib\nimportlib.import_module('models.' + 'conv')\n"])
+def test_an_editors_lock_is_no_source(mine, source):
+    """A link that leads nowhere, as Emacs makes; whether the package's files are known or all are read."""
+    commit(mine, **{"models/__init__.py": source, "models/conv.py": ""})
+    before = module_digest("models.conv")
+    (mine / "models" / ".#conv.py").symlink_to("someone@somewhere.1234")
+    assert module_digest("models.conv") == before is not None

@@ -254,3 +254,16 @@ def test_a_gates_raw_data_is_not_bundled(tmp_path):
     path = write(msgspec.structs.replace(run, header=header), tmp_path)
     with pytest.raises(ResultError, match="a gate's raw data"):
         sharing.write_bundle(path, tmp_path / "run.zip")
+
+
+def test_what_nobody_could_read_is_not_written(file, tmp_path, monkeypatch):
+    out = tmp_path / "run.zip"
+    with monkeypatch.context() as patch:
+        patch.setitem(bundle.MOST_BYTES, bundle.RECORD, 100)
+        with pytest.raises(UsageError, match=r"run\.zip: record\.jsonl would be larger than 0 MiB"):
+            sharing.write_bundle(file, out)
+    many = {f"changes-{number}.diff": b"x" for number in range(11)}
+    monkeypatch.setattr(sharing, "_changes", lambda results: ([], many))
+    with pytest.raises(UsageError, match=r"run\.zip: a bundle has the changes of ten repositories at most"):
+        sharing.write_bundle(file, out)
+    assert not out.exists()

@@ -56,6 +56,8 @@ def test_options_name_rows_and_settings_too(tmp_path):
         ([{**ROW, "name": "mega"}], "mega is the name of an implementation"),
         ([{**ROW, "set": {"windwo": 64}}], "unknown hyper-parameter 'windwo'"),
         ([{**ROW, "set": {"window": 0}}], "seqboat: window can't be 0: give a whole number from 1 or null"),
+        ([{**ROW, "set": {"window": float("inf")}}], "seqboat-w64: window cannot be inf"),
+        ([{**ROW, "use": "m:build", "set": {"x": [1, float("nan")]}}], "seqboat-w64: x cannot be [1, nan]"),
         ([{**ROW, "use": "seqboot"}], "did you mean 'seqboat'"),
         ([{**ROW, "name": "a b"}], "$.name"),
         ([{"name": "x"}], "missing required field `use`"),
@@ -90,3 +92,6 @@ def test_rates_and_checkpoints_name_rows_too(tmp_path):
     wrong = write(tmp_path, *rows, baseline="transformer", training={"learning_rate": {"seqbaot": 0.1}})
     with pytest.raises(UsageError, match=r"training.*did you mean"):
         suites.load(wrong)
+    endless = {"learning_rate": {"seqboat-w64": float("inf")}}
+    with pytest.raises(UsageError, match=r"`training`: .*: a learning rate of inf is not a finite number"):
+        suites.load(write(tmp_path, *rows, baseline="transformer", training=endless))

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,6 +139,61 @@ def state_of_submodule(folder: Path) -> tuple[str, str]:
     return git(folder, "status", "--porcelain"), git(folder, "rev-parse", "HEAD")
 
 
+@pytest.mark.parametrize("setting", ["dirty", "all"])
+def test_edits_of_a_submodule_count_whatever_status_leaves_out(root, tmp_path, setting):
+    library = tmp_path / "library"
+    library.mkdir()
+    git(library, "init", "--quiet")
+    commit(library, ops="1")
+    git(root, "submodule", "add", "--quiet", str(library), "lib")
+    git(root, "config", "--file", ".gitmodules", "submodule.lib.ignore", setting)
+    commit(root)
+    (root / "lib" / "new").write_text("new")
+    assert files_of(root, WORKTREE)["lib/new"] == "new"
+    (root / "lib" / "ops").write_text("2")
+    assert files_of(root, WORKTREE)["lib/ops"] == "2"
+
+
+@pytest.fixture
+def outside(root, tmp_path) -> Path:
+    """A folder that the commit links to, in whose place the working tree has one of its own."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("theirs")
+    (root / "data").symlink_to(outside)
+    commit(root)
+    (root / "data").unlink()
+    (root / "data").mkdir()
+    (root / "data" / "kept").write_text("mine")
+    return outside
+
+
+def test_a_folder_in_place_of_a_link_is_not_written_to_where_it_leads(root, outside):
+    assert files_of(root, WORKTREE)["data/kept"] == "mine"
+    assert (outside / "kept").read_text() == "theirs"
+
+
+def test_nothing_is_written_through_a_link(root, outside):
+    """Git lists what is new behind it, but not that it changed."""
+    git(root, "update-index", "--assume-unchanged", "data")
+    with pytest.raises(UsageError, match="data/kept: is behind a link in the commit"):
+        files_of(root, WORKTREE)
+    assert (outside / "kept").read_text() == "theirs"
+
+
+def test_a_folder_in_place_of_a_file_and_the_other_way_round(root):
+    (root / "pkg" / "conv").unlink()
+    (root / "pkg").rmdir()
+    (root / "pkg").write_text("a file")
+    (root / "model").unlink()
+    (root / "model").mkdir()
+    (root / "model" / "part").write_text("in a folder")
+    expected = {"pkg": "a file", "model/part": "in a folder"}
+    assert files_of(root, WORKTREE) == expected
+    git(root, "add", "--all")
+    assert files_of(root, WORKTREE) == expected
+
+
 def test_a_sparse_working_tree_has_whole_worktrees(root):
     git(root, "sparse-checkout", "set", "--no-cone", "/model")
     assert not (root / "pkg").exists()
@@ -202,6 +258,33 @@ def test_subjects_of_every_kind(root):
     assert [found[name].subject.strip() for name in hashes] == [subject.strip() for subject in subjects]
     assert Repository.commits(root, [*hashes, 40 * "0"]) == {}
     assert Repository.commits(root, []) == {}
+
+
+def test_subjects_that_are_not_utf_8(root):
+    git(root, "config", "i18n.commitEncoding", "latin1")
+    latin = commit(root, os.fsdecode(b"caf\xe9"))
+    words = ["git", "-C", str(root)]
+    content = subprocess.run([*words, "cat-file", "commit", latin], capture_output=True, check=True).stdout
+    made = subprocess.run(
+        [*words, "hash-object", "-w", "-t", "commit", "--stdin"],
+        input=content.replace(b"\nencoding latin1", b""),
+        capture_output=True,
+        check=True,
+    )
+    hashes = [latin, made.stdout.decode().strip()]
+    subjects = [Repository.commits(root, hashes)[name].subject for name in hashes]
+    assert subjects == ["café", "caf\N{REPLACEMENT CHARACTER}"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("color.ui", "always"), ("diff.noprefix", "true"), ("diff.mnemonicPrefix", "true")],
+)
+def test_a_diff_can_be_applied_whatever_the_user_likes_to_see(root, key, value):
+    (root / "model").write_text("2")
+    before = Repository.around(root).changes()
+    git(root, "config", key, value)
+    assert Repository.around(root).changes() == before
 
 
 def test_commits_between_two_ends(root):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ import torch
 from safetensors.torch import load_file
 
 from bench import workloads
-from bench.errors import UsageError
+from bench.errors import ResultError, UsageError
 from bench.measure.request import Request as RunRequest
 from bench.measure.session import run
 from bench.records import checkpoint as checkpoints
@@ -168,6 +169,58 @@ def test_a_training_that_exists_is_not_written_over(tmp_path, suite):
         train(ask(suite, tmp_path / "out", resume=True, steps=7))
 
 
+@pytest.mark.parametrize(
+    "change", [{"device": "cuda:0"}, {"hardware": "another"}, {"threads": 2}, {"torch": "2.0"}], ids=str
+)
+def test_another_machine_does_not_continue_a_training(tmp_path, suite, monkeypatch, change):
+    """It would not come to the same weights, under a record that names the first machine."""
+    train(ask(suite, tmp_path / "out"))
+    other = msgspec.structs.replace(CPU, **{"threads": 1, **change})
+    monkeypatch.setattr("bench.training.session.probe_environment", lambda device, threads: other)
+    with pytest.raises(UsageError, match=r"seqboat\.jsonl: comes from another machine"):
+        train(ask(suite, tmp_path / "out", resume=True))
+
+
+def test_a_state_that_can_not_be_loaded_costs_its_own_training_only(tmp_path, suite, monkeypatch):
+    import bench.training.session as session
+
+    with monkeypatch.context() as patch:
+        original = session._train
+        patch.setattr(session, "_train", lambda *parts: original(*parts[:-1], StopAt(4)))
+        train(ask(suite, tmp_path / "out"))
+    load = Trainer.load
+
+    def fails(self, step, tensors):
+        if self.case.implementation == "seqboat":
+            raise KeyError("random.cuda")
+        load(self, step, tensors)
+
+    monkeypatch.setattr(Trainer, "load", fails)
+    seqboat, s4 = train(ask(suite, tmp_path / "out", resume=True)).trainings
+    assert (seqboat.end.reason, seqboat.end.detail) == ("error", "KeyError: 'random.cuda'")
+    assert s4.finished
+
+
+@pytest.mark.parametrize("name", ["nan", "wants_a_key"])
+def test_a_model_that_failed_at_once_is_begun_anew(tmp_path, write_suite, name):
+    """Else the line that resumes the others would be refused."""
+    suite = write_suite(f"fault_models:{name}", "fault_models:tiny", training={"steps": 4, "batch": 2})
+    request = ask(suite, tmp_path / "out", learning_rate=0.01)
+    first, _ = train(request).trainings
+    again, tiny = train(replace(request, resume=True)).trainings
+    assert (again.end.reason, again.end.step) == (first.end.reason, 0)
+    assert (tmp_path / "out" / f"fault_models_{name}.jsonl").read_text().count('"training"') == 1
+    assert tiny.finished
+
+
+def test_two_models_never_share_files(tmp_path, write_suite):
+    rows = ["a+b=fault_models:tiny", "a_b=fault_models:tiny"]
+    suite = write_suite(*rows, training={"steps": 4, "batch": 2})
+    with pytest.raises(UsageError, match=r"a_b_fault_models_tiny\.jsonl: would be the file of both a\+b="):
+        train(ask(suite, tmp_path / "out", learning_rate=0.01))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_broken_checkpoint_is_refused(tmp_path, suite):
     train(ask(suite, tmp_path / "out"))
     (tmp_path / "out" / "seqboat.safetensors").write_bytes(b"no checkpoint")
@@ -180,6 +233,15 @@ def test_a_torn_record_is_dropped(tmp_path, suite):
     path = tmp_path / "out" / "seqboat.jsonl"
     path.write_bytes(path.read_bytes() + b'{"type": "prog')
     assert read_training(path).finished
+
+
+@pytest.mark.parametrize("damage", [b'"suite":"\xff', b'"more":' + b"[" * 100_000], ids=["byte", "depth"])
+def test_a_damaged_record_is_named(tmp_path, suite, damage):
+    train(ask(suite, tmp_path / "out"))
+    path = tmp_path / "out" / "seqboat.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"suite":"', damage, 1))
+    with pytest.raises(ResultError, match=r"seqboat\.jsonl: line 1 is not a record of a training"):
+        read_training(path)
 
 
 def test_a_loss_that_is_no_number_ends_the_training(tmp_path, write_suite):
@@ -236,6 +298,9 @@ def test_what_cannot_be_trained_is_refused(tmp_path, suite, write_suite):
             suite, tmp_path / "a", overrides={"implementations": ["h3"], "baseline": "h3"}
         ),
         "warm-up of 9 steps is longer": ask(suite, tmp_path / "b", warm_up=9),
+        "--activation-reg inf: it must be at least 0, and finite": ask(
+            suite, tmp_path / "h", activation_penalty=math.inf
+        ),
         "learning rate 0.0: it must be above 0": ask(suite, tmp_path / "c", learning_rate=0.0),
         "s4 has no configurators": ask(
             suite,

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -129,6 +130,24 @@ def test_a_query_sees_every_run(keep):
     assert dict(rows) == {commit(0): 24, commit(1): 24}
     sql = "SELECT max(parameters), min(activation_rate) FROM cases WHERE implementation = 'seqboat'"
     assert result_store.query(keep.folder, sql).rows == [(600_000, pytest.approx(0.3))]
+
+
+@pytest.mark.parametrize("name", ["runs [1]", "a*b?", "it's {a,b}"])
+def test_a_store_may_have_any_name(keep, tmp_path, name):
+    folder = tmp_path / name
+    keep(0)
+    result_store.add(keep.runs / "0.jsonl", folder)
+    ((file,),) = result_store.query(folder, "SELECT file FROM runs").rows
+    assert Path(file).is_relative_to(folder)
+
+
+def test_decimals_are_sorted_as_the_numbers_that_they_are(keep):
+    keep(0)
+    values = "(VALUES ('a', 10.25), ('b', 9.5)) AS t(name, amount)"
+    sql = f"SELECT name, amount::DECIMAL(9, 3) AS amount FROM {values}"
+    words = ["store", "query", "--store", str(keep.folder), "--sort", "amount", "--digits", "2", sql]
+    shown = CliRunner().invoke(app, words)
+    assert [line.split() for line in shown.stdout.splitlines()[-2:]] == [["b", "9.5"], ["a", "10"]]
 
 
 @pytest.mark.parametrize("sql", ["SELECT nothing", "", ";", "SELECT 1 FROM elsewhere", "SELEC"])

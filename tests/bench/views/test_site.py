@@ -98,6 +98,20 @@ def test_figures_and_badges_are_json(pages):
     assert {badge["color"] for badge in badges.values()} <= {"red", "blue"}
 
 
+def test_badges_of_suites_never_share_a_file(tmp_path):
+    for number, (suite, model) in enumerate([("ci", "fused-x:build"), ("ci-fused", "x:build")]):
+        environment = msgspec.structs.replace(CPU, commit=commit(number))
+        made = results(["transformer", model], environment=environment)
+        named = msgspec.structs.replace(made.header.suite, name=suite)
+        header = msgspec.structs.replace(made.header, suite=named)
+        path = write(msgspec.structs.replace(made, header=header, path=f"{number}.jsonl"), tmp_path)
+        store.add(path, tmp_path / "store")
+    site.write(tmp_path / "store", tmp_path / "public")
+    badges = [json.loads(path.read_text())["label"] for path in (tmp_path / "public" / "badges").iterdir()]
+    models = sorted(re.split("[ ,]", label)[0] for label in badges)
+    assert models == ["Transformer", "Transformer", "fused-x", "x"]
+
+
 def test_a_store_that_is_not_there_is_one_line(tmp_path):
     with pytest.raises(UsageError, match="holds no runs"):
         site.write(tmp_path / "none", tmp_path / "public")

@@ -1,5 +1,6 @@
 """Workloads that somebody else has written: found by path and entry point, and held to what they promise."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from bench import Batch, Task, workloads
 from bench.cli import app
 from bench.errors import UsageError
 from bench.system import plugins
+from bench.workloads.base import DataSource, used
 from bench.workloads.others import Others
 
 MODULE = """
@@ -133,6 +135,68 @@ def test_a_batch_that_does_not_fit_its_task_is_one_line(words):
         Others("mine", Good(**changes)).batch(8, 2, "full", 0)
     assert str(caught.value).startswith("workload mine: batch(…)")
     assert words in str(caught.value)
+
+
+class Odd(Good):
+    """A workload with one member that is not what it should be."""
+
+    def __init__(self, name, member) -> None:
+        super().__init__()
+        setattr(self, name, member)
+
+
+def raises(self):
+    raise KeyError("of theirs")
+
+
+ODD = [
+    ("task", lambda length: Task("text", length, classes="10", vocabulary=4), "'10' classes"),
+    ("task", lambda length: Task(None, length, classes=2, vocabulary=4), "has the name None"),
+    ("task", lambda length: Task("text", length, classes=2, vocabulary=None), "a vocabulary of None"),
+    ("sequences", lambda split: "many", "sequences('train') gives 'many'; give a number above 0"),
+    ("sequences", lambda split: 0, "sequences('train') gives 0; give a number above 0"),
+    ("sources", lambda: "corpus.txt", "sources() gives no tuple of bench.workloads"),
+    ("sources", lambda: None, "sources() gives no tuple of bench.workloads"),
+]
+
+
+@pytest.mark.parametrize(("name", "member", "words"), ODD)
+def test_what_a_method_gives_is_checked(name, member, words):
+    workload = Others("mine", Odd(name, member))
+    arguments = {"task": (32,), "sequences": ("train",)}.get(name, ())
+    with pytest.raises(UsageError) as caught:
+        getattr(workload, name)(*arguments)
+    assert str(caught.value).startswith("workload mine: ")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["max_length", "published_length", "description", "sequences", "batch"])
+def test_a_property_that_raises_is_one_line(name):
+    theirs = type("Theirs", (Good,), {name: property(raises)})()
+    with pytest.raises(UsageError, match=f"^workload mine: {name} raised KeyError: 'of theirs'$"):
+        Others("mine", theirs).sequences("train")
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    theirs = Odd("task", lambda length: Task("text", length, classes=np.int64(2), vocabulary=4))
+    assert Others("mine", theirs).task(8).classes == 2
+    assert type(Others("mine", Odd("max_length", np.int32(16))).max_length) is int
+
+
+@pytest.mark.parametrize("obtain", ["fetch.sh", None])
+def test_a_workload_whose_data_is_not_here_says_how_to_get_it(obtain):
+    missing = () if obtain is None else (DataSource("a corpus", "real", None, obtain),)
+    words = "it names none" if obtain is None else "a corpus: fetch.sh"
+    with pytest.raises(UsageError, match=f"none of the sources of this data is here: {words}"):
+        used(Others("mine", Odd("sources", lambda: missing)).sources())
+
+
+def test_what_a_workload_prints_is_not_in_the_output(folder):
+    text = MODULE.replace("        tokens = ", "        print('a batch')\n        tokens = ")
+    (folder / "parity_of_mine.py").write_text(text)
+    ran = CliRunner().invoke(app, ["data", "parity_of_mine:WORKLOAD", "--length", "32", "--json"])
+    assert json.loads(ran.stdout)["length"] == 32
+    assert "a batch" in ran.stderr
 
 
 def test_reals_that_are_not_finite_are_refused():

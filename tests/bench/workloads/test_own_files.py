@@ -84,6 +84,7 @@ BROKEN = {
     "tokens:square.npy": "square.npy: holds 3 × 3 of int64",
     "tokens:objects.npy": "objects.npy: is not a NumPy array that can be mapped",
     "tokens:several.npz": "several.npz: holds several arrays",
+    "tokens:cut.npz": "cut.npz: is not a NumPy array that can be mapped",
     "tokens:one.npy": "one.npy: holds 1 tokens, too few",
     "text:empty.txt": "empty.txt: cannot be read",
     "tokens:corpus.npy(words=3)": "unknown setting 'words'; known: vocabulary",
@@ -98,6 +99,7 @@ def test_what_cannot_be_is_one_line(folder, name):
     np.save("objects.npy", np.array([{}], dtype=object))
     np.save("one.npy", np.zeros(1, dtype=np.int64))
     np.savez("several.npz", np.zeros(3), np.zeros(3))
+    (folder / "cut.npz").write_bytes((folder / "several.npz").read_bytes()[:-30])
     (folder / "empty.txt").touch()
     with pytest.raises(UsageError) as caught:
         workloads.load(name)
