@@ -172,7 +172,7 @@ def rates(text: str | None) -> list[float] | None:
     return [] if text == "init" else numbers(text, float, "--activation")
 
 
-ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".html": "html", ".json": "json"}
+FORMAT_OF = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".html": "html", ".json": "json"}
 """Formats of a table's file by its ending."""
 OTHER_ENDINGS = (".pdf", ".png", ".svg", ".xlsx", ".parquet", ".docx")
 """Endings of files that no table is."""
@@ -184,8 +184,8 @@ def known_format(name: str | None, also: Sequence[str] = (), out: Path | None = 
 
     if name is None:
         if out is not None and out.suffix.lower() in OTHER_ENDINGS:
-            raise UsageError(f"-o {out}: a table ends in {', '.join(ENDINGS)} or .txt, or has its --format")
-        return "terminal" if out is None else ENDINGS.get(out.suffix.lower(), "terminal")
+            raise UsageError(f"-o {out}: a table ends in {', '.join(FORMAT_OF)} or .txt, or has its --format")
+        return "terminal" if out is None else FORMAT_OF.get(out.suffix.lower(), "terminal")
     if name not in (*FORMATS, *also):
         raise UsageError(f"--format {name}: choose {', '.join((*FORMATS, *also))}")
     return name

@@ -24,6 +24,7 @@ from bench.records.surroundings import remarks
 from bench.records.writing import ResultFile
 from bench.stats.intervals import MIN_BLOCKS
 from bench.suites import reading
+from bench.suites.files import ENDINGS
 from bench.suites.suite import Suite
 from bench.system.repository import WORKTREE, Repository
 from bench.system.signals import Interruption, termination_interrupts
@@ -166,7 +167,7 @@ def suite_of(request: GateRequest, head: Revision) -> Suite:
 
 def _as_of(suite: str, revision: Revision) -> str:
     """A suite's name or file; for a file inside the working tree the revision's, if it has one."""
-    if not suite.endswith((".yaml", ".yml")):
+    if not suite.endswith(ENDINGS):
         return suite
     try:
         theirs = revision.tree / Path(suite).resolve().relative_to(revision.repository)

@@ -8,11 +8,9 @@ import msgspec
 
 from bench.errors import UsageError
 from bench.gate.verdicts import CaseVerdict, Limits
-from bench.suites.suite import Allowed
+from bench.suites.suite import EVERY, Allowed
 from bench.text.units import parse_percentage
 
-EVERY = "default"
-"""Key of the limits of every model without limits of its own."""
 MARGIN, TOLERANCE = "1%", "3%"
 
 

@@ -21,6 +21,7 @@ from bench.stats.intervals import MIN_BLOCKS, unpaired_ratio
 from bench.stats.ratios import block_step_seconds
 from bench.suites import reading as suites
 from bench.suites.case import Case
+from bench.suites.files import ENDINGS
 from bench.text.units import parse_percentage
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed, WorkerProcess
@@ -83,7 +84,7 @@ class Throughput:
         blocks: int,
     ) -> None:
         overrides = {"implementations": [implementation], "baseline": implementation}
-        loaded = suites.load(self._place(suite) if suite.endswith((".yaml", ".yml")) else suite, overrides)
+        loaded = suites.load(self._place(suite) if suite.endswith(ENDINGS) else suite, overrides)
         environment = probe_environment(device, threads or loaded.most_threads)
         procedure = Procedure(loaded, environment, sources={"": CodeSource(_importable())})
         wanted = length or loaded.lengths[0]

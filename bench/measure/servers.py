@@ -1,6 +1,5 @@
 """Fork servers by job: blocks have a fresh one each, and those surely needed load side by side."""
 
-import os
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -8,6 +7,7 @@ from typing import Self
 from bench.measure.procedure import Procedure
 from bench.probes.limits import free_memory
 from bench.suites.case import Case
+from bench.system import processors
 from bench.workers.forkserver import ForkServer
 
 SERVER_BYTES = 300 << 20
@@ -49,9 +49,8 @@ class Servers:
         return self.alone()
 
     def _load_ahead(self) -> None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         room = int(MEMORY_SHARE * free_memory() / SERVER_BYTES)
-        count = max(1, min(self.blocks, cores, room))
+        count = max(1, min(self.blocks, processors.count(), room))
         self._waiting = [self._new() for _ in range(count)]
         for server in self._waiting:
             server.load(self.cases)

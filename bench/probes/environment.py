@@ -13,7 +13,7 @@ from bench.probes import limits, variables
 from bench.probes.packages import version_of
 from bench.records.environment import Environment
 from bench.records.gpu import GpuSettings
-from bench.system import allocator, child
+from bench.system import allocator, child, processors
 from bench.system.child import ChildFailed
 from bench.system.repository import commit_around
 from bench.text.escape import as_text
@@ -101,7 +101,7 @@ def processor_name() -> str:
 
 def default_threads() -> int:
     """One thread per physical core that this process may use, no more than a control group grants."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = processors.count()
     quota = limits.cpu_quota()
     granted = allowed if quota is None else int(quota)
     return max(1, min(allowed, granted, psutil.cpu_count(logical=False) or allowed))

@@ -11,7 +11,7 @@ from bench.records.surroundings import Surroundings
 from bench.system import processors
 
 SYS = Path("/sys")
-MEASURE = ("run", "regress", "bisect", "doctor", "profile", "train", "verify")
+MEASURE = ("run", "regress", "bisect", "doctor", "profile", "train", "verify", "reproduce")
 """Commands that are disturbed by each other."""
 FIRST_WORDS = 5
 """Words of a command line among which `bench` stands: after an interpreter and its options."""
@@ -22,7 +22,7 @@ def read_surroundings(sys_folder: Path = SYS) -> Surroundings:
     cpus = sys_folder / "devices/system/cpu"
     return Surroundings(
         load_average=os.getloadavg()[0],
-        cores=len(processors.allowed()) or os.cpu_count() or 1,
+        cores=processors.count(),
         others=list(_others()),
         on_battery=_on_battery(),
         throttled=_throttled(cpus),

@@ -9,6 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity
 
 from bench.errors import UsageError
+from bench.probes.tensor_bytes import tensor_bytes
 from bench.steps.step import Step
 
 MEMORY = "[memory]"
@@ -23,7 +24,7 @@ def write_trace(step: Step, path: Path) -> None:
     for parameter in step.model.parameters():
         # What was allocated before is not seen when it is freed.
         parameter.grad = None
-    before = _live_bytes(step)
+    before = tensor_bytes(step.live())
     on_gpu = step.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
@@ -38,11 +39,6 @@ def write_trace(step: Step, path: Path) -> None:
     trace = msgspec.json.decode(path.read_bytes())
     trace["traceEvents"] += list(_counters(trace["traceEvents"], 0 if on_gpu else before))
     path.write_bytes(msgspec.json.encode(trace))
-
-
-def _live_bytes(step: Step) -> int:
-    storages = [tensor.untyped_storage() for tensor in step.live()]
-    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def _counters(events: list[dict[str, Any]], before: int) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ import msgspec
 from bench import workloads
 from bench.errors import UsageError
 from bench.suites import metrics, rows
-from bench.suites.suite import STRETCH, Suite, Timing, several
+from bench.suites.suite import EVERY, STRETCH, Suite, Timing, several
 from bench.system import own_models
 from bench.text.units import parse_duration, parse_percentage
 from bench.workloads.others import Others
@@ -121,15 +121,14 @@ def _timing_problems(timing: Timing, place: str) -> Iterator[tuple[str, str]]:
 
 def _name_problems(suite: Suite) -> Iterator[tuple[str, str]]:
     """Limits, rates and checkpoints may name models that are not measured (`--impl`), but each must exist."""
-    for key, models in (("limits", suite.limits), ("ignore", suite.ignored)):
+    named = (
+        ("limits", [model for model in suite.limits if model != EVERY]),
+        ("ignore", suite.ignored),
+        ("training", suite.training.learning_rate),
+        ("checkpoints", suite.checkpoints),
+    )
+    for key, models in named:
         for model in models:
-            try:
-                if key != "limits" or model != "default":
-                    registry.find(model)
-            except RegistryError as error:
-                yield key, str(error)
-    for key, named in (("training", suite.training.learning_rate), ("checkpoints", suite.checkpoints)):
-        for model in named:
             try:
                 registry.find(model)
             except RegistryError as error:

@@ -71,6 +71,10 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Sequences of each evaluation."""
 
 
+EVERY = "default"
+"""Key of the limits of every model without limits of its own."""
+
+
 class Allowed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Growth that a gate allows a model; None for the gate's own limit."""
 
@@ -157,11 +161,11 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def min_run_seconds(self) -> float | None:
         return None if self.timing.min_run is None else parse_duration(self.timing.min_run)
 
-    def batches(self, device: str, length: int) -> tuple[int, ...]:
+    def batches(self, kind: str, length: int) -> tuple[int, ...]:
         """Sequences per step on a kind of device, at a length in time steps."""
         if self.tokens is not None:
             return (self.tokens // length,)
-        return several(self.batch.cuda if device == "cuda" else self.batch.cpu)
+        return several(self.batch.cuda if kind == "cuda" else self.batch.cpu)
 
     @property
     def fills(self) -> tuple[Fill, ...]:
@@ -185,9 +189,9 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def precisions(self) -> tuple[Precision, ...]:
         return several(self.precision)
 
-    def axes(self, device: str) -> list[str]:
+    def axes(self, kind: str) -> list[str]:
         """Settings, besides the length, that tell cells apart on a kind of device."""
-        batches = self.batches(device, self.lengths[0])
+        batches = self.batches(kind, self.lengths[0])
         values: dict[str, tuple[object, ...]] = {
             "batch": batches,
             "precision": self.precisions,
@@ -196,16 +200,16 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         }
         return [name for name, choices in values.items() if len(choices) > 1]
 
-    def choices(self, device: str) -> list[str]:
+    def choices(self, kind: str) -> list[str]:
         """The settings that have several values on a kind of device, rows' own included."""
-        return [*self.axes(device), *(["mode"] if len(self.each_mode) > 1 else [])]
+        return [*self.axes(kind), *(["mode"] if len(self.each_mode) > 1 else [])]
 
-    def where(self, case: Case, device: str) -> str:
+    def where(self, case: Case, kind: str) -> str:
         """A case's cell in words: its length, and what else has several values."""
-        more = [f"{axis} {getattr(case, axis)}" for axis in self.axes(device)]
+        more = [f"{axis} {getattr(case, axis)}" for axis in self.axes(kind)]
         return ", ".join([f"length {case.length}", *more])
 
-    def cases(self, device: str) -> list[Case]:
+    def cases(self, kind: str) -> list[Case]:
         """The grid on a kind of device (cpu or cuda), by cell: length, threads, precision, fill, batch."""
         return [
             Case(
@@ -229,7 +233,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             for threads in self.own_threads
             for precision in self.precisions
             for fill in self.fills
-            for batch in self.batches(device, length)
+            for batch in self.batches(kind, length)
             for name in self.implementations
             for rate in self._rates(name)
             for mode in self.each_mode

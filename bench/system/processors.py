@@ -15,6 +15,11 @@ def allowed() -> Processors:
     return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
 
 
+def count() -> int:
+    """Number of processors that this process may use, at least one."""
+    return len(allowed()) or os.cpu_count() or 1
+
+
 def cores(processors: Iterable[int], system: Path = SYSTEM) -> list[Processors]:
     """The same by core, in order: hyperthreads of one core are together.
 

@@ -22,9 +22,6 @@ from bench.workers.messages import Answer, Failure, Question
 
 A = TypeVar("A", bound=msgspec.Struct)
 
-_STATUS: dict[str, Status] = {"oom": "oom", "nan": "nan", "error": "error", "unsupported": "unsupported"}
-
-
 DEVICE_ASSERT = "device-side assert"
 CAPACITY = re.compile(r"more than \d+ active steps: the capacity")
 """Words of `implementations.ops.sizes` and of the Triton form."""
@@ -91,7 +88,7 @@ class WorkerProcess:
             ) from None
         if isinstance(answer, Failure):
             reason = self._in_full(answer.reason)
-            raise WorkerFailed(_STATUS[answer.kind], reason, answer.traceback)
+            raise WorkerFailed(answer.kind, reason, answer.traceback)
         if not isinstance(answer, expected):
             raise WorkerFailed("error", f"answered {type(answer).__name__}, not {expected.__name__}")
         return answer

@@ -153,7 +153,6 @@ class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
     parameters: int
     tokens: int
     real_tokens: int
-    data: str
     backend: str
     reference: str | None = None
     """The implementation that it is held against; None for its own plain form, or for nothing."""

@@ -144,7 +144,6 @@ class Worker:
             parameters=parameter_count(self.step.model),
             tokens=self.step.tokens,
             real_tokens=self.step.real_tokens,
-            data=self.step.workload.data(),
             backend=self.step.backend,
             reference=reference_of(question.case),
             why_plain=self.step.why_plain,

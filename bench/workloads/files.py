@@ -1,5 +1,6 @@
 """Data sets on this machine: the user's folders, files inside installed packages, lines of big tables."""
 
+import bz2
 import hashlib
 import importlib.util
 import os
@@ -17,6 +18,19 @@ SCAN_BYTES = 1 << 26
 WHOLE_BYTES = 1 << 28
 """Files up to this size are read whole for their checksum, larger ones in pieces that are spread evenly."""
 PIECES, PIECE_BYTES = 1024, 1 << 16
+
+
+def reinstall(path: Path, error: Exception) -> UsageError:
+    """What to do about a file of an installed package that can't be read."""
+    return UsageError(f"{path}: cannot be read ({error}); reinstall with pip install 'seqboat-bench[data]'")
+
+
+def decompressed(archive: Path) -> bytes:
+    """Content of a .bz2 of an installed package. Raises UsageError, which says how to reinstall it."""
+    try:
+        return bz2.decompress(archive.read_bytes())
+    except (OSError, ValueError) as error:
+        raise reinstall(archive, error) from None
 
 
 def fingerprint(path: Path) -> str:

@@ -155,9 +155,7 @@ def _mnist(path: Path) -> Pictures:
         rows = np.loadtxt(path, delimiter=",", dtype=np.uint8)
         digits = rows[:, :-1].reshape(-1, 28, 28)
     except (OSError, EOFError, ValueError) as error:
-        raise UsageError(
-            f"{path}: cannot be read ({error}); reinstall with pip install 'seqboat-bench[data]'"
-        ) from None
+        raise files.reinstall(path, error) from None
     return Pictures(
         np.pad(digits, ((0, 0), (2, 2), (2, 2))),
         rows[:, -1].astype(np.int64),

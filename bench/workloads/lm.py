@@ -3,7 +3,6 @@
 Byte b is token b + 1, so that 0 stays the padding token.
 """
 
-import bz2
 import functools
 import os
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy.typing as npt
 
 from bench.errors import UsageError
 from bench.workloads.base import Batch, DataSource, Fill, text_of
-from bench.workloads.files import package_file
+from bench.workloads.files import decompressed, package_file
 from bench.workloads.splits import Split
 from bench.workloads.stream import MAX_LENGTH, excerpts, part_of
 from implementations.task import Task
@@ -108,12 +107,7 @@ def _file(path: Path) -> Corpus:
 
 
 def _enwiki(archive: Path) -> Corpus:
-    try:
-        content = np.frombuffer(bz2.decompress(archive.read_bytes()), dtype=np.uint8)
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{archive}: cannot be read ({error}); reinstall with pip install 'seqboat-bench[data]'"
-        ) from None
+    content = np.frombuffer(decompressed(archive), dtype=np.uint8)
     return Corpus(content, f"enwiki, {content.size} bytes of its XML (gensim)")
 
 

@@ -7,7 +7,6 @@ another one, from the enwiki dump in the package gensim or from the topics of th
 Byte b is token b + 1, so that 0 stays the padding token.
 """
 
-import bz2
 import functools
 import html
 import re
@@ -161,12 +160,7 @@ def _half(article: bytes, number: int) -> bytes:
 
 @functools.cache
 def _enwiki(archive: Path) -> Articles:
-    try:
-        content = bz2.decompress(archive.read_bytes()).decode("utf-8", "replace")
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{archive}: cannot be read ({error}); reinstall with pip install 'seqboat-bench[data]'"
-        ) from None
+    content = files.decompressed(archive).decode("utf-8", "replace")
     texts = re.findall(r"<text[^>]*>(.*?)</text>", content, flags=re.DOTALL)
     return _articles(html.unescape(text) for text in texts)
 

@@ -35,7 +35,7 @@ DEADLINE = 7.0
 AGREES = Variant(
     reference="seqboat", output_error=1e-6, gradient_error=1e-5, worst_gradient="weight", agrees=True
 )
-PREPARED = Prepared(parameters=1, tokens=256, real_tokens=256, data="made up", backend="cpu")
+PREPARED = Prepared(parameters=1, tokens=256, real_tokens=256, backend="cpu")
 
 
 class Scripted:

@@ -66,6 +66,7 @@ def test_what_the_kernel_says_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("line", "command"),
     [
+        ("/usr/bin/bench reproduce run.bundle", "bench reproduce"),
         ("/usr/bin/python /home/me/bin/bench run --suite ci", "bench run"),
         ("python -P -m bench.cli regress --base HEAD", "bench regress"),
         ("bench doctor", "bench doctor"),
