@@ -29,8 +29,8 @@ GRADIENT_FACTOR = 10.0
 LARGEST_GRADIENT_BOUND = 5e-2
 """Half of a gradient may not be missing in any precision: beyond this, float64 tells rounding from faults."""
 FLOAT64_BOUND = 1e-2
-"""A reference whose float32 logits are further than this from its float64 ones computes something else there,
-for instance because a configurator chose other time steps: float64 then says nothing about rounding."""
+"""A reference whose logits are further than this, and ten bounds, from its float64 ones computes something else
+there, for instance because a configurator chose other time steps: float64 then says nothing about rounding."""
 
 
 class Difference(NamedTuple):
@@ -81,11 +81,12 @@ def compare(
     One that is more than rounding here was zero on another sample only, and is compared as all others are.
     """
     bound = OUTPUT_BOUND[precision]
+    furthest = max(ROUNDING_FACTOR * bound, FLOAT64_BOUND)
     exact = functools.cache(exact)
 
     @functools.cache
     def float64_tells() -> bool:
-        return row_error(theirs.outputs[LOGITS], exact().outputs[LOGITS]) <= max(bound, FLOAT64_BOUND)
+        return row_error(theirs.outputs[LOGITS], exact().outputs[LOGITS]) <= furthest
 
     def differ(a: Tensor, b: Tensor, bound: float, exactly: Callable[[], Tensor]) -> Difference:
         error = row_error(a, b)
@@ -100,7 +101,7 @@ def compare(
         if name in zeros and _norm(b) <= ROUNDING_FACTOR * least:
             allowed = ROUNDING_FACTOR * max(_norm(b), least)
             return Difference(ratio(_norm(a), allowed), 1.0, _norm(a) <= allowed)
-        return differ(a, b, gradient_bound(name, bound), lambda: exact().gradients[name])
+        return differ(a, b, gradient_bound(name, bound, b.numel()), lambda: exact().gradients[name])
 
     least = ROUNDING_SHARE * theirs.whole_gradient()
     return Compared(
@@ -109,9 +110,14 @@ def compare(
     )
 
 
-def gradient_bound(name: str, output_bound: float) -> float:
-    """The largest relative error of a gradient, by the parameter's name."""
-    bound = max(output_bound, min(output_bound * GRADIENT_FACTOR, LARGEST_GRADIENT_BOUND))
+def gradient_bound(name: str, output_bound: float, numbers: int = 2) -> float:
+    """The largest relative error of a gradient, by the parameter's name and how many numbers it has.
+
+    Rounding of a single number is one draw, which says nothing about the next one: it has no largest bound.
+    """
+    bound = output_bound * GRADIENT_FACTOR
+    if numbers > 1:
+        bound = max(output_bound, min(bound, LARGEST_GRADIENT_BOUND))
     return max(LOOSE_GRADIENT_BOUND, bound) if LOOSE.search(name) else bound
 
 

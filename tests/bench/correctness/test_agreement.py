@@ -50,9 +50,8 @@ def test_a_part_of_a_gradient_is_not_rounding_in_any_precision(precision):
     """A tenth of it is missing, or it is as far off as the reference's own rounding."""
 
     def agrees(weight: float, theirs: float) -> bool:
-        return compare(
-            computed(weight=weight), computed(weight=theirs), lambda: computed(weight=1.0), precision
-        ).agrees
+        ours, reference, exact = (computed(weight=[value] * 2) for value in (weight, theirs, 1.0))
+        return compare(ours, reference, lambda: exact, precision).agrees
 
     assert not agrees(0.9, 1.001)
     assert agrees(0.9, 1.02)
@@ -71,6 +70,19 @@ def test_an_analytically_zero_gradient_may_be_other_rounding_but_not_a_gradient(
     assert wrong(computed(large=1.0, bias=-9e-6), theirs, exact, zeros=zeros) == set()
     assert wrong(computed(large=1.0, bias=2e-5), theirs, exact, zeros=zeros) == {"bias"}
     assert wrong(computed(large=1.0, bias=math.nan), theirs, exact, zeros=zeros) == {"bias"}
+
+
+def test_rounding_of_a_single_number_in_half_precision_is_one_draw():
+    exact = computed(weight=1.0)
+    assert compare(computed(weight=0.7), computed(weight=1.001), lambda: exact, "bf16").agrees
+    assert not compare(computed(weight=0.4), computed(weight=1.001), lambda: exact, "bf16").agrees
+
+
+def test_a_reference_in_half_precision_may_be_far_from_its_float64():
+    theirs, exact = computed(logits=1.2, weight=1.3), computed()
+    exact.gradients["weight"] = torch.tensor([[1.0]])
+    assert compare(computed(logits=1.01, weight=1.0), theirs, lambda: exact, "bf16-pure").agrees
+    assert not compare(computed(logits=1.01, weight=1.0), theirs, lambda: exact, "fp32").agrees
 
 
 def test_a_gradient_that_was_zero_on_another_sample_only_is_a_gradient():
