@@ -47,4 +47,4 @@ class GpuRun(msgspec.Struct, frozen=True, kw_only=True):
     allocations: int | None = None
     """Blocks that torch's allocator had from the driver in the run, each of which makes the device wait."""
     reasons_after: list[str] | None = None
-    """What held the clocks down right after the run, if the driver counts no seconds of it."""
+    """Reasons for lower clocks right after the run, if the driver counts no seconds of them."""

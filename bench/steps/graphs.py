@@ -99,7 +99,7 @@ def captured(step: Step, graph: Graph) -> Run:
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
-    """What a capture refuses, as NotCaptured; a fault of the device and a full one stay what they are."""
+    """Errors of a capture as NotCaptured; a fault of the device and a full one stay as they are."""
     try:
         yield
     except (RuntimeError, NotImplementedError) as error:
