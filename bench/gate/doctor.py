@@ -108,7 +108,7 @@ def _files(
 
 
 def _resolution(noise: Noise, tolerance: float) -> CheckUp:
-    found = f"{noise.smallest_difference:.1%} is the smallest slowdown that {noise.blocks} blocks tell"
+    found = f"{noise.blocks} blocks tell a slowdown of the margin and {noise.smallest_difference:.1%}"
     if noise.smallest_tolerance < tolerance:
         return CheckUp("resolution", "ok", found)
     advice = (
@@ -238,6 +238,7 @@ def _noise_lines(noise: Noise) -> list[str]:
             for case in noise.cases
         ),
         f"noise floor: {noise.floor:.2%} between two processes of the same code",
-        f"smallest detectable slowdown: {noise.smallest_difference:.2%} with {noise.blocks} blocks",
+        f"smallest slowdown that {noise.blocks} blocks tell: the margin and {noise.smallest_difference:.2%}",
         f"smallest tolerance that identical code passes: {max(0.0, noise.smallest_tolerance):.2%}",
+        *noise.caveats,
     ]

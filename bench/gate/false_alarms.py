@@ -6,6 +6,7 @@ With `--machine` it prints the machine's chapter alone, in seconds: the simulate
 """
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from bench.text.text_table import text_table
 
 EXPERIMENTS = 1000
 SLOWDOWN = 0.05
+SLOWER_HALF = 0.03
+"""Log of the ratio that the halves of the cores add to a pair of a duet, and take from the next one."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,26 @@ class NoiseModel:
         seconds = np.exp(noise) + self.drift * position
         factor = np.where(random.random(shape) < self.burst, self.burst_factor, 1.0)
         return np.asarray(factor * seconds)
+
+    def duet_blocks(self, count: int, random: np.random.Generator) -> list[float]:
+        """The same of a duet."""
+        return list(value_of_pairs(self.pairs(count, random)))
+
+    def pairs(self, count: int, random: np.random.Generator, rounds: int = ROUNDS) -> Array:
+        """Log ratios `(count, rounds, half)` of runs at the same time, one on each half of the cores.
+
+        What changes the machine's speed changes both sides'; a burst hits one of them alone.
+        """
+        luck = np.diff(random.normal(0, self.process, size=(count, 1, 1, 2)))[..., 0]
+        runs = random.normal(0, self.run, size=(count, rounds, 2, 2))
+        bursts = random.random(runs.shape) < self.burst
+        sides = runs + np.where(bursts, math.log(self.burst_factor), 0.0)
+        return np.asarray(luck + np.diff(sides)[..., 0] + np.array([SLOWER_HALF, -SLOWER_HALF]))
+
+
+def value_of_pairs(pairs: Array) -> Array:
+    """Block values of log ratios `(blocks, rounds, half)`, as `bench.stats.duets` has them."""
+    return np.asarray(np.median(pairs, axis=1).mean(axis=-1))
 
 
 NOISES = (
@@ -129,19 +152,30 @@ number of steps averages out. A burst makes a run take half as long again, or ei
 that wanders changes its speed from run to run, for both sides. What is neither found nor passed is
 INCONCLUSIVE: a gate of a noisy machine says so and raises no false alarm.
 
-One case:
+One case, in turns:
 
 {one}
 
 Five cases, one of them slower in the last two columns:
 
 {five}
+
+In a duet, what changes the machine's speed changes both sides', so that drift and wandering are not in the
+ratio; a burst here hits one side alone, which is the worst that it can do. One half of the cores is slower
+by {half:.0%}. One case:
+
+{one_duet}
+
+Five cases:
+
+{five_duet}
 """
 
 
 def report(runs: Sequence[Results] = ()) -> str:
     """The study as markdown. runs: of `bench doctor --aa`, one per pairing."""
-    noises = [(noise.name, noise.blocks) for noise in NOISES]
+    turns = [(noise.name, noise.blocks) for noise in NOISES]
+    duets = [(noise.name, noise.duet_blocks) for noise in NOISES]
     text = TEXT.format(
         argument="".join(f" {Path(run.path).name}" for run in runs),
         blocks=BLOCKS,
@@ -150,8 +184,11 @@ def report(runs: Sequence[Results] = ()) -> str:
         tolerance=LIMITS.tolerance,
         more=SECOND_STAGE_FACTOR * BLOCKS,
         experiments=EXPERIMENTS,
-        one=table(noises, 1),
-        five=table(noises, 5),
+        one=table(turns, 1),
+        five=table(turns, 5),
+        half=SLOWER_HALF,
+        one_duet=table(duets, 1),
+        five_duet=table(duets, 5),
     )
     return text + (machine_study.section(runs, EXPERIMENTS) if runs else "")
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from types import TracebackType
 
-import msgspec
 import numpy as np
 
 from bench.errors import UsageError
+from bench.gate.groups import against_itself, control_of, groups_of
 from bench.gate.revisions import Revision, absent, at
 from bench.gate.rules import Rules
 from bench.gate.verdicts import (
@@ -42,6 +42,9 @@ from bench.workers.forkserver import ForkServer
 SECOND_STAGE_FACTOR = 2
 """A case that stays open gets this many times the first stage's blocks on top, all of fresh processes."""
 
+FIRST_STAGE_SHARE = 0.5
+"""Share of the time left for which the rounds of the first stage are chosen: the second one needs as much."""
+
 ROUNDS = 9
 """Rounds per block of a gate, if the budget allows: enough for the median to resist bursts of other work."""
 
@@ -67,6 +70,10 @@ class Gate:
         self.next_block = 0
         self.share = 1.0
         """Share of the remaining time that this gate may take: others may take turns with it."""
+        self.overrun = 0.0
+        """Most seconds that a block of one group took beyond those foretold."""
+        self.without_room = 0
+        """Blocks of one group that were left out, since memory had become too small for both of its sides."""
         self.timed_seconds = 0.0
         """Seconds that all blocks took."""
         self.stopped: StopReason = "blocks"
@@ -108,9 +115,9 @@ class Gate:
         pairs = self.pairs(base, head)
         timed = [pair for pair in pairs if pair.base.status == pair.other.status == "ok"]
         counted = [pair for pair in timed if pair.base.case.implementation not in self.rules.ignored]
-        control = _control(counted)
+        control = control_of(counted)
         everything = [*timed, *([control] if control else [])]
-        reason = self.time(everything, self.blocks)
+        reason = self.time(everything, self.blocks, FIRST_STAGE_SHARE)
         family = max(1, len(counted))
         still_open = [pair for pair in timed if not is_settled(self._judge(pair), family)]
         if control and not self._is_decided(pairs) and not is_settled(self._judge(control), family):
@@ -125,7 +132,7 @@ class Gate:
         """Each case that runs, twice: identical code."""
         base, _, control = REVISIONS
         solos = self._solos(base, self._failed_imports(base))
-        return [_against_itself(solo, control) for solo in solos if solo.status == "ok"]
+        return [against_itself(solo, control) for solo in solos if solo.status == "ok"]
 
     def locate(self, base: Revision, head: Revision) -> dict[tuple[str, str], str]:
         """Why a revision does not have an implementation, by the names of both.
@@ -141,30 +148,34 @@ class Gate:
         solos = (self._solos(name, broken, exact) for name in names)
         return [Pair(*pair) for pair in zip(*solos, strict=True)]
 
-    def time(self, pairs: Sequence[Pair], blocks: int) -> StopReason:
-        """Time blocks of fresh processes, as many as asked for or as the budget allows."""
-        for _ in self.each_block(pairs, blocks):
+    def time(self, pairs: Sequence[Pair], blocks: int, share: float = 1.0) -> StopReason:
+        """Time blocks of fresh processes, as many as asked for or as the budget allows; see `each_block`."""
+        for _ in self.each_block(pairs, blocks, share):
             pass
         return self.stopped
 
-    def each_block(self, pairs: Sequence[Pair], blocks: int) -> Iterator[None]:
-        """The same, block by block, so that something else can be done in between."""
+    def each_block(self, pairs: Sequence[Pair], blocks: int, share: float = 1.0) -> Iterator[None]:
+        """The same, block by block, so that something else can be done in between.
+
+        share: of the time left, for which their rounds are chosen. No block is begun for which there is no
+        time with as many rounds as its value needs.
+        """
         self.stopped = "blocks"
-        longest, first = 0.0, time.monotonic()
+        first = time.monotonic()
         groups = self._groups(pairs)
+        kept = (1 - share) * self._own_seconds_left()
         for done in range(blocks):
             begin = time.monotonic()
-            if self._own_seconds_left() < longest:
+            if self._own_seconds_left() < sum(map(self._least_seconds, groups)):
                 self.stopped = "budget"
                 return
             server = self.servers.of_a_block()
             for number, group in enumerate(groups):
                 self._tell_progress(pairs, done + number / len(groups), blocks, begin - first)
                 to_come = len(groups) * (blocks - done) - number
-                self._block(number, group, self._own_seconds_left() / to_come, server)
+                self._block(number, group, (self._own_seconds_left() - kept) / to_come, server)
             self.next_block += 1
-            seconds = time.monotonic() - begin
-            longest, self.timed_seconds = max(longest, seconds), self.timed_seconds + seconds
+            self.timed_seconds += time.monotonic() - begin
             yield
 
     def _tell_progress(self, pairs: Sequence[Pair], done: float, blocks: int, seconds: float) -> None:
@@ -237,52 +248,50 @@ class Gate:
         return solo
 
     def _block(self, number: int, group: Sequence[Solo], seconds: float, server: ForkServer) -> None:
-        alive = [solo for solo in group if solo.case.id not in self.found.lost]
+        alive = self._alive(group)
         if len(alive) < 2:
             return
-        rounds = self.procedure.rounds_within(alive, seconds)
-        self.observer.block_begins(self.next_block, f"length {alive[0].case.length}", rounds)
+        rounds = self._rounds(alive, seconds)
+        where, begin = f"length {alive[0].case.length}", time.monotonic()
         block = kind_of_block(self.procedure)(
             self.procedure, self.next_block, number, alive, Design(rounds), self.random, server
         )
+        if not block.has_room:
+            # Memory that something else has taken meanwhile is no fault of head's.
+            self.without_room += 1
+            self.observer.notice(f"block {self.next_block + 1} at {where} is left out: {NO_ROOM}")
+            return
+        self.observer.block_begins(self.next_block, where, rounds)
         with closing(block.run()) as records:
             for record in records:
                 # A revision that fails while it is timed costs only its own comparison.
                 self.recorder.take(record)
+        took = time.monotonic() - begin
+        self.overrun = max(self.overrun, took - self.procedure.block_seconds(alive, rounds))
+
+    def _rounds(self, alive: list[Solo], seconds: float) -> int:
+        """Rounds of a block of so many seconds; as many as its value needs at least."""
+        fitting = self.procedure.rounds_within(alive, seconds - self.overrun)
+        return max(fitting, min(self.procedure.rounds_wanted, self.procedure.max_rounds))
+
+    def _least_seconds(self, group: Sequence[Solo]) -> float:
+        """Seconds that a block of a group takes at least."""
+        alive = self._alive(group)
+        if len(alive) < 2:
+            return 0.0
+        return self.overrun + self.procedure.block_seconds(alive, self._rounds(alive, 0.0))
+
+    def _alive(self, group: Sequence[Solo]) -> list[Solo]:
+        return [solo for solo in group if solo.case.id not in self.found.lost]
 
     def _groups(self, pairs: Iterable[Pair]) -> list[list[Solo]]:
-        """Cases that are timed together: a base with all compared to it; in a duet, with each alone.
-
-        Raises UsageError if there is no memory for a duet.
-        """
-        if not self.procedure.is_duet:
-            return _groups(pairs)
-        groups = [[pair.base, pair.other] for pair in pairs]
-        for group in groups:
-            if not self.procedure.fits(group):
-                raise UsageError(f"--pairing duet: {group[0].case.implementation}: {NO_ROOM}")
+        """Cases that are timed together. Raises UsageError if no block of a duet will have the memory."""
+        groups = groups_of(pairs, self.procedure)
+        if self.procedure.is_duet and self.next_block == 0:
+            for group in groups:
+                if not self.procedure.fits(group):
+                    raise UsageError(f"--pairing duet: {group[0].case.implementation}: {NO_ROOM}")
         return groups
 
     def _own_seconds_left(self) -> float:
         return self.share * self.procedure.seconds_left(self.begin)
-
-
-def _control(pairs: Iterable[Pair]) -> Pair | None:
-    """The fastest case's base against itself: any difference there is noise."""
-    bases = [pair.base for pair in pairs]
-    if not bases:
-        return None
-    quickest = min(bases, key=lambda solo: solo.step_seconds or math.inf)
-    return _against_itself(quickest, REVISIONS[2])
-
-
-def _against_itself(solo: Solo, name: str) -> Pair:
-    return Pair(solo, msgspec.structs.replace(solo, case=at(solo.case, name)))
-
-
-def _groups(pairs: Iterable[Pair]) -> list[list[Solo]]:
-    """Cases that are interleaved: a base with all that is compared with it."""
-    groups: dict[str, list[Solo]] = {}
-    for pair in pairs:
-        groups.setdefault(pair.base.case.id, [pair.base]).append(pair.other)
-    return list(groups.values())

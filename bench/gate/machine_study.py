@@ -27,12 +27,14 @@ Blocks = Callable[[int, np.random.Generator], list[float]]
 """Draws that many blocks' log ratios."""
 
 
-def gate(control: Blocks, cases: Sequence[Blocks], random: np.random.Generator) -> Verdict:
-    """One whole gate, second stage included."""
+def gate(
+    control: Blocks, cases: Sequence[Blocks], random: np.random.Generator, second_stage: bool = True
+) -> Verdict:
+    """One whole gate, or its first stage alone."""
     noises = [*cases, control]
     values = [blocks(BLOCKS, random) for blocks in noises]
     for found, blocks in zip(values, noises, strict=True):
-        if not is_settled(judge_slowdowns(found, LIMITS), len(cases)):
+        if second_stage and not is_settled(judge_slowdowns(found, LIMITS), len(cases)):
             found += blocks(SECOND_STAGE_FACTOR * BLOCKS, random)
     *judged, of_control = [judge_slowdowns(found, LIMITS) for found in values]
     return conclude(judged, of_control, LIMITS, "base", "head").verdict
@@ -178,7 +180,9 @@ def _figures(cases: Sequence[Measured], slower: str, experiments: int) -> list[s
     return [f"{share:.1%}" for share in (same["REGRESSED"], same["PASSED"], *found)]
 
 
-def rates(cases: Sequence[Measured], slowdown: float, slower: str, experiments: int) -> dict[Verdict, float]:
+def rates(
+    cases: Sequence[Measured], slowdown: float, slower: str, experiments: int, second_stage: bool = True
+) -> dict[Verdict, float]:
     """Shares of gates by verdict. slower: whether one case is, or every one."""
     random = np.random.default_rng(0)
     counts: dict[Verdict, float] = {"REGRESSED": 0, "PASSED": 0, "INCONCLUSIVE": 0}
@@ -189,7 +193,7 @@ def rates(cases: Sequence[Measured], slowdown: float, slower: str, experiments: 
             chosen = int(random.integers(len(cases)))
             head = [*same[:chosen], slow[chosen], *same[chosen + 1 :]]
         control = same[int(random.integers(len(cases)))]
-        counts[gate(control, head, random)] += 1 / experiments
+        counts[gate(control, head, random, second_stage)] += 1 / experiments
     return counts
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import special
 
 from bench.errors import UsageError
+from bench.gate.caveats import of_raw_data
 from bench.gate.gate import Gate
 from bench.gate.regress import gate_suite
 from bench.gate.rules import Rules
@@ -22,6 +23,7 @@ from bench.measure.header import make_header
 from bench.measure.procedure import Procedure
 from bench.probes.surroundings import read_surroundings
 from bench.records.environment import Environment, Pairing
+from bench.records.reading import read
 from bench.records.writing import ResultFile
 from bench.stats.intervals import MIN_BLOCKS, ratio_interval, smallest_difference, upper_bound
 from bench.suites.case import Case
@@ -55,10 +57,12 @@ class Noise(msgspec.Struct, frozen=True, kw_only=True):
     floor: float
     """Standard deviation of a block's log ratio, over all cases."""
     smallest_difference: float
-    """Smallest slowdown that `blocks` blocks detect in 90% of all gates, with 99% confidence."""
+    """Smallest slowdown beyond the margin that `blocks` detect in 90% of gates, with 99% confidence."""
     smallest_tolerance: float
     """Smallest tolerance with which a gate passes identical code."""
     cases: list[CaseNoise]
+    caveats: list[str] = []
+    """Disturbed runs, and other work on the machine meanwhile."""
 
     @property
     def cost(self) -> float:
@@ -66,9 +70,12 @@ class Noise(msgspec.Struct, frozen=True, kw_only=True):
         return self.floor**2 * self.seconds / self.blocks
 
     @property
-    def degrees(self) -> int:
-        """Degrees of freedom behind the noise floor."""
-        return len(self.cases) * (self.blocks - 1)
+    def degrees(self) -> float:
+        """Degrees of freedom behind the noise floor (Satterthwaite): fewer, the more unlike the cases are."""
+        variances = [case.deviation**2 for case in self.cases]
+        squares = sum(variance**2 for variance in variances)
+        alike = sum(variances) ** 2 / squares if squares else len(variances)
+        return alike * (self.blocks - 1)
 
 
 def measure_noise(
@@ -114,6 +121,7 @@ def _noise(gate: Gate, pairs: Sequence[Pair]) -> Noise:
         pairing=environment.pairing,
         threads=environment.threads,
         seconds=gate.timed_seconds,
+        caveats=of_raw_data(read(gate.recorder.file.path)),
     )
 
 
@@ -126,8 +134,9 @@ def recommended(noises: Sequence[Noise]) -> tuple[Noise, str]:
     (other,) = others
     share = best.cost / other.cost if other.cost else 1.0
     words = f"--pairing {best.pairing}: as narrow an interval takes {share:.0%} of the time"
-    # The variances of two normal samples have a ratio above this by chance once in twenty times.
-    by_chance = float(special.fdtri(other.degrees, best.degrees, 0.95))
+    # The larger of the variances of two normal samples is so many times the other, by chance, once in twenty
+    # times: either may have been the better one.
+    by_chance = float(special.fdtri(other.degrees, best.degrees, 0.975))
     if share * by_chance > 1:
         words += ", which so few blocks can't tell from chance"
     return best, words

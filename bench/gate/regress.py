@@ -1,25 +1,27 @@
 """`bench regress`: two revisions of a repository side by side, every case interleaved with its older self."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from bench.errors import UsageError
-from bench.gate.gate import ROUNDS, Gate, Verdicts
+from bench.gate.caveats import of_lacking_blocks, of_raw_data
+from bench.gate.gate import ROUNDS, Gate
 from bench.gate.imports import touched
 from bench.gate.installed import SetupFailed
 from bench.gate.revisions import Code, Revision, checked_out
 from bench.gate.rules import Rules, limits_of, rules_of
-from bench.gate.verdicts import REVISIONS, GateReport, Limits, conclude, judge_untouched
+from bench.gate.verdicts import REVISIONS, CaseVerdict, GateReport, Limits, conclude, judge_untouched
 from bench.measure.display import open_display
 from bench.measure.header import make_header
 from bench.measure.pairing import Paired, check_pairing, pair
 from bench.measure.procedure import Procedure
 from bench.probes.environment import probe_environment
 from bench.probes.surroundings import read_surroundings
+from bench.records.reading import read
 from bench.records.surroundings import remarks
 from bench.records.writing import ResultFile
 from bench.stats.intervals import MIN_BLOCKS
@@ -59,6 +61,17 @@ class GateRequest:
     repository: Path = Path(".")
 
 
+class Measured(NamedTuple):
+    """Verdicts of a gate, and the way to them."""
+
+    cases: list[CaseVerdict]
+    control: CaseVerdict | None
+    paired: Paired | None = None
+    """Timing of pairs; None if no clock was needed."""
+    caveats: Sequence[str] = ()
+    """Blocks that are lacking."""
+
+
 def regress(request: GateRequest) -> GateReport:
     """Measure both revisions and decide. Raises UsageError if nothing could be measured."""
     limits = _check(request)
@@ -73,7 +86,7 @@ def regress(request: GateRequest) -> GateReport:
         ):
             suite = suite_of(request, revisions[head])
             rules = rules_of(suite.limits, suite.ignored, request.margin, request.tolerance)
-            (cases, control), paired = _measured(request, suite, rules, revisions, interruption)
+            cases, control, paired, caveats = _measured(request, suite, rules, revisions, interruption)
     except SetupFailed as failure:
         if failure.revision != head:
             raise
@@ -94,7 +107,12 @@ def regress(request: GateRequest) -> GateReport:
     report = msgspec.structs.replace(report, suite=request.suite)
     if paired is None:
         return report
-    return msgspec.structs.replace(report, pairing=paired.environment.pairing, timed=paired.words)
+    return msgspec.structs.replace(
+        report,
+        pairing=paired.environment.pairing,
+        timed=paired.words,
+        caveats=[*caveats, *of_raw_data(read(request.out))],
+    )
 
 
 def _check(request: GateRequest) -> Limits:
@@ -115,12 +133,12 @@ def _measured(
     rules: Rules,
     revisions: Mapping[str, Revision],
     interruption: Interruption,
-) -> tuple[Verdicts, Paired | None]:
-    """Verdicts on all cases, and how they were timed; None if no clock was needed."""
+) -> Measured:
+    """Verdicts on all cases, and how they were timed."""
     base, head, control = REVISIONS
     untouched = _untouched(request, suite, revisions[base], revisions[head])
     if untouched.issuperset(suite.implementations):
-        return ([rules.applied(judge_untouched(case)) for case in suite.cases("cpu")], None), None
+        return Measured([rules.applied(judge_untouched(case)) for case in suite.cases("cpu")], None)
     threads = request.threads or suite.most_threads
     environment = probe_environment(request.device, threads)
     paired = None if request.exact else pair(environment, request.pairing, threads)
@@ -145,7 +163,11 @@ def _measured(
                 case: judge_untouched(case) for case in gate.cases if case.implementation in untouched
             }
             sides = (revisions[base], revisions[head])
-            return (gate.exactly(*sides) if paired is None else gate.run(*sides)), paired
+            if paired is None:
+                return Measured(*gate.exactly(*sides))
+            verdicts = gate.run(*sides)
+            caveats = of_lacking_blocks(verdicts[0], request.blocks, gate.without_room)
+            return Measured(*verdicts, paired, caveats)
 
 
 def _untouched(request: GateRequest, suite: Suite, base: Revision, head: Revision) -> set[str]:

@@ -214,8 +214,8 @@ def _ignored(report: GateReport) -> list[str]:
 
 
 def _timed(report: GateReport) -> list[str]:
-    """A line on how pairs were timed; nothing if they were not."""
-    return [report.timed] if report.timed else []
+    """The way in which pairs were timed, and what stood in the way; nothing if they were not."""
+    return [report.timed, *report.caveats] if report.timed else []
 
 
 def _sides(report: GateReport) -> str:

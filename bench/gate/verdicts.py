@@ -92,6 +92,8 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     """None if nothing was timed."""
     timed: str = ""
     """The pairing in words, and the reason for it."""
+    caveats: list[str] = []
+    """Disturbed runs, other work on the machine, and blocks that are lacking."""
 
 
 class Pair(msgspec.Struct, frozen=True):

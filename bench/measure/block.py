@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from bench.measure.compilation import compile_kernels, warm_up_deadline
+from bench.measure.compilation import warm_up
 from bench.measure.procedure import Procedure
 from bench.records.run import Lost, Sample
 from bench.records.solo import Solo
@@ -16,7 +16,7 @@ from bench.stats.allocation import Design
 from bench.stats.disturbance import disturbance
 from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed, WorkerProcess
-from bench.workers.messages import Prepared, Time, Timed, Warmed
+from bench.workers.messages import Prepared, Time, Timed
 
 TRIES = 3
 """A visit is made at most this often, until a run of it is not disturbed."""
@@ -61,6 +61,11 @@ class Block:
         self.repeats = int(REPEATED_SHARE * visits)
         """Disturbed runs that may yet be repeated."""
 
+    @property
+    def has_room(self) -> bool:
+        """Whether memory allows the block: workers that may not all be resident take turns."""
+        return True
+
     def run(self) -> Generator[Sample | Lost, None, None]:
         """Every timed run as it is made, and every case that failed."""
         with ExitStack() as stack:
@@ -98,10 +103,7 @@ class Block:
         if solo.case.id not in self.workers:
             return
         with self.workers[solo.case.id].awake() as worker:
-            compile_kernels(worker, self.procedure)
-            worker.ask(
-                self.procedure.block_warm_up(solo), Warmed, warm_up_deadline(solo.case, self.procedure)
-            )
+            warm_up(worker, self.procedure, solo)
 
     def _round(self, round_number: int) -> Iterator[Sample | Lost]:
         visits = [solo for solo in self.alive for _ in range(self.design.visits.get(solo.case.id, 1))]
@@ -154,16 +156,14 @@ class Block:
         )
 
     def _time(self, solo: Solo) -> Timed:
-        question, deadline = Time(self.steps[solo.case.id]), self.procedure.run_deadline_seconds(solo)
+        steps = self.steps[solo.case.id]
+        question, deadline = Time(steps), self.procedure.run_deadline_seconds(solo, steps)
         if self.resident:
             with self.workers[solo.case.id].awake() as worker:
                 return worker.ask(question, Timed, deadline)
         with self.server.start(solo.case) as worker:
             worker.ask(self.procedure.prepare(solo.case), Prepared, self.procedure.deadline_seconds)
-            compile_kernels(worker, self.procedure)
-            worker.ask(
-                self.procedure.block_warm_up(solo), Warmed, warm_up_deadline(solo.case, self.procedure)
-            )
+            warm_up(worker, self.procedure, solo)
             return worker.ask(question, Timed, deadline)
 
     def _steps(self, solo: Solo) -> int:

@@ -3,9 +3,10 @@
 import time
 
 from bench.measure.procedure import UNCOUNTED_STEPS, Procedure
+from bench.records.solo import Solo
 from bench.suites.case import Case
 from bench.workers.handle import WorkerFailed, WorkerProcess
-from bench.workers.messages import Compile, Compiled
+from bench.workers.messages import Compile, Compiled, Warmed
 
 COMPILE_DEADLINES = 5
 """Compiling has this many times the deadline of a case."""
@@ -26,6 +27,12 @@ def compile_kernels(worker: WorkerProcess, procedure: Procedure) -> float:
             raise
         raise WorkerFailed("timeout", f"in its first steps, which compile: {failure.reason}") from None
     return time.monotonic() - begin
+
+
+def warm_up(worker: WorkerProcess, procedure: Procedure, solo: Solo) -> None:
+    """Have a prepared worker of a block compile what it runs, and warm up. Raises WorkerFailed."""
+    compile_kernels(worker, procedure)
+    worker.ask(procedure.block_warm_up(solo), Warmed, warm_up_deadline(solo.case, procedure))
 
 
 def warm_up_deadline(case: Case, procedure: Procedure) -> float:

@@ -1,5 +1,6 @@
 """The display of a running suite: a live table in a terminal, plain lines anywhere else."""
 
+import time
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -25,7 +26,16 @@ class PlainDisplay:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.standing: Progress | None = None
+        self._noted: tuple[Progress, float] | None = None
+        """The last progress, and the moment of the monotonic clock at which it was told."""
+
+    @property
+    def standing(self) -> Progress | None:
+        """The progress by now."""
+        if self._noted is None:
+            return None
+        progress, moment = self._noted
+        return progress.after(time.monotonic() - moment)
 
     def __enter__(self) -> "PlainDisplay":
         return self
@@ -53,12 +63,13 @@ class PlainDisplay:
         self._say(f"    {label(solo.case)}: {describe(solo)}")
 
     def block_begins(self, block: int, where: str, rounds: int) -> None:
-        standing = f"; {self.standing.words}" if self.standing is not None else ""
-        self._say(f"block {block + 1} at {where}: {rounds} rounds{standing}")
+        standing = self.standing
+        far = f"; {standing.words}" if standing is not None else ""
+        self._say(f"block {block + 1} at {where}: {rounds} rounds{far}")
 
     def progress(self, progress: Progress) -> None:
         """Note how far the run is, for the next lines."""
-        self.standing = progress
+        self._noted = (progress, time.monotonic())
 
     def sampled(self, sample: Sample) -> None:
         return
@@ -120,8 +131,9 @@ class LiveDisplay(PlainDisplay):
 
     def _show(self, stage: str) -> None:
         lines = [stage]
-        if self.standing is not None:
-            lines.append(f"{self.standing.bar} {self.standing.words}")
+        standing = self.standing
+        if standing is not None:
+            lines.append(f"{standing.bar} {standing.words}")
         table = Table()
         table.add_column("case")
         table.add_column("alone")

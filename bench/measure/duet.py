@@ -4,6 +4,7 @@ What disturbs the machine then disturbs both alike, and leaves their ratio alone
 benchmarking: improving measurement accuracy in the cloud, ICPE 2020).
 """
 
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
@@ -48,11 +49,16 @@ class Duet(Block):
         self.halves = (self.cores or Cores.of_this_process()).halves(self.procedure.threads)
         self.steps = steps_of(self.procedure, self.solos)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether memory has room for both at the same time."""
+        return self.resident
+
     def run(self) -> Generator[Sample | Lost, None, None]:
         """Every timed run as it is made, and every case that failed; nothing without a pair."""
         if not self._is_whole:
             return
-        if not self.resident:
+        if not self.has_room:
             case_id = self.alive[1].case.id
             yield Lost(case_id=case_id, block=self.number, status="oom", reason=NO_ROOM)
             return
@@ -96,8 +102,12 @@ class Duet(Block):
 
     def _warm_up_deadline(self, solo: Solo) -> float:
         """Seconds that a warm-up may take: no less than a run, and time to compile in."""
-        run = self.procedure.run_deadline_seconds(solo)
+        run = self._run_deadline(solo)
         return max(run, warm_up_deadline(solo.case, self.procedure))
+
+    def _run_deadline(self, solo: Solo) -> float:
+        """Seconds that a run may take: whichever side ends first continues until the other has ended."""
+        return max(self.procedure.run_deadline_seconds(s, self.steps[s.case.id]) for s in self.solos)
 
     @property
     def _is_whole(self) -> bool:
@@ -129,7 +139,7 @@ class Duet(Block):
         answers: dict[str, A],
         deadline: Callable[[Solo], float] | None = None,
     ) -> Iterator[Sample | Lost]:
-        seconds = deadline or self.procedure.run_deadline_seconds
+        seconds = deadline or self._run_deadline
 
         def receive(solo: Solo) -> None:
             answers[solo.case.id] = self.workers[solo.case.id].receive(expected, seconds(solo))
@@ -139,10 +149,17 @@ class Duet(Block):
 
 
 def steps_of(procedure: Procedure, solos: Sequence[Solo]) -> dict[str, int]:
-    """Steps in a run of each: the same work for two revisions of one case, the same time for two models."""
-    first = solos[0]
+    """Steps in a run of each: the same work for two revisions of one case; the same time for two models, that
+    of the one whose least number takes longer."""
+    least = {solo.case.id: procedure.steps(solo) for solo in solos}
     alike = {msgspec.structs.replace(solo.case, revision=None) for solo in solos}
-    return {solo.case.id: procedure.steps(first if len(alike) == 1 else solo) for solo in solos}
+    if len(alike) == 1:
+        return dict.fromkeys(least, procedure.steps(solos[0]))
+    longest = max(least[solo.case.id] * (solo.step_seconds or 0) for solo in solos)
+    return {
+        solo.case.id: max(least[solo.case.id], math.ceil(longest / (solo.step_seconds or math.inf)))
+        for solo in solos
+    }
 
 
 def disturbances(one: Timed, other: Timed) -> tuple[str | None, str | None]:

@@ -104,6 +104,10 @@ def _company(cores: Cores) -> str | None:
 
 
 def busy_cores(granted: Processors) -> float:
-    """Count how many of these processors are busy now, watched for half a second."""
+    """Count how many of these processors' cores are busy now, watched for half a second.
+
+    Work on a hyperthread slows down the other one of its core: a core is as busy as its busiest.
+    """
     shares = psutil.cpu_percent(interval=LOOK_SECONDS, percpu=True)
-    return sum(share for number, share in enumerate(shares) if number in granted) / 100
+    cores = processors.cores(range(len(shares)))
+    return sum(max(shares[each] for each in core) for core in cores if set(core) & set(granted)) / 100

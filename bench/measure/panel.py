@@ -12,7 +12,7 @@ from bench.records.plan import Outlook, Plan
 from bench.records.reading import Findings
 from bench.records.run import ESTIMATOR, Estimator, Sample, Void
 from bench.records.solo import Solo
-from bench.stats.intervals import Interval
+from bench.stats.intervals import STOPPING_BLOCKS, Interval
 from bench.stats.ratios import baseline_of, block_values, speed_ratio
 from bench.suites.case import Case
 
@@ -36,6 +36,7 @@ class Panel:
         self.cases = cases
         self.ids = {case.id for case in cases}
         suite = procedure.suite
+        self.procedure = procedure
         self.planner = Planner(procedure)
         self.timing = suite.timing
         self.target = suite.target
@@ -69,8 +70,14 @@ class Panel:
         ]
 
     @property
+    def can_be_timed(self) -> bool:
+        """Whether enough cases are left: a duet needs two."""
+        return len(self.alive) >= (2 if self.procedure.is_duet else 1)
+
+    @property
     def is_finished(self) -> bool:
-        return not self.alive or self.blocks >= self.timing.max_blocks or self.is_precise
+        may_stop = self.blocks >= STOPPING_BLOCKS and self.is_precise
+        return not self.can_be_timed or self.blocks >= self.timing.max_blocks or may_stop
 
     @property
     def is_precise(self) -> bool:
@@ -123,16 +130,24 @@ class Panel:
         found = max(widths, default=math.inf)
         return None if math.isinf(found) else found
 
+    def seconds_per_block(self, rounds: int) -> float:
+        """Seconds that a block to come should take: as planned; without a plan, as the last one took; before
+        the first, as foretold for so many rounds."""
+        known = self.planner.planned_seconds or self.block_seconds
+        return known or self.procedure.block_seconds(self.alive, rounds)
+
     def blocks_to_come(self, seconds: float, block_seconds: float) -> int:
         """Blocks to be expected within so many seconds: fewer if the intervals are narrow enough before."""
         if not self.ran_alone or self.is_finished:
             return 0
-        fitting = max(self.timing.min_blocks - self.blocks, int(seconds / max(block_seconds, 1e-9)))
+        begun, lacking = len(self.begun), self.timing.min_blocks - self.blocks
+        fitting = max(begun, lacking, int(seconds / max(block_seconds, 1e-9)))
         to_come = min(self.timing.max_blocks - self.blocks, fitting)
         if self.widest is None:
             return to_come
-        precise = max(self.timing.min_blocks, blocks_for(self.target, self.widest, self.blocks))
-        return min(to_come, precise - self.blocks)
+        least = max(self.timing.min_blocks, STOPPING_BLOCKS)
+        precise = max(least, blocks_for(self.target, self.widest, self.blocks))
+        return min(to_come, max(begun, precise - self.blocks))
 
     @property
     def outlook(self) -> Outlook | None:

@@ -2,14 +2,15 @@
 
 import math
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from bench.measure.procedure import Procedure
 from bench.records.plan import Plan, Planned
 from bench.records.run import Sample
 from bench.records.solo import Solo
-from bench.stats.allocation import ROUNDS_WANTED, Allocation, Design, Problem, Task
+from bench.stats.allocation import Allocation, Design, Problem, Task
+from bench.stats.ratios import last_attempts
 from bench.stats.variances import spreads
 
 BLOCKS_KNOWN = 2
@@ -23,6 +24,8 @@ class Planner:
         self.procedure = procedure
         self.block_seconds: dict[int, float] = {}
         """Seconds of each block that was measured in this part of the run."""
+        self.planned_seconds: float | None = None
+        """Seconds of a block of the last plan; None before the noise is known."""
         self.told: tuple[object, ...] | None = None
         """The last plan, without its figures."""
 
@@ -44,6 +47,7 @@ class Planner:
             return Design(self._first_rounds(alive, seconds, len(designs(samples)))), None
         choice = problem.choose(seconds, longest)
         plan = self._told(problem, choice, 1 + max(sample.block for sample in samples))
+        self.planned_seconds = choice.block_seconds
         changed, self.told = plan.design != self.told, plan.design
         return choice.design, plan if changed else None
 
@@ -67,10 +71,10 @@ class Planner:
         return None if problem is None else problem.shortest
 
     def _first_rounds(self, alive: Sequence[Solo], seconds: float, done: int) -> int:
-        """Before the noise is known: so many that the blocks wanted fit, and two if the least blocks do."""
+        """Before the noise is known: so many that the blocks wanted fit, or the rounds wanted if fewer do."""
         solos, least = list(alive), self.procedure.suite.timing.min_blocks
-        two = min(ROUNDS_WANTED, self.procedure.rounds_within(solos, seconds / max(1, least - done)))
-        return max(self.procedure.rounds(solos, seconds), two)
+        fitting = self.procedure.rounds_within(solos, seconds / max(1, least - done))
+        return max(self.procedure.rounds(solos, seconds), min(self.procedure.rounds_wanted, fitting))
 
     def _problem(self, alive: Sequence[Solo], reference: str, samples: Sequence[Sample]) -> Problem | None:
         """The choices there are; None before the noise is known."""
@@ -82,7 +86,8 @@ class Planner:
         times: dict[str, list[float]] = defaultdict(list)
         for sample in samples:
             times[sample.case_id].append(sample.step_seconds)
-        resident = all(map(procedure.fits, procedure.groups(list(alive), _solo(alive, reference))))
+        groups = procedure.groups(list(alive), _solo(alive, reference))
+        resident = all(map(procedure.fits, groups))
         tasks = {
             solo.case.id: Task(
                 spread=found[solo.case.id],
@@ -98,10 +103,11 @@ class Planner:
             baseline=reference,
             done=done,
             block_seconds=self._start_seconds(alive, samples, tasks),
-            most_rounds=timing.max_rounds,
+            most_rounds=procedure.max_rounds,
             least_blocks=timing.min_blocks,
             most_blocks=timing.max_blocks,
             side_by_side=procedure.is_duet,
+            groups=len(groups),
         )
 
     def _start_seconds(
@@ -111,7 +117,8 @@ class Planner:
         if not self.block_seconds:
             return sum(self.procedure.start_up_seconds(solo) for solo in alive)
         visits: dict[int, float] = defaultdict(float)
-        for sample in samples:
+        # What repeats took counts as the start: blocks to come will have some too.
+        for sample in last_attempts(samples):
             visits[sample.block] += sample.seconds / (2 if self.procedure.is_duet else 1)
             if sample.case_id in tasks:
                 visits[sample.block] += tasks[sample.case_id].visit_seconds
@@ -142,16 +149,20 @@ class Planner:
 def designs(samples: Iterable[Sample]) -> dict[int, Design]:
     """Designs of the blocks that were carried out, by their samples."""
     rounds: dict[int, set[int]] = defaultdict(set)
-    places: dict[tuple[int, str], set[tuple[int, int, int]]] = defaultdict(set)
+    places: dict[tuple[int, str, int], set[tuple[int, int]]] = defaultdict(set)
     steps: dict[int, dict[str, int]] = defaultdict(dict)
     for sample in samples:
         rounds[sample.block].add(sample.round)
-        places[sample.block, sample.case_id].add((sample.group, sample.round, sample.position))
+        places[sample.block, sample.case_id, sample.group].add((sample.round, sample.position))
         steps[sample.block][sample.case_id] = sample.steps
+    visits: Counter[tuple[int, str]] = Counter()
+    for (block, name, _), visited in places.items():
+        # The baseline is in every group, and its ratio to a case is of the visits in one.
+        visits[block, name] = max(visits[block, name], len(visited))
     return {
         block: Design(
             len(found),
-            {name: max(1, len(places[block, name]) // (2 * len(found))) for name in steps[block]},
+            {name: max(1, visits[block, name] // (2 * len(found))) for name in steps[block]},
             steps[block],
         )
         for block, found in sorted(rounds.items())

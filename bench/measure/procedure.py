@@ -13,6 +13,7 @@ from bench.probes.limits import free_memory
 from bench.records.environment import DeviceKind, Environment
 from bench.records.gpu import EXCLUSIVE_PROCESS
 from bench.records.solo import Solo
+from bench.stats.allocation import rounds_wanted
 from bench.suites.case import Case
 from bench.suites.suite import Suite
 from bench.workers.messages import Prepare, Warm
@@ -105,10 +106,21 @@ class Procedure:
         """Steps in one timed run."""
         return max(1, math.ceil(self.min_run_seconds / (solo.step_seconds or self.min_run_seconds)))
 
-    def run_deadline_seconds(self, solo: Solo) -> float:
-        """A timed run that takes longer than this has hung."""
-        expected = self.steps(solo) * (solo.step_seconds or 0)
+    def run_deadline_seconds(self, solo: Solo, steps: int | None = None) -> float:
+        """A timed run that takes longer than this has hung. steps: of the run, by default the least."""
+        expected = (steps or self.steps(solo)) * (solo.step_seconds or 0)
         return max(self.deadline_seconds, DEADLINE_FACTOR * expected)
+
+    @property
+    def max_rounds(self) -> int:
+        """Most rounds of a block: the suite's, and in a duet no fewer than its value needs."""
+        most = self.suite.timing.max_rounds
+        return max(most, self.rounds_wanted) if self.is_duet else most
+
+    @property
+    def rounds_wanted(self) -> int:
+        """Rounds of a block, if there is time for them, whose value survives one burst."""
+        return rounds_wanted(self.is_duet)
 
     def rounds(self, solos: list[Solo], seconds_left: float) -> int:
         """Rounds per block, so that the blocks wanted fit into the time left."""
@@ -118,7 +130,7 @@ class Procedure:
     def rounds_within(self, solos: list[Solo], seconds: float) -> int:
         """Rounds of one block, so that it takes no longer than that; at least one."""
         overhead, a_round = self._costs(solos)
-        most = self.suite.timing.max_rounds
+        most = self.max_rounds
         return most if a_round == 0 else max(1, min(most, int((seconds - overhead) / a_round)))
 
     def block_seconds(self, solos: list[Solo], rounds: int) -> float:

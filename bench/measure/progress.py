@@ -1,7 +1,7 @@
 """A run's progress: blocks done of those to be expected, the time that is left to go, the widest interval."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.text.units import format_duration
 
@@ -20,6 +20,12 @@ class Progress:
     """Seconds for the other blocks, if they take as long as those before; None before there was one."""
     widest: float | None = None
     """Half-width of the widest interval, as a fraction; None before there is one for every pair."""
+
+    def after(self, seconds: float) -> "Progress":
+        """The same so many seconds later, while a block is measured."""
+        if self.seconds_left is None:
+            return self
+        return replace(self, seconds_left=max(0.0, self.seconds_left - seconds))
 
     @property
     def bar(self) -> str:

@@ -110,7 +110,7 @@ class Scheduler:
         """Why there is nothing more to do."""
         if not all(panel.ran_alone for panel in self.panels):
             return "devices"
-        if not any(panel.alive for panel in self.panels):
+        if not any(panel.can_be_timed for panel in self.panels):
             return "failed"
         still_open = [panel for panel in self.panels if not panel.is_finished]
         if still_open:
@@ -121,7 +121,7 @@ class Scheduler:
     @property
     def outlook(self) -> Outlook | None:
         """Gain of more time for the cell that needs it most; None if nothing is known of it."""
-        outlooks = [panel.outlook for panel in self.panels if panel.ran_alone and panel.alive]
+        outlooks = [panel.outlook for panel in self.panels if panel.ran_alone and panel.can_be_timed]
         return max(filter(None, outlooks), key=lambda found: found.need, default=None)
 
     def _next_solo(self) -> SoloJob | None:
@@ -173,11 +173,11 @@ class Scheduler:
         left = max(0.0, self.procedure.seconds_left(self.begin)) * min(1.0, share)
         to_come, seconds = 0, 0.0
         for panel in still_open:
-            takes = panel.block_seconds or self.procedure.block_seconds(panel.alive, rounds)
+            takes = panel.seconds_per_block(rounds)
             count = panel.blocks_to_come(left, takes)
             to_come, seconds = to_come + count, seconds + count * takes
         done = sum(panel.blocks for panel in begun)
-        widths = [panel.widest for panel in begun if panel.alive]
+        widths = [panel.widest for panel in begun if panel.can_be_timed]
         known = [width for width in widths if width is not None]
         return Progress(
             done=done,

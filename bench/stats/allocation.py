@@ -14,10 +14,17 @@ from bench.stats.variances import Spread
 
 ROUNDS_WANTED = 2
 """A round has two visits of each case at least: with two rounds a burst in one visit is outvoted."""
+ROUNDS_OF_A_DUET = 3
+"""A round of a duet has one visit on each half of the cores: with three rounds a burst is outvoted there."""
 MOST_VISITS = 4
 """Most visits of a case in half a round: more would make rounds so long that drift no longer cancels."""
 LONGEST_VISIT = 4
 """Times as many steps as a visit needs at least."""
+
+
+def rounds_wanted(side_by_side: bool) -> int:
+    """Rounds of a block, if there is time for them, whose value survives one burst."""
+    return ROUNDS_OF_A_DUET if side_by_side else ROUNDS_WANTED
 
 
 @dataclass(frozen=True)
@@ -92,14 +99,20 @@ class Problem:
     most_blocks: int
     side_by_side: bool = False
     """Whether each case is timed at the same time as the baseline, as often."""
+    groups: int = 1
+    """Groups of a block in which cases take turns: the baseline is in each."""
 
     def seconds(self, design: Design) -> float:
         """Seconds of one block."""
         return self.block_seconds + sum(
-            design.visits_of(name) * self._visit_seconds(name)
-            for name in self.tasks
-            if not (self.side_by_side and name == self.baseline)
+            self._visits(name, design) * self._visit_seconds(name) for name in self.tasks
         )
+
+    def _visits(self, name: str, design: Design) -> int:
+        """In all groups of a block. In a duet the baseline's take no time of their own."""
+        if name != self.baseline:
+            return design.visits_of(name)
+        return 0 if self.side_by_side else self.groups * design.visits_of(name)
 
     def _visit_seconds(self, name: str) -> float:
         task = self.tasks[name]
@@ -134,11 +147,14 @@ class Problem:
         """Seconds of the shortest block that is worth its start."""
         return self.seconds(self._plain(self._rounds_wanted))
 
-    def choose(self, seconds: float, longest: float = math.inf) -> Allocation:
+    def choose(self, seconds: float, longest: float | None = None) -> Allocation:
         """The design of the blocks that are still to come; at least one block.
 
-        seconds: that they may take together. longest: that each may.
+        seconds: that they may take together. longest: that each may, by default as long as all together.
         """
+        # Late in a run a share of the time is too short for a block that the whole of it has room for.
+        longest = seconds if longest is None else longest
+        seconds = max(seconds, min(longest, self.shortest))
         least = max(1, self.least_blocks - len(self.done))
         most = max(least, self.most_blocks - len(self.done))
         choices = [
@@ -150,13 +166,13 @@ class Problem:
             design = self._plain(1)
             width = self.half_width(design, least)
             return Allocation(design, len(self.done) + least, width, self.seconds(design))
-        # With two rounds, if there is time for them; then the narrowest, and of equal ones the shortest.
+        # With the rounds wanted, if there is time; then the narrowest, and of equal ones the shortest.
         robust = [choice for choice in choices if choice.design.rounds >= self._rounds_wanted]
         return min(robust or choices, key=lambda choice: (choice.half_width, choice.blocks))
 
     @property
     def _rounds_wanted(self) -> int:
-        return min(ROUNDS_WANTED, self.most_rounds)
+        return min(rounds_wanted(self.side_by_side), self.most_rounds)
 
     def _designs(self, seconds: float) -> list[Design]:
         """One for each number of rounds that a block of so many seconds has time for."""

@@ -16,6 +16,9 @@ from scipy import special
 
 MIN_BLOCKS = 3
 """Below this many blocks no interval is given."""
+STOPPING_BLOCKS = 7
+"""Blocks before which no run ends for its narrow intervals: it would end where its spread is estimated too
+small, and its intervals would hold the truth too rarely."""
 GATE_CONFIDENCE = 0.99
 """Confidence of each one-sided bound that a gate decides by."""
 
@@ -54,7 +57,8 @@ def block_value(values: Sequence[float]) -> float:
 
 
 QUIET_WANTED = 3
-"""Undisturbed runs of a case in a block, below which all its runs count; fewer if it has fewer visits."""
+"""Undisturbed runs of a case in a block, or in a duet on one half of the cores, below which disturbed ones
+count too; fewer if it has fewer visits."""
 
 
 def enough(quiet: int, visits: int) -> bool:

@@ -1,6 +1,6 @@
 """From timed samples to ratios: which case is compared with which, and what the blocks say."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -8,7 +8,7 @@ from functools import partial
 from bench.records.run import ESTIMATOR, Estimator, Sample
 from bench.stats.duets import values_by_block
 from bench.stats.intervals import Interval, block_value, enough, ratio_interval
-from bench.stats.rounds import VALUES
+from bench.stats.rounds import VALUES, Round
 from bench.suites.case import Case
 
 
@@ -21,25 +21,25 @@ def baseline_of(case: Case, cases: Iterable[Case], baseline: str) -> Case | None
 
 @dataclass
 class Visits:
-    """Visits of one case in one round."""
+    """Visits of one case in one round, of each the last attempt."""
 
-    places: tuple[set[int], set[int]] = field(default_factory=lambda: (set(), set()))
-    """Positions that were visited in the order drawn, and in its reverse."""
-    undisturbed: list[float] = field(default_factory=list)
-    """Step times in seconds of the runs that nothing disturbed."""
-    every: list[float] = field(default_factory=list)
+    runs: list[Sample] = field(default_factory=list)
 
-    def add(self, sample: Sample) -> None:
-        self.places[sample.visit].add(sample.position)
-        self.every.append(sample.step_seconds)
-        if sample.disturbed_by is None:
-            self.undisturbed.append(sample.step_seconds)
+    @property
+    def every(self) -> list[float]:
+        """Step times in seconds."""
+        return [sample.step_seconds for sample in self.runs]
+
+    @property
+    def undisturbed(self) -> list[float]:
+        """Step times in seconds of the runs that nothing disturbed."""
+        return [sample.step_seconds for sample in self.runs if sample.disturbed_by is None]
 
     @property
     def complete(self) -> bool:
         """Whether the round was carried out to its end: it mirrors itself."""
-        there, back = self.places
-        return len(there) == len(back) > 0
+        visits = [sample.visit for sample in self.runs]
+        return visits.count(0) == visits.count(1) > 0
 
 
 Place = tuple[int, int, int]
@@ -75,8 +75,8 @@ def block_values(
 def _visits(samples: Iterable[Sample]) -> dict[Place, dict[str, Visits]]:
     """Visits by place and case."""
     visits: dict[Place, dict[str, Visits]] = defaultdict(lambda: defaultdict(Visits))
-    for sample in samples:
-        visits[sample.block, sample.group, sample.round][sample.case_id].add(sample)
+    for sample in last_attempts(samples):
+        visits[sample.block, sample.group, sample.round][sample.case_id].runs.append(sample)
     return {place: dict(cases) for place, cases in visits.items()}
 
 
@@ -90,17 +90,19 @@ def _by_block(
     if not rounds:
         return {}
     value = VALUES[estimator]
-    return {
-        block: value(list(zip(*(_counted(side) for side in zip(*found, strict=True)), strict=True)))
-        for block, found in rounds.items()
-    }
+    return {block: value(_counted(found)) for block, found in rounds.items()}
 
 
-def _counted(rounds: Sequence[Visits]) -> list[list[float]]:
-    """Step times of one case in one block: of its undisturbed runs, or of all if these are too few."""
-    quiet = [visits.undisturbed for visits in rounds]
-    places = sum(len(there) + len(back) for there, back in (visits.places for visits in rounds))
-    return quiet if enough(sum(map(len, quiet)), places) else [visits.every for visits in rounds]
+def _counted(rounds: Sequence[tuple[Visits, Visits]]) -> list[Round]:
+    """Step times of both cases in one block: of undisturbed runs, or one for each place if these are too few.
+
+    Too few of one case are too few of both: a median of one's quiet runs is not to be held against one of the
+    other's disturbed ones.
+    """
+    sides = list(zip(*rounds, strict=True))
+    if all(enough(sum(len(v.undisturbed) for v in side), sum(len(v.runs) for v in side)) for side in sides):
+        return [(one.undisturbed, other.undisturbed) for one, other in rounds]
+    return [(one.every, other.every) for one, other in rounds]
 
 
 def speed_ratio(
@@ -130,10 +132,24 @@ def block_step_seconds(samples: Iterable[Sample], case_id: str) -> list[float]:
     return [block_value([s.step_seconds for s in counted(found)]) for _, found in sorted(blocks.items())]
 
 
-def counted(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """Those of one case in one block that count: what nothing disturbed, or all if that is too little."""
-    quiet = [sample for sample in samples if sample.disturbed_by is None]
-    if any(one.processors for one in samples) and len({one.position % 2 for one in quiet}) < 2:
-        return samples  # A duet's value needs runs on both halves of the cores.
-    places = {(sample.group, sample.round, sample.position) for sample in samples}
-    return quiet if enough(len(quiet), len(places)) else samples
+def counted(samples: Iterable[Sample]) -> list[Sample]:
+    """Those of one case in one block that count: what nothing disturbed; if that is too little, or in a duet
+    too little on one half of the cores, the last run at each place."""
+
+    def half(run: Sample) -> int:
+        return run.position % 2 if run.processors else 0
+
+    last = last_attempts(samples)
+    quiet = [run for run in last if run.disturbed_by is None]
+    places, undisturbed = Counter(map(half, last)), Counter(map(half, quiet))
+    return quiet if all(enough(undisturbed[each], places[each]) for each in places) else last
+
+
+def last_attempts(samples: Iterable[Sample]) -> list[Sample]:
+    """The last run at each place of the blocks: one that was disturbed was repeated until one was not."""
+    last: dict[tuple[object, ...], Sample] = {}
+    for sample in samples:
+        place = (sample.case_id, sample.block, sample.group, sample.round, sample.visit, sample.position)
+        if place not in last or last[place].attempt <= sample.attempt:
+            last[place] = sample
+    return list(last.values())

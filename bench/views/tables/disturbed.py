@@ -71,7 +71,7 @@ def _without_quiet_runs(run: Results, name: Callable[[Case], str]) -> list[str]:
         return []
     rows = [f"{name(run.solos[case_id].case)} ({count} blocks)" for case_id, count in blocks.items()]
     more = f" and {len(rows) - SHOWN} more rows" if len(rows) > SHOWN else ""
-    half = ", or none on one half of the cores" if run.header.environment.pairing == "duet" else ""
+    half = " on one half of the cores" if run.header.environment.pairing == "duet" else ""
     return [
         f"fewer than three runs of a block were undisturbed{half}, so that all of them count there: "
         f"{', '.join(rows[:SHOWN])}{more}; quiet the machine, or measure again"

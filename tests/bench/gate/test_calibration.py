@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from bench.gate.false_alarms import NOISES, NoiseModel, gate, rates, report
+from bench.gate.false_alarms import NOISES, NoiseModel, gate, rates, report, value_of_pairs
 from bench.gate.gate import ROUNDS
 from bench.gate.machine_study import resampled
+from bench.stats.duets import RunPair, value_of
 from bench.stats.rounds import median_of_differences
 
 BY_NAME = {noise.name: noise for noise in NOISES}
@@ -62,3 +63,26 @@ def test_the_report_names_its_command(monkeypatch):
     text = report()
     assert "are printed by `python -m bench.gate.false_alarms`,\n" in text
     assert "| quiet" in text
+
+
+def test_the_simulation_has_the_estimator_of_real_duets():
+    pairs = BY_NAME["bursts, 20% of the runs"].pairs(4, np.random.default_rng(5), rounds=3)
+    assert pairs.shape == (4, 3, 2)
+    for block, value in zip(pairs, value_of_pairs(pairs), strict=True):
+        runs = [RunPair(half == 0, ratio, False) for one in block for half, ratio in enumerate(one)]
+        assert value == pytest.approx(value_of(runs))
+
+
+def test_in_a_duet_a_slower_half_cancels_and_a_process_effect_does_not():
+    random = np.random.default_rng(0)
+    assert np.ptp(NoiseModel("half", run=0.0).duet_blocks(50, random)) < 1e-12
+    assert np.std(NoiseModel("process", run=0.0, process=0.01).duet_blocks(4000, random)) == pytest.approx(
+        0.01 * np.sqrt(2), rel=0.05
+    )
+
+
+@pytest.mark.parametrize("name", ["quiet", "bursts, 20% of the runs", "all: 1%, drift, bursts of 5%"])
+def test_a_duet_raises_no_false_alarms_and_finds_a_slowdown(name):
+    blocks = BY_NAME[name].duet_blocks
+    assert rates(blocks, 0.0, 1, experiments=300)["REGRESSED"] <= 8 / 300
+    assert rates(blocks, 0.05, 1, experiments=200)["REGRESSED"] >= (0.8 if "20%" in name else 0.9)

@@ -161,3 +161,18 @@ def test_the_command_reads_files_and_names_what_is_wrong(tmp_path, capsys, monke
             false_alarms.main()
         assert end.value.code == 2
         assert message in capsys.readouterr().err
+
+
+def test_the_first_stage_alone_has_its_blocks_and_no_more():
+    """As many runs as other tools are given in the table beside them."""
+    asked = []
+
+    def open_case(count, random):
+        asked.append(count)
+        return [0.02 + (-1) ** number * 0.03 for number in range(count)]
+
+    quiet = resampled([0.001, -0.001, 0.0])
+    for second_stage, expected in ((False, [5]), (True, [5, 10])):
+        asked.clear()
+        gate(quiet, [open_case], np.random.default_rng(0), second_stage)
+        assert asked == expected

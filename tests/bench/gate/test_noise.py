@@ -50,3 +50,30 @@ def test_the_pairing_that_tells_more_in_the_same_time_is_recommended(duet, turns
     assert ("can't tell from chance" in said) == words.endswith("which")
     assert best.pairing in words
     assert recommended([both[0]])[1] == "--pairing turns: no other is possible here"
+
+
+def spread(pairing: str, *deviations: float, seconds: float) -> Noise:
+    """Noise of cases with these deviations."""
+    found = noise(pairing, 0.01, seconds)
+    cases = [
+        msgspec.structs.replace(case, deviation=deviation)
+        for case, deviation in zip(found.cases, deviations, strict=False)
+    ]
+    return msgspec.structs.replace(found, cases=cases)
+
+
+def test_degrees_are_fewer_if_one_case_makes_the_noise():
+    assert spread("turns", 0.01, 0.01, 0.01, seconds=1).degrees == pytest.approx(3 * 4)
+    assert spread("turns", 0.01, 1e-6, 1e-6, seconds=1).degrees == pytest.approx(4)
+
+
+def test_the_better_of_two_is_told_from_chance_on_both_sides():
+    """With 12 degrees each, the larger variance is 2.69 times the other in one of ten, 3.28 times in one of
+    twenty cases."""
+    alike = (0.01, 0.01, 0.01)
+    clear, unclear = (
+        recommended([spread("turns", *alike, seconds=100.0), spread("duet", *alike, seconds=seconds)])[1]
+        for seconds in (30.0, 33.0)
+    )
+    assert "can't tell" not in clear
+    assert "can't tell" in unclear

@@ -12,8 +12,10 @@ import msgspec
 import pytest
 
 from bench.gate import throughput
+from bench.measure.block import TRIES
 from bench.measure.compilation import warm_up_deadline
 from bench.measure.procedure import Procedure
+from bench.records.conditions import Conditions
 from bench.workers.messages import Prepare, Time, Timed, Warm
 
 from ..made_up import CPU, results
@@ -95,6 +97,44 @@ def test_a_process_that_compiles_has_the_time_for_it(monkeypatch, tmp_path):
     throughput.Throughput(benchmark, tmp_path)._measure(solo.case, procedure, 1)
     assert deadlines[Warm] == warm_up_deadline(solo.case, procedure) > procedure.deadline_seconds
     assert deadlines[Prepare] == deadlines[Time] == procedure.deadline_seconds
+
+
+@pytest.mark.parametrize(("disturbed", "kept"), [([], 1.0), ([True], 1.0), ([True] * 5, 8.0)])
+def test_what_other_work_disturbed_is_timed_again(monkeypatch, tmp_path, disturbed, kept):
+    """As the runs of `bench run` that it is held against."""
+    answers = iter(disturbed)
+
+    class Worker:
+        """A server, and what it starts."""
+
+        def __init__(self, *words) -> None:
+            return
+
+        def start(self, case):
+            return contextlib.nullcontext(self)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error) -> None:
+            return
+
+        def ask(self, question, expected, seconds):
+            if expected is not Timed:
+                return None
+            stopped = next(answers, False)
+            seconds = 8.0 if stopped else 1.0
+            return Timed(seconds, None, conditions=Conditions(wall_seconds=seconds, stops=int(stopped)))
+
+    run = results(["transformer"], [256])
+    (solo,) = run.solos.values()
+    monkeypatch.setattr(throughput, "ForkServer", Worker)
+    monkeypatch.setattr(throughput, "measure_solo", lambda *words: solo)
+    benchmark = SimpleNamespace(extra_info={}, pedantic=lambda run, setup, **_: run(*setup()[0]))
+    procedure = Procedure(run.header.suite, CPU)
+    found = throughput.Throughput(benchmark, tmp_path)._measure(solo.case, procedure, 1)
+    assert found == [kept / procedure.steps(solo)]
+    assert len(list(answers)) == max(0, len(disturbed) - TRIES)
 
 
 def test_nothing_heavy_is_imported_before_a_test_asks():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bench.gate import rivals
 from bench.gate.rivals import RIVALS, alarms, table
 
 from .test_machine_study import against_itself
@@ -45,3 +46,15 @@ def test_the_gate_has_a_row_of_its_own():
     text = table([against_itself(0.01), against_itself(0.002, "duet")], experiments=20)
     rows = [line.split("|")[1].strip() for line in text.splitlines()[2:]]
     assert rows == [*RIVALS, "`bench regress --pairing turns`", "`bench regress --pairing duet`"]
+
+
+def test_the_gates_row_is_its_first_stage(monkeypatch):
+    stages = []
+
+    def rates(cases, slowdown, slower, experiments, second_stage=True):
+        stages.append(second_stage)
+        return {"REGRESSED": 0.0}
+
+    monkeypatch.setattr(rivals, "rates", rates)
+    table([against_itself(0.01)], experiments=2)
+    assert set(stages) == {False}

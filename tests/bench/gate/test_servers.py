@@ -42,7 +42,7 @@ def test_a_control_is_not_timed_on_if_costs_have_decided(monkeypatch, grown):
     gate = Gate(procedure, Mock(), Mock(), NO_LIMITS, blocks=3)
     monkeypatch.setattr(gate, "_decide_absent", Mock())
     monkeypatch.setattr(gate, "pairs", lambda *sides: [Pair(base, head)])
-    monkeypatch.setattr(gate, "time", lambda pairs, blocks: stages.append([*map(side, pairs)]))
+    monkeypatch.setattr(gate, "time", lambda pairs, blocks, share=1.0: stages.append([*map(side, pairs)]))
     monkeypatch.setattr(gate, "end", Mock())
     gate.run(Mock(), Mock())
     assert stages[0] == ["head", "control"]
@@ -59,7 +59,7 @@ def test_an_ignored_model_is_no_control(monkeypatch):
     gate = Gate(Procedure(run.header.suite, CPU), Mock(), Mock(), rules, blocks=3)
     monkeypatch.setattr(gate, "_decide_absent", Mock())
     monkeypatch.setattr(gate, "pairs", lambda *sides: [Pair(base, head)])
-    monkeypatch.setattr(gate, "time", lambda pairs, blocks: stages.append([*map(side, pairs)]))
+    monkeypatch.setattr(gate, "time", lambda pairs, blocks, share=1.0: stages.append([*map(side, pairs)]))
     monkeypatch.setattr(gate, "end", Mock())
     _, control = gate.run(Mock(), Mock())
     assert (stages[0], control) == (["head"], None)
@@ -73,6 +73,8 @@ def test_pairs_of_a_block_share_its_server(monkeypatch):
     forked = []
 
     class Block:
+        has_room = True
+
         def __init__(self, procedure, number, group, solos, design, random, server) -> None:
             forked.append((number, group, server))
 

@@ -60,7 +60,8 @@ def test_a_run_in_duets_says_so_everywhere(start_runs, tmp_path):
     assert "side by side, 1 thread each" in "\n".join(build_table(results).footer)
     assert {row.pairing for row in build_table(results).rows} == {"duet"}
     rounds = by_round(results)
-    assert len(rounds) == 3 * 2 * 2  # blocks, pairs, rounds
+    # Though the suite has two rounds at most: a duet's value needs three.
+    assert len(rounds) == 3 * 2 * 3  # blocks, pairs, rounds
     for samples in rounds.values():
         assert {sample.case_id.split("/")[0] for sample in samples} in (
             {"quick:one", "quick:two"},
@@ -112,6 +113,16 @@ def test_revisions_do_the_same_work_and_models_take_the_same_time():
     assert set(steps_of(PLAN, [base, head]).values()) == {PLAN.steps(base)}
     other = solo("slow", 0.1)
     assert steps_of(PLAN, [base, other]) == {base.case.id: PLAN.steps(base), other.case.id: PLAN.steps(other)}
+
+
+def test_a_model_with_long_steps_has_company_for_the_whole_of_its_run():
+    slow, fast = solo("slow", 6.0), solo("tiny", 0.15)
+    assert steps_of(PLAN, [slow, fast]) == {slow.case.id: 1, fast.case.id: 40}
+    assert steps_of(PLAN, [fast, slow]) == steps_of(PLAN, [slow, fast])
+    block = duet_of(slow, fast)
+    assert block._run_deadline(fast) == block._run_deadline(slow) == PLAN.run_deadline_seconds(slow)
+    block = duet_of(solo("slow", 60.0), fast)
+    assert block._run_deadline(fast) == 20 * 60.0 > PLAN.run_deadline_seconds(fast)
 
 
 def test_without_a_pair_nothing_is_timed_and_without_memory_the_other_is_lost(monkeypatch):

@@ -85,3 +85,9 @@ def test_runs_of_two_pairings_are_never_compared():
     assert list(differences(results(), duet)) == ["other pairing (turns and duet)"]
     with pytest.raises(UsageError, match=r"other pairing \(turns and duet\)"):
         compare(results(), duet)
+
+
+def test_work_on_the_other_hyperthread_of_a_core_keeps_it_busy(monkeypatch):
+    monkeypatch.setattr(processors, "cores", lambda allowed: [(0, 2), (1, 3), (4, 5)])
+    monkeypatch.setattr(pairing.psutil, "cpu_percent", lambda **_: [0.0, 10.0, 90.0, 0.0, 100.0, 100.0])
+    assert pairing.busy_cores((0, 1)) == pytest.approx(1.0)

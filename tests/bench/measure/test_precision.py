@@ -16,6 +16,7 @@ from bench.records.run import End
 from bench.stats.allocation import Design
 from bench.stats.ratios import speed_ratio
 from bench.suites import reading as suites
+from bench.suites.suite import Timing
 from bench.views.tables.table import build_table
 
 from ..made_up import CPU, results, write
@@ -188,3 +189,44 @@ def test_before_the_noise_is_known_what_is_left_is_divided_by_the_blocks_to_come
     left = (least - 1) * two * 1.01
     assert Planner(plan).plan(alive, reference, first_block, left, left)[0].rounds == 2
     assert Planner(plan).plan(alive, reference, [], left, left)[0].rounds == 1
+
+
+def in_groups(run) -> list:
+    """The samples of a run, each case but the first in a group of its own, with the first one in all."""
+    first, *others = run.solos
+    return [
+        msgspec.structs.replace(sample, group=group)
+        for group, other in enumerate(others)
+        for sample in run.samples
+        if sample.case_id in (first, other)
+    ]
+
+
+def test_the_baselines_visits_are_those_of_one_group():
+    run = results(["transformer", "seqboat", "s4"], [256], rounds=3)
+    found = designs(in_groups(run))
+    assert found[0] == Design(3, dict.fromkeys(run.solos, 1), dict.fromkeys(run.solos, 1))
+
+
+def test_repeats_belong_to_the_time_that_a_block_takes_beside_its_visits():
+    run = results(["transformer", "seqboat"], [256])
+    planner, alive = Planner(Procedure(run.header.suite, CPU)), list(run.solos.values())
+    timed = {block: sum(s.seconds for s in run.samples if s.block == block) for block in range(3)}
+    planner.block_seconds = {block: seconds + 10.0 for block, seconds in timed.items()}
+    again = [msgspec.structs.replace(sample, attempt=1) for sample in run.samples[:4]]
+    for samples in (run.samples, [*run.samples, *again]):
+        _, plan = planner.plan(alive, alive[0].case.id, samples, 100.0, 100.0)
+        planner.told = None
+        assert plan.start_seconds == pytest.approx(10.0)
+
+
+def test_a_duet_has_three_rounds_whatever_a_suite_has_at_most():
+    run = results(["transformer", "seqboat"], [256], timing=Timing(max_rounds=2))
+    turns = Procedure(run.header.suite, CPU)
+    duet = Procedure(run.header.suite, msgspec.structs.replace(CPU, pairing="duet"))
+    alive = list(run.solos.values())
+    reference = alive[0].case.id
+    assert [Planner(plan).plan(alive, reference, [], 1e9, 1e9)[0].rounds for plan in (turns, duet)] == [2, 3]
+    assert [
+        Planner(plan).plan(alive, reference, run.samples, 1e9, 1e9)[0].rounds for plan in (turns, duet)
+    ] == [2, 3]

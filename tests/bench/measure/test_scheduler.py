@@ -37,7 +37,9 @@ def store(path):
         yield store
 
 
-def make_scheduler(store, lengths=(32,), earlier=None, devices=1, models=MODELS, sources=None, **timing):
+def make_scheduler(
+    store, lengths=(32,), earlier=None, devices=1, models=MODELS, sources=None, environment=CPU, **timing
+):
     timing = Timing(**{"max_blocks": 3, "target": "0.01%", **timing})
     suite = Suite(
         name="tiny",
@@ -48,7 +50,8 @@ def make_scheduler(store, lengths=(32,), earlier=None, devices=1, models=MODELS,
         baseline=models[0],
         timing=timing,
     )
-    return Scheduler(Procedure(suite, CPU), store, Silent(), earlier, devices, sources or {})
+    procedure = Procedure(suite, environment)
+    return Scheduler(procedure, store, Silent(), earlier, devices, sources or {})
 
 
 def solo_of(job: SoloJob) -> Solo:
@@ -257,3 +260,34 @@ def test_a_model_that_is_edited_meanwhile_is_lost(store, monkeypatch, gone):
     assert [id_.split("/")[0] for id_ in scheduler.next_job().case_ids] == [MODELS[0]]
     (lost,) = scheduler.found.lost.values()
     assert lost.reason == "its source was edited while the run continued"
+
+
+@pytest.mark.parametrize("pairing", ["turns", "duet"])
+def test_a_model_that_is_alone_is_timed_in_turns_and_has_no_duet(store, pairing):
+    environment = msgspec.structs.replace(CPU, pairing=pairing)
+    scheduler = make_scheduler(store, environment=environment)
+    do_solo_pass(scheduler)
+    job = scheduler.next_job()
+    lost = Lost(case_id=job.case_ids[1], block=0, status="crashed", reason="gone", node="a", device="cpu")
+    scheduler.take(lost)
+    scheduler.finished(job)
+    if pairing == "duet":
+        assert scheduler.next_job() is None
+        assert (scheduler.reason, scheduler.outlook) == ("failed", None)
+    else:
+        assert scheduler.next_job().case_ids == job.case_ids[:1]
+
+
+def test_late_in_a_run_of_several_cells_a_block_is_as_good_as_the_time_left_allows(store):
+    """Three cells share what is left, which is enough for one block of two rounds."""
+    scheduler = make_scheduler(store, lengths=(32, 64, 128), max_blocks=9, max_rounds=4, budget="1000s")
+    do_solo_pass(scheduler)
+    for _ in range(6):
+        do(scheduler, scheduler.next_job())
+    shortest = scheduler.panels[0].planner.shortest(
+        scheduler.panels[0].alive, scheduler.panels[0].baseline.id, scheduler.panels[0]._samples()
+    )
+    for panel in scheduler.panels:
+        panel.blocks = 3  # An interval needs no more of them.
+    scheduler.begin -= 1000 - 1.5 * shortest
+    assert scheduler.next_job().design.rounds == 2

@@ -128,3 +128,26 @@ def test_a_burst_is_no_variance_between_visits():
 
 def test_one_block_says_nothing():
     assert spreads(drawn(0.01, 0.01, 0.0, 1, np.random.default_rng(0))) == {}
+
+
+def test_side_by_side_a_block_has_three_rounds_where_there_is_time():
+    """A round has one pair on each half of the cores, and a median of two shrugs off no burst."""
+    tasks = {"base": task(processes=0.2, visits=0.001), "a": task(processes=0.2, visits=0.001)}
+    assert problem(tasks, side_by_side=True).choose(43).design.rounds >= 3, "not three blocks of two"
+    assert problem(tasks).choose(40).design.rounds == 2
+
+
+def test_a_short_share_of_the_time_is_no_reason_for_a_poor_block():
+    """Of several cells each has a share of the time that is left; the next block may have all of it."""
+    tasks = {"base": task(processes=0.2, visits=0.001), "a": task(processes=0.2, visits=0.001)}
+    found = problem(tasks)
+    assert found.choose(13, longest=40).design.rounds == 2
+    assert found.choose(13, longest=found.shortest - 0.1).design.rounds == 1
+
+
+def test_the_baseline_costs_its_visits_in_every_group():
+    tasks = {"base": task(seconds=5.0), "a": task(seconds=1.0)}
+    assert problem(tasks, block_seconds=0.0).seconds(Design(1)) == 2 * (5 + 1)
+    assert problem(tasks, block_seconds=0.0, groups=3).seconds(Design(1)) == 2 * (3 * 5 + 1)
+    duet = problem(tasks, block_seconds=0.0, groups=3, side_by_side=True)
+    assert duet.seconds(Design(1)) == 2 * 5

@@ -69,14 +69,15 @@ def test_few_quiet_pairs_are_no_better_than_all():
     assert block_values(few, "a", "b") == block_values(samples(**why), "a", "b") != []
 
 
-def test_a_half_without_a_quiet_pair_makes_all_runs_count():
+def test_too_few_quiet_pairs_on_one_half_make_all_runs_count():
     """And `counted`, which the notes go by, says so."""
     planted = samples(r0_1="stopped", r1_0="stopped", r2_1="stopped", r3_0="stopped")
     own = [sample for sample in planted if sample.case_id == "a"]
     assert len({sample.position % 2 for sample in own if sample.disturbed_by is None}) == 1
     assert counted(own) == own
-    assert "or none on one half of the cores, so that all of them count there" in notes_of(planted)
-    assert "count there" not in notes_of(samples(r0_1="stopped", r1_0="stopped", r2_1="stopped"))
+    assert "undisturbed on one half of the cores, so that all of them count there" in notes_of(planted)
+    assert "count there" in notes_of(samples(r0_1="stopped", r1_0="stopped")), "two of four are left there"
+    assert "count there" not in notes_of(samples(r0_0="stopped", r0_1="stopped")), "three on either half"
 
 
 def notes_of(duet: list[Sample]) -> str:
@@ -91,6 +92,41 @@ def test_a_burst_that_nothing_tells_of_hardly_moves_the_median():
     quiet = [RunPair(half, 0.05 + (0.2 if half else -0.2), False) for half in (True, False) for _ in range(5)]
     burst = [*quiet[:-1], quiet[-1]._replace(log_ratio=2.0)]
     assert value_of(burst) == pytest.approx(value_of(quiet)) == pytest.approx(0.05)
+
+
+def pairs_of(each: int, here: float = 0.2) -> list[RunPair]:
+    """So many pairs with the baseline on either half of the cores, the first of which is slower."""
+    return [
+        RunPair(half, 0.05 + (here if half else -here), False) for half in (True, False) for _ in range(each)
+    ]
+
+
+@pytest.mark.parametrize(("each", "survives"), [(2, False), (3, True), (4, True)])
+def test_three_pairs_on_each_half_outvote_a_burst_and_two_do_not(each, survives):
+    """Which is why a duet has three rounds if there is time."""
+    *quiet, last = pairs_of(each)
+    assert (value_of([*quiet, last._replace(log_ratio=2.0)]) == pytest.approx(0.05)) is survives
+
+
+def test_each_half_needs_quiet_pairs_of_its_own():
+    """Four quiet ones here do not make up for a single one there, in which there was a burst."""
+    pairs = pairs_of(4)
+    there = [pairs[4]._replace(log_ratio=2.0), *(pair._replace(disturbed=True) for pair in pairs[5:])]
+    assert value_of([*pairs[:4], *there]) == pytest.approx(0.05)
+
+
+def test_repeats_of_one_pair_do_not_outvote_the_others():
+    """Where too few are quiet, each place counts once, by its last attempt."""
+    why = {f"r{number}_{visit}": "stopped" for number in range(3) for visit in (0, 1)}
+    everything = samples(3, **why)
+    calm = [
+        msgspec.structs.replace(one, seconds=one.seconds / 8 if one.case_id == "a" else one.seconds)
+        for one in everything
+    ]
+    tried = [s for s in everything if (s.round, s.visit) == (2, 1)]
+    again = [msgspec.structs.replace(s, attempt=attempt) for attempt in (1, 2) for s in tried]
+    first = [s for s in calm if (s.round, s.visit) != (2, 1)]
+    assert block_values([*first, *tried, *again], "b", "a") == [pytest.approx(math.log(1.05))]
 
 
 def test_a_repeated_pair_stands_beside_its_first_try():
