@@ -29,8 +29,8 @@ GRADIENT_FACTOR = 10.0
 LARGEST_GRADIENT_BOUND = 5e-2
 """Half of a gradient may not be missing in any precision: beyond this, float64 tells rounding from faults."""
 FLOAT64_BOUND = 1e-2
-"""A reference whose logits are further than this, and ten bounds, from its float64 ones computes something else
-there, for instance because a configurator chose other time steps: float64 then says nothing about rounding."""
+"""A reference whose logits are further than this, and ten bounds, from its float64 ones computes something
+else there, for instance as a configurator chose other time steps: float64 says nothing of rounding."""
 
 
 class Difference(NamedTuple):
