@@ -83,7 +83,7 @@ def _with_baseline(overrides: dict[str, Any], baseline: str) -> dict[str, Any]:
 
 
 def _begun(part: Request, folder: Path) -> list[Results]:
-    """What is there of one suite by kind of device. Raises UsageError if it can't be continued or be kept."""
+    """Results of one suite that are there, by kind of device. Raises UsageError if they are of another run."""
     load_suite(part)
     if part.resume is None and part.out.exists():
         raise UsageError(
