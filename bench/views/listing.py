@@ -84,8 +84,8 @@ def _cell(value: Any, digits: int | None) -> Cell:
     if not _is_figure(value):
         return Cell(str(value))
     if digits is None or not isinstance(value, float | Decimal):
-        return Cell(str(value), value=value)
-    return Cell(significant(float(value), digits), value=value)
+        return Cell(str(value), value=float(value))
+    return Cell(significant(float(value), digits), value=float(value))
 
 
 def _text(value: list[Any] | dict[Any, Any]) -> str:
