@@ -83,7 +83,7 @@ def _with_baseline(overrides: dict[str, Any], baseline: str) -> dict[str, Any]:
 
 
 def _begun(part: Request, folder: Path) -> list[Results]:
-    """Results of one suite that are there, by kind of device. Raises UsageError if they are of another run."""
+    """Results of one suite, by kind of device, so far. Raises UsageError if they are of another run."""
     load_suite(part)
     if part.resume is None and part.out.exists():
         raise UsageError(
