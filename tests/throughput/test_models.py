@@ -68,12 +68,13 @@ def test_plain_and_fused(monkeypatch, model, workload, length, batch, rate):
 )
 def test_kernels_in_c(monkeypatch, model, length, rate, threads):
     """The C kernels against torch's operators in their place."""
-    before = torch.get_num_threads()
+    before, peaks = torch.get_num_threads(), []
     torch.set_num_threads(threads)
 
     def form(setting: str) -> Callable[[], object]:
         monkeypatch.setenv(library.SETTING, setting)
         step = ready(case(model, "text", length, 1, rate))
+        peaks.append(peak_mebibytes(step))
 
         def run() -> None:
             monkeypatch.setenv(library.SETTING, setting)
@@ -86,8 +87,27 @@ def test_kernels_in_c(monkeypatch, model, length, rate, threads):
     ratio = statistics.median(a / b for a, b in zip(*times, strict=True))
     print(
         f"\n{model}, {length}, activation {rate}, threads {threads}: {milliseconds(times[0])} by torch "
-        f"{milliseconds(times[1])} in C {ratio:6.2f}×"
+        f"{milliseconds(times[1])} in C {ratio:6.2f}×  {peaks[0]:5.0f} and {peaks[1]:5.0f} MiB of tensors"
     )
+
+
+@pytest.mark.parametrize("rate", TEXT_RATES)
+@pytest.mark.parametrize("length", [1024, 4096])
+def test_a_second_thread(length, rate):
+    """A fused step on one thread and on two."""
+    before, step = torch.get_num_threads(), ready(case("seqboat-fused", "text", length, 1, rate))
+
+    def on(threads: int) -> Callable[[], object]:
+        def run() -> None:
+            torch.set_num_threads(threads)
+            step()
+
+        return run
+
+    one, two = in_turn(on(1), on(2))
+    torch.set_num_threads(before)
+    ratio = statistics.median(a / b for a, b in zip(one, two, strict=True))
+    print(f"\nseqboat-fused, {length}, activation {rate}: a second thread makes it {ratio:.2f} times as fast")
 
 
 @pytest.mark.parametrize("rate", TEXT_RATES)
