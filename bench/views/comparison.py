@@ -233,7 +233,7 @@ def _difference(speed: Interval | None) -> Difference:
 
 
 def told(speed: Interval) -> Literal["SAME", "FASTER", "SLOWER"] | None:
-    """What the interval of a ratio tells; None if it has no ends, or lies on both sides of a limit."""
+    """Verdict of a ratio's interval; None if it has no ends, or lies on both sides of a limit."""
     if speed.low is None or speed.high is None:
         return None
     if speed.low > 1 - SAME_WITHIN and speed.high < 1 + SAME_WITHIN:

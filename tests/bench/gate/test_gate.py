@@ -175,7 +175,7 @@ def test_a_budget_for_no_block_is_no_pass(repository):
     [
         (["no-such-revision"], "no-such-revision: this repository has no such revision"),
         (["--output=/tmp/x"], "--output=/tmp/x: this repository has no such revision"),
-        (["HEAD", "--margin", "5%"], "--tolerance 3% lies below --margin 5%"),
+        (["HEAD", "--margin", "5%"], "the tolerance 3% lies below --margin 5%"),
         (["HEAD", "--blocks", "2"], "bounds need at least 3 blocks"),
         (["HEAD", "--tolerance", "lots"], "is not a percentage"),
         (["HEAD", "--budget", "soon"], "soon"),
