@@ -12,7 +12,7 @@ ROOT = RUN.parents[2]
 def test_every_part_of_the_probe_runs_without_a_gpu() -> None:
     variables = {
         "PROBE_DEVICE": "cpu",
-        "PROBE_MODELS": "s4,seqboat-fused",
+        "PROBE_MODELS": "transformer,seqboat-fused",
         "PROBE_PRECISIONS": "fp32",
         "PYTHONPATH": str(ROOT),
     }
