@@ -9,8 +9,9 @@ import torch
 THREADS = len(os.sched_getaffinity(0))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def threads():
+@pytest.fixture(autouse=True)
+def threads(one_thread):
+    """All of them in every test: the fixture of all tests leaves one after each."""
     torch.set_num_threads(THREADS)
 
 
