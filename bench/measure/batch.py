@@ -12,7 +12,7 @@ from bench.suites.suite import BatchSizes, Suite
 from bench.text.units import format_bytes
 from bench.workers.forkserver import ForkServer
 
-Needs = Callable[[Case], int | None]
+BytesOf = Callable[[Case], int | None]
 """Bytes of a step of a case; None if nobody can tell."""
 
 
@@ -47,7 +47,7 @@ def fit_batch(procedure: Procedure) -> tuple[Suite, list[str]]:
     )
 
 
-def largest_batch(case: Case, room: int, needs: Needs) -> int | None:
+def largest_batch(case: Case, room: int, needs: BytesOf) -> int | None:
     """The largest batch, up to the case's own, whose step takes no more than a room in bytes.
 
     0 if not even one sequence does, None if nobody can tell.

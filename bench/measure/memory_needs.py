@@ -27,7 +27,7 @@ from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed
 from bench.workers.messages import MeasureMemory, MemoryMeasured, Predict, Predicted, Prepared, Warm, Warmed
 
-PRECISION = 64
+RESOLUTION = 64
 """The largest size is told within itself over this."""
 
 
@@ -110,12 +110,12 @@ def memory_needs(
     suite = load_suite(request)
     environment = probe_environment(request.device, suite.most_threads)
     check_shown(request, suite, environment)
-    plan = Procedure(suite, environment)
+    procedure = Procedure(suite, environment)
     solos: dict[str, Solo] = {}
     sized: dict[str, Case] = {}
-    cases = suite.cases(plan.kind) if budget is None else _one_of_each(axis, suite, plan.kind)
-    with ForkServer(plan.threads, plan.sources) as server:
-        probe = (predicting if predicted else _measuring)(plan, server)
+    cases = suite.cases(procedure.kind) if budget is None else _one_of_each(axis, suite, procedure.kind)
+    with ForkServer(procedure.threads, procedure.sources) as server:
+        probe = (predicting if predicted else _measuring)(procedure, server)
         for case in cases:
             found, size = (
                 (probe(case), getattr(case, axis.field))
@@ -123,7 +123,7 @@ def memory_needs(
                 else largest(case, budget, probe, axis)
             )
             sized[case.id] = axis.at(case, size)
-            solos[case.id] = _solo(case, found, MEMORY_KIND[plan.kind])
+            solos[case.id] = _solo(case, found, MEMORY_KIND[procedure.kind])
             _tell(sized[case.id], found)
     header = make_header(suite, environment)
     results = Results(path="", header=header, solos=solos, samples=[], lost={}, end=None)
@@ -166,19 +166,19 @@ def _next(low: int, high: int, most: int, grain: int) -> int:
     """The next size to try; `low` if it is known well enough."""
     if high > most:
         return most if low < most <= 2 * low else 2 * low
-    if high - low <= max(grain, low // PRECISION):
+    if high - low <= max(grain, low // RESOLUTION):
         return low
     return (low + high) // 2 // grain * grain
 
 
-def predicting(plan: Procedure, server: ForkServer) -> Probe:
+def predicting(procedure: Procedure, server: ForkServer) -> Probe:
     """The needs of cases by shapes alone; each is asked of a fresh worker."""
 
     def probe(case: Case) -> Needs:
         try:
             with server.start(case) as worker:
-                question = Predict(case, plan.environment.device)
-                found = worker.ask(question, Predicted, plan.deadline_seconds).prediction
+                question = Predict(case, procedure.environment.device)
+                found = worker.ask(question, Predicted, procedure.deadline_seconds).prediction
         except WorkerFailed as failure:
             return Needs(reason=f"not predictable: {failure.reason}", traceback=failure.traceback)
         reason = None if found.reason is None else f"not predictable: {found.reason}"
@@ -187,20 +187,20 @@ def predicting(plan: Procedure, server: ForkServer) -> Probe:
     return probe
 
 
-def _measuring(plan: Procedure, server: ForkServer) -> Probe:
+def _measuring(procedure: Procedure, server: ForkServer) -> Probe:
     """The figure of the table's memory column after one step of warming up."""
 
     def probe(case: Case) -> Needs:
         try:
             with server.start(case) as worker:
-                prepared = worker.ask(plan.prepare(case), Prepared, plan.deadline_seconds)
-                compile_kernels(worker, plan)
-                worker.ask(Warm(1, 1, 1.0), Warmed, warm_up_deadline(case, plan))
-                memory = worker.ask(MeasureMemory(), MemoryMeasured, plan.deadline_seconds)
+                prepared = worker.ask(procedure.prepare(case), Prepared, procedure.deadline_seconds)
+                compile_kernels(worker, procedure)
+                worker.ask(Warm(1, 1, 1.0), Warmed, warm_up_deadline(case, procedure))
+                memory = worker.ask(MeasureMemory(), MemoryMeasured, procedure.deadline_seconds)
         except WorkerFailed as failure:
             reason = f"{failure.status} at {case.length} × {case.batch}: {failure.reason}"
             return Needs(too_large=failure.status == "oom", reason=reason, traceback=failure.traceback)
-        figure = next(figure for figure in memory.figures if figure.kind == MEMORY_KIND[plan.kind])
+        figure = next(figure for figure in memory.figures if figure.kind == MEMORY_KIND[procedure.kind])
         return Needs(
             bytes=figure.bytes,
             parameters=prepared.parameters,
@@ -234,7 +234,7 @@ def _note(axis: Axis, budget: int, phase: Phase) -> str:
     which = "Length: the longest" if axis is LENGTH else "Batch: the largest"
     multiple = f", a multiple of {axis.grain}" if axis.grain > 1 else ""
     what = {"train": "trains", "forward": "runs forward", "decode": "decodes"}[phase]
-    return f"{which} that {what} within {format_bytes(budget)}{multiple}, within 1/{PRECISION} of itself"
+    return f"{which} that {what} within {format_bytes(budget)}{multiple}, within 1/{RESOLUTION} of itself"
 
 
 def _notes(predicted: bool, cases: list[Case]) -> Iterator[str]:

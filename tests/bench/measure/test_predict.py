@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bench import workloads
 from bench.errors import UsageError
-from bench.measure.memory_needs import BATCH, LENGTH, PRECISION, Needs, largest, memory_needs
+from bench.measure.memory_needs import BATCH, LENGTH, RESOLUTION, Needs, largest, memory_needs
 from bench.measure.procedure import Procedure
 from bench.measure.request import Request
 from bench.suites import reading as suites
@@ -134,7 +134,7 @@ def test_the_longest_that_fits(per_step, per_pair, budget):
         assert "need more than" in needs.reason
         return
     assert needs.bytes == need(length) <= budget
-    further = length + 2 * max(LENGTH.grain, length // PRECISION)
+    further = length + 2 * max(LENGTH.grain, length // RESOLUTION)
     assert length == most or need(further) > budget
 
 
@@ -149,7 +149,7 @@ def test_the_largest_batch_that_fits(per_sequence, always, budget):
         assert needs.reason.startswith("even 1 sequences need more than")
         return
     assert needs.bytes == need(batch) <= budget
-    assert batch == 1 << 20 or need(batch + 2 * max(1, batch // PRECISION)) > budget
+    assert batch == 1 << 20 or need(batch + 2 * max(1, batch // RESOLUTION)) > budget
 
 
 def test_out_of_memory_is_too_long_and_other_failures_are_told():

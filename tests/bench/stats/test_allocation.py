@@ -126,6 +126,20 @@ def test_a_burst_is_no_variance_between_visits():
     assert spreads(burst)["a"].visits ** 0.5 < 0.02
 
 
+@pytest.mark.parametrize("cases", ["ab", "abcd"])
+def test_the_machines_speed_in_a_block_is_no_variance_of_a_models_processes(cases):
+    """It cancels in every ratio; what is left is each model's own."""
+    random = np.random.default_rng(0)
+    speeds = np.exp(random.normal(0, 0.2, size=200))
+    samples = [
+        msgspec.structs.replace(sample, case_id=name, seconds=sample.seconds * speeds[sample.block])
+        for name in cases
+        for sample in drawn(0.03, 0.01, 0.0, 200, random)
+    ]
+    for found in spreads(samples).values():
+        assert found.processes**0.5 == pytest.approx(0.03, rel=0.25)
+
+
 def test_one_block_says_nothing():
     assert spreads(drawn(0.01, 0.01, 0.0, 1, np.random.default_rng(0))) == {}
 
