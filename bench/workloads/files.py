@@ -21,7 +21,7 @@ PIECES, PIECE_BYTES = 1024, 1 << 16
 
 
 def reinstall(path: Path, error: Exception) -> UsageError:
-    """What to do about a file of an installed package that can't be read."""
+    """The error of a file of an installed package that can't be read, which says what to do."""
     return UsageError(f"{path}: cannot be read ({error}); reinstall with pip install 'seqboat-bench[data]'")
 
 

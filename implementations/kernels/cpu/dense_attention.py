@@ -103,7 +103,7 @@ class DenseAttention:
         return self.kind != "laplace" and usable(x)
 
     def _pairs(self, block: "Block", products: Tensor) -> tuple[Any, ...]:
-        """What the kernels in C need to know of a block's pairs."""
+        """Arguments of the kernels in C that describe a block's pairs."""
         bias, positions, length = self.table, None, block.length
         right = 0 if self.causal else length - 1
         if self.by_distance is not None:

@@ -1,4 +1,4 @@
-"""What stands between the products of a gated attention unit, forward and backward: in C, if it can be.
+"""Passes between the products of a gated attention unit, forward and backward: in C, if it can be.
 
 silu of what comes before is z beside the gate r `(steps, z + hidden)`, and the values v `(steps, hidden)`;
 `z·gamma + beta`, turned and scaled, gives queries and keys. They lie amid the zeros of attention's layout.
@@ -19,7 +19,7 @@ from implementations.ops.rotary import BASE
 
 
 class Before(NamedTuple):
-    """What is before silu, or its gradient: views whose rows are contiguous."""
+    """Tensors before silu, or their gradients: views whose rows are contiguous."""
 
     z_and_r: Tensor
     v: Tensor

@@ -135,7 +135,7 @@ class RowAttention:
         return self.kind != "laplace" and usable(products)
 
     def _pairs(self, products: Tensor) -> tuple[Any, ...]:
-        """What the kernels in C need to know of the pairs."""
+        """Arguments of the kernels in C that describe the pairs."""
         layout, bias, positions, origin = self.layout, None, None, 0
         if self.bias is not None:
             positions, origin = self.bias.positions, self.bias.origin

@@ -1,4 +1,4 @@
-"""How C kernels become operators of torch, in the namespace `seqboat`; the modules beside define them.
+"""Kernels in C as operators of torch, in the namespace `seqboat`; the modules beside define them.
 
 So the profiler names them, and what counts operators, FLOPs and memory sees them and their results. They take
 tensors of one precision, float32 or float64, on the CPU; `usable` says whether they may be called.

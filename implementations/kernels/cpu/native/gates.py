@@ -1,4 +1,4 @@
-"""What stands between the products of gated attention units in C: `gates.c` as operators of torch."""
+"""Passes between the products of gated attention units in C: `gates.c` as operators of torch."""
 
 import torch
 from torch import Tensor
