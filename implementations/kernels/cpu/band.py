@@ -26,7 +26,7 @@ class Padded(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Where keys lie in a matrix of a row per query.
+    """Place of keys in a matrix of a row per query.
 
     Key j of query i is in column `j − i + shift + i mod period`.
     """
