@@ -49,11 +49,11 @@ class Layout(Protocol):
 
     @property
     def of_products(self) -> Columns:
-        """Of `(blocks, block, window)`, contiguous: blocks of queries times the keys of their windows."""
+        """Columns of `(blocks, block, window)`, contiguous: blocks of queries times the keys of their windows."""
 
     @property
     def of_rows(self) -> Columns:
-        """Of `rows`."""
+        """Columns of `rows`."""
 
     @property
     def left(self) -> int: ...
