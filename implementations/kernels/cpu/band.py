@@ -49,7 +49,7 @@ class Layout(Protocol):
 
     @property
     def of_products(self) -> Columns:
-        """Columns of `(blocks, block, window)`, contiguous: blocks of queries times the keys of their windows."""
+        """Columns of `(blocks, block, window)`, contiguous: blocks of queries times their windows of keys."""
 
     @property
     def of_rows(self) -> Columns:
