@@ -138,7 +138,8 @@ def fused_layer(
     from implementations.fused.mega_triton import mega_layer
     from implementations.models.mega import MegaConfig, MovingAverageGatedAttention
 
-    return MovingAverageGatedAttention(MegaConfig(**sizes), causal=causal), mega_layer
+    config = MegaConfig(**sizes)
+    return MovingAverageGatedAttention(config, causal=causal, max_positions=length), mega_layer
 
 
 def train_counts(device: Device) -> Iterator[int]:
