@@ -116,7 +116,8 @@ def train_layer(model: str, task: str, precision: str, states: int | None, padde
     sizes = {**(ONES if ones else registry.find(model).hyperparameters(task)), "layers": 1}
     if states is not None:
         sizes["states"] = states
-    for length in (1, 2) if ones else (LENGTH,):
+    chunk = sizes.get("chunk") or 1
+    for length in (1, 2) if ones else (-(-LENGTH // chunk) * chunk,):
         layer, run = fused_layer(model, sizes, task == "enwik8", length)
         layer.to(HELD_IN[precision])
         x = torch.zeros(1, length, sizes["dim"], dtype=HELD_IN[precision], requires_grad=True)
