@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from implementations.kernels.cpu.band import Layout, Square, sum_by_distance, toeplitz
+from implementations.kernels.cpu.band import Square, sum_by_distance, toeplitz
+from implementations.kernels.cpu.layout import Layout
 from implementations.kernels.cpu.local_attention import Bias
 from implementations.kernels.cpu.native.attention import weigh, weigh_backward
 from implementations.kernels.cpu.native.calls import usable

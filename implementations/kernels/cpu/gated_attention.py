@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from implementations.kernels.cpu.band import Layout
 from implementations.kernels.cpu.gates import Before, Gates
+from implementations.kernels.cpu.layout import Layout
 
 
 class Attention(Protocol):

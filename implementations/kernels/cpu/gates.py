@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from implementations.kernels.cpu.band import Layout
 from implementations.kernels.cpu.dropout import drop_
+from implementations.kernels.cpu.layout import Layout
 from implementations.kernels.cpu.native import gates as native
 from implementations.kernels.cpu.native.calls import usable
 from implementations.ops.rotary import BASE

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from implementations.kernels.cpu.band import Layout, layout_of
+from implementations.kernels.cpu.band import layout_of
+from implementations.kernels.cpu.layout import Layout
 from implementations.kernels.cpu.native.attention import weigh, weigh_backward
 from implementations.kernels.cpu.native.calls import usable
 from implementations.kernels.cpu.weights import hidden_score, scores_gradient_, weigh_

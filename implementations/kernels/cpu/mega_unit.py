@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from implementations.kernels.cpu.band import Layout, Square
+from implementations.kernels.cpu.band import Square
 from implementations.kernels.cpu.chunked_attention import Chunks
 from implementations.kernels.cpu.dropout import draw, drop_
 from implementations.kernels.cpu.gates import Before, Gates, silu_backward
+from implementations.kernels.cpu.layout import Layout
 from implementations.kernels.cpu.native.calls import draw_seed, usable
 from implementations.kernels.cpu.native.gates import output_backward, output_forward
 from implementations.kernels.cpu.saved import load, save

@@ -65,24 +65,26 @@ def test_the_verdict():
         throughput._judge(before, [1.0, 1.0], 0.10)
 
 
+class Server:
+    """A server, and the worker that it starts."""
+
+    def __init__(self, *words) -> None:
+        return
+
+    def start(self, case):
+        return contextlib.nullcontext(self)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> None:
+        return
+
+
 def test_a_process_that_compiles_has_the_time_for_it(monkeypatch, tmp_path):
     deadlines = {}
 
-    class Worker:
-        """A server, and what it starts."""
-
-        def __init__(self, *words) -> None:
-            return
-
-        def start(self, case):
-            return contextlib.nullcontext(self)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error) -> None:
-            return
-
+    class Worker(Server):
         def ask(self, question, expected, seconds):
             deadlines[type(question)] = seconds
             return Timed(seconds=1.0, activation=None) if expected is Timed else None
@@ -104,21 +106,7 @@ def test_what_other_work_disturbed_is_timed_again(monkeypatch, tmp_path, disturb
     """As the runs of `bench run` that it is held against."""
     answers = iter(disturbed)
 
-    class Worker:
-        """A server, and what it starts."""
-
-        def __init__(self, *words) -> None:
-            return
-
-        def start(self, case):
-            return contextlib.nullcontext(self)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error) -> None:
-            return
-
+    class Worker(Server):
         def ask(self, question, expected, seconds):
             if expected is not Timed:
                 return None

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from implementations import registry
 from implementations.kernels.cpu.ema import fused_ema
 from implementations.kernels.cpu.native import calls, library
 from implementations.kernels.cpu.native.ema import ema_backward, ema_forward, silu
 from implementations.ops.ema import DampedEMA
+from implementations.task import Task
 
 TINY = "void use_pool(void *a, void *b, void *c) { (void)a; (void)b; (void)c; }\n"
 
@@ -178,6 +180,20 @@ def test_the_same_on_any_number_of_threads() -> None:
     finally:
         torch.set_num_threads(before)
     torch.testing.assert_close(one, two, rtol=0, atol=0)
+
+
+@pytest.mark.skipif(library.library() is None, reason="no compiler")
+def test_every_kernel_computes_in_the_fused_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else their tests would hold torch's operators against themselves."""
+    monkeypatch.setenv(library.SETTING, "on")
+    calls._called.clear()
+    task = Task(name="text", length=64, classes=2, vocabulary=11)
+    for name in ("seqboat-fused", "mega-chunk-fused"):
+        found = registry.find(name)
+        model = found.load()(task, found.hyperparameters("text", "small"))
+        model(torch.ones(1, 64, dtype=torch.long)).sum().backward()
+    kernels = "".join(path.read_text() for path in library.SOURCES.glob("*.c"))
+    assert calls._called == set(re.findall(r"(?m)^void NAME\((\w+)\)", kernels))
 
 
 @pytest.mark.skipif(library.library() is None, reason="no compiler")
