@@ -7,7 +7,7 @@ import sys
 from itertools import combinations, pairwise, permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bench.errors import UsageError
@@ -258,6 +258,7 @@ def test_words_above_a_chart_cover_neither_each_other_nor_the_lines_they_stand_o
             assert not begin < other < end, "a line would go through a text"
 
 
+@example([(50.0, 3.0), (50.00000000000001, 3.0)])
 @given(st.lists(st.tuples(st.floats(50, 90), st.floats(3, 20)), min_size=1, max_size=8))
 def test_names_stay_in_the_chart_and_cover_neither_each_other_nor_points_where_there_is_room(places):
     points = [
