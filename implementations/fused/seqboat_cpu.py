@@ -16,12 +16,13 @@ from torch.nn import functional as F
 
 from implementations.fused.dropout_rates import rate_of
 from implementations.fused.working_memory import Memory, unit_of
-from implementations.kernels.cpu.dropout import copy, draw, drop_
+from implementations.kernels.cpu.dropout import draw
 from implementations.kernels.cpu.ema import Kernel, kernel_of
 from implementations.kernels.cpu.gated_attention import Saved, Unit
 from implementations.kernels.cpu.norms import channel_norm
 from implementations.kernels.cpu.saved import load, save
-from implementations.kernels.cpu.tiles import places, time_innermost, time_outermost
+from implementations.kernels.cpu.steps import Dropout, add_, dropped, dropped_sum, take
+from implementations.kernels.cpu.tiles import innermost, places, time_innermost, time_outermost
 from implementations.ops.configurator import Routing
 from implementations.ops.sizes import active_steps, most_active
 
@@ -72,8 +73,8 @@ class ActiveSteps(NamedTuple):
     """`(active,)`: (logit 1 − logit 0) over the temperature; None if the layer has no router."""
     saved: Saved
     dropped_values: Tensor | None
-    dropped: Tensor | None
-    """Indices of dropped elements of the unit's output `(dim, active)`."""
+    dropout: Dropout
+    """That of the unit's output `(dim, active)`."""
 
 
 class Tape(NamedTuple):
@@ -84,9 +85,8 @@ class Tape(NamedTuple):
     tiles: list[Any]
     """Tensors that the kernel keeps of each tile."""
     active: list[ActiveSteps | None]
-    dropped_sums: list[Tensor | None]
-    sums: Tensor
-    """Sums of the branches and the input, before silu."""
+    dropouts: list[Dropout | None]
+    """Those of the sum of the branches of each tile, in a causal layer."""
 
 
 def seqboat_layer(layer: "SeqBoatLayer", x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
@@ -100,11 +100,10 @@ def seqboat_layer(layer: "SeqBoatLayer", x: Tensor, padding_mask: Tensor | None 
         # A row that attends to all of itself is computed alone.
         states = time_innermost(x.to(dtype), together=layer.config.window is not None)
         u = channel_norm(layer.norm, states) if layer.config.prenorm else None
-        y: Tensor = _FusedLayer.apply(  # type: ignore[no-untyped-call]
+        sums: Tensor = _FusedLayer.apply(  # type: ignore[no-untyped-call]
             layer, padding_mask, states, u, *_parameters(layer, dtype)
         )
-        if not layer.config.prenorm:
-            y = channel_norm(layer.norm, y)
+        y = F.silu(sums) if layer.config.prenorm else channel_norm(layer.norm, sums, activated=True)
         return time_outermost(y).to(x.dtype)
 
 
@@ -128,7 +127,7 @@ def _parameters(layer: "SeqBoatLayer", dtype: torch.dtype) -> Weights:
 
 
 class _FusedLayer(torch.autograd.Function):
-    """`silu(branches + x)` of states x and their norm u (None for x itself)."""
+    """`branches + x` of states x and their norm u (None for x itself)."""
 
     @staticmethod
     def forward(
@@ -150,7 +149,8 @@ class _FusedLayer(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         tape = load(ctx)
-        grad_x = torch.ops.aten.silu_backward(grads[0].contiguous(), tape.sums)
+        # What follows the sums is one operator, whose gradient is nobody else's: it is written over.
+        grad_x = innermost(grads[0])
         grad_u = torch.empty_like(grad_x) if ctx.normed else grad_x
         total = ctx.run.backward(grad_x, grad_u, tape)
         return None, None, grad_x, grad_u if ctx.normed else None, *total
@@ -174,7 +174,7 @@ class Pass:
     ) -> tuple[Tensor, Tape]:
         coefficients = weights.ema_weight, weights.ema_log_decay, weights.omega
         kernel = kernel_of(u, *coefficients, self.config.truncation)
-        tape = Tape(weights, kernel, [], [], [], torch.empty_like(x))
+        tape, sums = Tape(weights, kernel, [], [], []), torch.empty_like(x)
         mixed, routed = [], []
         bias, weight = weights.hx_bias[: self.router, None], weights.hx_weight[: self.router]
         for number, place in enumerate(places(x)):
@@ -188,23 +188,22 @@ class Pass:
         most = self.length if self.config.always_active else most_active(active)
         for number, place in enumerate(places(x)):
             steps = Steps(place.flat(x), mixed[number], routed[number], active[place.batch].flatten())
-            self._add_branches(tape, place.flat(tape.sums), steps, most)
-        return F.silu(tape.sums), tape._replace(kernel=kernel.for_backward())
+            self._add_branches(tape, place.flat(sums), steps, most)
+        return sums, tape._replace(kernel=kernel.for_backward())
 
     def _add_branches(self, tape: Tape, total: Tensor, steps: Steps, most: int) -> None:
         """Write `linear + gated + x` of a tile to total `(dim, steps)`."""
         weights, (x, m, _, _) = tape.weights, steps
         weight, bias = weights.hx_weight[self.router :], weights.hx_bias[self.router :, None]
-        dropped_sum = draw(total.numel(), self.dropout) if self.causal else None
-        branches = total
-        if dropped_sum is None:
+        if not self.causal or not self.dropout:
             torch.add(x, bias, out=total).addmm_(weight, m)
-        else:
-            branches = torch.addmm(bias, weight, m)
+            tape.active.append(self._add_gated(total, steps, most, weights))
+            tape.dropouts.append(None)
+            return
+        branches, dropout = torch.addmm(bias, weight, m), Dropout.of(x, total.numel(), self.dropout)
         tape.active.append(self._add_gated(branches, steps, most, weights))
-        if dropped_sum is not None:
-            torch.add(drop_(branches, dropped_sum, self.dropout), x, out=total)
-        tape.dropped_sums.append(dropped_sum)
+        dropped_sum(x, branches, dropout, out=total)
+        tape.dropouts.append(dropout)
 
     def backward(self, grad_x: Tensor, grad_u: Tensor, tape: Tape) -> Weights:
         """Gradients of the weights from that of the sums, which grad_x holds.
@@ -215,10 +214,9 @@ class Pass:
         total = Weights(*(None if w is None else torch.zeros_like(w) for w in weights))  # type: ignore[arg-type]
         kernel = tape.kernel.gradients()
         for number, place in enumerate(places(grad_x)):
-            grad = place.flat(grad_x)
-            if tape.dropped_sums[number] is not None:
-                grad = drop_(copy(grad), tape.dropped_sums[number], self.dropout)
-            active = tape.active[number]
+            grad, dropout, active = place.flat(grad_x), tape.dropouts[number], tape.active[number]
+            if dropout is not None:
+                grad = dropped(grad, dropout)
             m = tape.kernel.mixed(tape.tiles[number], self.dropout).flatten(1)
             packed = self._linear_backward(grad, m, active, total)
             del m
@@ -227,7 +225,7 @@ class Pass:
                 packed = self._gated_backward(grad, packed, active, weights, total)
             grad_m = torch.mm(weights.hx_weight[self.router :].t(), grad)
             if active is not None and packed is not None:
-                self._add(grad_m, active.memory.steps, packed)
+                add_(grad_m, active.memory.steps, packed)
             of_rows = grad_m.view(place.of(grad_x).shape)
             kernel.tile(of_rows, tape.tiles[number], self.dropout, place.of(grad_u), add=grad_u is grad_x)
         return total._replace(**dict(zip(Weights._fields, kernel.parameters(), strict=False)))
@@ -265,13 +263,13 @@ class Pass:
         unit = unit_of(self.layer, memory, weights.unit, dropped_values, self.hidden_dropout)
         margin, confidence = None, None
         if self.layer.configurator is not None and weights.temp is not None:
-            at = self._take(logits, steps)
+            at = take(logits, steps)
             margin = (at[1] - at[0] - self.layer.configurator.act_bias) / weights.temp.exp()
             confidence = margin.sigmoid()
-        h, saved = unit.forward(self._take(m, steps), confidence)
-        dropped = None if self.causal else draw(h.numel(), self.dropout)
-        self._add(total, steps, drop_(h, dropped, self.dropout))
-        return ActiveSteps(memory, margin, saved, dropped_values, dropped)
+        h, saved = unit.forward(take(m, steps), confidence)
+        dropout = Dropout.of(h, h.numel(), 0.0 if self.causal else self.dropout)
+        add_(total, steps, h, dropout)
+        return ActiveSteps(memory, margin, saved, dropped_values, dropout)
 
     def _linear_backward(
         self, grad: Tensor, m: Tensor, active: ActiveSteps | None, total: Weights
@@ -279,7 +277,7 @@ class Pass:
         """Add to the gradients of the linear branch's weights; returns m at the active steps."""
         total.hx_bias[self.router :].add_(grad.sum(dim=1))
         total.hx_weight[self.router :].addmm_(grad, m.t())
-        return None if active is None else self._take(m, active.memory.steps)
+        return None if active is None else take(m, active.memory.steps)
 
     def _gated_backward(
         self, grad: Tensor, m: Tensor, active: ActiveSteps, weights: Weights, total: Weights
@@ -287,9 +285,7 @@ class Pass:
         """The gradient of m `(dim, active)` from that of the sum `(dim, steps)`; adds to the weights'."""
         values = active.dropped_values
         unit = unit_of(self.layer, active.memory, weights.unit, values, self.hidden_dropout)
-        grad_h = self._take(grad, active.memory.steps)
-        if active.dropped is not None:
-            grad_h = drop_(copy(grad_h), active.dropped, self.dropout)
+        grad_h = take(grad, active.memory.steps, active.dropout)
         margin = active.scaled_margin
         confidence = None if margin is None else margin.sigmoid()
         grad_packed, grad_log_confidence = unit.backward(grad_h, m, confidence, active.saved, total.unit)
@@ -311,14 +307,3 @@ class Pass:
         signs = torch.stack([-grad, grad])
         total.hx_weight[:2].addmm_(signs, m.t())
         total.hx_bias[:2].add_(signs.sum(dim=1))
-
-    def _take(self, x: Tensor, steps: Tensor) -> Tensor:
-        """Some steps of x `(·, steps)`; x itself if they are all."""
-        return x if len(steps) == x.shape[1] else x.index_select(1, steps)
-
-    def _add(self, x: Tensor, steps: Tensor, part: Tensor) -> None:
-        """Add a part `(·, some)` to some steps of x `(·, steps)`."""
-        if len(steps) == x.shape[1]:
-            x.add_(part)
-        else:
-            x.index_add_(1, steps, part)

@@ -16,7 +16,7 @@ def dropped_indices(count: int, probability: float, device: torch.device | None 
     The gap from one dropped element to the next is geometric, so the cost is that of the dropped elements
     alone. Draws from torch's global generator.
     """
-    if probability >= 1.0:
+    if probability >= 1.0 or count == 0:
         return torch.arange(count, device=device)
     expected = count * probability
     draws = int(expected + 6.0 * math.sqrt(expected) + 8.0)

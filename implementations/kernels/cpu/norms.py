@@ -14,15 +14,17 @@ from implementations.kernels.cpu.native.norm import (
     row_norm_backward,
     row_norm_forward,
 )
+from implementations.kernels.cpu.tiles import innermost
 from implementations.ops.norms import EPSILON, BatchNorm, RMSNorm, ScaleNorm, SequenceNorm
 
 
-def channel_norm(norm: SequenceNorm, x: Tensor) -> Tensor:
-    """`norm` on states with time innermost: `(blocks, dim, rows, length)`."""
+def channel_norm(norm: SequenceNorm, x: Tensor, activated: bool = False) -> Tensor:
+    """`norm` of states with time innermost, `(blocks, dim, rows, length)`; if activated, of silu of them."""
     if isinstance(norm.norm, BatchNorm):
         # The rows of a block as one have the same statistics.
-        return norm.norm.over_channels(x.flatten(2)).view(x.shape)
-    return _normed(norm.norm, x, dim=1)
+        states = F.silu(x) if activated else x
+        return norm.norm.over_channels(states.flatten(2)).view(x.shape)
+    return _normed(norm.norm, x, dim=1, activated=activated)
 
 
 def row_norm(norm: SequenceNorm, x: Tensor) -> Tensor:
@@ -36,15 +38,18 @@ def row_norm(norm: SequenceNorm, x: Tensor) -> Tensor:
     return _normed(norm.norm, x, dim=2)
 
 
-def _normed(norm: nn.Module, x: Tensor, dim: int) -> Tensor:
+def _normed(norm: nn.Module, x: Tensor, dim: int, activated: bool = False) -> Tensor:
     weight, bias = _affine(norm)
     centred = isinstance(norm, nn.LayerNorm)
-    form: type[torch.autograd.Function] = _Norm
-    given: tuple[Any, ...] = x, weight, bias, centred, dim
+    form: type[torch.autograd.Function]
+    given: tuple[Any, ...]
     if usable(x):
         # In the precision of x, whatever the weights are held in.
         weight, bias = (None if p is None else p.to(x.dtype) for p in (weight, bias))
-        form, given = (_NormInC, (x, weight, bias, centred)) if dim == 1 else (_RowNormInC, (x, weight))
+        channels = x, weight, bias, centred, activated
+        form, given = (_NormInC, channels) if dim == 1 else (_RowNormInC, (x, weight))
+    else:
+        form, given = _Norm, (F.silu(x) if activated else x, weight, bias, centred, dim)
     y: Tensor = form.apply(*given)  # type: ignore[no-untyped-call]
     return y
 
@@ -61,22 +66,25 @@ class _NormInC(torch.autograd.Function):
     """The norm of states `(blocks, dim, rows, length)`; weight and bias in the precision of x."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, centred: bool) -> Tensor:
-        x = x.contiguous()
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, centred: bool, activated: bool
+    ) -> Tensor:
+        x = innermost(x)
         y: Tensor
-        y, mean, rate = norm_forward(x, weight, bias, centred, EPSILON)
+        y, mean, rate = norm_forward(x, weight, bias, centred, activated, EPSILON)
         ctx.save_for_backward(x, mean, rate, weight)
-        ctx.biased = bias is not None
+        ctx.how = bias is not None, activated
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, rate, weight = ctx.saved_tensors
-        grad_x, grad_weight, grad_bias = norm_backward(
-            grads[0].contiguous(), x, mean, rate, weight, ctx.biased
-        )
-        return grad_x, None if weight is None else grad_weight, grad_bias if ctx.biased else None, None
+        given = innermost(grads[0]), x, mean, rate, weight
+        grad_x, grad_weight, grad_bias = norm_backward(*given, *ctx.how)
+        biased, _ = ctx.how
+        grad_weight = None if weight is None else grad_weight
+        return grad_x, grad_weight, grad_bias if biased else None, None, None
 
 
 class _RowNormInC(torch.autograd.Function):

@@ -34,7 +34,7 @@ class Call(torch.nn.Module):
         return self.run(self.norm, x)
 
 
-def compare(kind: str, affine: bool, run, check, length: int = 11) -> None:
+def compare(kind: str, affine: bool, run, check, length: int = 11, plain=lambda norm, x: norm(x)) -> None:
     torch.manual_seed(0)
     norm = SequenceNorm(kind, 6, affine).double()
     for parameter in norm.parameters():
@@ -45,7 +45,7 @@ def compare(kind: str, affine: bool, run, check, length: int = 11) -> None:
         call = Call(norm, run)
         return lambda x, *values: functional_call(call, dict(zip(names, values, strict=True)), (x,))
 
-    check(form(lambda norm, x: norm(x)), form(run), numbers(3, length, 6, scale=2.0), *norm.parameters())
+    check(form(plain), form(run), numbers(3, length, 6, scale=2.0), *norm.parameters())
 
 
 @pytest.mark.parametrize("length", [11, 512, 1100])
@@ -59,6 +59,17 @@ def test_time_innermost(kind: str, affine: bool, length: int) -> None:
         check,
         length,
     )
+
+
+@pytest.mark.parametrize(("kind", "affine"), KINDS)
+def test_of_silu(kind: str, affine: bool) -> None:
+    def plain(norm: SequenceNorm, x: torch.Tensor) -> torch.Tensor:
+        return norm(torch.nn.functional.silu(x))
+
+    def fused(norm: SequenceNorm, x: torch.Tensor) -> torch.Tensor:
+        return time_outermost(channel_norm(norm, time_innermost(x), activated=True))
+
+    compare(kind, affine, fused, check, 520, plain)
 
 
 @pytest.mark.parametrize(("kind", "affine"), KINDS)

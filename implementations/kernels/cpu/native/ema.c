@@ -21,41 +21,6 @@ struct NAME(ema) {
     struct dropout dropout;
 };
 
-#if defined(__clang__)
-static const int NAME(transposes) = 0;
-static void NAME(transpose)(NAME(vector) *square)
-{
-    (void)square;
-}
-#else
-static const int NAME(transposes) = 1;
-
-/* Transpose as many vectors as a vector has lanes: each round shuffles the first half of them with the second, as
-   cards are, and after log₂ rounds all lanes are in their places. */
-static inline void NAME(transpose)(NAME(vector) *square)
-{
-    typedef INTEGER mask __attribute__((vector_size(VECTOR)));
-    mask low, high;
-#pragma GCC unroll 16
-    for (int i = 0; i < NAME(LANES); i++) {
-        low[i] = i / 2 + i % 2 * NAME(LANES);
-        high[i] = low[i] + NAME(LANES) / 2;
-    }
-#pragma GCC unroll 4
-    for (int round = 1; round < NAME(LANES); round *= 2) {
-        NAME(vector) mixed[NAME(LANES)];
-#pragma GCC unroll 8
-        for (int i = 0; i < NAME(LANES) / 2; i++) {
-            mixed[2 * i] = __builtin_shuffle(square[i], square[i + NAME(LANES) / 2], low);
-            mixed[2 * i + 1] = __builtin_shuffle(square[i], square[i + NAME(LANES) / 2], high);
-        }
-#pragma GCC unroll 16
-        for (int i = 0; i < NAME(LANES); i++)
-            square[i] = mixed[i];
-    }
-}
-#endif
-
 /* Steps of a tile that whole squares hold; the rest goes number by number. */
 static long NAME(in_squares)(long channels, long steps)
 {
@@ -72,7 +37,7 @@ static void NAME(load)(NAME(vector) *tile, const REAL *from, long stride, long c
 #pragma GCC unroll 16
         for (long c = 0; c < NAME(LANES); c++)
             memcpy(square + c, from + c * stride + t, sizeof *square);
-        NAME(transpose)(square);
+        NAME(turn_square)(square);
 #pragma GCC unroll 16
         for (long c = 0; c < NAME(LANES); c++)
             tile[t + c] = square[c];
@@ -93,7 +58,7 @@ static void NAME(store)(REAL *to, long stride, const NAME(vector) *tile, long ch
 #pragma GCC unroll 16
         for (long c = 0; c < NAME(LANES); c++)
             square[c] = tile[t + c];
-        NAME(transpose)(square);
+        NAME(turn_square)(square);
 #pragma GCC unroll 16
         for (long c = 0; c < NAME(LANES); c++)
             memcpy(to + c * stride + t, square + c, sizeof *square);

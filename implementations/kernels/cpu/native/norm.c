@@ -1,6 +1,6 @@
 /* Norms over the channels of states with time innermost, (blocks, dim, steps): y = weight·c·rate + bias, where c is x,
-   minus its mean if there is one, and rate is 1/√(mean(c²) + ε). A piece of the steps stays in the cache for all
-   passes over its channels. */
+   or silu of it if `activated`, minus its mean if there is one, and rate is 1/√(mean(c²) + ε). A piece of the steps
+   stays in the cache for all passes over its channels. */
 
 enum { NAME(PIECE_OF_STEPS) = 512 };
 
@@ -11,7 +11,7 @@ struct NAME(norm) {
     REAL *mean, *rate;  /* (blocks, steps); no mean if x is not centred. */
     REAL *y;            /* The norm or, backward, the gradient of x. */
     REAL *grad_weight, *grad_bias; /* (parts, dim), those that there are. */
-    long blocks, dim, steps, scalar, parts;
+    long blocks, dim, steps, scalar, activated, parts;
     double epsilon;
 };
 
@@ -41,13 +41,32 @@ static struct NAME(piece) NAME(piece_of)(const struct NAME(norm) *a, long number
     };
 }
 
+/* The piece of what is normed: x, or silu of it, which lies in y until that is computed. */
+static const REAL *NAME(normed)(const struct NAME(norm) *a, struct NAME(piece) piece)
+{
+    if (!a->activated)
+        return a->x + piece.states;
+    for (long c = 0; c < a->dim; c++) {
+        long row = piece.states + c * a->steps;
+        NAME(silu_forward)(a->y + row, a->x + row, piece.steps, dropout_of(0, 0), 0);
+    }
+    return a->y + piece.states;
+}
+
+/* Not in one loop with what is written over x: a compiler would go number by number. */
+static inline void NAME(centre)(REAL *centred, const REAL *x, const REAL *mean, long steps)
+{
+    for (long t = 0; t < steps; t++)
+        centred[t] = x[t] - mean[t];
+}
+
 static void NAME(norm_forward_task)(const void *given, long task)
 {
     const struct NAME(norm) *a = given;
     struct NAME(piece) piece = NAME(piece_of)(a, task);
-    const REAL *x = a->x + piece.states;
+    const REAL *x = NAME(normed)(a, piece);
     REAL *y = a->y + piece.states, *rate = a->rate + piece.rates;
-    REAL mean[NAME(PIECE_OF_STEPS)] = {0}, squares[NAME(PIECE_OF_STEPS)] = {0};
+    REAL mean[NAME(PIECE_OF_STEPS)] = {0}, squares[NAME(PIECE_OF_STEPS)] = {0}, centred[NAME(PIECE_OF_STEPS)];
     if (a->mean) {
         for (long c = 0; c < a->dim; c++)
             for (long t = 0; t < piece.steps; t++)
@@ -64,8 +83,9 @@ static void NAME(norm_forward_task)(const void *given, long task)
         rate[t] = 1 / NAME(root)(squares[t] / a->dim + (REAL)a->epsilon);
     for (long c = 0; c < a->dim; c++) {
         REAL weight = NAME(weight_of)(a, c), bias = a->bias ? a->bias[c] : 0;
+        NAME(centre)(centred, x + c * a->steps, mean, piece.steps);
         for (long t = 0; t < piece.steps; t++)
-            y[c * a->steps + t] = (x[c * a->steps + t] - mean[t]) * rate[t] * weight + bias;
+            y[c * a->steps + t] = centred[t] * rate[t] * weight + bias;
     }
 }
 
@@ -75,10 +95,10 @@ static void NAME(norm_backward_task)(const void *given, long part)
     const struct NAME(norm) *a = given;
     for (long number = part; number < a->blocks * NAME(pieces)(a); number += a->parts) {
         struct NAME(piece) piece = NAME(piece_of)(a, number);
-        const REAL *x = a->x + piece.states, *grad = a->grad + piece.states, *rate = a->rate + piece.rates;
+        const REAL *x = NAME(normed)(a, piece), *grad = a->grad + piece.states, *rate = a->rate + piece.rates;
         REAL *y = a->y + piece.states;
         REAL mean[NAME(PIECE_OF_STEPS)] = {0}, along[NAME(PIECE_OF_STEPS)] = {0}, sum[NAME(PIECE_OF_STEPS)] = {0};
-        REAL product[NAME(PIECE_OF_STEPS)];
+        REAL product[NAME(PIECE_OF_STEPS)], centred[NAME(PIECE_OF_STEPS)];
         if (a->mean)
             memcpy(mean, a->mean + piece.rates, (size_t)piece.steps * sizeof *mean);
         for (long c = 0; c < a->dim; c++) {
@@ -99,11 +119,14 @@ static void NAME(norm_backward_task)(const void *given, long part)
         for (long c = 0; c < a->dim; c++) {
             REAL weight = NAME(weight_of)(a, c);
             const REAL *g = grad + c * a->steps;
+            NAME(centre)(centred, x + c * a->steps, mean, piece.steps);
             for (long t = 0; t < piece.steps; t++) {
-                REAL centred = x[c * a->steps + t] - mean[t];
-                product[t] = g[t] * centred * rate[t];
-                y[c * a->steps + t] = g[t] * rate[t] * weight - centred * along[t] - sum[t];
+                product[t] = g[t] * centred[t] * rate[t];
+                y[c * a->steps + t] = g[t] * rate[t] * weight - centred[t] * along[t] - sum[t];
             }
+            if (a->activated)
+                NAME(silu_backward)(y + c * a->steps, a->x + piece.states + c * a->steps, piece.steps,
+                                    dropout_of(0, 0), 0);
             if (a->grad_weight && !a->scalar)
                 a->grad_weight[part * a->dim + c] += NAME(dot)(product, 0, piece.steps);
             if (a->grad_bias)
@@ -183,22 +206,23 @@ void NAME(row_norm_backward)(const REAL *grad, const REAL *x, const REAL *weight
 }
 
 void NAME(norm_forward)(const REAL *x, const REAL *weight, const REAL *bias, REAL *mean, REAL *rate, REAL *y,
-                        long blocks, long dim, long steps, long scalar, double epsilon, long threads)
+                        long blocks, long dim, long steps, long scalar, long activated, double epsilon, long threads)
 {
     struct NAME(norm) a = {
         .x = x, .weight = weight, .bias = bias, .mean = mean, .rate = rate, .y = y, .blocks = blocks, .dim = dim,
-        .steps = steps, .scalar = scalar, .epsilon = epsilon,
+        .steps = steps, .scalar = scalar, .activated = activated, .epsilon = epsilon,
     };
     run_tasks(NAME(norm_forward_task), &a, blocks * NAME(pieces)(&a), threads);
 }
 
 void NAME(norm_backward)(const REAL *grad, const REAL *x, const REAL *weight, REAL *mean, REAL *rate, REAL *grad_x,
                          REAL *grad_weight, REAL *grad_bias, long blocks, long dim, long steps, long scalar,
-                         long parts, long threads)
+                         long activated, long parts, long threads)
 {
     struct NAME(norm) a = {
         .x = x, .grad = grad, .weight = weight, .mean = mean, .rate = rate, .y = grad_x, .grad_weight = grad_weight,
-        .grad_bias = grad_bias, .blocks = blocks, .dim = dim, .steps = steps, .scalar = scalar, .parts = parts,
+        .grad_bias = grad_bias, .blocks = blocks, .dim = dim, .steps = steps, .scalar = scalar,
+        .activated = activated, .parts = parts,
     };
     run_tasks(NAME(norm_backward_task), &a, parts, threads);
 }

@@ -10,32 +10,39 @@ FLOPS = 5
 
 
 @operator(
-    "norm_forward(Tensor x, Tensor? weight, Tensor? bias, bool centred, float epsilon)"
+    "norm_forward(Tensor x, Tensor? weight, Tensor? bias, bool centred, bool activated, float epsilon)"
     " -> (Tensor, Tensor, Tensor)",
     lambda x, *_: FLOPS * x.numel(),
 )
 def norm_forward(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, centred: bool, epsilon: float
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, centred: bool, activated: bool, epsilon: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`weight·c·rate + bias` of x `(blocks, dim, rows, length)`, contiguous; the mean and the rate.
 
+    activated: whether silu of x is normed, in place of x.
     weight: `(dim,)`, `(1,)` or None; bias: `(dim,)` or None. Mean and rate `(blocks, rows, length)`; the mean
     is empty if x is not centred.
     """
     y, rate = torch.empty_like(x), x.new_empty(x[:, 0].shape)
     mean = torch.empty_like(rate) if centred else x.new_empty(0)
-    sizes = *_sizes(x), int(_is_scalar(weight))
+    sizes = *_sizes(x), int(_is_scalar(weight)), int(activated)
     call("norm_forward", x, x, weight, bias, mean if centred else None, rate, y, *sizes, epsilon)
     return y, mean, rate
 
 
 @operator(
-    "norm_backward(Tensor grad, Tensor x, Tensor mean, Tensor rate, Tensor? weight, bool biased)"
-    " -> (Tensor, Tensor, Tensor)",
+    "norm_backward(Tensor grad, Tensor x, Tensor mean, Tensor rate, Tensor? weight, bool biased,"
+    " bool activated) -> (Tensor, Tensor, Tensor)",
     lambda grad, *_: 2 * FLOPS * grad.numel(),
 )
 def norm_backward(
-    grad: Tensor, x: Tensor, mean: Tensor, rate: Tensor, weight: Tensor | None, biased: bool
+    grad: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    rate: Tensor,
+    weight: Tensor | None,
+    biased: bool,
+    activated: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, the weight and the bias; empty where there is none. grad: contiguous."""
     parts, grad_x = torch.get_num_threads(), torch.empty_like(x)
@@ -46,7 +53,7 @@ def norm_backward(
         x,
         *(grad, x, weight, mean if mean.numel() else None, rate, grad_x),
         *(None if weight is None else grad_weight, grad_bias if biased else None),
-        *(*_sizes(x), int(_is_scalar(weight)), parts),
+        *(*_sizes(x), int(_is_scalar(weight)), int(activated), parts),
     )
     return grad_x, grad_weight.sum(dim=0), grad_bias.sum(dim=0)
 

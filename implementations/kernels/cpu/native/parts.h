@@ -2,7 +2,9 @@
 
 #include "vector.h"
 #include "silu.c"
+#include "transpose.c"
 #include "ema.c"
 #include "norm.c"
 #include "attention.c"
 #include "gates.c"
+#include "steps.c"

@@ -66,14 +66,20 @@ static inline REAL NAME(kept)(struct dropout dropout, uint32_t number)
     return keeps(dropout, number) ? (REAL)dropout.scale : 0;
 }
 
-/* y = dropout(silu(x)); elements are numbered from `first` on. */
+/* x = dropout(x); elements are numbered from `first` on. */
+static inline void NAME(drop)(REAL *x, long count, struct dropout dropout, uint32_t first)
+{
+    if (dropout.threshold)
+        for (long i = 0; i < count; i++)
+            x[i] *= NAME(kept)(dropout, first + (uint32_t)i);
+}
+
+/* y = dropout(silu(x)). */
 static void NAME(silu_forward)(REAL *y, const REAL *x, long count, struct dropout dropout, uint32_t first)
 {
     for (long i = 0; i < count; i++)
         y[i] = x[i] * NAME(sigmoid)(x[i]);
-    if (dropout.threshold)
-        for (long i = 0; i < count; i++)
-            y[i] *= NAME(kept)(dropout, first + (uint32_t)i);
+    NAME(drop)(y, count, dropout, first);
 }
 
 /* The gradient of x from that of y, in its place. */
@@ -81,7 +87,5 @@ static void NAME(silu_backward)(REAL *grad, const REAL *x, long count, struct dr
 {
     for (long i = 0; i < count; i++)
         grad[i] *= NAME(silu_slope)(x[i]);
-    if (dropout.threshold)
-        for (long i = 0; i < count; i++)
-            grad[i] *= NAME(kept)(dropout, first + (uint32_t)i);
+    NAME(drop)(grad, count, dropout, first);
 }
