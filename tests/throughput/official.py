@@ -2,7 +2,9 @@
 
 Run as `python tests/throughput/official.py PATH`, with the path of `standalone_seqboat.py` out of a checkout
 of https://github.com/renll/SeqBoat, which needs einops. Both layers have random weights and an activation
-rate that a shift of one logit sets. That file has no scale norm, so on Text both have a layer norm.
+rate that a shift of one logit sets. That file has no scale norm, so on Text both have a layer norm. Printed
+last is the official time over the floor of `floor.py`: a layer of nothing but products and scans, at the rate
+of large products, would be so much faster.
 """
 
 import argparse
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from floor import Flops, matrix_product_rate
 from torch import Tensor, nn
 
 from implementations.fused.seqboat import FusedSeqBoatLayer
@@ -143,9 +146,11 @@ def main() -> None:
             ratio, own, other = in_turn(
                 training_step(ours, x.clone()), training_step(theirs, outermost.clone())
             )
+            steps = setting.batch * setting.length
+            least = sum(Flops.of(setting.config, steps, rate * steps, causal)) / matrix_product_rate()
             print(
                 f"{setting.name:<36}{rate:4} {ratio:6.2f}× (aimed at {target:g}) "
-                f"{own * 1e3:7.1f} and {other * 1e3:7.1f} ms",
+                f"{own * 1e3:7.1f} and {other * 1e3:7.1f} ms; over the floor {other / least:5.1f}×",
                 flush=True,
             )
 

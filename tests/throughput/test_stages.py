@@ -1,11 +1,10 @@
 """Distance of each stage of a fused SeqBoat layer from what its arithmetic alone would take, in the Text
 configuration, forward and backward.
 
-The floor of a stage is its floating-point operations over the rate of a large matrix product, measured here
-and now; the bytes are those of the tensors that it must read or write at least once.
+The floor of a stage (`floor.py`) is its floating-point operations over the rate of a large matrix product,
+measured here and now; the bytes are those of the tensors that it must read or write at least once.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,10 +22,13 @@ from implementations.ops.ema import DampedEMA
 from implementations.ops.norms import SequenceNorm
 from implementations.ops.relative_bias import RelativeBias
 
+from .floor import PASSES, Flops, matrix_product_rate, seconds
+
 LENGTH, DIM, HIDDEN, Z, STATES, WINDOW, TRUNCATION = 4096, 128, 256, 64, 16, 128, 1024
-REPEATS = 15
-PASSES = 3
-"""A matrix product forward is one of the same size for each of its two gradients."""
+CONFIG = SeqBoatConfig(
+    layers=1, dim=DIM, hidden=HIDDEN, attention_dim=Z, states=STATES, window=WINDOW,
+    truncation=TRUNCATION, norm="scalenorm", prenorm=False, relative_bias="local",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,22 +37,6 @@ class Stage:
     flops: float
     floats: float
     run: Callable[[], object]
-
-
-def seconds(run: Callable[[], object], repeats: int = REPEATS) -> float:
-    """The least of several runs: what the machine's other work adds is not part of a stage."""
-    times = []
-    for _ in range(repeats + 1):
-        begin = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - begin)
-    return min(times[1:])
-
-
-def matrix_product_rate() -> float:
-    """Floating-point operations a second of a product of two 1024 × 1024 matrices."""
-    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    return 2 * 1024**3 / seconds(lambda: a @ b, 50)
 
 
 def both_ways(forward: Callable[..., Tensor], *inputs: Tensor) -> Callable[[], object]:
@@ -71,12 +57,7 @@ def time_innermost(length: int = LENGTH) -> Tensor:
 
 def layer_of(rate: float, x: Tensor) -> SeqBoatLayer:
     torch.manual_seed(0)
-    layer = SeqBoatLayer(
-        SeqBoatConfig(
-            layers=1, dim=DIM, hidden=HIDDEN, attention_dim=Z, states=STATES, window=WINDOW,
-            truncation=TRUNCATION, norm="scalenorm", prenorm=False, relative_bias="local",
-        )
-    )  # fmt: skip
+    layer = SeqBoatLayer(CONFIG)
     margins: list[Tensor] = []
     hook = layer.configurator.register_forward_pre_hook(lambda m, args: margins.append(m.margins(*args)))
     with torch.no_grad():
@@ -93,7 +74,7 @@ def stages(active: int) -> list[Stage]:
         RelativeBias.local(WINDOW),
     )
     q, k, v = torch.randn(1, active, Z), torch.randn(1, active, Z), torch.randn(1, active, HIDDEN)
-    pairs, states, projected = active * (2 * WINDOW + 1), LENGTH * DIM, Z + 2 * HIDDEN
+    flops, states, projected = Flops.of(CONFIG, LENGTH, active), LENGTH * DIM, Z + 2 * HIDDEN
 
     def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return fused_local_attention(q, k, v, WINDOW, bias=bias)
@@ -101,23 +82,22 @@ def stages(active: int) -> list[Stage]:
     linears = products(active, DIM, projected), products(active, HIDDEN, DIM)
 
     return [
-        # As a recurrence: a product and a sum for each state, one of each to read it out, in two directions.
         Stage(
             "EMA, silu",
-            PASSES * 4 * 2 * STATES * states,
+            flops.ema,
             4 * states,
             both_ways(lambda x: fused_ema(ema, x, activated=True), time_innermost()),
         ),
-        Stage("hx_proj", PASSES * 2 * LENGTH * DIM * (DIM + 2), 6 * states, products(LENGTH, DIM, DIM + 2)),
+        Stage("hx_proj", flops.hx_proj, 6 * states, products(LENGTH, DIM, DIM + 2)),
         Stage(
             "mx_proj, h_proj",
-            PASSES * 2 * active * (DIM * projected + HIDDEN * DIM),
+            flops.unit,
             PASSES * active * (2 * DIM + projected + HIDDEN),
             lambda: [linear() for linear in linears],
         ),
         Stage(
             "attention",
-            PASSES * 2 * pairs * (Z + HIDDEN),
+            flops.attention,
             4 * active * (Z + HIDDEN),
             both_ways(attention, q, k, v),
         ),
