@@ -85,7 +85,7 @@ def _by_name(look_up: Any) -> Any:
 
 
 class Patches:
-    """The language's functions are replaced once in a launch, not again by each function that a kernel calls."""
+    """The language's functions are replaced once in a launch, not again by each function that is called."""
 
     def __init__(self, interpreter: Any) -> None:
         self.interpreter = interpreter
