@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from . import quick_interpreter
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Triton reads this when it is first imported: without a GPU its kernels run in its interpreter.
 os.environ.setdefault("TRITON_INTERPRET", "0" if Path("/dev/nvidiactl").exists() else "1")
@@ -28,6 +30,12 @@ def nothing_compiled():
     compiler = sys.modules.get("torch._dynamo.utils")
     if compiler is not None:
         compiler.counters.clear()
+
+
+@pytest.fixture(autouse=True)
+def quick_kernels():
+    """Where Triton's kernels run in its interpreter; triton is imported with the modules of tests."""
+    quick_interpreter.install()
 
 
 @pytest.fixture(autouse=True)

@@ -337,7 +337,7 @@ def test_a_suite_that_a_profile_cannot_follow_is_refused(tmp_path, setting, word
     assert re.search(words, str(refused.exception))
 
 
-def test_what_a_model_prints_is_not_in_the_output(tmp_path):
+def test_what_a_model_prints_is_not_in_the_output_and_one_that_fails_costs_its_own_profile_only(tmp_path):
     (tmp_path / "talks.py").write_text(
         "import os\n"
         "from implementations.models.transformer import build as plain\n\n\n"
@@ -346,19 +346,9 @@ def test_what_a_model_prints_is_not_in_the_output(tmp_path):
         "    os.write(1, b'by a library')\n"
         "    return plain(task, {'layers': 1, 'dim': 8, 'heads': 1, 'ffn': 8})\n"
     )
-    words = ["profile", "--suite", "ci", "--length", "64", "--impl", "talks:build", "--steps", "1", "--json"]
-    command = [sys.executable, "-m", "bench", *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)
-    assert "by Python" in done.stderr
-    assert "by a library" in done.stderr
-
-
-def test_a_model_that_fails_costs_its_own_profile_only(tmp_path):
     (tmp_path / "exits.py").write_text("def build(task, hyperparameters):\n    raise SystemExit(0)\n")
     (tmp_path / "number.py").write_text("build = 5\n")
-    models = "exits:build,number:build,transformer(layers=1, dim=8, heads=1)"
+    models = "exits:build,number:build,talks:build"
     words = ["profile", "--suite", "ci", "--length", "64", "--impl", models, "--steps", "1", "--json"]
     command = [sys.executable, "-m", "bench", *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -367,3 +357,5 @@ def test_a_model_that_fails_costs_its_own_profile_only(tmp_path):
     assert "bench: number:build: failed: TypeError: 'int' object is not callable\n" in done.stderr
     assert "Traceback" not in done.stderr
     assert json.loads(done.stdout)
+    assert "by Python" in done.stderr
+    assert "by a library" in done.stderr

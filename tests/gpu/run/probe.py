@@ -28,8 +28,8 @@ from implementations.ops.ema import DampedEMA
 
 DEVICE = torch.device(os.environ.get("PROBE_DEVICE", "cuda:0"))
 ON_GPU = DEVICE.type == "cuda"
-BATCH, LENGTH, SINGLE_STEPS = (25, 4096, 100) if ON_GPU else (1, 256, 5)
-LONG = 16384 if ON_GPU else 512
+BATCH, LENGTH, SINGLE_STEPS = (25, 4096, 100) if ON_GPU else (1, 64, 3)
+LONG = 16384 if ON_GPU else 128
 BASELINES = {"lra-text-4k": "transformer", "enwik8-8k": "mega-chunk"}
 MODELS = os.environ.get(
     "PROBE_MODELS", "transformer,transformer-sdpa,mega-chunk,mega-chunk-fused,s4,seqboat,seqboat-fused"
@@ -37,7 +37,7 @@ MODELS = os.environ.get(
 PRECISIONS = os.environ.get("PROBE_PRECISIONS", "fp32,bf16").split(",")
 COUNT = 20 if ON_GPU else 2
 """Steps of a run whose time is not known."""
-RUN_SECONDS = 0.5
+RUN_SECONDS = 0.5 if ON_GPU else 0.05
 LONGEST = 10
 """Kernels that are named, of those that a step spends most time in."""
 SPIKE = 1.5

@@ -41,21 +41,29 @@ def test_kernels_fit_a_device_with_little_shared_memory() -> None:
     assert found["sm_86 tf32 enwik8 seqboat-fused padded"]
 
 
+@pytest.fixture(scope="module")
+def on_one_device() -> dict[str, list[str]]:
+    return parts("--arch", "90", "--precision", "tf32", "bf16", "bf16-pure", "--task", "text", *SEQBOAT)
+
+
 @pytest.mark.slow
-def test_a_device_is_not_given_what_fitted_the_one_before_it() -> None:
-    tf32 = ("--precision", "tf32", "--task", "text", *SEQBOAT)
-    alone, both = parts("--arch", "90", *tf32), parts("--arch", "86", "90", *tf32)
+def test_a_device_is_not_given_what_fitted_the_one_before_it(on_one_device: dict[str, list[str]]) -> None:
+    alone = {name: kernels for name, kernels in on_one_device.items() if " tf32 " in name}
+    both = parts("--arch", "86", "90", "--precision", "tf32", "--task", "text", *SEQBOAT)
+    assert alone
     assert {name: kernels for name, kernels in both.items() if name in alone} == alone
 
 
 @pytest.mark.slow
-def test_autocast_and_padding_have_kernels_of_their_own() -> None:
-    found = parts("--precision", "bf16", "bf16-pure", "--task", "text", *SEQBOAT)
-    autocast, pure = (found[f"sm_90 {name} text seqboat-fused"] for name in ("bf16", "bf16-pure"))
+def test_autocast_and_padding_have_kernels_of_their_own(on_one_device: dict[str, list[str]]) -> None:
+    """Beside those that were loaded before: of the precisions above, and without padding."""
+    autocast, pure = (on_one_device[f"sm_90 {name} text seqboat-fused"] for name in ("bf16", "bf16-pure"))
+    assert autocast
+    assert pure
     assert autocast != pure
-    padded = found["sm_90 bf16 text seqboat-fused padded"]
+    plain, padded = (on_one_device[f"sm_90 tf32 text seqboat-fused{padding}"] for padding in ("", " padded"))
     assert padded
-    assert len(padded) < len(autocast), "the others were loaded before"
+    assert len(padded) < len(plain), "the others were loaded before"
 
 
 @pytest.mark.slow
