@@ -340,8 +340,8 @@ def test_yaml_builds_no_objects(tmp_path):
 
 
 @pytest.fixture
-def installed(tmp_path) -> dict[str, str]:
-    """An installed package with an entry point, whose module leaves a mark when it is imported."""
+def installed(tmp_path, monkeypatch) -> Path:
+    """Folder of an installed package with an entry point, whose module leaves a mark when it is imported."""
     folder = tmp_path / "site"
     metadata = folder / "evil-1.0.dist-info"
     metadata.mkdir(parents=True)
@@ -351,35 +351,25 @@ def installed(tmp_path) -> dict[str, str]:
         f"from pathlib import Path\nPath({str(tmp_path / 'imported')!r}).touch()\n"
         "from fault_models import tiny as build\n"
     )
-    return {"PYTHONPATH": os.pathsep.join([str(ROOT), str(folder), str(Path(__file__).parent)])}
+    paths = (ROOT, folder, Path(__file__).parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)))
+    monkeypatch.setattr(sys, "path", [*map(str, paths), *sys.path])
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    monkeypatch.chdir(folder)
+    return folder
 
 
-def test_a_plug_in_runs_only_when_it_is_named(installed, tmp_path, write_suite):
+def test_a_plug_in_runs_only_when_it_is_named(installed, tmp_path, write_suite, capsys):
     """Also where a result file names it, and where its module lies in the folder that one is in."""
     path = write(results(["transformer", "evil", "evil:build"]), tmp_path)
-
-    def call(*words: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *map(str, words)]
-        environment = os.environ | installed
-        return subprocess.run(
-            command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path / "site"
-        )
-
-    looks = [["table", path], ["compare", path, path], ["export", path, "--format", "junit"]]
-    code = (
-        "import sys; from bench.cli import app\n"
-        f"for words in {[['list', 'implementations', '--json'], *([*map(str, one)] for one in looks)]}:\n"
-        "    assert not app(words, standalone_mode=False)\n"
-        "    print(end='\\x1e')"
-    )
-    listed, *shown, _ = call("-c", code).stdout.split("\x1e")
-    assert "evil" in [row["name"] for row in json.loads(listed)]
-    assert len(shown) == len(looks)
+    assert bench("list", "implementations", "--json") == 0
+    assert "evil" in [row["name"] for row in json.loads(capsys.readouterr().out)]
+    for words in (["table", path], ["compare", path, path], ["export", path, "--format", "junit"]):
+        assert bench(*words) == 0
     suite = write_suite("fault_models:tiny")
-    run = ("-m", "bench", "run", "--quick", "--device", "cpu", "--threads", "1", "--suite", suite)
-    assert call(*run, "--out", tmp_path / "without.jsonl").returncode == 0
+    run = ("run", "--quick", "--device", "cpu", "--threads", "1", "--suite", suite)
+    assert bench(*run, "--out", tmp_path / "without.jsonl") == 0
     assert not (tmp_path / "imported").exists()
-    finished = call(*run, "--impl", "evil", "--out", tmp_path / "with.jsonl")
-    assert finished.returncode == 0, finished.stderr
+    assert bench(*run, "--impl", "evil", "--out", tmp_path / "with.jsonl") == 0, capsys.readouterr().err
     assert (tmp_path / "imported").exists()
     assert "evil/text-32x1-full/train-fp32" in read(tmp_path / "with.jsonl").solos
