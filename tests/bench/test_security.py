@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -28,6 +28,7 @@ from bench.views import pytorch_hud
 from bench.views.ci_formats import export
 from bench.views.comparison import compare
 from bench.views.tables.formats import FORMATS, render
+from implementations import registry
 
 from .made_up import CPU, results, write
 
@@ -289,14 +290,13 @@ def test_charts_and_pages_have_no_elements_of_their_own(tmp_path):
 # What is loaded
 
 
-def calls_of(path: Path) -> list[ast.Call]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def calls_of(tree: ast.AST) -> list[ast.Call]:
     return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
 
-def imports_of(path: Path) -> set[str]:
+def imports_of(tree: ast.AST) -> set[str]:
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -306,8 +306,9 @@ def imports_of(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_is_loaded_that_could_run(path):
-    assert not imports_of(path) & {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
-    for call in calls_of(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert not imports_of(tree) & {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+    for call in calls_of(tree):
         name = ast.unparse(call.func)
         options = {word.arg: ast.unparse(word.value) for word in call.keywords}
         assert not re.match(r"yaml\.(?!safe_load$|safe_dump$)\w*(load|dump)", name), name
@@ -340,7 +341,7 @@ def test_yaml_builds_no_objects(tmp_path):
 
 
 @pytest.fixture
-def installed(tmp_path, monkeypatch) -> Path:
+def installed(tmp_path, monkeypatch) -> Iterator[Path]:
     """Folder of an installed package with an entry point, whose module leaves a mark when it is imported."""
     folder = tmp_path / "site"
     metadata = folder / "evil-1.0.dist-info"
@@ -354,9 +355,11 @@ def installed(tmp_path, monkeypatch) -> Path:
     paths = (ROOT, folder, Path(__file__).parent)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)))
     monkeypatch.setattr(sys, "path", [*map(str, paths), *sys.path])
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
     monkeypatch.chdir(folder)
-    return folder
+    registry._entry_points.cache_clear()
+    yield folder
+    registry._entry_points.cache_clear()
+    sys.modules.pop("evil", None)
 
 
 def test_a_plug_in_runs_only_when_it_is_named(installed, tmp_path, write_suite, capsys):
