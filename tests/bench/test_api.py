@@ -41,7 +41,8 @@ def test_a_run_is_what_the_command_line_makes(write_suite, tmp_path, monkeypatch
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     import fault_models
 
-    suite = write_suite("fault_models:half_as_fast", quick={"min_blocks": 1, "max_blocks": 1, "max_rounds": 1})
+    one_round = {"min_blocks": 1, "max_blocks": 1, "max_rounds": 1}
+    suite = write_suite("fault_models:half_as_fast", quick=one_round)
     models = [fault_models.tiny, "fault_models:half_as_fast"]
     run = bench.run(
         suite, implementations=models, baseline=fault_models.tiny, lengths=[16], device="cpu", quick=True
