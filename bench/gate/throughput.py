@@ -14,6 +14,7 @@ from bench.errors import UsageError
 from bench.measure.block import TRIES
 from bench.measure.compilation import warm_up
 from bench.measure.procedure import Procedure
+from bench.measure.servers import Servers
 from bench.measure.solo import measure_solo
 from bench.probes.environment import probe_environment
 from bench.records.environment import Environment
@@ -25,7 +26,6 @@ from bench.suites import reading as suites
 from bench.suites.case import Case
 from bench.suites.files import ENDINGS
 from bench.text.units import parse_percentage
-from bench.workers.forkserver import ForkServer
 from bench.workers.handle import WorkerFailed, WorkerProcess
 from bench.workers.messages import Prepared, Time, Timed
 from bench.workers.source import CodeSource
@@ -110,18 +110,16 @@ class Throughput:
 
     def _measure(self, case: Case, procedure: Procedure, blocks: int) -> list[float]:
         """Seconds per step, each of a fresh process."""
-        with ForkServer(procedure.threads, procedure.sources) as server:
-            solo = measure_solo(case, procedure, server)
-        if solo.status != "ok":
-            pytest.fail(f"{case.id}: {solo.status}: {solo.reason}", pytrace=False)
         found: list[float] = []
-        with ExitStack() as last:
+        # No block is sure to come: a case that fails alone is not timed.
+        with Servers(procedure, [case], blocks=0) as servers, ExitStack() as last:
+            solo = measure_solo(case, procedure, servers.alone())
+            if solo.status != "ok":
+                pytest.fail(f"{case.id}: {solo.status}: {solo.reason}", pytrace=False)
 
             def fresh() -> tuple[tuple[WorkerProcess], dict[str, Any]]:
                 last.close()
-                worker = last.enter_context(
-                    last.enter_context(ForkServer(procedure.threads, procedure.sources)).start(case)
-                )
+                worker = last.enter_context(servers.of_a_block().start(case))
                 worker.ask(procedure.prepare(case), Prepared, procedure.deadline_seconds)
                 warm_up(worker, procedure, solo)
                 return (worker,), {}

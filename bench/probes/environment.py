@@ -3,7 +3,10 @@
 import os
 import platform
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from runpy import run_path
+from typing import Any
 
 import msgspec
 import psutil
@@ -59,11 +62,13 @@ def _is_device(name: str) -> bool:
 
 
 def read_environment(device: str, threads: int) -> Environment:
-    """The environment as it is now. Imports torch, and asks CUDA and NVML only for a CUDA device."""
-    import torch
-
+    """The environment as it is now. Imports torch, and asks CUDA and NVML, only for a CUDA device."""
     processor = processor_name()
-    gpu = torch.cuda.get_device_properties(device) if device.startswith("cuda") else None
+    gpu = None
+    if device.startswith("cuda"):
+        import torch
+
+        gpu = torch.cuda.get_device_properties(device)
     revision, dirty = commit()
     return Environment(
         device=device,
@@ -73,7 +78,7 @@ def read_environment(device: str, threads: int) -> Environment:
         memory_bytes=gpu.total_memory if gpu else limits.total_memory(),
         driver=_driver() if gpu else None,
         cuda=torch.version.cuda if gpu else None,
-        torch=str(torch.__version__),
+        torch=str(_of_torch()["__version__"]),
         python=platform.python_version(),
         platform=platform.platform(),
         libraries={name: version for name in LIBRARIES if (version := version_of(name))},
@@ -87,6 +92,17 @@ def read_environment(device: str, threads: int) -> Environment:
         variables=variables.recorded(),
         free_bytes=torch.cuda.mem_get_info(device)[0] if gpu else None,
     )
+
+
+def _of_torch() -> dict[str, Any]:
+    """Version and build of torch, by the file that states them: to import it takes seconds."""
+    found = find_spec("torch")
+    stated = Path(found.origin).with_name("version.py") if found is not None and found.origin else None
+    if stated is not None and stated.is_file():
+        return run_path(str(stated))
+    import torch
+
+    return vars(torch.version)
 
 
 def processor_name() -> str:
@@ -152,17 +168,19 @@ def main() -> None:
 
 def resolve_device(wanted: str) -> str:
     """`cpu` or `cuda:i` for `auto`, `cpu`, `cuda` or `cuda:i`. Exits with one line if there is none."""
-    import torch
-
     if wanted == "cpu":
         return "cpu"
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    stated, count = _of_torch(), 0
+    if stated.get("cuda") or stated.get("hip"):
+        import torch
+
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if wanted == "auto":
         return "cuda:0" if count else "cpu"
     index = int(wanted.partition(":")[2] or 0)
     if index < count:
         return f"cuda:{index}"
-    built = "" if torch.version.cuda else "; this torch is a build without CUDA"
+    built = "" if stated.get("cuda") else "; this torch is a build without CUDA"
     sys.exit(f"--device {wanted}: this machine has {count} CUDA devices{built}; use --device cpu")
 
 

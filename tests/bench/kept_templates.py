@@ -7,6 +7,9 @@ from bench.workers import forkserver
 KEPT = 6
 """At once, in one process of the tests; each takes some 300 MiB."""
 
+UNREAD = ("PYTEST_CURRENT_TEST", "GITHUB_STEP_SUMMARY")
+"""Variables that nothing in a template or a worker reads."""
+
 Template = forkserver._TemplateProcess
 
 
@@ -28,7 +31,7 @@ class Templates:
         self.kept: dict[object, Kept] = {}
 
     def __call__(self, threads: int, loaded: forkserver._Loaded | None, workload: str | None) -> Kept:
-        variables = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+        variables = {name: value for name, value in os.environ.items() if name not in UNREAD}
         # Models of a revision come from its own folders, others from the current one after all.
         folder = os.getcwd() if loaded is None else None
         key = (threads, loaded, workload, folder, frozenset(variables.items()))

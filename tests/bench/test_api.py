@@ -41,8 +41,9 @@ def test_a_run_is_what_the_command_line_makes(write_suite, tmp_path, monkeypatch
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     import fault_models
 
-    suite = write_suite("fault_models:slow", quick={"min_blocks": 1, "max_blocks": 1, "max_rounds": 1})
-    models = [fault_models.tiny, "fault_models:slow"]
+    one_round = {"min_blocks": 1, "max_blocks": 1, "max_rounds": 1}
+    suite = write_suite("fault_models:half_as_fast", quick=one_round)
+    models = [fault_models.tiny, "fault_models:half_as_fast"]
     run = bench.run(
         suite, implementations=models, baseline=fault_models.tiny, lengths=[16], device="cpu", quick=True
     )
@@ -50,13 +51,13 @@ def test_a_run_is_what_the_command_line_makes(write_suite, tmp_path, monkeypatch
     (found,) = run.results
     assert found.path.startswith("results/runs/tiny-")
     assert read(Path(found.path)) == found
-    named = ["--impl", "fault_models:tiny,fault_models:slow", "--length", "16"]
+    named = ["--impl", "fault_models:tiny,fault_models:half_as_fast", "--length", "16"]
     named += ["--baseline", "fault_models:tiny", "--device", "cpu", "--quick"]
     named += ["--pairing", "turns", "--executor", "local"]
     assert found.header.command == ["bench", "run", "--suite", suite, *named]
     tiny, slow = run.rows
     assert (tiny.model, tiny.speed_ratio) == ("fault_models:tiny", 1.0)
-    assert (slow.model, slow.status, slow.length) == ("fault_models:slow", "ok", 16)
+    assert (slow.model, slow.status, slow.length) == ("fault_models:half_as_fast", "ok", 16)
     assert slow.speed_ratio < 1
 
 

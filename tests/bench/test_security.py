@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -28,6 +28,7 @@ from bench.views import pytorch_hud
 from bench.views.ci_formats import export
 from bench.views.comparison import compare
 from bench.views.tables.formats import FORMATS, render
+from implementations import registry
 
 from .made_up import CPU, results, write
 
@@ -289,14 +290,13 @@ def test_charts_and_pages_have_no_elements_of_their_own(tmp_path):
 # What is loaded
 
 
-def calls_of(path: Path) -> list[ast.Call]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def calls_of(tree: ast.AST) -> list[ast.Call]:
     return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
 
-def imports_of(path: Path) -> set[str]:
+def imports_of(tree: ast.AST) -> set[str]:
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -306,8 +306,9 @@ def imports_of(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_is_loaded_that_could_run(path):
-    assert not imports_of(path) & {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
-    for call in calls_of(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert not imports_of(tree) & {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+    for call in calls_of(tree):
         name = ast.unparse(call.func)
         options = {word.arg: ast.unparse(word.value) for word in call.keywords}
         assert not re.match(r"yaml\.(?!safe_load$|safe_dump$)\w*(load|dump)", name), name
@@ -340,8 +341,8 @@ def test_yaml_builds_no_objects(tmp_path):
 
 
 @pytest.fixture
-def installed(tmp_path) -> dict[str, str]:
-    """An installed package with an entry point, whose module leaves a mark when it is imported."""
+def installed(tmp_path, monkeypatch) -> Iterator[Path]:
+    """Folder of an installed package with an entry point, whose module leaves a mark when it is imported."""
     folder = tmp_path / "site"
     metadata = folder / "evil-1.0.dist-info"
     metadata.mkdir(parents=True)
@@ -351,35 +352,27 @@ def installed(tmp_path) -> dict[str, str]:
         f"from pathlib import Path\nPath({str(tmp_path / 'imported')!r}).touch()\n"
         "from fault_models import tiny as build\n"
     )
-    return {"PYTHONPATH": os.pathsep.join([str(ROOT), str(folder), str(Path(__file__).parent)])}
+    paths = (ROOT, folder, Path(__file__).parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)))
+    monkeypatch.setattr(sys, "path", [*map(str, paths), *sys.path])
+    monkeypatch.chdir(folder)
+    registry._entry_points.cache_clear()
+    yield folder
+    registry._entry_points.cache_clear()
+    sys.modules.pop("evil", None)
 
 
-def test_a_plug_in_runs_only_when_it_is_named(installed, tmp_path, write_suite):
+def test_a_plug_in_runs_only_when_it_is_named(installed, tmp_path, write_suite, capsys):
     """Also where a result file names it, and where its module lies in the folder that one is in."""
     path = write(results(["transformer", "evil", "evil:build"]), tmp_path)
-
-    def call(*words: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *map(str, words)]
-        environment = os.environ | installed
-        return subprocess.run(
-            command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path / "site"
-        )
-
-    looks = [["table", path], ["compare", path, path], ["export", path, "--format", "junit"]]
-    code = (
-        "import sys; from bench.cli import app\n"
-        f"for words in {[['list', 'implementations', '--json'], *([*map(str, one)] for one in looks)]}:\n"
-        "    assert not app(words, standalone_mode=False)\n"
-        "    print(end='\\x1e')"
-    )
-    listed, *shown, _ = call("-c", code).stdout.split("\x1e")
-    assert "evil" in [row["name"] for row in json.loads(listed)]
-    assert len(shown) == len(looks)
+    assert bench("list", "implementations", "--json") == 0
+    assert "evil" in [row["name"] for row in json.loads(capsys.readouterr().out)]
+    for words in (["table", path], ["compare", path, path], ["export", path, "--format", "junit"]):
+        assert bench(*words) == 0
     suite = write_suite("fault_models:tiny")
-    run = ("-m", "bench", "run", "--quick", "--device", "cpu", "--threads", "1", "--suite", suite)
-    assert call(*run, "--out", tmp_path / "without.jsonl").returncode == 0
+    run = ("run", "--quick", "--device", "cpu", "--threads", "1", "--suite", suite)
+    assert bench(*run, "--out", tmp_path / "without.jsonl") == 0
     assert not (tmp_path / "imported").exists()
-    finished = call(*run, "--impl", "evil", "--out", tmp_path / "with.jsonl")
-    assert finished.returncode == 0, finished.stderr
+    assert bench(*run, "--impl", "evil", "--out", tmp_path / "with.jsonl") == 0, capsys.readouterr().err
     assert (tmp_path / "imported").exists()
     assert "evil/text-32x1-full/train-fp32" in read(tmp_path / "with.jsonl").solos

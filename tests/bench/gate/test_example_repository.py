@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+import bench.gate.throughput  # noqa: F401  (a pytest within this process forgets what it imports)
 from bench.suites.reading import load
 
+from ..in_process import bench as run_bench
 from ..repositories import commit, git
+
+pytest_plugins = ["pytester"]
 
 HOUSE = Path(__file__).parents[3]
 EXAMPLE = HOUSE / "examples" / "model-library"
@@ -28,17 +32,9 @@ def example(tmp_path) -> Path:
     return root
 
 
-def run(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    # pytest-benchmark times nothing in a worker of xdist, which the tests here may run in.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_XDIST_WORKER"}
-    return subprocess.run(
-        [sys.executable, "-m", *words],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment | {"PYTHONPATH": str(HOUSE)},
-    )
+WORDS = ("-q", "-rs", "-p", "no:cacheprovider")
+if not any(point.value == "seqboat_bench_pytest" for point in entry_points(group="pytest11")):
+    WORDS += ("-p", "seqboat_bench_pytest")
 
 
 def test_its_files_are_sound():
@@ -48,8 +44,12 @@ def test_its_files_are_sound():
 
 
 @pytest.mark.slow
-def test_its_own_test_passes_and_finds_a_slowdown(example):
-    machine = ("--device", "cpu", "--threads", "1")
+def test_its_own_test_passes_and_finds_a_slowdown(example, pytester, monkeypatch):
+    """Within this process, whose templates are kept; at last as a user would."""
+    # pytest-benchmark times nothing in a worker of xdist, which the tests here may run in.
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HOUSE), "src"]))
+    monkeypatch.chdir(example)
     test = (example / "tests" / "test_speed.py").read_text()
     # A model that sleeps is hardly slower on a busy machine.
     source = example / "src" / "mymodels" / "conv.py"
@@ -59,38 +59,24 @@ def test_its_own_test_passes_and_finds_a_slowdown(example):
         source.write_text("import time\n" + own.replace("return self", f"time.sleep({seconds}); return self"))
 
     sleeping(0.1)
-    asked = '"90%", device="cpu", threads=1, blocks=3'
-    (example / "tests" / "test_speed.py").write_text(test.replace('"25%"', asked))
+    (example / "tests" / "test_speed.py").write_text(test.replace('"25%"', '"90%", device="cpu", threads=1'))
     suite = example / "checks" / "ci.yaml"
     timing = "timing: {min_blocks: 3, max_blocks: 3, max_rounds: 1, min_run: 20ms, budget: 3m}"
     suite.write_text(re.sub("timing: .*", timing, suite.read_text()))
-    baseline = ("bench.cli", "run", "--suite", "checks/ci.yaml", "--out", "tests/baseline.jsonl", *machine)
-    measured = subprocess.run(
-        [sys.executable, "-m", *baseline],
-        cwd=example,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HOUSE), "src"])},
-    )
+    machine = ("--device", "cpu", "--threads", "1")
+    measured = run_bench("run", "--suite", "checks/ci.yaml", "--out", "tests/baseline.jsonl", *machine)
     assert measured.returncode == 0, measured.stderr
-    installed = any(point.value == "seqboat_bench_pytest" for point in entry_points(group="pytest11"))
-    words = (
-        "pytest",
-        "-q",
-        "-rs",
-        "-p",
-        "no:cacheprovider",
-        *(() if installed else ("-p", "seqboat_bench_pytest")),
-    )
-    passed = run(example, *words)
-    assert passed.returncode == 0, passed.stdout
-    sleeping(0.8)
-    failed = run(example, *words)
-    assert failed.returncode == 1, failed.stdout
-    assert "REGRESSED: at least" in failed.stdout
+    monkeypatch.setenv("PYTHONPATH", str(HOUSE))
+    passed = pytester.runpytest_inprocess(*WORDS)
+    passed.assert_outcomes(passed=1)
+    sleeping(0.75)
+    failed = pytester.runpytest_inprocess(*WORDS)
+    failed.assert_outcomes(failed=1)
+    assert "REGRESSED: at least" in failed.stdout.str()
     (example / "tests" / "baseline.jsonl").unlink()
-    missing = run(example, *words)
+    missing = subprocess.run(
+        [sys.executable, "-m", "pytest", *WORDS], cwd=example, capture_output=True, text=True, check=False
+    )
     assert missing.returncode == 1
     assert "baseline.jsonl: cannot be read" in missing.stdout
     assert "Traceback" not in missing.stdout

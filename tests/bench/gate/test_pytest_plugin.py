@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from bench.gate import throughput
+from bench.measure import servers
 from bench.measure.block import TRIES
 from bench.measure.compilation import warm_up_deadline
 from bench.measure.procedure import Procedure
@@ -32,7 +33,7 @@ def test_a_case_is_measured_and_a_failing_one_fails(pytester, write_suite, monke
     suite = write_suite("fault_models:slow", "fault_models:raising", timing=timing)
     pytester.makepyfile(f"""
         def test_speed(throughput):
-            throughput({suite!r}, "fault_models:slow", device="cpu", threads=1)
+            throughput({suite!r}, "fault_models:slow", device="cpu", threads=1, blocks=1)
 
         def test_broken(throughput):
             throughput({suite!r}, "fault_models:raising", device="cpu", threads=1)
@@ -68,7 +69,15 @@ def test_the_verdict():
 class Server:
     """A server, and the worker that it starts."""
 
+    started = 0
+
     def __init__(self, *words) -> None:
+        type(self).started += 1
+
+    def load(self, cases) -> None:
+        return
+
+    def wait(self) -> None:
         return
 
     def start(self, case):
@@ -92,11 +101,12 @@ def test_a_process_that_compiles_has_the_time_for_it(monkeypatch, tmp_path):
     run = results(["transformer"], [256])
     (solo,) = run.solos.values()
     solo = msgspec.structs.replace(solo, case=msgspec.structs.replace(solo.case, mode="compile"))
-    monkeypatch.setattr(throughput, "ForkServer", Worker)
+    monkeypatch.setattr(servers, "ForkServer", Worker)
     monkeypatch.setattr(throughput, "measure_solo", lambda *words: solo)
     benchmark = SimpleNamespace(extra_info={}, pedantic=lambda run, setup, **_: run(*setup()[0]))
     procedure = Procedure(run.header.suite, CPU)
     throughput.Throughput(benchmark, tmp_path)._measure(solo.case, procedure, 1)
+    assert Worker.started == 1
     assert deadlines[Warm] == warm_up_deadline(solo.case, procedure) > procedure.deadline_seconds
     assert deadlines[Prepare] == deadlines[Time] == procedure.deadline_seconds
 
@@ -116,13 +126,37 @@ def test_what_other_work_disturbed_is_timed_again(monkeypatch, tmp_path, disturb
 
     run = results(["transformer"], [256])
     (solo,) = run.solos.values()
-    monkeypatch.setattr(throughput, "ForkServer", Worker)
+    monkeypatch.setattr(servers, "ForkServer", Worker)
     monkeypatch.setattr(throughput, "measure_solo", lambda *words: solo)
     benchmark = SimpleNamespace(extra_info={}, pedantic=lambda run, setup, **_: run(*setup()[0]))
     procedure = Procedure(run.header.suite, CPU)
     found = throughput.Throughput(benchmark, tmp_path)._measure(solo.case, procedure, 1)
     assert found == [kept / procedure.steps(solo)]
     assert len(list(answers)) == max(0, len(disturbed) - TRIES)
+
+
+def test_each_block_has_a_server_of_its_own(monkeypatch, tmp_path):
+    """The case alone and the first block share one."""
+    of_runs = []
+
+    class Worker(Server):
+        def ask(self, question, expected, seconds):
+            if expected is not Timed:
+                return None
+            of_runs.append(self)
+            return Timed(1.0, None)
+
+    def pedantic(run, setup, rounds, iterations):
+        for _ in range(rounds):
+            run(*setup()[0])
+
+    run = results(["transformer"], [256])
+    (solo,) = run.solos.values()
+    monkeypatch.setattr(servers, "ForkServer", Worker)
+    monkeypatch.setattr(throughput, "measure_solo", lambda *words: solo)
+    benchmark = SimpleNamespace(extra_info={}, pedantic=pedantic)
+    throughput.Throughput(benchmark, tmp_path)._measure(solo.case, Procedure(run.header.suite, CPU), 3)
+    assert (len(set(map(id, of_runs))), Worker.started) == (3, 3)
 
 
 def test_nothing_heavy_is_imported_before_a_test_asks():

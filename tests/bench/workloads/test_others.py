@@ -1,10 +1,10 @@
 """Workloads that somebody else has written: found by path and entry point, and held to what they promise."""
 
 import json
-import os
-import subprocess
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,6 +16,9 @@ from bench.errors import UsageError
 from bench.system import plugins
 from bench.workloads.base import DataSource, used
 from bench.workloads.others import Others
+from implementations import registry
+
+from ..in_process import bench
 
 MODULE = """
 import numpy as np
@@ -70,9 +73,15 @@ def folder(tmp_path, monkeypatch):
     """A current folder with a module of that name, which no other test has."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
     (tmp_path / "parity_of_mine.py").write_text(MODULE)
-    return tmp_path
+    yield tmp_path
+    # Only its own: parts of scipy can't be imported twice.
+    for name in [name for name, module in sys.modules.items() if comes_from(tmp_path, module)]:
+        del sys.modules[name]
+
+
+def comes_from(folder: Path, module: ModuleType) -> bool:
+    return Path(getattr(module, "__file__", None) or "/").is_relative_to(folder)
 
 
 @pytest.fixture
@@ -271,12 +280,22 @@ def test_a_name_that_is_taken_twice_is_refused(folder, entry_points):
     assert "the workload 'lm' is taken by" in listed.stderr
 
 
+@pytest.fixture
+def read_anew():
+    """Lets entry points be read from the packages of this test, and from those of the next."""
+    for cached in (plugins._points, registry._entry_points):
+        cached.cache_clear()
+    yield
+    for cached in (plugins._points, registry._entry_points):
+        cached.cache_clear()
+
+
 NAMES_OF_OURS = {"implementations": "seqboat", "workloads": "image"}
 
 
 @pytest.mark.parametrize("group", ["implementations", "workloads", "metrics"])
-def test_an_installed_package_that_takes_a_name_stops_no_list(tmp_path, group):
-    """Two packages with one name between them, one of them with a name of ours; in folders of PYTHONPATH."""
+def test_an_installed_package_that_takes_a_name_stops_no_list(tmp_path, monkeypatch, read_anew, group):
+    """Two packages with one name between them, one of them with a name of ours; in a folder of the path."""
     for package in ("one", "two"):
         folder = tmp_path / f"{package}-1.0.dist-info"
         folder.mkdir()
@@ -287,10 +306,9 @@ def test_an_installed_package_that_takes_a_name_stops_no_list(tmp_path, group):
         folder.joinpath("entry_points.txt").write_text(
             f"[seqboat_bench.{group}]\nshared = {package}:it\n{ours}"
         )
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     for what in (group, "suites"):
-        command = [sys.executable, "-m", "bench", "list", what]
-        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        ended = bench("list", what)
         assert (ended.returncode, "Traceback" in ended.stderr) == (0, False), ended.stderr
         assert what == "suites" or "'shared' is taken by the entry point" in ended.stderr
         assert what != "suites" or "peers" in ended.stdout
