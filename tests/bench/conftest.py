@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.system import child
 from bench.workers import forkserver
 
-from .kept_templates import Templates
+from .kept_templates import Answers, Templates
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,6 +25,14 @@ def kept_templates():
     yield
     forkserver._TemplateProcess = own
     templates.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_answers():
+    """Runs in this process ask once what machine this is."""
+    answers = child.ask = Answers()
+    yield
+    child.ask = answers.own
 
 
 @pytest.fixture

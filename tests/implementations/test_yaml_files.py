@@ -2,6 +2,7 @@
 
 import pytest
 
+from implementations import registry
 from implementations.errors import YamlError
 from implementations.yaml_files import read_yaml
 
@@ -33,3 +34,10 @@ def test_anchors_and_merged_mappings_are_read(tmp_path):
     path = tmp_path / "merged.yaml"
     path.write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\nc: *a\n")
     assert read_yaml(path)["b"] == {"x": 3, "y": 2}
+
+
+def test_libyaml_reads_our_cards_as_the_parser_in_python_does():
+    cards = sorted(registry.CARDS.glob("*.yaml"))
+    assert cards
+    for card in cards:
+        assert repr(read_yaml(card, ours=True)) == repr(read_yaml(card)), card

@@ -407,12 +407,14 @@ def test_a_file_name_that_is_no_text(start_runs, tmp_path):
 
 
 def test_the_probe_speaks_utf_8_in_any_locale(monkeypatch):
+    for name, value in (C_LOCALE | PLUG_INS).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(
         child.subprocess,
         "run",
         lambda words, **options: real_run(
             [sys.executable, "-c", PLAYED_PROBE, *words[1 + words.index("bench.probes.environment") :]],
-            **options | {"env": os.environ | C_LOCALE | PLUG_INS},
+            **options,
         ),
     )
     assert probe_environment("cpu", 1).hardware == "Ünbekannt®"
