@@ -35,10 +35,18 @@ def kept_answers():
     child.ask = answers.own
 
 
+@pytest.fixture(scope="session")
+def fault_marker(tmp_path_factory):
+    """The file by which models know that they ran before; always the same, for templates that are kept."""
+    return tmp_path_factory.mktemp("faults") / "marker"
+
+
 @pytest.fixture
-def plug_ins(monkeypatch):
+def plug_ins(monkeypatch, fault_marker):
     """Workers can import the models beside this file."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("FAULT_MARKER", str(fault_marker))
+    fault_marker.unlink(missing_ok=True)
 
 
 @pytest.fixture

@@ -520,24 +520,22 @@ def memory_cgroup(limit: int):
 
 
 @pytest.mark.usefixtures("plug_ins")
-@pytest.mark.parametrize(
-    ("model", "reason"),
-    [
-        ("hungry_in_earnest", "can't allocate memory"),
-        ("hungry_for_shared_memory", "killed, most likely by the kernel for want of memory"),
-    ],
-)
-def test_a_container_without_memory_costs_a_worker_and_not_the_run(write_suite, tmp_path, model, reason):
-    """Its allocation fails before the limit is reached; what no limit can stop, the kernel kills."""
-    suite = write_suite(f"fault_models:{model}")
+def test_a_container_without_memory_costs_a_worker_and_not_the_run(write_suite, tmp_path):
+    """An allocation fails before the limit is reached; what no limit can stop, the kernel kills."""
+    suite = write_suite("fault_models:hungry_in_earnest", "fault_models:hungry_for_shared_memory")
+    path = tmp_path / "run.jsonl"
     with memory_cgroup(1600 << 20) as group:
         enter = f'echo $$ > {group}/cgroup.procs && exec "$@"'
         words = ["-m", "bench.cli", "run", "--suite", suite, "--quick", "--device", "cpu", "--threads", "1"]
         finished = subprocess.run(
-            ["sh", "-c", enter, "sh", sys.executable, *words, "--out", str(tmp_path / "run.jsonl")],
+            ["sh", "-c", enter, "sh", sys.executable, *words, "--out", str(path)],
             capture_output=True,
             text=True,
             check=False,
         )
     assert finished.returncode == 3, finished.stderr
-    assert re.search(f"out of memory: .*{reason}", " ".join(finished.stdout.split())), finished.stdout
+    told = " ".join(finished.stdout.split())
+    reasons = ("can't allocate memory", "killed, most likely by the kernel for want of memory")
+    for solo, reason in zip(read(path).solos.values(), reasons, strict=True):
+        assert (solo.status, reason in solo.reason) == ("oom", True), solo
+        assert re.search(f"out of memory: .*{reason}", told), finished.stdout
