@@ -44,7 +44,7 @@ def case(implementation: str, length: int = 128, **changes):
 
 
 def two_layers(implementation: str) -> str:
-    """A model that is as good as its four layers: a prediction takes as long as there are operations."""
+    """The model with two layers, as good here as four: a prediction takes as long as there are operations."""
     return f"{implementation}(layers=2)"
 
 
