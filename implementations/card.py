@@ -53,10 +53,13 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     sparse: bool = False
 
 
-def read_card(path: Path) -> Card:
-    """Read a card. Raises RegistryError: file, place and reason in one line."""
+def read_card(path: Path, *, ours: bool = False) -> Card:
+    """Read a card. Raises RegistryError: file, place and reason in one line.
+
+    ours: whether it comes with this package.
+    """
     try:
-        return msgspec.convert(read_yaml(path), Card)
+        return msgspec.convert(read_yaml(path, ours=ours), Card)
     except YamlError as error:
         raise RegistryError(str(error)) from None
     except (msgspec.ValidationError, RecursionError) as error:

@@ -258,7 +258,7 @@ def _entry_points() -> tuple[EntryPoint, ...]:
 
 @functools.cache
 def _from_cards() -> Mapping[str, Implementation]:
-    cards = map(read_card, CARDS.glob("*.yaml"))
+    cards = (read_card(path, ours=True) for path in CARDS.glob("*.yaml"))
     rows = [(entry.order, item) for card in cards for entry, item in _rows_of(card)]
     return {item.name: item for _, item in sorted(rows, key=lambda row: (row[0], row[1].name))}
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.system import child
 from bench.workers import forkserver
 
-from .kept_templates import Templates
+from .kept_templates import Answers, Templates
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,10 +27,26 @@ def kept_templates():
     templates.close()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kept_answers():
+    """Runs in this process ask once what machine this is."""
+    answers = child.ask = Answers()
+    yield
+    child.ask = answers.own
+
+
+@pytest.fixture(scope="session")
+def fault_marker(tmp_path_factory):
+    """The file by which models know that they ran before; always the same, for templates that are kept."""
+    return tmp_path_factory.mktemp("faults") / "marker"
+
+
 @pytest.fixture
-def plug_ins(monkeypatch):
+def plug_ins(monkeypatch, fault_marker):
     """Workers can import the models beside this file."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("FAULT_MARKER", str(fault_marker))
+    fault_marker.unlink(missing_ok=True)
 
 
 @pytest.fixture

@@ -2,10 +2,13 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import chdir, redirect_stderr, redirect_stdout
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
 
@@ -41,3 +44,24 @@ def _exit_code() -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
+
+
+@contextmanager
+def ctrl_c(when: Callable[[], bool], seconds: float = 120.0) -> Iterator[None]:
+    """Ctrl-C in this process once a condition holds, or after so long; none after what is done within."""
+    ended = threading.Event()
+
+    def wait() -> None:
+        end = time.monotonic() + seconds
+        while not ended.wait(0.05):
+            if when() or time.monotonic() > end:
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -18,14 +18,18 @@ from typing import NoReturn
 import made_up
 import msgspec
 import numpy as np
+from typer.testing import CliRunner
 
 from bench import cli, workloads
 from bench.measure import session
 from bench.measure.display import PlainDisplay
 from bench.measure.pairing import Cores
+from bench.probes import packages
 from bench.records.run import Lost, Sample
 from bench.records.solo import MemoryFigure, Solo
 from bench.text.terminal import patient_console
+from bench.views.tables.formats import render
+from bench.views.tables.table import build_table
 from bench.workers import forkserver, messages, template, worker
 
 ANNOUNCED = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -128,8 +132,16 @@ def make(suite: str, how: str, path: str) -> NoReturn:
     os._exit(1)
 
 
+def load_once() -> None:
+    """What each run would load anew, before anything is forked."""
+    workloads.load("text").data()
+    packages.plug_in("quick:one")
+    CliRunner().invoke(cli.app, ["run", "--suite", "no-such-suite"])
+    render(build_table(made_up.results(["transformer"])), "terminal")
+
+
 def main() -> None:
-    workloads.load("text").data()  # Read once, before anything is forked.
+    load_once()
     forkserver.subprocess.Popen = ForkedTemplate
     forkserver._TemplateProcess.fork = announcing(forkserver._TemplateProcess.fork)
     session.probe_environment = lambda device, threads: made_up.CPU

@@ -2,14 +2,16 @@
 
 import pytest
 
+from implementations import registry
 from implementations.errors import YamlError
 from implementations.yaml_files import read_yaml
 
 
-def test_numbers_are_those_of_yaml_1_2(tmp_path):
+@pytest.mark.parametrize("ours", [False, True])
+def test_numbers_are_those_of_yaml_1_2(tmp_path, ours):
     path = tmp_path / "numbers.yaml"
     path.write_text("[0100, 1:30, 1e-3, 1_0, -2, 0x10, 0o10, .5, .inf, -.inf, 1.0, 3%, 2m]")
-    found = read_yaml(path)
+    found = read_yaml(path, ours=ours)
     assert found == [100, "1:30", 0.001, "1_0", -2, 16, 8, 0.5, float("inf"), float("-inf"), 1.0, "3%", "2m"]
     assert [type(number) for number in found[:4]] == [int, str, float, str]
 
@@ -18,7 +20,8 @@ def test_numbers_are_those_of_yaml_1_2(tmp_path):
 def test_a_word_that_only_yaml_1_1_gives_a_meaning_stays_text(tmp_path, word):
     path = tmp_path / "word.yaml"
     path.write_text(f"[{word}, true, False, null, ~, .INF]")
-    assert read_yaml(path) == [word, True, False, None, None, float("inf")]
+    for ours in (False, True):
+        assert read_yaml(path, ours=ours) == [word, True, False, None, None, float("inf")]
 
 
 @pytest.mark.parametrize("text", ["lengths: [1]\nlengths: [2]\n", "timing: {budget: 1m, budget: 2m}\n"])
@@ -33,3 +36,10 @@ def test_anchors_and_merged_mappings_are_read(tmp_path):
     path = tmp_path / "merged.yaml"
     path.write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\nc: *a\n")
     assert read_yaml(path)["b"] == {"x": 3, "y": 2}
+
+
+def test_libyaml_reads_our_cards_as_the_parser_in_python_does():
+    cards = sorted(registry.CARDS.glob("*.yaml"))
+    assert cards
+    for card in cards:
+        assert repr(read_yaml(card, ours=True)) == repr(read_yaml(card)), card

@@ -76,7 +76,8 @@ def _specification(
     looks = looks_of(definition.lines(table, runs))
     names = shown(looks, (point["model"] for point in points))
     chart = definition.draw(points, {name: looks[name] for name in names}, table.baseline)
-    return finished(chart.properties(title=title, description="\n".join(provenance(runs))))
+    chart.title, chart.description = title, "\n".join(provenance(runs))
+    return finished(chart)
 
 
 CHARTS: Mapping[str, Definition] = {

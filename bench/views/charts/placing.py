@@ -124,7 +124,13 @@ def place(
 def _cost(box: Box, frame: Box, taken: Sequence[Box]) -> float:
     """Share of a name that lies outside the chart, or on something else."""
     outside = box.width * box.height - box.overlap(frame)
-    return outside + sum(box.overlap(other) for other in taken)
+    return outside + sum(
+        box.overlap(other)
+        for other in taken
+        # Most are far away, which is quickly seen.
+        if 2 * abs(box.x - other.x) < box.width + other.width
+        and 2 * abs(box.y - other.y) < box.height + other.height
+    )
 
 
 DOT = 3.0

@@ -114,15 +114,19 @@ def finished(
     data: what its `alt.NamedData` are, by name. orders: long domains, by the one entry that stands for each
     in the chart. Altair would take seconds to copy and check thousands of either.
     """
-    chart = chart.configure_view(stroke=None).configure_axis(gridColor="#e4e4e4", labelFontSize=11)
-    legend = {
-        "symbolSize": 90,
-        "labelLimit": 260,
-        "symbolBaseFillColor": "#555",
-        "symbolBaseStrokeColor": "#555",
-        "symbolOpacity": 1,
-    }
-    spec: Spec = _ordered(chart.configure_legend(**legend).to_dict(), orders)
+    # Given as attributes: each method that configures a chart copies all of it.
+    chart.config = alt.Config(
+        view=alt.ViewConfig(stroke=None),
+        axis=alt.AxisConfig(gridColor="#e4e4e4", labelFontSize=11),
+        legend=alt.LegendConfig(
+            symbolSize=90,
+            labelLimit=260,
+            symbolBaseFillColor="#555",
+            symbolBaseStrokeColor="#555",
+            symbolOpacity=1,
+        ),
+    )
+    spec: Spec = _ordered(chart.to_dict(), orders)
     return {**spec, "datasets": {**spec.get("datasets", {}), **data}} if data else spec
 
 

@@ -407,12 +407,14 @@ def test_a_file_name_that_is_no_text(start_runs, tmp_path):
 
 
 def test_the_probe_speaks_utf_8_in_any_locale(monkeypatch):
+    for name, value in (C_LOCALE | PLUG_INS).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(
         child.subprocess,
         "run",
         lambda words, **options: real_run(
             [sys.executable, "-c", PLAYED_PROBE, *words[1 + words.index("bench.probes.environment") :]],
-            **options | {"env": os.environ | C_LOCALE | PLUG_INS},
+            **options,
         ),
     )
     assert probe_environment("cpu", 1).hardware == "Ünbekannt®"
@@ -518,24 +520,22 @@ def memory_cgroup(limit: int):
 
 
 @pytest.mark.usefixtures("plug_ins")
-@pytest.mark.parametrize(
-    ("model", "reason"),
-    [
-        ("hungry_in_earnest", "can't allocate memory"),
-        ("hungry_for_shared_memory", "killed, most likely by the kernel for want of memory"),
-    ],
-)
-def test_a_container_without_memory_costs_a_worker_and_not_the_run(write_suite, tmp_path, model, reason):
-    """Its allocation fails before the limit is reached; what no limit can stop, the kernel kills."""
-    suite = write_suite(f"fault_models:{model}")
+def test_a_container_without_memory_costs_a_worker_and_not_the_run(write_suite, tmp_path):
+    """An allocation fails before the limit is reached; what no limit can stop, the kernel kills."""
+    suite = write_suite("fault_models:hungry_in_earnest", "fault_models:hungry_for_shared_memory")
+    path = tmp_path / "run.jsonl"
     with memory_cgroup(1600 << 20) as group:
         enter = f'echo $$ > {group}/cgroup.procs && exec "$@"'
         words = ["-m", "bench.cli", "run", "--suite", suite, "--quick", "--device", "cpu", "--threads", "1"]
         finished = subprocess.run(
-            ["sh", "-c", enter, "sh", sys.executable, *words, "--out", str(tmp_path / "run.jsonl")],
+            ["sh", "-c", enter, "sh", sys.executable, *words, "--out", str(path)],
             capture_output=True,
             text=True,
             check=False,
         )
     assert finished.returncode == 3, finished.stderr
-    assert re.search(f"out of memory: .*{reason}", " ".join(finished.stdout.split())), finished.stdout
+    told = " ".join(finished.stdout.split())
+    reasons = ("can't allocate memory", "killed, most likely by the kernel for want of memory")
+    for solo, reason in zip(read(path).solos.values(), reasons, strict=True):
+        assert (solo.status, reason in solo.reason) == ("oom", True), solo
+        assert re.search(f"out of memory: .*{reason}", told), finished.stdout

@@ -1,6 +1,5 @@
 """Whole runs of tiny models: what is measured, what survives a fault, and what a resumed run goes on with."""
 
-import signal
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from bench.measure.session import run
 from bench.records.reading import read
 from bench.records.run import Sample
 from bench.views.tables.table import build_table
+
+from ..in_process import bench, ctrl_c
 
 pytestmark = pytest.mark.usefixtures("plug_ins")
 
@@ -92,8 +93,7 @@ def test_every_fault_costs_its_own_row_only(write_suite, tmp_path):
         assert "\n" not in row.reason
 
 
-def test_a_worker_that_dies_while_timed_loses_only_its_row(write_suite, tmp_path, monkeypatch):
-    monkeypatch.setenv("FAULT_MARKER", str(tmp_path / "marker"))
+def test_a_worker_that_dies_while_timed_loses_only_its_row(write_suite, tmp_path):
     suite = write_suite("fault_models:tiny", "fault_models:slow", "fault_models:dies_in_a_block", quick=WHOLE)
     outcome = run_suite(suite, tmp_path / "run.jsonl", quick=True)
     tiny, slow, dead = build_table(outcome.results).rows
@@ -103,8 +103,7 @@ def test_a_worker_that_dies_while_timed_loses_only_its_row(write_suite, tmp_path
     assert "in block 1" in dead.reason
 
 
-def test_a_model_that_raises_while_timed_keeps_its_traceback(write_suite, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("FAULT_MARKER", str(tmp_path / "marker"))
+def test_a_model_that_raises_while_timed_keeps_its_traceback(write_suite, tmp_path, capsys):
     suite = write_suite("fault_models:tiny", "fault_models:raises_in_a_block", quick=WHOLE)
     outcome = run_suite(suite, tmp_path / "run.jsonl", quick=True)
     (lost,) = outcome.results.lost.values()
@@ -123,22 +122,16 @@ def test_every_model_failing_is_reported(write_suite, tmp_path):
 
 
 def test_an_interrupted_run_keeps_what_it_has_and_resumes(write_suite, tmp_path):
+    """Of models that sleep, so that its seconds are not the processor's."""
     endless = WHOLE | {"max_blocks": 50, "target": "0.01%"}
-    suite = write_suite("fault_models:tiny", "fault_models:slow", quick=endless)
+    suite = write_suite("fault_models:steady", "fault_models:slow", quick=endless)
     out = tmp_path / "run.jsonl"
-    child = subprocess.Popen(
-        bench("run", "--suite", suite, "--quick", "--device", "cpu", "--threads", "1", "--out", str(out)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for(lambda: out.exists() and b'"sample"' in out.read_bytes())
-    child.send_signal(signal.SIGINT)
-    stdout, stderr = child.communicate(timeout=60)
-    assert child.returncode == 130
-    assert "tiny" in stdout
-    assert f"--resume {out}" in stderr
-    assert "Traceback" not in stderr
+    with ctrl_c(lambda: out.exists() and b'"sample"' in out.read_bytes()):
+        done = bench("run", "--suite", suite, "--quick", "--device", "cpu", "--threads", "1", "--out", out)
+    assert done.returncode == 130
+    assert "steady" in done.stdout
+    assert f"--resume {out}" in done.stderr
+    assert "Traceback" not in done.stderr
     before = read(out)
     assert before.end.reason == "interrupted"
 
@@ -152,8 +145,9 @@ def test_an_interrupted_run_keeps_what_it_has_and_resumes(write_suite, tmp_path)
 def test_a_killed_parent_leaves_no_worker_and_a_readable_file(write_suite, tmp_path):
     suite = write_suite("fault_models:tiny", "fault_models:hanging")
     out = tmp_path / "run.jsonl"
+    words = ["run", "--suite", suite, "--quick", "--device", "cpu", "--threads", "1", "--out", str(out)]
     child = subprocess.Popen(
-        bench("run", "--suite", suite, "--device", "cpu", "--out", str(out)),
+        [sys.executable, "-m", "bench.cli", *words],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -206,10 +200,6 @@ def test_an_activation_rate_is_set_and_stated(write_suite, tmp_path):
     rows = build_table(run_suite(suite, tmp_path / "run.jsonl", quick=True).results).rows
     assert [row.activation_rate for row in rows] == [pytest.approx(0.25, abs=0.03), 1.0]
     assert len(rows[0].activation_by_layer) == 4
-
-
-def bench(*words: str) -> list[str]:
-    return [sys.executable, "-m", "bench.cli", *words]
 
 
 def descendants_of(pid: int) -> list[int]:

@@ -10,7 +10,7 @@ import select
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from bench.views.tables.formats import render
 from bench.views.training import Trainings
 from implementations import registry
 
+from ..in_process import bench, ctrl_c
 from ..made_up import CPU
 
 pytestmark = pytest.mark.usefixtures("plug_ins")
@@ -389,20 +390,19 @@ def test_a_signal_waits_for_the_step_and_a_second_one_does_not(number):
     assert signal.getsignal(number) is before
 
 
-def begin_slow(write_suite, out: Path, wait=time.sleep, **streams) -> tuple[str, subprocess.Popen]:
-    """`bench train` of a slow model, a few steps after its first checkpoint; no other comes soon."""
+def slow_training(write_suite, out: Path) -> tuple[str, list[str]]:
+    """A suite of a slow model, and words of `bench train`: after its first checkpoint no other comes soon."""
     suite = write_suite(
         "fault_models:slow", training={"steps": 100_000, "batch": 2, "evaluate_every": 100_000}
     )
-    command = [sys.executable, "-m", "bench.cli", "train", "--suite", suite, "--out", str(out)]
-    command += ["--learning-rate", "0.01", "--device", "cpu", "--threads", "1"]
-    process = subprocess.Popen(command, **streams)
-    while not (out / "fault_models_slow.safetensors").exists():
-        assert process.poll() is None
-        wait(0.05)
-    for _ in range(20):
-        wait(0.05)
-    return suite, process
+    words = ["train", "--suite", suite, "--out", str(out)]
+    return suite, [*words, "--learning-rate", "0.01", "--device", "cpu", "--threads", "1"]
+
+
+def has_gone_on(out: Path) -> Callable[[], bool]:
+    """Whether its first checkpoint was there the last twenty times that it was asked."""
+    found = itertools.count(1)
+    return lambda: (out / "fault_models_slow.safetensors").exists() and next(found) > 20
 
 
 def assert_kept(out: Path) -> None:
@@ -414,12 +414,13 @@ def assert_kept(out: Path) -> None:
 
 def test_ctrl_c_keeps_the_work_and_says_how_to_go_on(tmp_path, write_suite):
     out = tmp_path / "out"
-    suite, process = begin_slow(write_suite, out, stderr=subprocess.PIPE, text=True)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert f"train --suite {suite} --out {out}" in errors.splitlines()[-1]
-    assert errors.splitlines()[-1].endswith("--resume")
+    suite, words = slow_training(write_suite, out)
+
+    with ctrl_c(has_gone_on(out)):
+        done = bench(*words)
+    assert done.returncode == 130
+    assert f"train --suite {suite} --out {out}" in done.stderr.splitlines()[-1]
+    assert done.stderr.splitlines()[-1].endswith("--resume")
     assert_kept(out)
 
 
@@ -432,7 +433,13 @@ def test_a_closed_terminal_costs_no_step(tmp_path, write_suite):
         while select.select([ours], [], [], seconds)[0]:
             os.read(ours, 1 << 16)
 
-    _, process = begin_slow(write_suite, out, read, stdout=subprocess.DEVNULL, stderr=terminal)
+    _, words = slow_training(write_suite, out)
+    command = [sys.executable, "-m", "bench.cli", *words]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=terminal)
+    is_time = has_gone_on(out)
+    while not is_time():
+        assert process.poll() is None
+        read(0.05)
     os.close(terminal)
     os.close(ours)
     for _ in range(2):
@@ -682,8 +689,7 @@ def test_an_edited_model_is_not_trained_on(tmp_path, write_suite, monkeypatch):
 def test_what_a_model_prints_is_not_in_the_output(tmp_path, write_suite):
     (tmp_path / "printing_bag.py").write_text(MODEL)
     suite = write_suite("printing_bag:build", training={"steps": 2, "batch": 2, "learning_rate": RATES})
-    command = [sys.executable, "-m", "bench", "train", "--suite", suite, "--out", "out", "--json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = bench("train", "--suite", suite, "--out", "out", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "within a step" in done.stderr
     assert json.loads(done.stdout)

@@ -352,3 +352,15 @@ def test_history_and_site_draw_a_model_as_reports_do():
     for channel in ("color", "shape"):
         assert looks_in(site)["SeqBoat", channel] == report["SeqBoat", channel]
     assert report["SeqBoat", "color"] == {look.colour}
+
+
+BOXES = st.builds(labels.Box, *[st.floats(0, 100)] * 2, *[st.floats(1, 50)] * 2)
+
+
+@given(BOXES, st.lists(BOXES, max_size=8))
+def test_a_names_cost_is_all_that_it_covers(box, taken):
+    """Though most of what is there is passed over, as too far away."""
+    frame = labels.Box(50, 50, 1000, 1000)
+    assert labels._cost(box, frame, taken) == pytest.approx(
+        box.width * box.height - box.overlap(frame) + sum(map(box.overlap, taken)), abs=1e-6
+    )
