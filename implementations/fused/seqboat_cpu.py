@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from implementations.fused.dropout_rates import rate_of
 from implementations.fused.working_memory import Memory, unit_of
 from implementations.kernels.cpu.dropout import draw
 from implementations.kernels.cpu.ema import Kernel, kernel_of
 from implementations.kernels.cpu.gated_attention import Saved, Unit
-from implementations.kernels.cpu.norms import channel_norm
+from implementations.kernels.cpu.norms import channel_norm, silu_of
 from implementations.kernels.cpu.saved import load, save
 from implementations.kernels.cpu.steps import Dropout, add_, dropped, dropped_sum, take
 from implementations.kernels.cpu.tiles import innermost, places, time_innermost, time_outermost
@@ -103,7 +102,7 @@ def seqboat_layer(layer: "SeqBoatLayer", x: Tensor, padding_mask: Tensor | None 
         sums: Tensor = _FusedLayer.apply(  # type: ignore[no-untyped-call]
             layer, padding_mask, states, u, *_parameters(layer, dtype)
         )
-        y = F.silu(sums) if layer.config.prenorm else channel_norm(layer.norm, sums, activated=True)
+        y = silu_of(sums) if layer.config.prenorm else channel_norm(layer.norm, sums, activated=True)
         return time_outermost(y).to(x.dtype)
 
 

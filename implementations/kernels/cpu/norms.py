@@ -1,4 +1,4 @@
-"""The norms of `implementations.ops.norms`, with a backward pass by hand: in C, if it can be."""
+"""The norms of `implementations.ops.norms`, and silu before them, with backward passes by hand."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from implementations.kernels.cpu.native.calls import usable
+from implementations.kernels.cpu.native.ema import silu, silu_gradient
 from implementations.kernels.cpu.native.norm import (
     norm_backward,
     norm_forward,
@@ -18,11 +19,17 @@ from implementations.kernels.cpu.tiles import innermost
 from implementations.ops.norms import EPSILON, BatchNorm, RMSNorm, ScaleNorm, SequenceNorm
 
 
+def silu_of(x: Tensor) -> Tensor:
+    """silu of states with time innermost, `(blocks, dim, rows, length)`."""
+    y: Tensor = _Silu.apply(x) if usable(x) and x.is_contiguous() else F.silu(x)  # type: ignore[no-untyped-call]
+    return y
+
+
 def channel_norm(norm: SequenceNorm, x: Tensor, activated: bool = False) -> Tensor:
     """`norm` of states with time innermost, `(blocks, dim, rows, length)`; if activated, of silu of them."""
     if isinstance(norm.norm, BatchNorm):
         # The rows of a block as one have the same statistics.
-        states = F.silu(x) if activated else x
+        states = silu_of(x) if activated else x
         return norm.norm.over_channels(states.flatten(2)).view(x.shape)
     return _normed(norm.norm, x, dim=1, activated=activated)
 
@@ -60,6 +67,22 @@ def _affine(norm: nn.Module) -> tuple[Tensor | None, Tensor | None]:
         return norm.weight, norm.bias
     assert isinstance(norm, ScaleNorm | RMSNorm)
     return (norm.scalar if isinstance(norm, ScaleNorm) else norm.weight), None
+
+
+class _Silu(torch.autograd.Function):
+    """silu of contiguous states in C; torch's gradient is slow if the one it gets has channels innermost."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        y: Tensor = silu(x, 0.0, 0)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        grad_x: Tensor = silu_gradient(innermost(grads[0]), *ctx.saved_tensors)
+        return grad_x
 
 
 class _NormInC(torch.autograd.Function):

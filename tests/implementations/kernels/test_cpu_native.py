@@ -188,9 +188,13 @@ def test_every_kernel_computes_in_the_fused_models(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv(library.SETTING, "on")
     calls._called.clear()
     task = Task(name="text", length=64, classes=2, vocabulary=11)
-    for name in ("seqboat-fused", "mega-chunk-fused"):
+    for name, changes in (
+        ("seqboat-fused", {}),
+        ("seqboat-fused", {"prenorm": True}),
+        ("mega-chunk-fused", {}),
+    ):
         found = registry.find(name)
-        model = found.load()(task, found.hyperparameters("text", "small"))
+        model = found.load()(task, found.hyperparameters("text", "small") | changes)
         model(torch.ones(1, 64, dtype=torch.long)).sum().backward()
     kernels = "".join(path.read_text() for path in library.SOURCES.glob("*.c"))
     assert calls._called == set(re.findall(r"(?m)^void NAME\((\w+)\)", kernels))

@@ -18,6 +18,17 @@ def silu(x: Tensor, dropout: float, seed: int) -> Tensor:
 
 
 @operator(
+    "silu_gradient(Tensor grad, Tensor x) -> Tensor",
+    lambda grad, x: 4 * grad.numel(),
+)
+def silu_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    """The gradient of x from that of silu of it, both contiguous."""
+    y = torch.empty_like(x)
+    call("silu_gradient", x, y, grad, x, x.numel())
+    return y
+
+
+@operator(
     "ema_forward(Tensor x, Tensor? padded, Tensor weight, Tensor decay, Tensor omega, bool activated,"
     " float dropout, int seed) -> (Tensor, Tensor)",
     lambda x, padded, weight, *_: 4 * weight.numel() * x[1:].numel(),
