@@ -73,7 +73,7 @@ class ActiveSteps(NamedTuple):
     saved: Saved
     dropped_values: Tensor | None
     dropout: Dropout
-    """That of the unit's output `(dim, active)`."""
+    """Dropout of the unit's output `(dim, active)`."""
 
 
 class Tape(NamedTuple):
@@ -85,7 +85,7 @@ class Tape(NamedTuple):
     """Tensors that the kernel keeps of each tile."""
     active: list[ActiveSteps | None]
     dropouts: list[Dropout | None]
-    """Those of the sum of the branches of each tile, in a causal layer."""
+    """Dropout of each tile's sum of the branches, in a causal layer."""
 
 
 def seqboat_layer(layer: "SeqBoatLayer", x: Tensor, padding_mask: Tensor | None = None) -> Tensor:

@@ -64,21 +64,53 @@ static inline void NAME(transpose_some)(const REAL *from, long from_line, REAL *
         memcpy(to + c * to_line, square + c, (size_t)lines * sizeof *to);
 }
 
-/* As many lines of a matrix as a vector has lanes. */
+/* Numbers of the longer side that a task turns. */
+enum { NAME(STRIP) = 4 * NAME(LANES) };
+
+struct NAME(span) {
+    long first, end;
+};
+
+static struct NAME(span) NAME(span_of)(long whole, long strip, int is_longer)
+{
+    long end = (strip + 1) * NAME(STRIP);
+    return is_longer ? (struct NAME(span)){strip * NAME(STRIP), end < whole ? end : whole}
+                     : (struct NAME(span)){0, whole};
+}
+
+/* As many as a vector has lanes from *at on; at the end of a span those before it once more, or fewer if it is short. */
+static long NAME(next_part)(struct NAME(span) span, long *at)
+{
+    long left = span.end - *at;
+    if (left >= NAME(LANES))
+        return NAME(LANES);
+    if (span.end - span.first < NAME(LANES))
+        return left;
+    *at = span.end - NAME(LANES);
+    return NAME(LANES);
+}
+
 static void NAME(transpose_task)(const void *given, long task)
 {
     const struct NAME(matrices) *a = given;
-    long strips = (a->lines + NAME(LANES) - 1) / NAME(LANES), first = task % strips * NAME(LANES);
+    int by_lines = a->lines >= a->columns;
+    long strips = ((by_lines ? a->lines : a->columns) + NAME(STRIP) - 1) / NAME(STRIP), strip = task % strips;
     long row = task / strips % a->rows, block = task / strips / a->rows;
-    long lines = a->lines - first < NAME(LANES) ? a->lines - first : NAME(LANES), c = 0;
-    const REAL *from = a->from + block * a->from_block + row * a->from_row + first * a->from_line;
-    REAL *to = a->to + block * a->to_block + row * a->to_row + first;
-    if (lines == NAME(LANES))
-        for (; c + NAME(LANES) <= a->columns; c += NAME(LANES))
-            NAME(transpose_some)(from + c, a->from_line, to + c * a->to_line, a->to_line, NAME(LANES), NAME(LANES));
-    for (; c < a->columns; c += NAME(LANES)) {
-        long columns = a->columns - c < NAME(LANES) ? a->columns - c : NAME(LANES);
-        NAME(transpose_some)(from + c, a->from_line, to + c * a->to_line, a->to_line, lines, columns);
+    const REAL *from = a->from + block * a->from_block + row * a->from_row;
+    REAL *to = a->to + block * a->to_block + row * a->to_row;
+    struct NAME(span) of_lines = NAME(span_of)(a->lines, strip, by_lines);
+    struct NAME(span) of_columns = NAME(span_of)(a->columns, strip, !by_lines);
+    for (long l = of_lines.first; l < of_lines.end; l += NAME(LANES)) {
+        long lines = NAME(next_part)(of_lines, &l);
+        for (long c = of_columns.first; c < of_columns.end; c += NAME(LANES)) {
+            long columns = NAME(next_part)(of_columns, &c);
+            const REAL *square = from + l * a->from_line + c;
+            REAL *turned = to + c * a->to_line + l;
+            if (lines == NAME(LANES) && columns == NAME(LANES))
+                NAME(transpose_some)(square, a->from_line, turned, a->to_line, NAME(LANES), NAME(LANES));
+            else
+                NAME(transpose_some)(square, a->from_line, turned, a->to_line, lines, columns);
+        }
     }
 }
 
@@ -90,5 +122,6 @@ void NAME(transpose)(const REAL *from, long from_block, long from_row, long from
         .to_block = to_block, .to_row = to_row, .to_line = to_line, .blocks = blocks, .rows = rows, .lines = lines,
         .columns = columns,
     };
-    run_tasks(NAME(transpose_task), &a, blocks * rows * ((lines + NAME(LANES) - 1) / NAME(LANES)), threads);
+    long longer = lines >= columns ? lines : columns;
+    run_tasks(NAME(transpose_task), &a, blocks * rows * ((longer + NAME(STRIP) - 1) / NAME(STRIP)), threads);
 }
