@@ -75,13 +75,15 @@ def call(name: str, x: Tensor, *arguments: Any) -> None:
     if x.device.type == "meta":
         return
     _called.add(name)
-    function = getattr(library.library(), f"{name}_{_PRECISIONS[x.dtype]}")
-    function(*map(_argument, arguments), ctypes.c_long(torch.get_num_threads()))
+    function: Any = library.kernel(f"{name}_{_PRECISIONS[x.dtype]}")
+    if function.argtypes is None:
+        function.argtypes = [*map(_type_of, arguments), ctypes.c_long]
+    values = [value.data_ptr() if isinstance(value, Tensor) else value for value in arguments]
+    function(*values, torch.get_num_threads())
 
 
-def _argument(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return ctypes.c_void_p(value.data_ptr())
-    if isinstance(value, float):
-        return ctypes.c_double(value)
-    return ctypes.c_void_p(None) if value is None else ctypes.c_int64(value)
+def _type_of(argument: Any) -> Any:
+    """In C, of each call's argument in this place."""
+    if argument is None or isinstance(argument, Tensor):
+        return ctypes.c_void_p
+    return ctypes.c_double if isinstance(argument, float) else ctypes.c_int64

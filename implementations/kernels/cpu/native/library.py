@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from implementations.folders import NoHome, cache_folder
@@ -38,6 +39,12 @@ class Unavailable(RuntimeError):
 def library() -> ctypes.CDLL | None:
     """The kernels, or None if they can't run here or are turned off."""
     return None if is_off() else _loaded()[0]
+
+
+def kernel(name: str) -> Callable[..., None]:
+    """A kernel of the library, which is there: `library` has been asked."""
+    found: Callable[..., None] = getattr(_loaded()[0], name)
+    return found
 
 
 def is_off() -> bool:
