@@ -20,6 +20,8 @@ Operator = Callable[..., Any]
 _library = torch.library.Library("seqboat", "DEF")  # type: ignore[no-untyped-call]
 _called: set[str] = set()
 """Kernels that have been called in this process."""
+STEPS_OF_A_PART = 256
+"""Steps at least that are worth a thread."""
 _PRECISIONS = {torch.float32: "float", torch.float64: "double"}
 
 
@@ -80,6 +82,16 @@ def call(name: str, x: Tensor, *arguments: Any) -> None:
         function.argtypes = [*map(_type_of, arguments), ctypes.c_long]
     values = [value.data_ptr() if isinstance(value, Tensor) else value for value in arguments]
     function(*values, torch.get_num_threads())
+
+
+def parts_of(steps: int) -> int:
+    """Parts that so many steps are worked on in, each with its own sums: one per thread if they are many."""
+    return min(torch.get_num_threads(), 1 + steps // STEPS_OF_A_PART)
+
+
+def summed(parts: Tensor) -> Tensor:
+    """The sum of parts `(parts, …)`."""
+    return parts[0] if len(parts) == 1 else parts.sum(dim=0)
 
 
 def _type_of(argument: Any) -> Any:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from implementations.kernels.cpu.native.calls import call, operator
+from implementations.kernels.cpu.native.calls import call, operator, summed
 
 
 @operator(
@@ -91,7 +91,7 @@ def ema_backward(
         *(grad, average, x, x.stride(0), padded, weight, decay, omega, grad_x, grad_x.stride(0), int(add)),
         *(grad_weight, grad_log_decay, grad_omega, *_sizes(x, weight), parts, dropout, seed),
     )
-    return grad_weight.sum(dim=0), grad_log_decay.sum(dim=0), grad_omega.sum(dim=0)
+    return summed(grad_weight), summed(grad_log_decay), summed(grad_omega)
 
 
 def _sizes(x: Tensor, weight: Tensor) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from implementations.kernels.cpu.native.calls import call, operator
+from implementations.kernels.cpu.native.calls import call, operator, parts_of, summed
 
 
 @operator(
@@ -79,7 +79,8 @@ def unit_backward(
     grad_q, grad_k `(memory, z)` and grad_v `(memory, hidden)` are read at slots. The gradients that are
     written lie in memory as what they are of does; all else is as in `unit_inputs`.
     """
-    parts, (steps, hidden), z = torch.get_num_threads(), v_before.shape, gamma.shape[1]
+    (steps, hidden), z = v_before.shape, gamma.shape[1]
+    parts = parts_of(steps)
     grad_gamma, grad_beta = (gamma.new_zeros(parts, *gamma.shape) for _ in range(2))
     grad_bias = before.new_zeros(parts, z + 2 * hidden)
     pitches = before.stride(0), v_before.stride(0)
@@ -91,7 +92,7 @@ def unit_backward(
         *(grad_q, grad_k, grad_v, grad_before, grad_v_before, grad_gamma, grad_beta, grad_bias),
         *(steps, z, hidden, parts),
     )
-    return grad_gamma.sum(dim=0), grad_beta.sum(dim=0), grad_bias.sum(dim=0)
+    return summed(grad_gamma), summed(grad_beta), summed(grad_bias)
 
 
 @operator(
@@ -117,8 +118,8 @@ def output_backward(
     grad: Tensor, projected: Tensor, x: Tensor, grad_projected: Tensor, dropout: float, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Write the gradients of update and candidate; returns that of x, and both biases' `(2, dim)`."""
-    parts, grad_x = torch.get_num_threads(), torch.empty_like(x)
+    parts, grad_x = parts_of(len(x)), torch.empty_like(x)
     grad_bias = x.new_zeros(parts, 2, x.shape[1])
     arrays = grad, projected, x, grad_projected, grad_x, grad_bias
     call("output_backward", x, *arrays, *x.shape, projected.shape[1], parts, dropout, seed)
-    return grad_x, grad_bias.sum(dim=0)
+    return grad_x, summed(grad_bias)

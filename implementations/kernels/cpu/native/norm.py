@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from implementations.kernels.cpu.native.calls import call, operator
+from implementations.kernels.cpu.native.calls import call, operator, parts_of, summed
 
 FLOPS = 5
 """An element of a norm: mean, difference, square, sum, product."""
@@ -45,7 +45,7 @@ def norm_backward(
     activated: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, the weight and the bias; empty where there is none. grad: contiguous."""
-    parts, grad_x = torch.get_num_threads(), torch.empty_like(x)
+    parts, grad_x = parts_of(rate.numel()), torch.empty_like(x)
     grad_weight = x.new_zeros(parts, 0 if weight is None else len(weight))
     grad_bias = x.new_zeros(parts, x.shape[1] if biased else 0)
     call(
@@ -55,7 +55,7 @@ def norm_backward(
         *(None if weight is None else grad_weight, grad_bias if biased else None),
         *(*_sizes(x), int(_is_scalar(weight)), int(activated), parts),
     )
-    return grad_x, grad_weight.sum(dim=0), grad_bias.sum(dim=0)
+    return grad_x, summed(grad_weight), summed(grad_bias)
 
 
 @operator(
@@ -76,11 +76,11 @@ def row_norm_forward(x: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor,
 )
 def row_norm_backward(grad: Tensor, x: Tensor, rate: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of x and the weight. grad: contiguous."""
-    parts, grad_x = torch.get_num_threads(), torch.empty_like(x)
+    parts, grad_x = parts_of(rate.numel()), torch.empty_like(x)
     grad_weight = x.new_zeros(parts, len(weight))
     sizes = x.shape[-1], rate.numel(), int(_is_scalar(weight)), parts
     call("row_norm_backward", x, grad, x, weight, rate, grad_x, grad_weight, *sizes)
-    return grad_x, grad_weight.sum(dim=0)
+    return grad_x, summed(grad_weight)
 
 
 def _is_scalar(weight: Tensor | None) -> bool:
