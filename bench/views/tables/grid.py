@@ -1,5 +1,6 @@
 """A table as cells: what every format writes, whatever its rows are of."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -92,7 +93,7 @@ class Grid:
         return any(cell.rank for row in self.rows for cell in row)
 
 
-class Tabular:
+class Tabular(ABC):
     """Base of all that can be shown as a table. Subclasses give `rows`, `below` and `grids`."""
 
     rows: Sequence[Any]
@@ -108,12 +109,12 @@ class Tabular:
         """Notes, a line each."""
         return []
 
+    @abstractmethod
     def grids(self, digits: int | None = None) -> list[Grid]:
         """Grids for people, one or several, one below the other.
 
         digits: significant ones of every figure, by default as each is usually written.
         """
-        raise NotImplementedError
 
     def objects(self, rows: Sequence[Any]) -> Sequence[Any]:
         """Every figure of some rows in full, for JSON: structs or mappings with the same fields."""

@@ -1,9 +1,8 @@
 """Weights of windowed attention from scores, and back, in C: `attention.c` as operators of torch."""
 
-import torch
 from torch import Tensor
 
-from implementations.kernels.cpu.native.calls import call, operator
+from implementations.kernels.cpu.native.calls import call, operator, parts_of, summed
 
 FLOPS = 5
 """An element of a softmax: largest, difference, exponential, sum, product."""
@@ -60,12 +59,12 @@ def weigh_backward(
 
     grad: of the weights, `(blocks, block, window)`; all others as those of `weigh`.
     """
-    parts = torch.get_num_threads()
+    parts = parts_of(grad.shape[0] * grad.shape[1])
     grad_bias = grad.new_zeros(parts, 0 if bias is None else len(bias))
     arrays = (grad, weights, out, None if bias is None else grad_bias, positions, sequence, hidden)
     numbers = _numbers(grad, bias, columns, reach, origin, squared)
     call("weigh_backward", grad, *arrays, *numbers, parts)
-    return grad_bias.sum(dim=0)
+    return summed(grad_bias)
 
 
 def _numbers(
