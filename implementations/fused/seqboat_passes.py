@@ -2,7 +2,7 @@
 
 A tile, a long row or many short ones, stays in the cache from the EMA to the sum of the branches. The active
 steps of its rows lie one after another, in matrix products and in attention; steps of different rows do not
-see each other. What is cheap is computed again in the backward pass, and no tensor has the size of the sequence
+see each other. What is cheap is computed again in the backward pass, and nothing has the size of the sequence
 times the window.
 """
 

@@ -28,7 +28,8 @@ class Axis:
         """The axis on which some values leave that many pixels free at either end."""
         numbers = [math.log(value) if log else value for value in values]
         least, most = min(numbers), max(numbers)
-        if math.isclose(least, most):  # Closer, and places between them could not be told apart.
+        # Closer, and places between them could not be told apart; logarithms near 0 would never be close.
+        if math.isclose(min(values), max(values)):
             least, most = least - 0.5, most + 0.5
         free = (most - least) * padding / (pixels - 2 * padding)
         low, high = least - free, most + free

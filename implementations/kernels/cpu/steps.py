@@ -35,16 +35,16 @@ def take(x: Tensor, steps: Tensor, dropout: Dropout = KEPT) -> Tensor:
     """Dropout of some steps `(count,)` of x `(channels, all)`; without dropout x itself if they are all."""
     if len(steps) == x.shape[1]:
         return dropped(x, dropout) if dropout.probability else x
-    if usable(x) and x.stride(1) == 1:
-        y: Tensor = take_steps(x, steps, dropout.probability, dropout.seed)
+    if usable(x):
+        y: Tensor = take_steps(_with_rows(x), steps, dropout.probability, dropout.seed)
         return y
     return drop_(x.index_select(1, steps), dropout.indices, dropout.probability)
 
 
 def dropped(x: Tensor, dropout: Dropout) -> Tensor:
     """Dropout of x `(channels, steps)`: a copy."""
-    if usable(x) and x.stride(1) == 1:
-        y: Tensor = take_steps(x, None, dropout.probability, dropout.seed)
+    if usable(x):
+        y: Tensor = take_steps(_with_rows(x), None, dropout.probability, dropout.seed)
         return y
     return drop_(copy(x), dropout.indices, dropout.probability)
 
@@ -65,3 +65,8 @@ def dropped_sum(x: Tensor, part: Tensor, dropout: Dropout, out: Tensor) -> None:
         write_dropped_sum(x, part, out, dropout.probability, dropout.seed)
     else:
         torch.add(drop_(part, dropout.indices, dropout.probability), x, out=out)
+
+
+def _with_rows(x: Tensor) -> Tensor:
+    """x with contiguous rows, as C reads them: what was dropped in C has to be dropped there again."""
+    return x if x.stride(1) == 1 or x.shape[1] == 1 else x.contiguous()

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import struct
 import sys
 from itertools import combinations, pairwise, permutations
@@ -279,6 +280,14 @@ def test_names_stay_in_the_chart_and_cover_neither_each_other_nor_points_where_t
     assert all(0 < box.x < x.pixels and 0 < box.y < y.pixels for box in names)
     assert all(one.overlap(other) < 1e-6 for one, other in combinations(names, 2))
     assert all(name.overlap(bubble) < 1e-6 for name in names for bubble in bubbles)
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("value", [1.0, 2.0, 50.0])
+def test_an_axis_around_values_a_rounding_apart_leaves_room(value, log):
+    values = [value, math.nextafter(value, math.inf)]
+    axis = labels.Axis.around(values, 300, 20, log=log)
+    assert [axis.pixel(each) for each in values] == pytest.approx([150, 150])
 
 
 def test_a_crowd_of_points_gets_names_further_away_with_lines():

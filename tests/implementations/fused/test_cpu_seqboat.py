@@ -190,15 +190,19 @@ def test_the_graph_is_freed_by_the_backward_pass_and_not_before() -> None:
 
 @pytest.mark.usefixtures("cpu_kernels")
 @pytest.mark.parametrize("causal", [False, True])
-def test_gradients_under_dropout_are_those_of_the_same_mask(causal: bool) -> None:
+@pytest.mark.parametrize("prenorm", [False, True])
+@pytest.mark.parametrize(("batch", "length", "rate"), [(2, 60, 0.5), (2, 60, 1.0), (1, 1, 1.0)])
+def test_gradients_under_dropout_are_those_of_the_same_mask(
+    causal: bool, prenorm: bool, batch: int, length: int, rate: float
+) -> None:
     """The pass is a function of x and the random state: its derivative along a direction, by differences."""
-    layer = layer_of(causal, relative_bias="local", dropout=0.3, hidden_dropout=0.2)
-    x, along = numbers(2, 60, DIM), numbers(2, 60, DIM, seed=1)
-    activate(layer, x, None, 0.5)
+    layer = layer_of(causal, prenorm=prenorm, relative_bias="local", dropout=0.3, hidden_dropout=0.2)
+    x, along, weights = (numbers(batch, length, DIM, seed=seed) for seed in range(3))
+    activate(layer, x, None, rate)
 
     def run(x: Tensor) -> Tensor:
         torch.manual_seed(7)
-        return (seqboat_layer(layer, x) * numbers(2, 60, DIM, seed=2)).sum()
+        return (seqboat_layer(layer, x) * weights).sum()
 
     leaf = x.clone().requires_grad_()
     (grad,) = torch.autograd.grad(run(leaf), leaf)
@@ -206,10 +210,22 @@ def test_gradients_under_dropout_are_those_of_the_same_mask(causal: bool) -> Non
     with torch.no_grad():
         slope = (run(x + step * along) - run(x - step * along)) / (2 * step)
     torch.testing.assert_close((grad * along).sum(), slope, rtol=1e-6, atol=1e-6)
-    assert (
-        distance(run(x).view(1), (seqboat_layer(layer.eval(), x) * numbers(2, 60, DIM, seed=2)).sum().view(1))
-        > 1e-3
-    )
+    assert distance(run(x).view(1), (seqboat_layer(layer.eval(), x) * weights).sum().view(1)) > 1e-3
+
+
+@pytest.mark.parametrize("sizes", [{"causal": False}, {"causal": True, "prenorm": True}])
+def test_gradients_are_the_same_on_two_threads(sizes: dict[str, bool]) -> None:
+    """Of so many steps that each thread has sums of its own."""
+    layer = layer_of(**sizes, max_positions=1100, relative_bias="local")
+    x, weights = (numbers(1, 1100, DIM, seed=seed) for seed in range(2))
+    activate(layer, x, None, 0.8)
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        leaves = [x.clone().requires_grad_(), *layer.parameters()]
+        found.append(torch.autograd.grad((seqboat_layer(layer, leaves[0]) * weights).sum(), leaves))
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(

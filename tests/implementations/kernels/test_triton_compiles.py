@@ -61,9 +61,11 @@ def test_autocast_and_padding_have_kernels_of_their_own(on_one_device: dict[str,
     assert autocast
     assert pure
     assert autocast != pure
-    plain, padded = (on_one_device[f"sm_90 tf32 text seqboat-fused{padding}"] for padding in ("", " padded"))
-    assert padded
-    assert len(padded) < len(plain), "the others were loaded before"
+    for precision in ("tf32", "bf16-pure"):
+        plain = on_one_device[f"sm_90 {precision} text seqboat-fused"]
+        padded = on_one_device[f"sm_90 {precision} text seqboat-fused padded"]
+        assert padded
+        assert len(padded) < len(plain), "the others were loaded before"
 
 
 @pytest.mark.slow
